@@ -1,0 +1,84 @@
+"""Train feed-forward networks by mini-batch backpropagation on any number of MPI ranks.
+
+The number of ranks changes nothing but the time. Four nouns: a `Network` holds parameters and runs the
+delta recursion, a `Communicator` connects ranks, a `GradientReducer` sums gradients, a `Trainer` loops.
+"""
+
+from distbp.activations import ACTIVATIONS
+from distbp.checkpoint import Checkpoints
+from distbp.communicator import (
+    Communicator,
+    MPICommunicator,
+    SerialCommunicator,
+    ThreadCommunicator,
+    communicator,
+    run_threads,
+)
+from distbp.data import Data, TableOptions, load, open_dataset
+from distbp.datasets import ArrayDataset, Column, Dataset, Target
+from distbp.errors import UserError
+from distbp.losses import BinaryCrossEntropy, Huber, Loss, SoftmaxCrossEntropy, SquaredError
+from distbp.metrics import evaluate
+from distbp.model import Model
+from distbp.network import Network
+from distbp.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
+from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
+from distbp.reducer import GradientReducer
+from distbp.sampling import BatchSampler, Permutation
+from distbp.schedules import Schedule
+from distbp.splitting import Subset, split
+from distbp.synthetic import SyntheticDataset
+from distbp.trainer import MetricTarget, Trainer, TrainState
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ACTIVATIONS",
+    "LAMB",
+    "LARS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "ArrayDataset",
+    "BatchSampler",
+    "BinaryCrossEntropy",
+    "Checkpoints",
+    "Column",
+    "Communicator",
+    "Data",
+    "Dataset",
+    "GradientReducer",
+    "Huber",
+    "Loss",
+    "MPICommunicator",
+    "MetricTarget",
+    "Model",
+    "Momentum",
+    "Nesterov",
+    "Network",
+    "Optimizer",
+    "Permutation",
+    "Prepared",
+    "Preprocessor",
+    "RMSProp",
+    "Schedule",
+    "SerialCommunicator",
+    "SoftmaxCrossEntropy",
+    "SquaredError",
+    "Subset",
+    "SyntheticDataset",
+    "TableOptions",
+    "Target",
+    "ThreadCommunicator",
+    "TrainState",
+    "Trainer",
+    "UserError",
+    "__version__",
+    "communicator",
+    "evaluate",
+    "fit_preprocessor",
+    "load",
+    "open_dataset",
+    "run_threads",
+    "split",
+]

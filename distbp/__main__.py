@@ -1,0 +1,42 @@
+"""``distbp train ...`` and ``distbp predict ...``: the front doors as sub-commands."""
+
+import sys
+
+from distbp import __version__
+from distbp.errors import USAGE
+
+__all__ = ["main"]
+
+_USAGE = """\
+usage: distbp COMMAND [options]
+
+  train      train a network; put 'mpirun -n P' in front of it for P ranks
+  predict    predictions of a trained model for new rows
+
+'distbp COMMAND --help' lists the options of a command; 'distbp --version' tells the version."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sub-command; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    match arguments:
+        case ["train", *rest]:
+            from distbp import train
+
+            return train.main(rest)
+        case ["predict", *rest]:
+            from distbp import predict
+
+            return predict.main(rest)
+        case ["--version"]:
+            print(f"distbp {__version__}")
+            return 0
+        case ["--help" | "-h"]:
+            print(_USAGE)
+            return 0
+    print(_USAGE, file=sys.stderr)
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

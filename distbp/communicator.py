@@ -1,0 +1,391 @@
+"""Communicators: how ranks talk, in MPI's own words.
+
+Three classes keep one contract: `SerialCommunicator` (one process, no MPI), `MPICommunicator`
+(mpi4py) and `ThreadCommunicator` (P ranks as threads of one process: tests without MPI).
+
+Buffers are contiguous NumPy arrays and are changed in place. Names that end in ``_obj`` take what
+JSON can say, and send it as bytes: nothing is pickled. Every rank must make the same calls in the
+same order. This is the only module that imports mpi4py.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import UserError
+
+__all__ = [
+    "Communicator",
+    "MPICommunicator",
+    "Request",
+    "SerialCommunicator",
+    "ThreadCommunicator",
+    "communicator",
+    "launched_processes",
+    "run_threads",
+]
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+CHUNK_BYTES = 1 << 30
+"""Longer buffers go in pieces: many an MPI counts bytes in a C int."""
+
+_REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
+
+class Request(Protocol):
+    """A collective under way."""
+
+    def wait(self) -> None:
+        """Return when its buffer may be used."""
+        ...
+
+
+class _Done:
+    def wait(self) -> None:
+        pass
+
+
+class Communicator(Protocol):
+    """What the rest of distbp asks of the ranks."""
+
+    rank: int
+    size: int
+    host: str
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0."""
+        ...
+
+    def allreduce(self, buffer: Array, op: str = "sum") -> None:
+        """Replace `buffer` by its sum, max or min over all ranks."""
+        ...
+
+    def iallreduce(self, buffer: Array) -> Request:
+        """Start the sum of `buffer` over all ranks; it may be used after `Request.wait`."""
+        ...
+
+    def bcast(self, buffer: Array, root: int = 0) -> None:
+        """Replace `buffer` by the one of `root`."""
+        ...
+
+    def barrier(self) -> None:
+        """Return when all ranks have come here."""
+        ...
+
+    def bcast_obj(self, value: Any, root: int = 0) -> Any:
+        """The JSON value of `root`."""
+        ...
+
+    def allgather_obj(self, value: Any) -> list[Any]:
+        """The JSON values of all ranks, by rank."""
+        ...
+
+    def all_failed(self, patience: float) -> bool:
+        """Whether every rank calls this within `patience` seconds (then they can end in step)."""
+        ...
+
+    def abort(self, code: int) -> None:
+        """End all ranks now."""
+        ...
+
+
+def _encode(value: Any) -> Array:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+
+
+def _decode(data: Array) -> Any:
+    return json.loads(data.tobytes())
+
+
+class _Objects:
+    """JSON values on top of buffers, the same for every communicator."""
+
+    rank: int
+    size: int
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank == 0
+
+    def bcast_obj(self: Any, value: Any, root: int = 0) -> Any:
+        data = _encode(value) if self.rank == root else np.zeros(0, np.uint8)
+        length = np.array([len(data)], np.int64)
+        self.bcast(length, root)
+        if self.rank != root:
+            data = np.zeros(int(length[0]), np.uint8)
+        self.bcast(data, root)
+        return _decode(data)
+
+    def allgather_obj(self: Any, value: Any) -> list[Any]:
+        # a sum with zeros elsewhere: one collective serves every purpose
+        data = _encode(value)
+        lengths = np.zeros(self.size, np.int64)
+        lengths[self.rank] = len(data)
+        self.allreduce(lengths)
+        ends = np.cumsum(lengths)
+        everyone = np.zeros(int(ends[-1]), np.uint8)
+        everyone[ends[self.rank] - len(data) : ends[self.rank]] = data
+        self.allreduce(everyone)
+        return [_decode(part) for part in np.split(everyone, ends[:-1])]
+
+
+class SerialCommunicator(_Objects):
+    """A world of one rank."""
+
+    rank = 0
+    size = 1
+
+    def __init__(self) -> None:
+        self.host = socket.gethostname()
+
+    def allreduce(self, buffer: Array, op: str = "sum") -> None:
+        """The sum over one rank is the buffer itself."""
+        _check(buffer, op)
+
+    def iallreduce(self, buffer: Array) -> Request:
+        """Done at once."""
+        _check(buffer)
+        return _Done()
+
+    def bcast(self, buffer: Array, root: int = 0) -> None:
+        """Nothing to do."""
+        _check(buffer)
+
+    def barrier(self) -> None:
+        """Nothing to wait for."""
+
+    def all_failed(self, patience: float) -> bool:
+        """One rank is all ranks."""
+        return True
+
+    def abort(self, code: int) -> None:
+        """End this process."""
+        os._exit(code)
+
+
+def _check(buffer: Array, op: str = "sum") -> None:
+    assert buffer.flags.c_contiguous, "a buffer of a collective is contiguous"
+    assert op in _REDUCE, f"unknown reduction {op}"
+
+
+class _ThreadWorld:
+    def __init__(self, size: int) -> None:
+        self.barrier = threading.Barrier(size)
+        self.failed = threading.Barrier(size)
+        self.slots: list[Any] = [None] * size
+
+
+class ThreadCommunicator(_Objects):
+    """One of P ranks that are threads of this process; `run_threads` makes them."""
+
+    def __init__(self, rank: int, size: int, world: _ThreadWorld) -> None:
+        self.rank, self.size, self._world = rank, size, world
+        self.host = socket.gethostname()
+
+    def allreduce(self, buffer: Array, op: str = "sum") -> None:
+        """Each rank reads all buffers in the order of ranks, so all get the same bits."""
+        _check(buffer, op)
+        slots = self._world.slots
+        slots[self.rank] = buffer
+        self.barrier()
+        total = slots[0].copy()
+        for other in slots[1:]:
+            _REDUCE[op](total, other, out=total)
+        self.barrier()
+        buffer[...] = total
+
+    def iallreduce(self, buffer: Array) -> Request:
+        """Blocks: correct, not fast."""
+        self.allreduce(buffer)
+        return _Done()
+
+    def bcast(self, buffer: Array, root: int = 0) -> None:
+        """Copy from the slot of `root`."""
+        _check(buffer)
+        self._world.slots[self.rank] = buffer
+        self.barrier()
+        if self.rank != root:
+            buffer[...] = self._world.slots[root]
+        self.barrier()
+
+    def barrier(self) -> None:
+        """Raises `threading.BrokenBarrierError` when another rank has failed."""
+        self._world.barrier.wait()
+
+    def all_failed(self, patience: float) -> bool:
+        """As the contract says."""
+        try:
+            self._world.failed.wait(patience)
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    def abort(self, code: int) -> None:
+        """Let every other rank fail at its next collective."""
+        self._world.barrier.abort()
+
+
+def run_threads(size: int, function: Callable[[ThreadCommunicator], T]) -> list[T]:
+    """Run `function` on `size` ranks, threads of this process; their results by rank.
+
+    The first exception of a rank ends the others at their next collective and is raised here.
+    """
+    world = _ThreadWorld(size)
+    results: list[Any] = [None] * size
+    errors: list[BaseException] = []
+
+    def rank_main(rank: int) -> None:
+        try:
+            results[rank] = function(ThreadCommunicator(rank, size, world))
+        except BaseException as error:
+            if not isinstance(error, threading.BrokenBarrierError):
+                errors.append(error)
+            world.barrier.abort()
+
+    threads = [threading.Thread(target=rank_main, args=(r,), daemon=True) for r in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+class MPICommunicator(_Objects):
+    """The ranks of an MPI launch, by mpi4py.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm, optional
+        Its ranks; COMM_WORLD by default. It is duplicated, so nobody else's messages are met.
+    """
+
+    def __init__(self, comm: Any = None) -> None:
+        import mpi4py
+
+        if "mpi4py.MPI" not in sys.modules:
+            mpi4py.rc.thread_level = "single"  # one thread talks: faster, and deadlocks over TCP otherwise
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
+        self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
+        self._failures = self._comm.Dup()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self.host = socket.gethostname()
+        self.library = MPI.Get_library_version().strip("\0\n").splitlines()[0]
+
+    def allreduce(self, buffer: Array, op: str = "sum") -> None:
+        """MPI_Allreduce in place."""
+        _check(buffer, op)
+        for piece in _pieces(buffer):
+            self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
+
+    def iallreduce(self, buffer: Array) -> Request:
+        """MPI_Iallreduce in place; the request keeps the buffer, which mpi4py does not."""
+        _check(buffer)
+        pieces = _pieces(buffer)
+        return _MPIRequest(
+            [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces],
+            pieces,
+        )
+
+    def bcast(self, buffer: Array, root: int = 0) -> None:
+        """MPI_Bcast."""
+        _check(buffer)
+        for piece in _pieces(buffer):
+            self._comm.Bcast(piece, root)
+
+    def barrier(self) -> None:
+        """MPI_Barrier."""
+        self._comm.Barrier()
+
+    def all_failed(self, patience: float) -> bool:
+        """A barrier that does not wait for ever."""
+        request = self._failures.Ibarrier()
+        deadline = time.monotonic() + patience
+        while not request.Test():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def abort(self, code: int) -> None:
+        """MPI_Abort."""
+        self._mpi.COMM_WORLD.Abort(code)
+
+
+class _MPIRequest:
+    def __init__(self, requests: list[Any], buffers: list[Array]) -> None:
+        self._requests, self._buffers = requests, buffers
+
+    def wait(self) -> None:
+        for request in self._requests:
+            request.Wait()
+
+
+def _pieces(buffer: Array) -> list[Array]:
+    if buffer.nbytes <= CHUNK_BYTES:
+        return [buffer]
+    flat, step = buffer.reshape(-1), max(1, CHUNK_BYTES // buffer.itemsize)
+    return [flat[i : i + step] for i in range(0, flat.size, step)]
+
+
+def launched_processes() -> int | None:
+    """How many processes the launcher says it started; None without a launcher.
+
+    mpirun's own variables count first: below it, SLURM's describe mpirun's daemons.
+    """
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return None
+
+
+def communicator(kind: str = "auto") -> Communicator:
+    """The communicator of this process.
+
+    Parameters
+    ----------
+    kind : {"auto", "mpi", "serial"}
+        ``auto`` is MPI under a launcher and serial without one.
+
+    Raises
+    ------
+    UserError
+        When a launcher started several processes but MPI sees a world of one: they would be that
+        many serial runs, each overwriting the others' files.
+    """
+    if kind not in ("auto", "mpi", "serial"):
+        raise ValueError(f"unknown communicator {kind!r}: one of auto, mpi, serial")
+    launched = launched_processes()
+    if kind == "serial" or (kind == "auto" and launched is None):
+        return SerialCommunicator()
+    try:
+        comm = MPICommunicator()
+    except (ImportError, RuntimeError) as error:
+        if kind == "auto" and launched == 1:
+            return SerialCommunicator()
+        raise UserError(
+            f"a launcher started {launched or 1} processes but MPI cannot be loaded"
+            f" ({' '.join(str(error).split())}): pip install 'distbp[mpi]' into this environment"
+        ) from error
+    if comm.size == 1 and (launched or 1) > 1:
+        raise UserError(
+            f"the launcher started {launched} processes but MPI sees a world of one: this mpirun or"
+            f" srun belongs to another MPI than mpi4py's ({comm.library}); use the mpirun next to"
+            f" {sys.executable}, or srun --mpi=pmi2 or --mpi=pmix"
+        )
+    return comm

@@ -1,0 +1,254 @@
+"""What a data set is: rows that can be taken by number, columns, and a target.
+
+A data set is *raw*: numbers as they stand in the file, NaN for a missing one, and for a column of
+categories the number of the category. `preprocessing` turns raw rows into what a network eats.
+
+What the target is decides what is learnt: ``classes`` (one of several), ``labels`` (any of several,
+zeros and ones) or ``values`` (numbers: regression).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import UserError
+
+__all__ = ["ArrayDataset", "Column", "Dataset", "Target", "infer_target", "parse_columns"]
+
+Array = NDArray[Any]
+Raw = tuple[Array, Array | None, Array | None]
+TargetKind = Literal["classes", "labels", "values"]
+
+MAX_CLASSES = 100
+"""Whole numbers with more different values than this are taken for a regression target."""
+_SCAN = 1 << 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """An input column; `categories` are its texts, None for a numeric one."""
+
+    name: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    kind : {"classes", "labels", "values"}
+        One of several classes, any of several labels, or numbers.
+    names : tuple of str
+        Of the target columns.
+    classes : tuple of str
+        Names of the classes, in the order of their numbers.
+    """
+
+    kind: TargetKind
+    names: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def n_outputs(self) -> int:
+        """Classes, labels or values to a row."""
+        return len(self.classes) if self.kind == "classes" else len(self.names)
+
+    def __str__(self) -> str:
+        names = ", ".join(self.names)
+        match self.kind:
+            case "classes":
+                return f"classification of {names!r} into {len(self.classes)} classes"
+            case "labels":
+                return f"multi-label classification, {len(self.names)} labels"
+        return f"regression of {names!r}"
+
+
+class Dataset(Protocol):
+    """What the rest of distbp asks of data."""
+
+    n_rows: int
+    columns: tuple[Column, ...]
+    target: Target | None
+    in_memory: bool
+
+    def take(self, rows: Array) -> Raw:
+        """Inputs (n, n_columns), target and sample weights (n,) of `rows`.
+
+        Classes are (n,) int64, labels and values (n, n_outputs) float64; target or weights are None
+        where there are none.
+        """
+        ...
+
+
+class ArrayDataset:
+    """Rows of arrays, in memory or mapped from a file.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, ...)
+        Inputs; axes behind the first are flattened row by row.
+    y : ndarray of shape (n_rows,) or (n_rows, k), optional
+        Raw target.
+    target : Target, optional
+        What `y` means, with `class_values`, sorted, the raw value of each class.
+    inputs : ndarray of int, optional
+        The columns of `X` that are inputs; all by default.
+    lines : ndarray of int, optional
+        Line of the file of each row, for messages.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        y: Array | None = None,
+        target: Target | None = None,
+        *,
+        class_values: Array | None = None,
+        weights: Array | None = None,
+        columns: tuple[Column, ...] | None = None,
+        inputs: Array | None = None,
+        lines: Array | None = None,
+        source: str = "data",
+    ) -> None:
+        self.n_rows, self.source, self.target = len(X), source, target
+        self._X, self._y, self._weights = X, y, weights
+        self._inputs, self._lines, self._class_values = inputs, lines, class_values
+        width = len(inputs) if inputs is not None else int(np.prod(X.shape[1:]))
+        self.columns = columns or tuple(Column(str(i)) for i in range(width))
+        self.in_memory = not isinstance(X, np.memmap)
+        if y is not None and len(y) != len(X):
+            raise UserError(f"{source}: {len(X)} rows of inputs but {len(y)} targets")
+        if weights is not None and (
+            len(weights) != len(X) or not np.isfinite(weights).all() or weights.min() < 0
+        ):
+            raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
+
+    def take(self, rows: Array) -> Raw:
+        """As `Dataset.take`."""
+        X = self._X[rows]
+        if self._inputs is not None:
+            X = X[:, self._inputs]
+        y = None if self._y is None else self._encode(self._y[rows], rows)
+        w = None if self._weights is None else self._weights[rows]
+        return X.reshape(len(rows), -1), y, w
+
+    def _encode(self, y: Array, rows: Array) -> Array:
+        if self._class_values is not None:
+            index = np.searchsorted(self._class_values, y)
+            known = self._class_values[np.minimum(index, len(self._class_values) - 1)] == y
+            if not known.all():
+                bad = int(np.argmin(known))
+                raise UserError(
+                    f"{self._place(rows[bad])}: the target {y[bad]} is none of the classes"
+                )
+            return index.astype(np.int64, copy=False)
+        y = np.asarray(y, np.float64).reshape(len(rows), -1)
+        if not np.isfinite(y).all():
+            bad = int(np.argmin(np.isfinite(y).all(axis=1)))
+            raise UserError(
+                f"{self._place(rows[bad])}: the target is {y[bad].tolist()}: mend or drop the row"
+            )
+        return y
+
+    def _place(self, row: int) -> str:
+        if self._lines is not None:
+            return f"{self.source}, line {self._lines[row]}"
+        return f"{self.source}, row {row} (from 0)"
+
+
+def parse_columns(wanted: str, names: list[str], source: str, width: int | None = None) -> list[int]:
+    """Numbers of the columns in `wanted`, a comma-separated list of names or numbers."""
+    width = len(names) if width is None else width
+    found = []
+    for item in (part.strip() for part in wanted.split(",")):
+        if item in names:
+            found.append(names.index(item))
+        elif item.lstrip("-").isdigit() and -width <= int(item) < width:
+            found.append(int(item) % width)
+        else:
+            there = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+            have = f"it has {there}" if names else f"it has columns 0 to {width - 1}"
+            raise UserError(f"{source}: no column {item!r}; {have}")
+    return found
+
+
+def infer_target(
+    y: Array, names: tuple[str, ...], source: str, *, task: str = "auto", like: Target | None = None
+) -> tuple[Target, Array | None]:
+    """What `y` is, and for classes the sorted raw value of each.
+
+    Text and booleans are classes; so are whole numbers with at most `MAX_CLASSES` different values;
+    several columns of zeros and ones are labels; all else is a regression. `task` overrules it, and
+    with `like`, the target of a trained model or of the training file, it is that one.
+    """
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] < 1):
+        raise UserError(f"{source}: a target of shape {y.shape}: it must be (rows,) or (rows, k)")
+    text = y.dtype.kind in "USO"
+    if y.ndim == 2 and y.shape[1] > 1:
+        if text:
+            raise UserError(f"{source}: several target columns must be numbers")
+        binary = all(np.isin(np.unique(part), (0, 1)).all() for part in _scan(y))
+        kind: TargetKind = "labels" if binary and task != "regression" else "values"
+        return like or Target(kind, names), None
+    flat = y.reshape(len(y))
+    if like is not None:
+        return like, (_class_values(like, text) if like.kind == "classes" else None)
+    classes = None if task == "regression" and not text else _distinct(flat, source, task)
+    if classes is None:
+        if text:
+            raise UserError(f"{source}: the target {names[0]!r} is text: a regression needs numbers")
+        return Target("values", names), None
+    if len(classes) < 2:
+        only = _label(classes[0]) if len(classes) else "none"
+        raise UserError(f"{source}: the target {names[0]!r} has one class only ({only}): two are needed")
+    return Target("classes", names, tuple(_label(value) for value in classes)), classes
+
+
+def _scan(y: Array) -> Any:
+    return (np.asarray(y[lo : lo + _SCAN]) for lo in range(0, len(y), _SCAN))
+
+
+def _distinct(y: Array, source: str, task: str) -> Array | None:
+    """The sorted different values of a target of classes; None when it looks like a regression."""
+    numeric = y.dtype.kind == "f"
+    found: Array = np.zeros(0, y.dtype)
+    row = 0
+    for part in _scan(y):
+        values = np.unique(part)
+        if numeric and not np.isfinite(values).all():
+            if task != "classification" and not _whole(values[np.isfinite(values)]):
+                return None  # a regression; the bad row is named when it is taken
+            bad = row + int(np.argmin(np.isfinite(part)))
+            raise UserError(f"{source}, row {bad} (from 0): the target is {part[bad - row]}: mend or drop the row")
+        found = np.union1d(found, values)
+        if task == "auto" and y.dtype.kind in "iuf" and (len(found) > MAX_CLASSES or not _whole(found)):
+            return None
+        row += len(part)
+    return found
+
+
+def _whole(values: Array) -> bool:
+    return values.dtype.kind != "f" or bool((values == np.rint(values)).all())
+
+
+def _label(value: Any) -> str:
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, float) and number.is_integer():
+        return str(int(number))
+    return str(number)
+
+
+def _class_values(target: Target, text: bool) -> Array:
+    if text:
+        return np.array(target.classes)
+    try:
+        return np.array([float(name) for name in target.classes])
+    except ValueError:
+        raise UserError(
+            f"the target is numeric here, but the classes of {target.names[0]!r} are"
+            f" {', '.join(target.classes[:5])}"
+        ) from None

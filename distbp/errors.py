@@ -1,0 +1,21 @@
+"""What can go wrong by the user's hand, and the exit codes of every front door.
+
+A `UserError` carries one line that says what is wrong, where, and what to do. Front doors print
+that line and nothing else; any other exception is a defect of ours and leaves a traceback in a file.
+"""
+
+__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "UsageError", "UserError"]
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+STOPPED = 75
+"""Stopped early with a checkpoint (EX_TEMPFAIL of sysexits.h): queue it again."""
+
+
+class UserError(ValueError):
+    """Wrong input, file or machine; the message is the whole help."""
+
+
+class UsageError(UserError):
+    """A flag or a key that does not exist or cannot have that value."""

@@ -1,0 +1,179 @@
+"""Metrics: what an evaluation adds up, and the figures that follow from the sums.
+
+An evaluation is a sum over blocks of rows, so any number of ranks can share it and uneven shares are
+exact. Counts are whole numbers; they add up in any order. Sums of real numbers are kept by block and
+added in the order of the blocks, which gives the same bits whoever computed them.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.communicator import Communicator
+from distbp.datasets import Target
+from distbp.losses import Loss
+from distbp.network import Network
+from distbp.preprocessing import Prepared
+from distbp.sampling import block_bounds
+
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "is_better"]
+
+Array = NDArray[Any]
+
+EVALUATION_BLOCK = 512
+
+
+class _Figures(Protocol):
+    counts: Array
+    n_sums: int
+
+    def add(self, z: Array, y: Array) -> Array: ...
+
+    def result(self, sums: Array, n: int) -> dict[str, Any]: ...
+
+
+def _two_columns(z: Array) -> Array:
+    """Logits of two classes from a single output, the log-odds of the second one."""
+    return z if z.shape[1] > 1 else np.concatenate([np.zeros_like(z), z], axis=1)
+
+
+def hits(z: Array, y: Array, kind: str) -> int:
+    """Rows whose greatest output is the right class."""
+    if kind != "classes":
+        return 0
+    guess = z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0.0)
+    return int(np.count_nonzero(guess == y))
+
+
+class _Classes:
+    """Confusion matrix (true class, predicted class), and how often the top k hold the true one."""
+
+    n_sums = 0
+
+    def __init__(self, target: Target, top_k: int) -> None:
+        self.c, self.k = len(target.classes), min(top_k, len(target.classes))
+        self.counts = np.zeros(self.c * self.c + 1)
+
+    def add(self, z: Array, y: Array) -> Array:
+        z = _two_columns(z)
+        pairs = y * self.c + z.argmax(axis=1)
+        self.counts[:-1] += np.bincount(pairs, minlength=self.c * self.c)
+        above = (z > np.take_along_axis(z, y[:, None], axis=1)).sum(axis=1)
+        self.counts[-1] += np.count_nonzero(above < self.k)
+        return np.zeros(0)
+
+    def result(self, sums: Array, n: int) -> dict[str, Any]:
+        confusion = self.counts[:-1].reshape(self.c, self.c)
+        right = np.diag(confusion)
+        predicted_or_true = confusion.sum(axis=0) + confusion.sum(axis=1)
+        seen = predicted_or_true > 0
+        f1 = 2.0 * right[seen] / predicted_or_true[seen]
+        out: dict[str, Any] = {"accuracy": float(right.sum() / n), "macro_f1": float(f1.mean())}
+        if 1 < self.k < self.c:
+            out[f"top{self.k}"] = float(self.counts[-1] / n)
+        out["confusion"] = confusion.astype(int).tolist()
+        return out
+
+
+class _Labels:
+    """For each label: true and false positives and negatives; rows with every label right."""
+
+    n_sums = 0
+
+    def __init__(self, target: Target) -> None:
+        self.k = target.n_outputs
+        self.counts = np.zeros(3 * self.k + 1)
+
+    def add(self, z: Array, y: Array) -> Array:
+        guess, truth = z > 0.0, y > 0.5
+        both, wrong = guess & truth, guess != truth
+        per_label = [both.sum(axis=0), (wrong & guess).sum(axis=0), (wrong & truth).sum(axis=0)]
+        self.counts += np.concatenate([*per_label, [np.count_nonzero(~wrong.any(axis=1))]])
+        return np.zeros(0)
+
+    def result(self, sums: Array, n: int) -> dict[str, Any]:
+        right, false_positive, missed = self.counts[:-1].reshape(3, self.k)
+        total = 2.0 * right + false_positive + missed
+        f1 = np.divide(2.0 * right, total, out=np.zeros(self.k), where=total > 0)
+        wrong = (false_positive + missed).sum() / (n * self.k)
+        return {
+            "accuracy": float(1.0 - wrong),
+            "exact_match": float(self.counts[-1] / n),
+            "macro_f1": float(f1.mean()),
+        }
+
+
+class _Values:
+    """Errors in the units of the target, and R2; a mean over the outputs where there are several."""
+
+    def __init__(self, target: Target, scale: list[float]) -> None:
+        self.k = target.n_outputs
+        self.unit = 1.0 / np.array(scale) if scale else np.ones(self.k)
+        self.n_sums = 4 * self.k
+        self.counts = np.zeros(0)
+
+    def add(self, z: Array, y: Array) -> Array:
+        y = y.astype(np.float64)
+        error = z - y
+        return np.concatenate(
+            [np.abs(error).sum(axis=0), (error * error).sum(axis=0), y.sum(axis=0), (y * y).sum(axis=0)]
+        )
+
+    def result(self, sums: Array, n: int) -> dict[str, Any]:
+        absolute, square, y, y2 = sums.reshape(4, self.k)
+        spread = y2 - y * y / n
+        r2 = 1.0 - np.divide(square, spread, out=np.full(self.k, np.inf), where=spread > 0)
+        return {
+            "rmse": float((np.sqrt(square / n) * self.unit).mean()),
+            "mae": float((absolute / n * self.unit).mean()),
+            "r2": float(r2.mean()),
+        }
+
+
+def _figures(data: Prepared, top_k: int) -> _Figures:
+    assert data.target is not None
+    match data.target.kind:
+        case "classes":
+            return _Classes(data.target, top_k)
+        case "labels":
+            return _Labels(data.target)
+    return _Values(data.target, data.preprocessor.target_scale)
+
+
+def evaluate(
+    network: Network, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
+) -> dict[str, Any]:
+    """Loss and metrics of `network` on all rows of `data`, computed by all ranks together.
+
+    Returns
+    -------
+    dict
+        ``loss`` (weighted mean), and for classes ``accuracy``, ``macro_f1``, ``top3``, ``confusion``
+        (rows are the true classes); for labels ``accuracy`` (share of labels right), ``exact_match``,
+        ``macro_f1``; for values ``rmse``, ``mae``, ``r2`` in the units of the target.
+    """
+    figures = _figures(data, top_k)
+    n_blocks = -(-data.n_rows // EVALUATION_BLOCK)
+    table = np.zeros((n_blocks, 2 + figures.n_sums))
+    for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
+        rows = np.arange(b * EVALUATION_BLOCK, min((b + 1) * EVALUATION_BLOCK, data.n_rows))
+        X, y, w = data.take(rows)
+        assert y is not None, "an evaluation needs a target"
+        z = network.forward(X)
+        losses = loss.value(z, y).astype(np.float64)
+        weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
+        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(z, y)])
+    comm.allreduce(table)
+    if len(figures.counts):
+        comm.allreduce(figures.counts)
+    sums = np.add.accumulate(table, axis=0)[-1]
+    return {"loss": float(sums[0] / sums[1]), **figures.result(sums[2:], data.n_rows)}
+
+
+def is_better(metric: str, new: float, old: float | None) -> bool:
+    """Whether `new` is an improvement: losses and errors fall, all other metrics rise."""
+    if old is None or not np.isfinite(old):
+        return bool(np.isfinite(new))
+    falls = metric.split("/")[0] in ("loss", "rmse", "mae")
+    return new < old if falls else new > old

@@ -1,0 +1,87 @@
+"""The trained model as a file: network, preprocessing and classes in one ``model.safetensors``.
+
+Tensors carry the names and shapes of ``torch.nn.Sequential(Linear, activation, Linear, ...)``:
+``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ... What PyTorch does not need stands as JSON in
+the header. Nothing in the file depends on the ranks, the time or the host.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.checkpoint import DamagedFile, read_file, write_file
+from distbp.datasets import Dataset, Target
+from distbp.losses import Loss, make_loss
+from distbp.network import Network
+from distbp.preprocessing import Prepared, Preprocessor
+from distbp.splitting import Subset
+
+__all__ = ["Model"]
+
+
+@dataclass
+class Model:
+    """A network with all that is needed to use it on raw data."""
+
+    network: Network
+    loss: Loss
+    target: Target
+    preprocessor: Preprocessor
+
+    def save(self, path: str | Path) -> None:
+        """Write ``model.safetensors``."""
+        net, tensors = self.network, {}
+        for i, layer in enumerate(net.layers):
+            tensors[f"{2 * i}.weight"] = layer.W.T
+            tensors[f"{2 * i}.bias"] = layer.b
+        state = {
+            "format": "distbp-model-1",
+            "sizes": net.sizes,
+            "activation": net.activation.name,
+            "loss": self.loss.name,
+            "loss_parameters": vars(self.loss),
+            "target": asdict(self.target),
+            "preprocessing": self.preprocessor.as_dict(),
+        }
+        write_file(Path(path), tensors, state)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Model":
+        """Read ``model.safetensors``; raises `DamagedFile`, `FileNotFoundError`."""
+        tensors, state = read_file(Path(path))
+        if state.get("format") != "distbp-model-1":
+            raise DamagedFile(f"{path}: not a model of distbp")
+        network = Network(state["sizes"], state["activation"], dtype=tensors["0.weight"].dtype)
+        for i, layer in enumerate(network.layers):
+            layer.W[...] = tensors[f"{2 * i}.weight"].T
+            layer.b[...] = tensors[f"{2 * i}.bias"]
+        target = state["target"]
+        return cls(
+            network,
+            make_loss(state["loss"], **state["loss_parameters"]),
+            Target(target["kind"], tuple(target["names"]), tuple(target["classes"])),
+            Preprocessor(**state["preprocessing"]),
+        )
+
+    def prepare(self, dataset: Dataset) -> Prepared:
+        """Raw data as this network sees it."""
+        return Prepared(Subset(dataset), self.preprocessor, self.network.dtype)
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Predictions for prepared inputs (n, n_inputs).
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), (n, n_labels) or (n, n_values)
+            Probabilities, or values in the units of the target.
+        """
+        out = self.loss.link(self.network.predict(X))
+        if self.target.kind == "classes" and out.shape[1] == 1:
+            return np.hstack([1.0 - out, out])
+        if self.target.kind == "values" and self.preprocessor.target_shift:
+            scale = np.array(self.preprocessor.target_scale)
+            out = out / scale + np.array(self.preprocessor.target_shift)
+        return out

@@ -1,0 +1,258 @@
+"""The network and the delta recursion: the page to read beside the lecture.
+
+Notation. Rows are examples, n of them; layer l has weights ``W_l`` (fan_in, fan_out) and a bias
+``b_l`` (fan_out,); g is the activation function, the last layer has none (the loss owns the link).
+
+    forward     a_0 = X
+                z_l = a_{l-1} W_l + b_l                    pre-activation, (n, fan_out)
+                a_l = g(z_l)                               activation
+
+    backward    delta_L = dC/dz_L                          from the loss
+                delta_l = (delta_{l+1} W_{l+1}^T) * g'(z_l)
+                dW_l    = a_{l-1}^T delta_l                (fan_in, fan_out)
+                db_l    = sum over rows of delta_l         (fan_out,)
+
+(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The sum over t in the
+lecture's ``delta_i(l) = sum_t delta_t(l+1) W_ti(l+1) g'`` is the matrix product; the sum over the
+examples of a batch hides in ``a^T delta``.
+
+Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
+W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass
+fills `grad` from its end, so whatever lies behind a layer is final when the layer is done.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.activations import activation_named
+from distbp.randomness import bits, key, normal, uniform
+
+__all__ = ["INITIALISATIONS", "Layer", "Network"]
+
+Array = NDArray[Any]
+
+# variance of a weight = gain / fan: He et al. 2015 eq. 10, Glorot & Bengio 2010 eq. 12, LeCun et al. 1998 eq. 16
+_GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
+INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
+
+
+class Layer:
+    """One affine map: views of its parameters, of their gradient, and buffers for its activations."""
+
+    def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
+        self.fan_in, self.fan_out = fan_in, fan_out
+        self.weights = slice(start, start + fan_in * fan_out)
+        self.bias = slice(self.weights.stop, self.weights.stop + fan_out)
+        self.W: Array
+        self.b: Array
+        self.dW: Array
+        self.db: Array
+        self.z: Array  # pre-activation; shares memory with `a` where g' follows from `a`
+        self.a: Array  # activation
+        self.out: Array  # what the next layer sees: `a`, or `a` times the dropout mask
+        self.delta: Array
+        self.mask: Array | None = None
+
+
+class Network:
+    """A dense feed-forward network.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, units of each hidden layer, outputs: ``[784, 256, 10]``.
+    activation : str
+        Of the hidden layers; see `distbp.activations`.
+    init : str
+        ``he_``, ``glorot_`` or ``lecun_`` with ``normal`` or ``uniform``; ``auto`` suits the activation.
+    dropout : float
+        Fraction of hidden activations that a training step drops (Srivastava et al. 2014); the kept
+        ones are divided by the fraction kept.
+    dtype : data-type
+        float32 or float64.
+    seed : int
+        Of the initial weights and of the dropout masks.
+
+    Attributes
+    ----------
+    theta, grad : ndarray of shape (n_parameters,)
+        Parameters and gradient, flat.
+    layers : list of Layer
+        In forward order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = Network([2, 3, 1], "tanh", dtype=np.float64)
+    >>> z = net.forward(np.ones((5, 2)))
+    >>> net.backward(z - 1.0)
+    >>> z.shape, net.grad.shape
+    ((5, 1), (13,))
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "relu",
+        *,
+        init: str = "auto",
+        dropout: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        seed: int = 0,
+    ) -> None:
+        self.sizes = tuple(int(size) for size in sizes)
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
+            raise ValueError(f"a network needs inputs and outputs, at least 1 each: {self.sizes}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        if init not in INITIALISATIONS:
+            raise ValueError(f"unknown initialisation {init!r}: one of {', '.join(INITIALISATIONS)}")
+        self.activation = activation_named(activation)
+        self.dropout, self.seed, self.dtype = dropout, seed, np.dtype(dtype)
+        self.layers: list[Layer] = []
+        start = 0
+        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
+            self.layers.append(Layer(fan_in, fan_out, start))
+            start = self.layers[-1].bias.stop
+        self.n_parameters = start
+        self.theta = np.zeros(start, self.dtype)
+        self.grad: Array
+        for layer in self.layers:
+            layer.W = self.theta[layer.weights].reshape(layer.fan_in, layer.fan_out)
+            layer.b = self.theta[layer.bias]
+        self.bind_gradient(np.zeros(start, self.dtype))
+        self._capacity = -1
+        self._input: Array = np.zeros((0, self.sizes[0]), self.dtype)
+        self._initialise(init)
+
+    @property
+    def weight_slices(self) -> list[slice]:
+        """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
+        return [layer.weights for layer in self.layers]
+
+    def bind_gradient(self, grad: Array) -> None:
+        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
+        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
+        self.grad = grad
+        for layer in self.layers:
+            layer.dW = grad[layer.weights].reshape(layer.fan_in, layer.fan_out)
+            layer.db = grad[layer.bias]
+
+    def forward(self, X: Array, *, step: int | None = None, rows: Array | None = None) -> Array:
+        """Logits of a batch; the activations are kept for `backward`.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_inputs)
+            The batch, of the network's dtype.
+        step, rows : int and ndarray of shape (n,), optional
+            Given in training: number of the step and of each row, which fix the dropout masks.
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs)
+            A buffer that the next call overwrites.
+        """
+        n = len(X)
+        self._reserve(n)
+        self._input = a = X
+        for i, layer in enumerate(self.layers):
+            z = np.matmul(a, layer.W, out=layer.z[:n])
+            z += layer.b
+            if layer is self.layers[-1]:
+                return z
+            a = layer.a[:n]
+            self.activation.value(z, a)
+            if self.dropout and step is not None and rows is not None:
+                layer.mask = self._mask(step, i, rows)
+                a = np.multiply(a, layer.mask, out=layer.out[:n])
+            else:
+                layer.mask = None
+        raise AssertionError("a network has a last layer")
+
+    def backward(
+        self,
+        delta: Array,
+        *,
+        on_ready: Callable[[int], None] | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """The delta recursion: fill `grad` from the end towards 0.
+
+        Parameters
+        ----------
+        delta : ndarray of shape (n, n_outputs)
+            dC/dz of the last layer for the batch of the last `forward`.
+        on_ready : callable, optional
+            ``on_ready(lo)`` is called when ``grad[lo:]`` is final, with `lo` falling to 0.
+        accumulate : bool
+            Add to `grad` instead of overwriting it.
+        """
+        n = len(delta)
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[i]
+            below = self.layers[i - 1] if i else None
+            a = self._input if below is None else (below.a if below.mask is None else below.out)[:n]
+            if accumulate:
+                layer.dW += a.T @ delta
+                layer.db += delta.sum(axis=0)
+            else:
+                np.matmul(a.T, delta, out=layer.dW)
+                np.sum(delta, axis=0, out=layer.db)
+            if on_ready is not None:
+                on_ready(layer.weights.start)
+            if below is not None:
+                delta = np.matmul(delta, layer.W.T, out=below.delta[:n])
+                if below.mask is not None:
+                    delta *= below.mask
+                kept = below.z if self.activation.from_z else below.a
+                self.activation.times_derivative(delta, kept[:n])
+
+    def predict(self, X: Array, block: int = 512) -> Array:
+        """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
+        out = np.empty((len(X), self.sizes[-1]), self.dtype)
+        for lo in range(0, len(X), block):
+            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
+        return out
+
+    def _reserve(self, n: int) -> None:
+        """Make the buffers of the passes hold `n` rows; nothing happens once they do."""
+        if n <= self._capacity:
+            return
+        self._capacity = n
+        for layer in self.layers:
+            shape = n, layer.fan_out
+            layer.z = np.empty(shape, self.dtype)
+            layer.a = np.empty(shape, self.dtype) if self.activation.from_z else layer.z
+            layer.out = np.empty(shape, self.dtype) if self.dropout else layer.a
+            layer.delta = np.empty(shape, self.dtype)
+
+    def _mask(self, step: int, layer: int, rows: Array) -> Array:
+        """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.
+
+        One 64-bit hash serves four units, 16 bits each; the fraction kept is a multiple of 2^-16.
+        """
+        units = self.layers[layer].fan_out
+        quads = -(-units // 4)
+        keep = max(1, round((1.0 - self.dropout) * 65536))
+        row_keys = bits(key(self.seed, "dropout", step, layer), rows)
+        hashes = bits(0, row_keys[:, None] + np.arange(quads, dtype=np.uint64))
+        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, :units]
+        return (sixteenths < keep) * self.dtype.type(65536 / keep)
+
+    def _initialise(self, init: str) -> None:
+        for i, layer in enumerate(self.layers):
+            hidden = layer is not self.layers[-1]
+            rule = (self.activation.init if hidden else "glorot_uniform") if init == "auto" else init
+            kind, law = rule.split("_")
+            fan = (layer.fan_in + layer.fan_out) / 2 if kind == "glorot" else layer.fan_in
+            deviation = np.sqrt(_GAIN[kind] / fan)
+            counters, seed = np.arange(layer.W.size), key(self.seed, "weights", i)
+            if law == "normal":
+                values = deviation * normal(seed, counters)
+            else:  # uniform on (-r, r) has variance r^2 / 3
+                values = deviation * np.sqrt(3.0) * (2.0 * uniform(seed, counters) - 1.0)
+            layer.W[...] = values.reshape(layer.W.shape)

@@ -1,0 +1,114 @@
+"""Front door: ``python -m distbp.predict RUN DATA``: what a trained model says of new rows.
+
+Under ``mpirun`` each rank predicts its share. Where the data has the target too, metrics are printed.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from distbp.communicator import Communicator, communicator
+from distbp.data import TableOptions, open_dataset
+from distbp.datasets import Dataset
+from distbp.errors import DONE, UsageError, UserError
+from distbp.launch import run
+from distbp.machine import limited_blas
+from distbp.metrics import evaluate
+from distbp.model import Model
+from distbp.sampling import block_bounds
+
+__all__ = ["main", "predict"]
+
+_BLOCK = 4096
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m distbp.predict", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors")
+    parser.add_argument("data", metavar="DATA", help="as for distbp.train; the target may be missing")
+    parser.add_argument("--out", metavar="FILE", help=".csv or .npy; standard output (CSV) by default")
+    parser.add_argument("--target", metavar="COLUMN", help="its target column, for metrics")
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto")
+    parser.add_argument("--bad-rows", choices=("error", "skip"), default="error")
+    options = parser.parse_args(arguments)
+    return run(lambda comm: predict(options, comm), communicator)
+
+
+def predict(options: argparse.Namespace, comm: Communicator) -> int:
+    """Predict as `options` say, on all ranks of `comm`."""
+    if options.out and not options.out.endswith((".csv", ".npy")):
+        raise UsageError(f"--out {options.out}: a name that ends in .csv or .npy")
+    path = Path(options.run)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"no model {path}: give a run directory of a finished run, or a model.safetensors")
+    model = Model.load(path)
+    dataset, remarks = _open(options, model)
+    rows = model.prepare(dataset)
+    with limited_blas(comm):
+        lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
+        predictions = np.zeros((rows.n_rows, model.target.n_outputs))
+        for start in range(lo, hi, _BLOCK):
+            part = np.arange(start, min(start + _BLOCK, hi))
+            predictions[part] = model.predict(rows.take(part)[0])
+        comm.allreduce(predictions)  # zeros elsewhere
+        figures = evaluate(model.network, model.loss, rows, comm) if dataset.target else {}
+    if comm.is_root:
+        for remark in remarks:
+            print(remark, file=sys.stderr)
+        _write(predictions, model, options.out)
+        figures.pop("confusion", None)
+        if figures:
+            print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
+    return DONE
+
+
+def _open(options: argparse.Namespace, model: Model) -> tuple[Dataset, list[str]]:
+    """The data, with its target where it has one."""
+    target = options.target
+    path = Path(options.data)
+    if target is None and path.name.endswith((".csv", ".csv.gz", ".tsv", ".txt", ".data")):
+        bare, _ = open_dataset(options.data, _table(options, ""))
+        assert bare is not None
+        names = [column.name for column in bare.columns]
+        has = set(model.target.names) <= set(names) and len(names) > len(model.preprocessor.columns)
+        target = ",".join(model.target.names) if has else ""
+    if target is None and path.name.endswith(".npy") and "," not in options.data:
+        bare, _ = open_dataset(options.data, _table(options, ""))
+        assert bare is not None
+        has = len(bare.columns) > len(model.preprocessor.columns)
+        target = ",".join(model.target.names) if has else ""
+    whole, remarks = open_dataset(options.data, _table(options, target, model))
+    assert whole is not None
+    return whole, remarks
+
+
+def _table(options: argparse.Namespace, target: str | None, model: Model | None = None) -> TableOptions:
+    return TableOptions(
+        target=target, header=options.header, bad_rows=options.bad_rows, like=model.target if model else None
+    )
+
+
+def _write(predictions: np.ndarray, model: Model, out: str | None) -> None:  # type: ignore[type-arg]
+    """CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone."""
+    if out and out.endswith(".npy"):
+        np.save(out, predictions)
+        return
+    target = model.target
+    with open(out, "w", newline="", encoding="utf-8") if out else sys.stdout as stream:
+        writer = csv.writer(stream)
+        if target.kind == "classes":
+            writer.writerow([*target.names, *(f"p({name})" for name in target.classes)])
+            for row in predictions:
+                writer.writerow([target.classes[int(row.argmax())], *(f"{p:.6g}" for p in row)])
+        else:
+            writer.writerow(target.names)
+            writer.writerows([f"{value:.8g}" for value in row] for row in predictions)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

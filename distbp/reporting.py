@@ -1,0 +1,122 @@
+"""What a run says: ``metrics.jsonl`` for programs, lines or a progress bar for people. Rank 0 only.
+
+On a terminal there is a bar with loss, samples/s and time left; in a log file, plain lines.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from distbp.checkpoint import atomic_write
+
+__all__ = ["Reporter", "format_record", "read_records"]
+
+_SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")
+
+
+class Reporter:
+    """Writes the records of a run and shows its progress.
+
+    Parameters
+    ----------
+    active : bool
+        Whether this is the rank that speaks; the others are silent.
+    metrics : Path, optional
+        The ``metrics.jsonl`` to append to.
+    stream : file, optional
+        Where people read; standard output by default.
+    """
+
+    def __init__(self, active: bool, metrics: Path | None = None, stream: TextIO | None = None) -> None:
+        self.active, self._stream = active, stream or sys.stdout
+        self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
+        self._bar: Any = None
+        self._task: Any = None
+        self._loss = 0.0
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        if not self.active:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """One line for programs, and its essence for people."""
+        if not self.active:
+            return
+        if self._file is not None:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        self._loss = record.get("loss/train", self._loss)
+        self.say(format_record(record))
+
+    def start_bar(self, done: int, total: int) -> None:
+        """Show a progress bar, on a terminal only."""
+        if not (self.active and self._stream.isatty()):
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:,.0f} samples/s"),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done, loss=0.0, rate=0.0)
+        self._bar.start()
+
+    def progress(self, step: int, examples_per_second: float) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, loss=self._loss, rate=examples_per_second)
+
+    def stop_bar(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def close(self) -> None:
+        """Close bar and file."""
+        self.stop_bar()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def format_record(record: dict[str, Any]) -> str:
+    """A record as one line for people."""
+    head = f"step {record['step']:>7}  epoch {record['epoch']:>7.2f}"
+    if "skipped" in record:
+        return f"{head}  {record['skipped']}"
+    shown = [f"{k} {v:.4g}" for k, v in record.items() if k.startswith(_SHOWN)]
+    if "lr" in record:
+        shown.append(f"lr {record['lr']:.3g}")
+    if "samples_per_second" in record:
+        shown.append(f"{record['samples_per_second']:,.0f} samples/s")
+    return "  ".join([head, *shown])
+
+
+def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``; with `up_to_step`, later ones are cut off in the file.
+
+    A resumed run so continues without a gap and without a double, also when the one before it was
+    killed in the middle of a line.
+    """
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if up_to_step is None or record["step"] <= up_to_step:
+            records.append(record)
+    if up_to_step is not None and path.exists():
+        atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    return records

@@ -1,0 +1,117 @@
+"""The run directory: one run, one folder, one writer.
+
+    config.toml          the resolved configuration
+    manifest.json        versions, libraries, hosts of the last start
+    metrics.jsonl        a record a line
+    checkpoints/         step-000000123.safetensors
+    model.safetensors    the trained network
+    results.json         final metrics; it exists only when the run is finished
+    errors/              tracebacks, where there were any
+
+Rank 0 alone touches it. A lock, which the system drops when its holder dies, keeps a second run out.
+"""
+
+import fcntl
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, TextIO
+
+from distbp.checkpoint import atomic_write
+from distbp.communicator import Communicator
+from distbp.errors import UserError
+
+__all__ = ["RunDirectory", "default_run_dir"]
+
+
+def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
+    """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
+    stem = re.sub(r"[^\w.-]+", "-", Path(data.split(",")[0].split(":")[0]).name.split(".")[0]) or "run"
+    numbers = [
+        int(found[1])
+        for path in (parent.iterdir() if parent.is_dir() else [])
+        if (found := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
+    ]
+    newest = max(numbers, default=0)
+    return parent / f"{stem}-{newest if resume and newest else newest + 1}"
+
+
+class RunDirectory:
+    """A locked run directory; open it on all ranks, and close it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, made if there is none.
+    comm : Communicator
+        Its rank 0 does the work; what goes wrong there is raised on all ranks.
+    resume : bool
+        Whether a run that is there may be continued.
+
+    Raises
+    ------
+    UserError
+        Another run is in it, or it holds one and `resume` is off, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
+        self.path, self._comm = path, comm
+        self._lock: TextIO | None = None
+        problem = ""
+        if comm.is_root:
+            try:
+                self._open(resume)
+            except UserError as error:
+                problem = str(error)
+            except OSError as error:
+                problem = f"cannot use the run directory {path}: {error.strerror or error}"
+        problem = comm.bcast_obj(problem)
+        if problem:
+            self.close()
+            raise UserError(problem)
+
+    def _open(self, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"the run directory {self.path} is a file")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise UserError(
+                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
+                " give another --run-dir"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {self._comm.host}")
+        self._lock.flush()
+        if (self.path / "config.toml").exists() and not resume:
+            raise UserError(
+                f"the run directory {self.path} holds a run already: continue it with --resume auto, or"
+                " give another --run-dir"
+            )
+
+    def write(self, name: str, content: str) -> None:
+        """Write a whole file; an error of rank 0 is raised on all ranks."""
+        problem = ""
+        if self._comm.is_root:
+            try:
+                atomic_write(self.path / name, content.encode())
+            except OSError as error:
+                problem = f"cannot write {self.path / name}: {error.strerror or error}"
+        problem = self._comm.bcast_obj(problem)
+        if problem:
+            raise UserError(problem)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        self.write(name, json.dumps(value, indent=1) + "\n")
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,274 @@
+"""Front door: ``python -m distbp.train``, with ``mpirun -n P`` in front of it for P ranks.
+
+Reads the configuration, builds the objects, hands them to the `Trainer`, writes the results.
+"""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.checkpoint import Checkpoints
+from distbp.communicator import Communicator, communicator
+from distbp.config import TrainConfig, parse_interval, parse_train_config
+from distbp.data import Data, TableOptions, load
+from distbp.errors import DONE, STOPPED, UsageError, UserError
+from distbp.launch import on_stop_signals, run
+from distbp.losses import Loss, make_loss
+from distbp.machine import describe, limited_blas
+from distbp.model import Model
+from distbp.network import Network
+from distbp.optimizers import make_optimizer
+from distbp.reporting import Reporter, read_records
+from distbp.rundir import RunDirectory, default_run_dir
+from distbp.schedules import Schedule, scale_rate
+from distbp.trainer import MetricTarget, Trainer
+
+__all__ = ["build", "main", "train"]
+
+_MAY_CHANGE = frozenset(
+    "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
+    " micro_batch reduction bucket_mb communicator on_nonfinite".split()
+)
+"""Options that a resumed run may have changed: they do not touch what was computed so far."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    config: TrainConfig | None = None
+    problem: UsageError | None = None
+    try:
+        config = parse_train_config(arguments)
+    except UsageError as error:
+        problem = error
+
+    def work(comm: Communicator) -> int:
+        if problem is not None or config is None:
+            raise problem or AssertionError
+        return train(config, comm)
+
+    return run(work, lambda: communicator(config.communicator if config else "auto"))
+
+
+def train(config: TrainConfig, comm: Communicator) -> int:
+    """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
+    with limited_blas(comm) as threads:
+        data = _load(config, comm)
+        if config.dry_run:
+            trainer = build(config, data, comm)
+            Reporter(comm.is_root).say(_plan(config, data, trainer, threads))
+            return DONE
+        resume = config.resume == "auto"
+        path = Path(config.run_dir) if config.run_dir else default_run_dir(config.data, resume)
+        directory = RunDirectory(Path(comm.bcast_obj(str(path))), comm, resume=resume)
+        try:
+            return _train_in(directory, config, data, comm)
+        finally:
+            directory.close()
+
+
+def _load(config: TrainConfig, comm: Communicator) -> Data:
+    return load(
+        config.data,
+        TableOptions(
+            target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
+            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
+        ),
+        comm=comm, validation_data=config.validation_data, test_data=config.test_data,
+        validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
+        scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
+        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed,
+    )  # fmt: skip
+
+
+def build(config: TrainConfig, data: Data, comm: Communicator, **more: Any) -> Trainer:
+    """Network, loss, optimiser, schedule and trainer from a configuration."""
+    loss, n_outputs = _loss(config, data)
+    sizes = [data.preprocessor.n_inputs, *config.hidden_sizes(), n_outputs]
+    network = Network(
+        sizes, config.activation, init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed
+    )
+    optimizer = make_optimizer(
+        config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+        layers=network.weight_slices,
+    )  # fmt: skip
+    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
+    n = data.train.n_rows
+    if config.batch_size > n:
+        raise UserError(
+            f"--batch-size {config.batch_size} is above the {n} training rows: at most {n} (the full batch)"
+        )
+    per_epoch = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
+    epochs, steps = _length(config)
+    total = min(math.inf if epochs is None else epochs * per_epoch, math.inf if steps is None else steps)
+    schedule = Schedule(
+        config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=int(total),
+        every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
+        patience=config.decay_patience,
+    )  # fmt: skip
+    return Trainer(
+        network, loss, optimizer, data.train, validation=data.validation, comm=comm,
+        batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
+        clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
+        drop_last=config.drop_last,
+        bucket_bytes=config.bucket_mb * 2**20 if config.reduction == "overlap" else math.inf,
+        monitor=config.monitor, patience=config.early_stopping,
+        target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
+        log_every=parse_interval(config.log_every, per_epoch),
+        eval_every=parse_interval(config.eval_every, per_epoch),
+        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch), **more,
+    )  # fmt: skip
+
+
+def _length(config: TrainConfig) -> tuple[int | None, int | None]:
+    return (30 if config.epochs is None and config.steps is None else config.epochs), config.steps
+
+
+def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
+    """The loss that suits the target, and how many outputs it wants."""
+    kind, n = data.target.kind, data.target.n_outputs
+    suits = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
+    name = suits[kind] if config.loss == "auto" else config.loss
+    if (kind, name) in {
+        ("values", "softmax-cross-entropy"), ("values", "binary-cross-entropy"), ("labels", "softmax-cross-entropy"),
+    }:  # fmt: skip
+        raise UserError(f"--loss {name} does not suit a {data.target}; {suits[kind]} does")
+    loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
+    return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
+
+
+def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, comm: Communicator) -> int:
+    checkpoints = Checkpoints(directory.path / "checkpoints", keep=config.keep)
+    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in _MAY_CHANGE}
+    trainer = build(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+    resumed, warnings = trainer.resume() if config.resume == "auto" else ("", [])
+    directory.write("config.toml", config.to_toml())
+    directory.write_json("manifest.json", describe(comm))
+    metrics = directory.path / "metrics.jsonl"
+    if comm.is_root:
+        read_records(metrics, up_to_step=trainer.state.step)
+    reporter = Reporter(comm.is_root, metrics)
+    undo = on_stop_signals(trainer.request_stop)
+    try:
+        for remark in [*data.remarks, *(f"warning: {text}" for text in warnings)]:
+            reporter.say(remark)
+        reporter.say(_opening(data, trainer, directory.path))
+        if resumed:
+            reporter.say(f"resumed from {resumed}")
+        return _fit(trainer, config, data, directory, reporter)
+    finally:
+        undo()
+        reporter.close()
+
+
+def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirectory, reporter: Reporter) -> int:
+    epochs, steps = _length(config)
+    state, start = trainer.state, (trainer.state.examples, trainer.state.seconds)
+    trainer.on_record = reporter.record
+
+    def rate() -> float:
+        return (state.examples - start[0]) / max(1e-9, state.seconds - start[1])
+
+    limits = [steps, None if epochs is None else epochs * trainer.sampler.steps_per_epoch]
+    reporter.start_bar(state.step, min(limit for limit in limits if limit is not None))
+    trainer.on_step = lambda t: reporter.progress(t.state.step, rate())
+    outcome = trainer.fit(epochs=epochs, steps=steps)
+    reporter.stop_bar()
+    if outcome == "stopped":
+        reporter.say(f"stopped at step {state.step} with a checkpoint; continue with --resume auto --run-dir {directory.path}")
+        return STOPPED
+    results: dict[str, Any] = {"outcome": outcome, "step": state.step, "examples": state.examples}
+    if state.best is not None:
+        results |= {f"best {trainer.monitor}": state.best, "best step": state.best_step}
+    for name, part in (("val", data.validation), ("test", data.test)):
+        if part is not None:
+            results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
+    results |= {"seconds": state.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
+    model = directory.path / "model.safetensors"
+    problem = ""
+    if trainer.comm.is_root:
+        try:
+            Model(trainer.network, trainer.loss, data.target, data.preprocessor).save(model)
+        except OSError as error:
+            problem = f"cannot write {model}: {error.strerror or error}"
+    problem = trainer.comm.bcast_obj(problem)
+    if problem:
+        raise UserError(problem)
+    directory.write_json("results.json", results)
+    for line in _closing(results, config, directory.path):
+        reporter.say(line)
+    return DONE
+
+
+def _opening(data: Data, trainer: Trainer, path: Path) -> str:
+    parts = [f"{data.train.n_rows:,} rows to train"]
+    for name, part in (("validate", data.validation), ("test", data.test)):
+        if part is not None:
+            parts.append(f"{part.n_rows:,} to {name}")
+    net, ranks = trainer.network, trainer.comm.size
+    return (
+        f"{data.target}: {', '.join(parts)}\n"
+        f"network {'-'.join(map(str, net.sizes))} ({net.activation.name}), {net.n_parameters:,} parameters,"
+        f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
+    )
+
+
+def _closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[str]:
+    lines = []
+    if results["outcome"] == "early":
+        lines.append(f"early stopping: restored the best, of step {results['best step']}")
+    if config.target_metric:
+        met = "reached" if results["outcome"] == "target" else "not reached"
+        lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
+    for part in ("val", "test"):
+        shown = [f"{k.split('/')[0]} {v:.4f}" for k, v in results.items() if k.endswith(f"/{part}") and isinstance(v, float) and not k.startswith("best")]
+        if shown:
+            lines.append(f"{'validation' if part == 'val' else part}: {', '.join(shown)}")
+    lines.append(
+        f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
+        f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
+    )
+    return lines
+
+
+def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:
+    """What ``--dry-run`` prints."""
+    net, comm = trainer.network, trainer.comm
+    rows = -(-trainer.sampler.batch_size // comm.size)
+    rows = min(rows, trainer.micro_batch or rows)
+    lines = [config.to_toml(), _opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
+    lines.append(f"{'layer':<8}{'inputs':>8}{'outputs':>9}{'parameters':>12}{'flop/row (step)':>17}")
+    for i, layer in enumerate(net.layers):
+        n = layer.W.size + layer.b.size
+        passes = 2 if i == 0 else 3  # the first layer passes no delta on
+        lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
+    item = net.dtype.itemsize
+    buffers = {"float": 2 + (net.activation.from_z) + (net.dropout > 0) * 2}["float"]
+    activations = rows * sum(net.sizes[1:]) * item * buffers
+    states = len(trainer.optimizer.buffers)
+    sent = trainer.reducer.message.nbytes
+    mib = 2.0**20
+    lines += [
+        "",
+        f"memory per rank: parameters, gradient and {states} optimizer arrays"
+        f" {(2 + states) * net.n_parameters * item / mib:.2f} MiB, activations of {rows} rows {activations / mib:.2f} MiB,"
+        f" data {_in_memory(data) / mib:.2f} MiB",
+        f"messages per step: one sum over {comm.size} rank{'s' * (comm.size > 1)} of {sent / mib:.2f} MiB"
+        if not np.isfinite(trainer.reducer.bucket_bytes)
+        else f"messages per step: buckets of {trainer.reducer.bucket_bytes / mib:.2f} MiB, {sent / mib:.2f} MiB in all",
+        f"{trainer.sampler.steps_per_epoch} steps an epoch, {threads} BLAS thread{'s' * (threads > 1)} a rank",
+    ]
+    return "\n".join(lines)
+
+
+def _in_memory(data: Data) -> int:
+    parts = [part for part in (data.train, data.validation, data.test) if part and part.subset.dataset.in_memory]
+    return sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

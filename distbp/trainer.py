@@ -1,0 +1,443 @@
+"""The loop: step, log, evaluate, checkpoint, stop.
+
+One step is six lines of the design, over micro-batches where they are asked for:
+
+    X, y, w = data.take(batch.rows(rank))        this rank's rows of the global batch, possibly none
+    z       = network.forward(X)
+    delta   = loss.value(z, y) / batch.size      divided by the *global* batch size
+    network.backward(delta, reducer.ready)       fills the message from its end towards 0
+    reducer.wait()                               the message is now the sum, on every rank
+    optimizer.step(theta, grad)
+
+All decisions (log, skip, stop, checkpoint) follow from reduced numbers and from the step alone, so all
+ranks take them at the same step.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.checkpoint import Checkpoints
+from distbp.communicator import Communicator, SerialCommunicator
+from distbp.errors import UserError
+from distbp.losses import Loss
+from distbp.metrics import evaluate, hits, is_better
+from distbp.network import Network
+from distbp.optimizers import Optimizer, clip_by_global_norm
+from distbp.preprocessing import Prepared
+from distbp.reducer import STATUS, GradientReducer
+from distbp.sampling import Batch, BatchSampler
+from distbp.schedules import Schedule
+
+__all__ = ["MetricTarget", "Outcome", "TrainState", "Trainer"]
+
+Array = NDArray[Any]
+Outcome = Literal["done", "stopped", "early", "target"]
+
+_MAX_SKIPPED = 100
+
+
+@dataclass
+class TrainState:
+    """All that a run remembers besides the arrays; JSON, and nothing in it belongs to a rank."""
+
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(STATUS))
+    sums_since: list[float] = field(default_factory=lambda: [0, 0.0])
+    best: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+    skipped: int = 0
+    schedule: dict[str, Any] = field(default_factory=dict)
+    ended: str = ""
+
+
+@dataclass(frozen=True)
+class MetricTarget:
+    """When to be satisfied, e.g. ``accuracy/val>=0.97``."""
+
+    metric: str
+    sign: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> "MetricTarget":
+        """From ``METRIC>=NUMBER`` or ``METRIC<=NUMBER``."""
+        found = re.fullmatch(r"\s*(\w+/(?:val|train))\s*(>=|<=)\s*([-+.\deE]+)\s*", text)
+        try:
+            assert found is not None
+            return cls(found[1], found[2], float(found[3]))
+        except (AssertionError, ValueError):
+            raise UserError(
+                f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'"
+            ) from None
+
+    def reached(self, record: dict[str, Any]) -> bool:
+        """Whether `record` has it and it is good enough."""
+        if self.metric not in record:
+            return False
+        new = record[self.metric]
+        return bool(new >= self.value if self.sign == ">=" else new <= self.value)
+
+
+class Trainer:
+    """Trains a network by mini-batch backpropagation on all ranks of a communicator.
+
+    Parameters
+    ----------
+    network : Network
+        What is trained, in place. Rank 0's initial parameters are everybody's.
+    loss : Loss
+        Its loss.
+    optimizer : Optimizer
+        Its optimiser; its `lr` is the peak of the schedule.
+    train : Prepared
+        Training rows.
+    validation : Prepared, optional
+        Rows of the evaluations during the run.
+    comm : Communicator, optional
+        The ranks; this process alone by default.
+    batch_size : int
+        Rows of a step over *all* ranks.
+    micro_batch : int, optional
+        A rank never passes more rows than this at once: the same gradient in less memory.
+    schedule : Schedule, optional
+        Factor of the learning rate by step.
+    clip_norm : float, optional
+        Largest norm of the gradient.
+    on_nonfinite : {"stop", "skip"}
+        What a loss or gradient that is not finite does, on all ranks alike.
+    seed : int
+        Of the permutations.
+    drop_last : bool
+        Leave out the short last batch of an epoch.
+    bucket_bytes : float
+        See `GradientReducer`.
+    monitor : str
+        Metric that early stopping and the best checkpoint watch.
+    patience : int, optional
+        Early stopping: end after this many evaluations without improvement, and restore the best.
+    target : MetricTarget, optional
+        End when it is reached.
+    log_every, eval_every, checkpoint_every : int
+        In steps; 0 is never.
+    checkpoints : Checkpoints, optional
+        Where to save; not at all by default.
+    fingerprint : dict, optional
+        What a checkpoint must agree with to be resumed; stored in it.
+    on_record : callable, optional
+        Called on every rank with each log record, a dict with slash names.
+    on_step : callable, optional
+        Called on every rank after each step with the trainer.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        train: Prepared,
+        *,
+        validation: Prepared | None = None,
+        comm: Communicator | None = None,
+        batch_size: int = 64,
+        micro_batch: int | None = None,
+        schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        on_nonfinite: str = "stop",
+        seed: int = 0,
+        drop_last: bool = False,
+        bucket_bytes: float = math.inf,
+        monitor: str = "loss/val",
+        patience: int | None = None,
+        target: MetricTarget | None = None,
+        log_every: int = 0,
+        eval_every: int = 0,
+        checkpoint_every: int = 0,
+        checkpoints: Checkpoints | None = None,
+        fingerprint: dict[str, Any] | None = None,
+        on_record: Callable[[dict[str, Any]], None] | None = None,
+        on_step: Callable[["Trainer"], None] | None = None,
+    ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"a micro-batch has at least 1 row, not {micro_batch}")
+        if network.sizes[0] != train.preprocessor.n_inputs:
+            raise ValueError(
+                f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}"
+            )
+        self.network, self.loss, self.optimizer = network, loss, optimizer
+        self.train, self.validation = train, validation
+        self.comm: Communicator = comm or SerialCommunicator()
+        self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
+        self.reducer = GradientReducer(self.comm, network, bucket_bytes=bucket_bytes)
+        self.schedule = schedule or Schedule()
+        self.peak_rate = optimizer.lr
+        if not optimizer.layers:
+            optimizer.layers = tuple(network.weight_slices)
+        self.micro_batch, self.clip_norm, self.on_nonfinite = micro_batch, clip_norm, on_nonfinite
+        self.monitor, self.patience, self.target = monitor, patience, target
+        self.log_every, self.eval_every = log_every, eval_every
+        self.checkpoint_every, self.checkpoints = checkpoint_every, checkpoints
+        self.fingerprint = fingerprint or {}
+        self.on_record, self.on_step = on_record, on_step
+        self.state = TrainState()
+        self.best_theta: Array | None = None
+        self.grad_norm = 0.0
+        self._kind = train.target.kind if train.target else "values"
+        self._stop_here = self._stop_agreed = False
+        self.comm.bcast(network.theta)
+
+    # --- one step -----------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One update of the parameters, on all ranks."""
+        batch = self.sampler.batch(self.state.step)
+        self._backpropagate(batch)
+        self.reducer.wait()
+        finite = self._note(batch)
+        if finite:
+            if self.clip_norm is not None:
+                clip_by_global_norm(self.network.grad, self.clip_norm, self.grad_norm)
+            self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
+            self.optimizer.step(self.network.theta, self.network.grad)
+        self.state.step += 1
+
+    def _backpropagate(self, batch: Batch) -> None:
+        """Fill the message with this rank's part of the batch gradient and of the status."""
+        network, status = self.network, self.reducer.status
+        status[:] = 0.0
+        rows = batch.rows(self.comm.rank, self.comm.size)
+        most = self.micro_batch or max(1, len(rows))
+        for start in range(0, max(1, len(rows)), most):
+            part = rows[start : start + most]
+            last = start + most >= len(rows)
+            X, y, w = self.train.take(part)
+            assert y is not None
+            z = network.forward(X, step=batch.step, rows=part)
+            delta = network.layers[-1].delta[: len(part)]
+            losses = self.loss.value(z, y, delta)
+            if w is not None:
+                losses *= w
+                delta *= w[:, None]
+            delta /= batch.size
+            bad = len(part) - np.count_nonzero(np.isfinite(losses))
+            status += (losses.sum(), len(part), hits(z, y, self._kind), last and self._stop_here, bad)
+            network.backward(delta, on_ready=self.reducer.ready if last else None, accumulate=start > 0)
+
+    def _note(self, batch: Batch) -> bool:
+        """Take the reduced status into the state; whether the gradient is finite."""
+        state, grad = self.state, self.network.grad
+        status = [float(value) for value in self.reducer.status]
+        square = float(np.dot(grad, grad))
+        if not math.isfinite(square):  # too large for the dtype, or really not finite
+            square = float(np.square(grad, dtype=np.float64).sum())
+        self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
+        state.examples += batch.size
+        self._stop_agreed = status[STATUS.index("stop")] > 0
+        if math.isfinite(status[0]) and math.isfinite(square):
+            state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]
+            state.skipped = 0
+            return True
+        bad = int(status[STATUS.index("nonfinite")])
+        what = f"step {state.step + 1}: the loss of {bad} rows" if bad else f"step {state.step + 1}: the gradient"
+        state.skipped += 1
+        if self.on_nonfinite != "skip" or state.skipped > _MAX_SKIPPED:
+            times = f" for {state.skipped} steps" if state.skipped > 1 else ""
+            raise UserError(
+                f"{what} is not finite{times}: lower --lr, clip with --clip-norm 1, or look for extreme"
+                " values in the data (--on-nonfinite skip passes over such steps)"
+            )
+        self._record({"step": state.step + 1, "skipped": f"{what} is not finite; step skipped"})
+        return False
+
+    # --- the run ------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Ask all ranks to stop after the step under way; callable from a signal handler."""
+        self._stop_here = True
+
+    def fit(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
+        """Train until `epochs` or `steps` of the whole run are done, whichever comes first.
+
+        Returns
+        -------
+        {"done", "stopped", "early", "target"}
+            Why it ended; ``stopped`` means by `request_stop`.
+        """
+        limits = [epochs * self.sampler.steps_per_epoch if epochs is not None else None, steps]
+        given = [limit for limit in limits if limit is not None]
+        if not given:
+            raise ValueError("say how long to train: epochs, steps or both")
+        total, outcome = min(given), "done"
+        clock = time.perf_counter() - self.state.seconds
+        with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
+            while self.state.step < total and not self.state.ended:
+                self.step()
+                self.state.seconds = time.perf_counter() - clock
+                verdict = self._after_step(last=self.state.step == total)
+                if self.on_step is not None:
+                    self.on_step(self)
+                if verdict == "stopped" and self.state.step < total:
+                    outcome = verdict
+                    break
+                if verdict and verdict != "stopped":
+                    self.state.ended = verdict
+        outcome = self.state.ended or outcome
+        if outcome != "stopped" and self.patience is not None and self.best_theta is not None:
+            self.network.theta[:] = self.best_theta
+        return outcome  # type: ignore[return-value]
+
+    def _after_step(self, *, last: bool) -> str:
+        """Log, evaluate and save where they are due; why to stop, or ""."""
+        state, record, verdict = self.state, {}, ""
+        ends = last or self._stop_agreed
+        if _due(self.log_every, state.step) or (last and self.log_every):
+            record |= self._averages()
+        if self.validation and (_due(self.eval_every, state.step) or (last and self.eval_every)):
+            record |= self._evaluate_validation()
+            verdict = self._judge(record)
+        if self.target and self.target.reached(record):
+            verdict = "target"
+        if record:
+            self._record(record)
+        improved = state.best_step == state.step and self.patience is not None
+        if self.checkpoints and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
+            state.ended = verdict
+            self.save()
+        return verdict or ("stopped" if self._stop_agreed else "")
+
+    def _averages(self) -> dict[str, Any]:
+        """Means since the last log, and reset."""
+        state = self.state
+        sums, n = dict(zip(STATUS, state.sums, strict=True)), max(1.0, state.sums[1])
+        record: dict[str, Any] = {"loss/train": sums["loss"] / n}
+        if self._kind == "classes":
+            record["accuracy/train"] = sums["hits"] / n
+        steps_before, seconds_before = state.sums_since
+        elapsed = max(1e-9, state.seconds - seconds_before)
+        record |= {
+            "lr": self.optimizer.lr,
+            "grad_norm": self.grad_norm,
+            "samples_per_second": sums["rows"] / elapsed,
+        }
+        state.sums, state.sums_since = [0.0] * len(STATUS), [state.step, state.seconds]
+        return record
+
+    def _evaluate_validation(self) -> dict[str, Any]:
+        assert self.validation is not None
+        figures = self.evaluate(self.validation)
+        figures.pop("confusion", None)
+        return {f"{name}/val": value for name, value in figures.items()}
+
+    def _judge(self, record: dict[str, Any]) -> str:
+        """Early stopping and the plateau schedule, on the metrics of an evaluation."""
+        state = self.state
+        self.schedule.observe(record["loss/val"])
+        state.schedule = dict(self.schedule.state)
+        if self.monitor not in record:
+            there = ", ".join(name for name in record if name.endswith("/val"))
+            raise UserError(f"no metric {self.monitor!r} to monitor; there are {there}")
+        if is_better(self.monitor, record[self.monitor], state.best):
+            state.best, state.best_step, state.waited = record[self.monitor], state.step, 0
+            if self.patience is not None:
+                self.best_theta = self.network.theta.copy()
+            return ""
+        state.waited += 1
+        return "early" if self.patience is not None and state.waited >= self.patience else ""
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.on_record is not None:
+            state = self.state
+            epoch = state.step / self.sampler.steps_per_epoch
+            clocks = {"step": state.step, "epoch": epoch, "examples": state.examples, "seconds": state.seconds}
+            self.on_record(clocks | record)
+
+    def evaluate(self, data: Prepared) -> dict[str, Any]:
+        """Loss and metrics on all rows of `data`, by all ranks; see `distbp.metrics.evaluate`."""
+        return evaluate(self.network, self.loss, data, self.comm)
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint; an error of rank 0 is raised on all ranks."""
+        assert self.checkpoints is not None
+        problem = ""
+        if self.comm.is_root:
+            arrays = {"theta": self.network.theta}
+            arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
+            if self.best_theta is not None:
+                arrays["best/theta"] = self.best_theta
+            state = {"train": asdict(self.state), "t": self.optimizer.t, "fingerprint": self.fingerprint}
+            try:
+                self.checkpoints.save(self.state.step, arrays, state, best=self.state.best_step)
+            except OSError as error:
+                problem = f"cannot write the checkpoint of step {self.state.step}: {error}"
+        problem = self.comm.bcast_obj(problem)
+        if problem:
+            raise UserError(f"{problem}; the one before it is intact")
+
+    def resume(self) -> tuple[str, list[str]]:
+        """Continue from the newest valid checkpoint, if there is one.
+
+        Returns
+        -------
+        str, list of str
+            Name of the file, or "", and warnings about damaged ones.
+
+        Raises
+        ------
+        UserError
+            When it belongs to another configuration, or every one is damaged.
+        """
+        assert self.checkpoints is not None
+        arrays: dict[str, Array] = {}
+        found: dict[str, Any] = {"name": "", "problem": "", "warnings": []}
+        if self.comm.is_root:
+            try:
+                path, arrays, state, found["warnings"] = self.checkpoints.newest()
+                if path is not None:
+                    found |= {"name": str(path), **state, "arrays": list(arrays)}
+                    found["problem"] = _differences(state["fingerprint"], self.fingerprint, path.name)
+            except (UserError, OSError) as error:
+                found["problem"] = str(error)
+        found = self.comm.bcast_obj(found)
+        if found["problem"]:
+            raise UserError(found["problem"])
+        if found["name"]:
+            self._restore(found, arrays)
+        return found["name"], found["warnings"]
+
+    def _restore(self, found: dict[str, Any], arrays: dict[str, Array]) -> None:
+        for name in found["arrays"]:
+            array = arrays.get(name, np.empty_like(self.network.theta))
+            self.comm.bcast(array)
+            if name == "theta":
+                self.network.theta[:] = array
+            elif name == "best/theta":
+                self.best_theta = array
+            else:
+                self.optimizer.state[name.removeprefix("optimizer/")] = array
+        self.optimizer.t = found["t"]
+        self.state = TrainState(**found["train"])
+        self.schedule.state.update(self.state.schedule)
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
+    """What stands in the way of continuing a run under another configuration, or ""."""
+    keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    if not keys:
+        return ""
+    pairs = ", ".join(f"{k} was {theirs.get(k)!r} and is {ours.get(k)!r}" for k in keys)
+    return f"{name} is of another configuration: {pairs}; use another --run-dir, or the same options"
