@@ -122,7 +122,8 @@ def read_npy(
     path: Path, target: str | None = None, y_path: Path | None = None, *, task: str = "auto", like: Target | None = None
 ) -> ArrayDataset:
     """A mapped ``.npy``: a matrix with the target in a column (the last by default), or inputs alone
-    with the target in a second file."""
+    with the target in a second file.
+    """
     X = _map(path)
     if y_path is not None:
         return _of_arrays(X, _map(y_path), path.name, task=task, like=like)
@@ -137,9 +138,7 @@ def read_npy(
     y = X[:, places[0]] if len(places) == 1 else X[:, places]
     names = tuple(str(place) for place in places)
     meaning, values = infer_target(y, names, path.name, task=task, like=like)
-    return ArrayDataset(
-        X, y, meaning, class_values=values, inputs=inputs, source=path.name
-    )
+    return ArrayDataset(X, y, meaning, class_values=values, inputs=inputs, source=path.name)
 
 
 def _map(path: Path) -> Array:

@@ -118,9 +118,7 @@ class Checkpoints:
         """File of the checkpoint of `step`."""
         return self.folder / f"step-{step:09d}.safetensors"
 
-    def save(
-        self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None = None
-    ) -> None:
+    def save(self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None = None) -> None:
         """Write one, then remove those that need not stay; `best` is the step of the best one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(self.path(step), arrays, state)

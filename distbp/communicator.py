@@ -28,6 +28,7 @@ __all__ = [
     "Request",
     "SerialCommunicator",
     "ThreadCommunicator",
+    "available_cores",
     "communicator",
     "launched_processes",
     "run_threads",
@@ -281,36 +282,46 @@ class MPICommunicator(_Objects):
 
         self._mpi = MPI
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
+        self._yields = True
         self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._failures = self._comm.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.host = socket.gethostname()
+        hosts = self.allgather_obj(self.host)
+        # more ranks than cores: a rank that spins in MPI keeps the core from the one it waits for
+        self._yields = hosts.count(self.host) > available_cores()
         self.library = MPI.Get_library_version().strip("\0\n").splitlines()[0]
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """MPI_Allreduce in place."""
         _check(buffer, op)
         for piece in _pieces(buffer):
-            self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
+            if self._yields:
+                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._ops[op]))
+            else:
+                self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
 
     def iallreduce(self, buffer: Array) -> Request:
         """MPI_Iallreduce in place; the request keeps the buffer, which mpi4py does not."""
         _check(buffer)
         pieces = _pieces(buffer)
-        return _MPIRequest(
-            [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces],
-            pieces,
-        )
+        started = [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces]
+        return _MPIRequest(self._wait, started, pieces)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """MPI_Bcast."""
         _check(buffer)
         for piece in _pieces(buffer):
-            self._comm.Bcast(piece, root)
+            self._wait(self._comm.Ibcast(piece, root))
 
     def barrier(self) -> None:
         """MPI_Barrier."""
-        self._comm.Barrier()
+        self._wait(self._comm.Ibarrier())
+
+    def _wait(self, request: Any) -> None:
+        while self._yields and not request.Test():
+            time.sleep(0)
+        request.Wait()
 
     def all_failed(self, patience: float) -> bool:
         """A barrier that does not wait for ever."""
@@ -328,12 +339,12 @@ class MPICommunicator(_Objects):
 
 
 class _MPIRequest:
-    def __init__(self, requests: list[Any], buffers: list[Array]) -> None:
-        self._requests, self._buffers = requests, buffers
+    def __init__(self, wait: Callable[[Any], None], requests: list[Any], buffers: list[Array]) -> None:
+        self._wait, self._requests, self._buffers = wait, requests, buffers
 
     def wait(self) -> None:
         for request in self._requests:
-            request.Wait()
+            self._wait(request)
 
 
 def _pieces(buffer: Array) -> list[Array]:
@@ -341,6 +352,12 @@ def _pieces(buffer: Array) -> list[Array]:
         return [buffer]
     flat, step = buffer.reshape(-1), max(1, CHUNK_BYTES // buffer.itemsize)
     return [flat[i : i + step] for i in range(0, flat.size, step)]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
 def launched_processes() -> int | None:

@@ -38,8 +38,15 @@ _INITS = ("auto", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", 
 class TrainConfig:
     """All options of ``distbp.train``."""
 
-    data: str = _option("digits", "data", "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .npz, .npy file", metavar="NAME_OR_PATH")
-    target: str | None = _option(None, "data", "name or number of the target column(s); the last by default", metavar="COLUMN")
+    data: str = _option(
+        "digits",
+        "data",
+        "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .npz, .npy file",
+        metavar="NAME_OR_PATH",
+    )
+    target: str | None = _option(
+        None, "data", "name or number of the target column(s); the last by default", metavar="COLUMN"
+    )
     task: str = _option("auto", "data", "what the target is", ("auto", "classification", "regression"))
     validation_data: str | None = _option(None, "data", "a separate file to validate on", metavar="PATH")
     test_data: str | None = _option(None, "data", "a separate file to test on", metavar="PATH")
@@ -49,21 +56,34 @@ class TrainConfig:
     bad_rows: str = _option("error", "data", "what a bad row of a CSV does", ("error", "skip"))
     categorical: str | None = _option(None, "data", "columns of a CSV to treat as categories", metavar="COLUMNS")
     ignore: str | None = _option(None, "data", "columns of a CSV to leave out", metavar="COLUMNS")
-    sample_weight: str | None = _option(None, "data", "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN")
+    sample_weight: str | None = _option(
+        None, "data", "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN"
+    )
     class_weight: str = _option("none", "data", "balanced: each class counts the same", ("none", "balanced"))
-    preprocessing: str = _option("auto", "data", "scaling of numeric columns; auto: minmax for images, else standardize", ("auto", "standardize", "minmax", "none"))
+    preprocessing: str = _option(
+        "auto",
+        "data",
+        "scaling of numeric columns; auto: minmax for images, else standardize",
+        ("auto", "standardize", "minmax", "none"),
+    )
     impute: str = _option("mean", "data", "what a missing number becomes", ("mean", "zero"))
     scale_target: bool = _option(True, "data", "standardise a regression target")
 
-    hidden: str = _option("128", "model", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS")
+    hidden: str = _option(
+        "256,128", "model", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS"
+    )
     activation: str = _option("relu", "model", "of the hidden layers", ACTIVATIONS)
     init: str = _option("auto", "model", "initial weights; auto suits the activation", _INITS)
     dropout: float = _option(0.0, "model", "fraction of hidden activations dropped in training")
     dtype: str = _option("float32", "model", "of parameters and passes", ("float32", "float64"))
 
-    loss: str = _option("auto", "loss", "auto: softmax, binary cross-entropy for labels, squared error for values", ("auto", *LOSSES))
+    loss: str = _option(
+        "auto", "loss", "auto: softmax, binary cross-entropy for labels, squared error for values", ("auto", *LOSSES)
+    )
     label_smoothing: float = _option(0.0, "loss", "of the softmax cross-entropy")
-    huber_threshold: float = _option(1.0, "loss", "where the huber loss turns linear, in standard deviations of the target")
+    huber_threshold: float = _option(
+        1.0, "loss", "where the huber loss turns linear, in standard deviations of the target"
+    )
 
     optimizer: str = _option("adam", "optimisation", "how the gradient changes the parameters", OPTIMIZERS)
     lr: float | None = _option(None, "optimisation", "peak learning rate; each optimizer has its own default")
@@ -72,11 +92,15 @@ class TrainConfig:
     clip_norm: float | None = _option(None, "optimisation", "largest norm of the gradient")
     schedule: str = _option("constant", "optimisation", "of the learning rate", SCHEDULES)
     warmup: str = _option("0", "optimisation", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
-    decay_every: str = _option("10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N")
+    decay_every: str = _option(
+        "10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N"
+    )
     decay: float = _option(0.1, "optimisation", "factor of the schedules step, exponential, plateau")
     decay_patience: int = _option(5, "optimisation", "schedule plateau: evaluations without improvement")
     lr_floor: float = _option(0.0, "optimisation", "least factor of the rate")
-    lr_scaling: str = _option("none", "optimisation", "scale the rate with batch size / base", ("none", "linear", "sqrt"))
+    lr_scaling: str = _option(
+        "none", "optimisation", "scale the rate with batch size / base", ("none", "linear", "sqrt")
+    )
     lr_scaling_base: int = _option(64, "optimisation", "the batch size that --lr is meant for")
 
     batch_size: int = _option(32, "run", "global batch size: rows of a step over all ranks")
@@ -86,18 +110,26 @@ class TrainConfig:
     steps: int | None = _option(None, "run", "updates")
     seed: int = _option(0, "run", "of split, weights, permutations, dropout")
     on_nonfinite: str = _option("stop", "run", "what a loss that is not finite does", ("stop", "skip"))
-    early_stopping: int | None = _option(None, "run", "end after N evaluations without improvement, restore the best", metavar="N")
+    early_stopping: int | None = _option(
+        None, "run", "end after N evaluations without improvement, restore the best", metavar="N"
+    )
     monitor: str = _option("loss/val", "run", "the metric that early stopping watches", metavar="METRIC")
     target_metric: str | None = _option(None, "run", "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
     communicator: str = _option("auto", "run", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
-    reduction: str = _option("auto", "run", "one Allreduce, or buckets during backpropagation", ("auto", "allreduce", "overlap"))
+    reduction: str = _option(
+        "auto", "run", "one Allreduce, or buckets during backpropagation", ("auto", "allreduce", "overlap")
+    )
     bucket_mb: float = _option(1.0, "run", "size of a bucket of --reduction overlap")
 
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
-    resume: str = _option("never", "output", "auto: continue from the newest valid checkpoint, if any", ("never", "auto"))
+    resume: str = _option(
+        "never", "output", "auto: continue from the newest valid checkpoint, if any", ("never", "auto")
+    )
     checkpoint_every: str = _option("1 epoch", "output", "steps, or e.g. '5 epochs'; 0: only at the end", metavar="N")
     keep: int = _option(2, "output", "newest checkpoints that stay, besides the best")
-    eval_every: str = _option("1 epoch", "output", "steps or epochs between evaluations; 0: only at the end", metavar="N")
+    eval_every: str = _option(
+        "1 epoch", "output", "steps or epochs between evaluations; 0: only at the end", metavar="N"
+    )
     log_every: str = _option("1 epoch", "output", "steps or epochs between log records", metavar="N")
     dry_run: bool = _option(False, "output", "print configuration, network, memory and messages; do not train")
 

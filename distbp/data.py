@@ -1,11 +1,11 @@
 """From a name or a path to prepared training, validation and test rows.
 
-    digits                          the embedded images
-    synthetic:blobs,rows=1000       computed, see `synthetic`
-    FOLDER, or IMAGES,LABELS        idx files, plain or .gz
-    FILE.npz                        X and y; X_test and y_test are the test set
-    FILE.npy, or X.npy,Y.npy        mapped, not read
-    FILE.csv                        a table, plain or .gz
+digits                          the embedded images
+synthetic:blobs,rows=1000       computed, see `synthetic`
+FOLDER, or IMAGES,LABELS        idx files, plain or .gz
+FILE.npz                        X and y; X_test and y_test are the test set
+FILE.npy, or X.npy,Y.npy        mapped, not read
+FILE.csv                        a table, plain or .gz
 """
 
 from dataclasses import dataclass, field

@@ -122,9 +122,7 @@ class ArrayDataset:
         self.in_memory = not isinstance(X, np.memmap)
         if y is not None and len(y) != len(X):
             raise UserError(f"{source}: {len(X)} rows of inputs but {len(y)} targets")
-        if weights is not None and (
-            len(weights) != len(X) or not np.isfinite(weights).all() or weights.min() < 0
-        ):
+        if weights is not None and (len(weights) != len(X) or not np.isfinite(weights).all() or weights.min() < 0):
             raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
 
     def take(self, rows: Array) -> Raw:
@@ -142,16 +140,12 @@ class ArrayDataset:
             known = self._class_values[np.minimum(index, len(self._class_values) - 1)] == y
             if not known.all():
                 bad = int(np.argmin(known))
-                raise UserError(
-                    f"{self._place(rows[bad])}: the target {y[bad]} is none of the classes"
-                )
+                raise UserError(f"{self._place(rows[bad])}: the target {y[bad]} is none of the classes")
             return index.astype(np.int64, copy=False)
         y = np.asarray(y, np.float64).reshape(len(rows), -1)
         if not np.isfinite(y).all():
             bad = int(np.argmin(np.isfinite(y).all(axis=1)))
-            raise UserError(
-                f"{self._place(rows[bad])}: the target is {y[bad].tolist()}: mend or drop the row"
-            )
+            raise UserError(f"{self._place(rows[bad])}: the target is {y[bad].tolist()}: mend or drop the row")
         return y
 
     def _place(self, row: int) -> str:
@@ -249,6 +243,5 @@ def _class_values(target: Target, text: bool) -> Array:
         return np.array([float(name) for name in target.classes])
     except ValueError:
         raise UserError(
-            f"the target is numeric here, but the classes of {target.names[0]!r} are"
-            f" {', '.join(target.classes[:5])}"
+            f"the target is numeric here, but the classes of {target.names[0]!r} are {', '.join(target.classes[:5])}"
         ) from None

@@ -48,7 +48,8 @@ def _dense(y: Array, z: Array) -> Array:
         return y
     if z.shape[1] == 1:
         return y[:, None].astype(z.dtype)
-    return (y[:, None] == np.arange(z.shape[1])).astype(z.dtype)
+    onehot: Array = (y[:, None] == np.arange(z.shape[1])).astype(z.dtype)
+    return onehot
 
 
 class SquaredError:
@@ -153,7 +154,7 @@ class SoftmaxCrossEntropy:
 
     def link(self, z: Array) -> Array:
         """Class probabilities; rows sum to 1."""
-        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p: Array = np.exp(z - z.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return p
 

@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 import distbp
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, available_cores
 
 __all__ = ["blas_threads", "describe", "limited_blas"]
 
 
 def blas_threads(hosts: list[str], host: str) -> int:
     """BLAS threads of a rank on `host`, given the host of every rank: its share of the cores."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    return max(1, cores // hosts.count(host))
+    return max(1, available_cores() // hosts.count(host))
 
 
 @contextlib.contextmanager
@@ -43,10 +41,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
     from threadpoolctl import threadpool_info
 
     blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    kernels = [
-        {k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")}
-        for pool in blas
-    ]
+    kernels = [{k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in blas]
     here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
     return {
         "distbp": distbp.__version__,

@@ -141,9 +141,7 @@ def _figures(data: Prepared, top_k: int) -> _Figures:
     return _Values(data.target, data.preprocessor.target_scale)
 
 
-def evaluate(
-    network: Network, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
-) -> dict[str, Any]:
+def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3) -> dict[str, Any]:
     """Loss and metrics of `network` on all rows of `data`, computed by all ranks together.
 
     Returns

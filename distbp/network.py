@@ -239,9 +239,10 @@ class Network:
         quads = -(-units // 4)
         keep = max(1, round((1.0 - self.dropout) * 65536))
         row_keys = bits(key(self.seed, "dropout", step, layer), rows)
-        hashes = bits(0, row_keys[:, None] + np.arange(quads, dtype=np.uint64))
+        hashes = bits(0, np.add.outer(row_keys, np.arange(quads, dtype=np.uint64)))
         sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, :units]
-        return (sixteenths < keep) * self.dtype.type(65536 / keep)
+        mask: Array = np.multiply(sixteenths < keep, 65536 / keep, dtype=self.dtype)
+        return mask
 
     def _initialise(self, init: str) -> None:
         for i, layer in enumerate(self.layers):

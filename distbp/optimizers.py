@@ -42,9 +42,7 @@ class Optimizer:
     buffers: ClassVar[tuple[str, ...]] = ()
     decoupled: ClassVar[bool] = False
 
-    def __init__(
-        self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()
-    ) -> None:
+    def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
         self.lr = self.lr_default if lr is None else lr
         if not (np.isfinite(self.lr) and self.lr >= 0):
             raise ValueError(f"the learning rate must be a number of at least 0, not {self.lr}")
@@ -128,9 +126,7 @@ class RMSProp(Optimizer):
     buffers = ("square",)
     lr_default = 1e-3
 
-    def __init__(
-        self, lr: float | None = None, *, decay: float = 0.99, epsilon: float = 1e-8, **common: Any
-    ) -> None:
+    def __init__(self, lr: float | None = None, *, decay: float = 0.99, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(lr, **common)
         self.decay, self.epsilon = decay, epsilon
 
@@ -253,9 +249,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def make_optimizer(
-    name: str, lr: float | None = None, *, momentum: float = 0.9, **common: Any
-) -> Optimizer:
+def make_optimizer(name: str, lr: float | None = None, *, momentum: float = 0.9, **common: Any) -> Optimizer:
     """The optimiser of that name; `lr` None is its customary rate."""
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: one of {', '.join(OPTIMIZERS)}")

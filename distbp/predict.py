@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, communicator
 from distbp.data import TableOptions, open_dataset
@@ -93,7 +94,7 @@ def _table(options: argparse.Namespace, target: str | None, model: Model | None 
     )
 
 
-def _write(predictions: np.ndarray, model: Model, out: str | None) -> None:  # type: ignore[type-arg]
+def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> None:
     """CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone."""
     if out and out.endswith(".npy"):
         np.save(out, predictions)

@@ -46,11 +46,11 @@ def bits(key: int, counters: NDArray[np.integer]) -> NDArray[np.uint64]:
 
 def uniform(key: int, counters: NDArray[np.integer]) -> NDArray[np.float64]:
     """A number in [0, 1) for each counter, with 53 random bits."""
-    return (bits(key, counters) >> np.uint64(11)) * 2.0**-53
+    return (bits(key, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(key: int, counters: NDArray[np.integer]) -> NDArray[np.float64]:
     """A standard normal number for each counter (Box & Muller 1958)."""
     twice = counters.astype(np.uint64) * np.uint64(2)
     radius = np.sqrt(-2.0 * np.log1p(-uniform(key, twice)))
-    return radius * np.cos(2.0 * np.pi * uniform(key, twice + np.uint64(1)))
+    return np.asarray(radius * np.cos(2.0 * np.pi * uniform(key, twice + np.uint64(1))), np.float64)

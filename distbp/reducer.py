@@ -45,9 +45,7 @@ class GradientReducer:
         The numbers named in `STATUS`: set before `ready`, sums over all ranks after `wait`.
     """
 
-    def __init__(
-        self, comm: Communicator, network: Network, *, bucket_bytes: float = math.inf
-    ) -> None:
+    def __init__(self, comm: Communicator, network: Network, *, bucket_bytes: float = math.inf) -> None:
         self.comm, self.bucket_bytes = comm, bucket_bytes
         self.message: NDArray[Any] = np.zeros(network.n_parameters + len(STATUS), network.dtype)
         network.bind_gradient(self.message[: network.n_parameters])

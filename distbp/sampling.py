@@ -122,9 +122,7 @@ class BatchSampler:
 
     def __init__(self, n: int, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
         if not 1 <= batch_size <= n:
-            raise ValueError(
-                f"batch size {batch_size} with {n} training rows: it must lie between 1 and {n}"
-            )
+            raise ValueError(f"batch size {batch_size} with {n} training rows: it must lie between 1 and {n}")
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.steps_per_epoch = n // batch_size if drop_last else -(-n // batch_size)
         self.rows_per_epoch = self.steps_per_epoch * batch_size if drop_last else n

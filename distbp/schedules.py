@@ -58,14 +58,14 @@ class Schedule:
     def _factor(self, t: int) -> float:
         match self.kind:
             case "step":
-                return self.decay ** (t // self.every)
+                return float(self.decay ** (t // self.every))
             case "exponential":
-                return self.decay ** (t / self.every)
+                return float(self.decay ** (t / self.every))
             case "cosine":
                 part = min(1.0, t / max(1, self.total - self.warmup))
                 return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * part))
             case "inverse":
-                return (1.0 + t / self.every) ** -self.power
+                return float((1.0 + t / self.every) ** -self.power)
             case "plateau":
                 return float(self.state["factor"])
         return 1.0

@@ -98,9 +98,7 @@ def split(
 
 
 def _stratified(dataset: Dataset, fractions: tuple[float, float], seed: int) -> list[Subset]:
-    labels = np.concatenate(
-        [_labels(dataset, lo) for lo in range(0, dataset.n_rows, _BLOCK)]
-    )
+    labels = np.concatenate([_labels(dataset, lo) for lo in range(0, dataset.n_rows, _BLOCK)])
     by_class = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=1))
     # cut points are rounded on the running count: each class is right to one row, the sum is exact

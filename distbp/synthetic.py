@@ -8,7 +8,7 @@ No rank needs it all, none stores it, and row i is the same whoever asks. Three 
 ``spirals``  interleaved arms in the first two columns, noise in the others
 """
 
-from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,8 @@ __all__ = ["SyntheticDataset", "read_synthetic"]
 _HIDDEN = 16
 
 
-@dataclass(frozen=True)
 class SyntheticDataset:
-    """Rows computed from their number.
+    """Rows computed from their number; as `Dataset`.
 
     Parameters
     ----------
@@ -33,60 +32,54 @@ class SyntheticDataset:
     rows, columns : int
         Size.
     classes : int
-        Number of classes; 0 makes the teacher's target a value.
+        Number of classes; 0 makes the teacher's target a value. 2 by default, 0 for a teacher.
     noise : float
         Standard deviation of what is added to the target (teacher) or to the inputs.
     seed : int
         Everything follows from it.
     """
 
-    kind: str = "teacher"
-    rows: int = 10_000
-    columns_: int = 20
-    classes: int = 0
-    noise: float = 0.1
-    seed: int = 0
     in_memory = False
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("teacher", "blobs", "spirals"):
-            raise UserError(f"synthetic data of kind {self.kind!r}: one of teacher, blobs, spirals")
-        least = 2 if self.kind == "spirals" else 1
-        if self.rows < 1 or self.columns_ < least or self.noise < 0:
-            raise UserError(f"synthetic {self.kind}: rows >= 1, columns >= {least}, noise >= 0 are needed")
-        if self.classes == 1 or (self.kind != "teacher" and self.classes < 2):
-            raise UserError(f"synthetic {self.kind}: at least 2 classes are needed")
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return self.rows
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Numeric columns x0, x1, ..."""
-        return tuple(Column(f"x{i}") for i in range(self.columns_))
-
-    @property
-    def target(self) -> Target:
-        """Classes, or one value."""
-        if self.classes:
-            return Target("classes", ("class",), tuple(str(i) for i in range(self.classes)))
-        return Target("values", ("y",))
+    def __init__(
+        self,
+        kind: str = "teacher",
+        *,
+        rows: int = 10_000,
+        columns: int = 20,
+        classes: int | None = None,
+        noise: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        if kind not in ("teacher", "blobs", "spirals"):
+            raise UserError(f"synthetic data of kind {kind!r}: one of teacher, blobs, spirals")
+        if classes is None:
+            classes = 0 if kind == "teacher" else 2
+        least = 2 if kind == "spirals" else 1
+        if rows < 1 or columns < least or noise < 0:
+            raise UserError(f"synthetic {kind}: rows >= 1, columns >= {least}, noise >= 0 are needed")
+        if classes == 1 or classes < (0 if kind == "teacher" else 2):
+            raise UserError(f"synthetic {kind}: at least 2 classes are needed, not {classes}")
+        self.kind, self.n_rows, self.n_columns = kind, rows, columns
+        self.classes, self.noise, self.seed = classes, noise, seed
+        self.columns = tuple(Column(f"x{i}") for i in range(columns))
+        self.target: Target | None = Target("values", ("y",))
+        if classes:
+            self.target = Target("classes", ("class",), tuple(str(i) for i in range(classes)))
 
     def take(self, rows: NDArray[np.int64]) -> Raw:
         """As `Dataset.take`."""
-        X = normal(self._key("x"), rows[:, None] * self.columns_ + np.arange(self.columns_))
+        X = normal(self._key("x"), rows[:, None] * self.n_columns + np.arange(self.n_columns))
         noise = self.noise * normal(self._key("noise"), rows)
         if self.kind == "teacher":
             outputs = max(1, self.classes)
-            W = normal(self._key("W"), np.arange(self.columns_ * _HIDDEN)).reshape(-1, _HIDDEN)
+            W = normal(self._key("W"), np.arange(self.n_columns * _HIDDEN)).reshape(-1, _HIDDEN)
             V = normal(self._key("V"), np.arange(_HIDDEN * outputs)).reshape(_HIDDEN, -1)
-            Y = np.tanh(X @ W / np.sqrt(self.columns_)) @ V + noise[:, None]
+            Y = np.tanh(X @ W / np.sqrt(self.n_columns)) @ V + noise[:, None]
             return X, (Y.argmax(axis=1) if self.classes else Y), None
         labels = (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
         if self.kind == "blobs":
-            centres = normal(self._key("centre"), np.arange(self.classes * self.columns_))
+            centres = normal(self._key("centre"), np.arange(self.classes * self.n_columns))
             return centres.reshape(self.classes, -1)[labels] + self.noise * X, labels, None
         turn = uniform(self._key("turn"), rows)
         angle = 2.0 * np.pi * (1.5 * turn + labels / self.classes)
@@ -102,14 +95,14 @@ class SyntheticDataset:
 def read_synthetic(text: str) -> SyntheticDataset:
     """From the words behind ``synthetic``: ``blobs,rows=1000,columns=5,classes=3,noise=0.2,seed=1``."""
     kind, *pairs = text.split(",") if text else ["teacher"]
-    types = {field.name.rstrip("_"): field for field in fields(SyntheticDataset)[1:]}
-    values: dict[str, float] = {"classes": 0 if kind == "teacher" else 2}
+    known = ("rows", "columns", "classes", "noise", "seed")
+    values: dict[str, Any] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if name not in types:
-            raise UserError(f"synthetic data has no {name!r}: one of {', '.join(types)}, e.g. rows=1000")
+        if name not in known:
+            raise UserError(f"synthetic data has no {name!r}: one of {', '.join(known)}, e.g. rows=1000")
         try:
-            values[types[name].name] = float(value) if name == "noise" else int(float(value))
+            values[name] = float(value) if name == "noise" else int(float(value))
         except ValueError:
             raise UserError(f"synthetic data: {name}={value!r} is not a number") from None
-    return SyntheticDataset(kind, **values)  # type: ignore[arg-type]
+    return SyntheticDataset(kind, **values)

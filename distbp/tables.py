@@ -8,7 +8,6 @@ counted. The parsing of quotes and separators is the standard library's.
 
 import csv
 import gzip
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,8 @@ def read_csv(
     ArrayDataset, list of str
         The data, and remarks for the user.
     """
-    source, remarks = path.name, []
+    source = path.name
+    remarks: list[str] = []
     bad = _BadRows(source, bad_rows)
     try:
         with _text(path) as stream:

@@ -179,7 +179,9 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
     outcome = trainer.fit(epochs=epochs, steps=steps)
     reporter.stop_bar()
     if outcome == "stopped":
-        reporter.say(f"stopped at step {state.step} with a checkpoint; continue with --resume auto --run-dir {directory.path}")
+        reporter.say(
+            f"stopped at step {state.step} with a checkpoint; continue with --resume auto --run-dir {directory.path}"
+        )
         return STOPPED
     results: dict[str, Any] = {"outcome": outcome, "step": state.step, "examples": state.examples}
     if state.best is not None:
@@ -225,7 +227,11 @@ def _closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[s
         met = "reached" if results["outcome"] == "target" else "not reached"
         lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
     for part in ("val", "test"):
-        shown = [f"{k.split('/')[0]} {v:.4f}" for k, v in results.items() if k.endswith(f"/{part}") and isinstance(v, float) and not k.startswith("best")]
+        shown = [
+            f"{k.split('/')[0]} {v:.4f}"
+            for k, v in results.items()
+            if k.endswith(f"/{part}") and isinstance(v, float) and not k.startswith("best")
+        ]
         if shown:
             lines.append(f"{'validation' if part == 'val' else part}: {', '.join(shown)}")
     lines.append(
@@ -255,8 +261,8 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
     lines += [
         "",
         f"memory per rank: parameters, gradient and {states} optimizer arrays"
-        f" {(2 + states) * net.n_parameters * item / mib:.2f} MiB, activations of {rows} rows {activations / mib:.2f} MiB,"
-        f" data {_in_memory(data) / mib:.2f} MiB",
+        f" {(2 + states) * net.n_parameters * item / mib:.2f} MiB, activations of {rows} rows"
+        f" {activations / mib:.2f} MiB, data {_in_memory(data) / mib:.2f} MiB",
         f"messages per step: one sum over {comm.size} rank{'s' * (comm.size > 1)} of {sent / mib:.2f} MiB"
         if not np.isfinite(trainer.reducer.bucket_bytes)
         else f"messages per step: buckets of {trainer.reducer.bucket_bytes / mib:.2f} MiB, {sent / mib:.2f} MiB in all",

@@ -76,9 +76,7 @@ class MetricTarget:
             assert found is not None
             return cls(found[1], found[2], float(found[3]))
         except (AssertionError, ValueError):
-            raise UserError(
-                f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'"
-            ) from None
+            raise UserError(f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'") from None
 
     def reached(self, record: dict[str, Any]) -> bool:
         """Whether `record` has it and it is good enough."""
@@ -170,9 +168,7 @@ class Trainer:
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"a micro-batch has at least 1 row, not {micro_batch}")
         if network.sizes[0] != train.preprocessor.n_inputs:
-            raise ValueError(
-                f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}"
-            )
+            raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
@@ -297,7 +293,8 @@ class Trainer:
 
     def _after_step(self, *, last: bool) -> str:
         """Log, evaluate and save where they are due; why to stop, or ""."""
-        state, record, verdict = self.state, {}, ""
+        state, verdict = self.state, ""
+        record: dict[str, Any] = {}
         ends = last or self._stop_agreed
         if _due(self.log_every, state.step) or (last and self.log_every):
             record |= self._averages()

@@ -1,0 +1,100 @@
+"""Shared by all tests, alone and under mpirun.
+
+Under ``mpirun -n P python -m pytest --with-mpi -m ranks`` every rank runs the tests marked ``ranks`` with the
+real communicator; a rank that fails ends the others rather than let them wait for it.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
+from distbp.communicator import Communicator, SerialCommunicator, launched_processes
+from distbp.datasets import infer_target
+
+UNDER_MPIRUN = launched_processes() is not None
+_COMM: Communicator | None = None
+
+
+def world() -> Communicator:
+    """The one communicator of this process."""
+    global _COMM
+    if _COMM is None:
+        _COMM = communicator("auto")
+    return _COMM
+
+
+@pytest.fixture
+def comm() -> Communicator:
+    return world()
+
+
+@pytest.fixture
+def shared_dir(tmp_path_factory: pytest.TempPathFactory, comm: Communicator) -> Path:
+    """An empty folder, the same one on all ranks."""
+    path = str(tmp_path_factory.mktemp("shared")) if comm.is_root else ""
+    return Path(comm.bcast_obj(path))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    if UNDER_MPIRUN and report.failed and world().size > 1:
+        print(f"\nrank {world().rank}: {item.nodeid}\n{report.longreprtext}", file=sys.stderr, flush=True)
+        world().abort(1)
+    return report
+
+
+def prepared(X, y, *, task="auto", weights=None, dtype=np.float64, scaling="none", scale_target=False, **fit) -> Prepared:
+    """Arrays as a network sees them."""
+    y = np.asarray(y)
+    names = ("y",) if y.ndim == 1 else tuple(f"y{i}" for i in range(y.shape[1]))
+    target, values = infer_target(y, names, "data", task=task)
+    dataset = ArrayDataset(np.asarray(X), y, target, class_values=values, weights=weights)
+    subset = Subset(dataset)
+    fitted = fit_preprocessor(subset, SerialCommunicator(), scaling=scaling, scale_target=scale_target, **fit)
+    return Prepared(subset, fitted, dtype)
+
+
+def mpirun(ranks: int) -> list[str]:
+    """The mpirun beside this Python, allowing more ranks than cores; skips where there is none."""
+    path = Path(sys.executable).with_name("mpirun")
+    if not path.exists():
+        pytest.skip("no mpirun beside this Python: pip install 'distbp[mpi]'")
+    return [str(path), "-n", str(ranks)]
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what a launcher set; Open MPI may run as root and oversubscribe."""
+    prefixes = ("PMI_", "PMIX_", "OMPI_", "MPI_", "SLURM_", "HYDRA_", "MPIR_", "MPIEXEC_", "PRTE_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
+    return kept | {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+    }
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python ARGUMENTS`` in an empty folder, on `ranks` ranks where it is given."""
+
+    def run(*arguments: str, ranks: int = 0, timeout: float = 60, cwd: Path = tmp_path, **env: str):
+        command = [*(mpirun(ranks) if ranks else []), sys.executable, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=cwd, env=clean_environment() | env, capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return run
