@@ -6,7 +6,6 @@
     checkpoints/         step-000000123.safetensors
     model.safetensors    the trained network
     results.json         final metrics; it exists only when the run is finished
-    errors/              tracebacks, where there were any
 
 Rank 0 alone touches it. A lock, which the system drops when its holder dies, keeps a second run out.
 """
