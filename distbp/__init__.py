@@ -34,9 +34,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACTIVATIONS",
-    "LAMB",
-    "LARS",
-    "SGD",
     "Adam",
     "AdamW",
     "ArrayDataset",
@@ -49,6 +46,8 @@ __all__ = [
     "Dataset",
     "GradientReducer",
     "Huber",
+    "LAMB",
+    "LARS",
     "Loss",
     "MPICommunicator",
     "MetricTarget",
@@ -61,6 +60,7 @@ __all__ = [
     "Prepared",
     "Preprocessor",
     "RMSProp",
+    "SGD",
     "Schedule",
     "SerialCommunicator",
     "SoftmaxCrossEntropy",

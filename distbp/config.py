@@ -96,7 +96,7 @@ class TrainConfig:
         "10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N"
     )
     decay: float = _option(0.1, "optimisation", "factor of the schedules step, exponential, plateau")
-    decay_patience: int = _option(5, "optimisation", "schedule plateau: evaluations without improvement")
+    decay_patience: int = _option(5, "optimisation", "schedule plateau: more evaluations than this without improvement")
     lr_floor: float = _option(0.0, "optimisation", "least factor of the rate")
     lr_scaling: str = _option(
         "none", "optimisation", "scale the rate with batch size / base", ("none", "linear", "sqrt")

@@ -96,9 +96,7 @@ class Momentum(Optimizer):
 
     def __init__(self, lr: float | None = None, *, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(lr, **common)
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(f"the momentum must lie in [0, 1), not {momentum}")
-        self.momentum = momentum
+        self.momentum = _fraction("momentum", momentum)
 
     def _update(self, theta: Array, g: Array, *state: Array) -> None:
         (v,) = state
@@ -128,7 +126,7 @@ class RMSProp(Optimizer):
 
     def __init__(self, lr: float | None = None, *, decay: float = 0.99, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(lr, **common)
-        self.decay, self.epsilon = decay, epsilon
+        self.decay, self.epsilon = _fraction("decay", decay), epsilon
 
     def _update(self, theta: Array, g: Array, *state: Array) -> None:
         (square,) = state
@@ -155,7 +153,7 @@ class Adam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(lr, **common)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.beta1, self.beta2, self.epsilon = _fraction("beta1", beta1), _fraction("beta2", beta2), epsilon
 
     def _direction(self, g: Array, mean: Array, square: Array) -> Array:
         """Turn `g` into ``mhat / (sqrt(vhat) + epsilon)``, in place."""
@@ -206,7 +204,7 @@ class LARS(Momentum):
             w_norm, g_norm = _norm(w), _norm(g)
             if self.weight_decay:
                 g += self.weight_decay * w
-            if w_norm > 0.0 and g_norm > 0.0:
+            if w_norm > 0.0 and g_norm + self.weight_decay > 0.0:
                 g *= self.trust * w_norm / (g_norm + self.weight_decay * w_norm)
         super()._walk(theta, grad)
 
@@ -263,6 +261,12 @@ def clip_by_global_norm(grad: Array, limit: float, norm: float) -> None:
     """Scale `grad`, whose norm is `norm`, to a norm of at most `limit` (Pascanu et al. 2013)."""
     if norm > limit:
         grad *= limit / norm
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must lie in [0, 1), not {value}")
+    return value
 
 
 def _norm(x: Array) -> float:

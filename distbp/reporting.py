@@ -4,11 +4,13 @@ On a terminal there is a bar with loss, samples/s and time left; in a log file, 
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
 from distbp.checkpoint import atomic_write
+from distbp.communicator import launched_processes
 
 __all__ = ["Reporter", "format_record", "read_records"]
 
@@ -56,7 +58,7 @@ class Reporter:
 
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, on a terminal only."""
-        if not (self.active and self._stream.isatty()):
+        if not (self.active and _is_terminal(self._stream)):
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -88,6 +90,18 @@ class Reporter:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
+    if not stream.isatty():
+        return False
+    if launched_processes() is None:
+        return True
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))
+    except OSError:
+        return False
 
 
 def format_record(record: dict[str, Any]) -> str:

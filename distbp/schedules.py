@@ -22,7 +22,7 @@ class Schedule:
         ``constant``; ``step``: times `decay` every `every` steps; ``exponential``: the same, smoothly;
         ``cosine``: half a cosine down to `floor` at step `total` (Loshchilov & Hutter 2017, equation 5);
         ``inverse``: 1 / (1 + t / `every`)^`power`; ``plateau``: times `decay` when the watched loss has
-        not improved for `patience` evaluations.
+        not improved for more than `patience` evaluations.
     total : int
         Steps of the whole run (cosine).
     every : int
@@ -45,6 +45,8 @@ class Schedule:
             raise ValueError(f"unknown schedule {kind!r}: one of {', '.join(SCHEDULES)}")
         if not 0.0 < decay <= 1.0:
             raise ValueError(f"the decay of the learning rate must lie in (0, 1], not {decay}")
+        if warmup < 0:
+            raise ValueError(f"a warm-up has at least 0 steps, not {warmup}")
         self.kind, self.warmup, self.total, self.every = kind, warmup, total, max(1, every)
         self.decay, self.power, self.floor, self.patience = decay, power, floor, patience
         self.state: dict[str, Any] = {"factor": 1.0, "best": math.inf, "waited": 0}

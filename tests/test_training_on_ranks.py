@@ -5,7 +5,14 @@ import pytest
 from conftest import prepared
 
 from distbp import (
-    Adam, Checkpoints, Network, Schedule, SerialCommunicator, SoftmaxCrossEntropy, SquaredError, Trainer,
+    Adam,
+    Checkpoints,
+    Network,
+    Schedule,
+    SerialCommunicator,
+    SoftmaxCrossEntropy,
+    SquaredError,
+    Trainer,
     run_threads,
 )  # fmt: skip
 

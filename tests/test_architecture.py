@@ -1,0 +1,93 @@
+"""The house keeps its shape: imports go strictly downward, each library has one door, starts are light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import distbp
+
+PACKAGE = Path(distbp.__file__).parent
+
+LAYERS = [
+    {"errors", "randomness"},
+    {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets"},
+    {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic"},
+    {"reducer", "preprocessing", "reporting", "rundir", "config", "launch"},
+    {"data", "metrics", "model"},
+    {"trainer", "machine"},
+    {"train", "predict"},
+    {"__main__"},
+]
+ONE_DOOR = {
+    "mpi4py": {"communicator"},
+    "safetensors": {"checkpoint"},
+    "threadpoolctl": {"machine"},
+    "rich": {"reporting"},
+    "torch": set(),
+    "sklearn": set(),
+    "autograd": set(),
+    "scipy": set(),
+}
+LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imported(module: str) -> set[str]:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+            names |= {f"distbp.{alias.name}" for alias in node.names if node.module == "distbp"}
+    return names
+
+
+def test_every_module_has_a_layer():
+    assert set(MODULES) == set(LAYER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_strictly_downward(module):
+    ours = {name.split(".")[1] for name in imported(module) if name.startswith("distbp.")}
+    upward = {name for name in ours if name in LAYER and LAYER[name] >= LAYER[module]}
+    assert not upward, f"{module} imports {upward} of its own or a higher layer"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_library_has_one_door(module):
+    libraries = {name.split(".")[0] for name in imported(module)} & set(ONE_DOOR)
+    assert all(module in ONE_DOOR[library] for library in libraries)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for_and_what_is_public(module):
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    assert len(ast.get_docstring(tree) or "") > 40
+    assert any(
+        isinstance(n, ast.Assign) and n.targets[0].id == "__all__" for n in tree.body if isinstance(n, ast.Assign)
+    )
+
+
+def test_public_names_are_sorted_documented_and_there():
+    assert distbp.__all__ == sorted(distbp.__all__)
+    for name in distbp.__all__:
+        assert getattr(distbp, name).__doc__
+
+
+def test_import_is_light():
+    """A thousand ranks do it at once on a cluster."""
+    heavy = "mpi4py matplotlib sklearn scipy torch rich safetensors threadpoolctl".split()
+    code = f"import sys, distbp; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_pickled():
+    for module in MODULES:
+        text = (PACKAGE / f"{module}.py").read_text()
+        assert "import pickle" not in text and "allow_pickle=True" not in text

@@ -1,0 +1,227 @@
+"""One contract, three communicators; and which of them a process gets."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from communicator_contract import CHECKS
+
+from distbp import SerialCommunicator, UserError, run_threads
+from distbp import communicator as communicator_named
+from distbp.communicator import _pieces, available_cores, launched_processes
+
+module = sys.modules["distbp.communicator"]
+VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+short_or_long = pytest.mark.parametrize("chunk", [64, 1 << 30])
+
+
+@every_check
+def test_serial(check):
+    check(SerialCommunicator())
+
+
+@every_check
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_threads(check, size):
+    run_threads(size, check)
+
+
+@pytest.mark.ranks
+@every_check
+@short_or_long
+def test_ranks(check, chunk, comm, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+    check(comm)
+
+
+@pytest.mark.ranks
+@every_check
+@pytest.mark.parametrize("yields", [False, True])
+def test_ranks_that_spin_or_yield(check, yields, comm, monkeypatch):
+    monkeypatch.setattr(comm, "_yields", yields, raising=False)
+    check(comm)
+
+
+@pytest.mark.ranks
+@every_check
+def test_every_rank_alone(check, comm):
+    """Any communicator of mpi4py will do, also one of a single rank."""
+    if comm.size == 1:
+        pytest.skip("needs mpirun")
+    from mpi4py import MPI
+
+    alone = module.MPICommunicator(MPI.COMM_SELF)
+    assert (alone.rank, alone.size) == (0, 1)
+    check(alone)
+
+
+@pytest.mark.ranks
+def test_two_communicators_do_not_meet(comm):
+    if comm.size == 1:
+        pytest.skip("needs mpirun")
+    from mpi4py import MPI
+
+    other = module.MPICommunicator(MPI.COMM_WORLD)
+    one, two = np.ones(3), np.full(3, 10.0)
+    requests = [comm.iallreduce(one), other.iallreduce(two)]
+    for request in reversed(requests):
+        request.wait()
+    assert one.tolist() == [comm.size] * 3 and two.tolist() == [10 * comm.size] * 3
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(0, "f8"), (8, "f8"), (9, "f8"), (100, "f4"), (100, "u1"), (5, "c16")])
+def test_pieces_are_views_that_cover_the_buffer(monkeypatch, n, dtype):
+    monkeypatch.setattr(module, "CHUNK_BYTES", 64)
+    buffer = np.zeros(n, dtype)
+    pieces = _pieces(buffer)
+    for i, piece in enumerate(pieces):
+        assert piece.nbytes <= 64
+        piece += i + 1
+    assert sum(len(piece) for piece in pieces) == n and (buffer != 0).all()
+
+
+def test_an_element_longer_than_a_piece(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4)
+    assert [len(piece) for piece in _pieces(np.zeros((3, 1)))] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("call", ["allreduce", "iallreduce", "bcast"])
+def test_a_buffer_with_gaps_is_refused(call):
+    with pytest.raises(AssertionError, match="contiguous"):
+        getattr(SerialCommunicator(), call)(np.zeros(6)[::2])
+    with pytest.raises(AssertionError, match="contiguous"):
+        run_threads(2, lambda comm: getattr(comm, call)(np.zeros(6)[::2]))
+
+
+def test_an_unknown_reduction():
+    for size in (1, 2):
+        with pytest.raises(AssertionError, match="unknown reduction"):
+            run_threads(size, lambda comm: comm.allreduce(np.zeros(2), "mean"))
+
+
+# threads
+
+
+def test_threads_return_by_rank():
+    assert run_threads(4, lambda comm: comm.rank**2) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])
+def test_the_error_of_one_rank_ends_all(rank, error):
+    def work(comm):
+        comm.barrier()
+        if comm.rank == rank:
+            raise error(f"rank {rank}")
+        for _ in range(3):
+            comm.allreduce(np.zeros(2))
+
+    with pytest.raises(error, match=f"rank {rank}"):
+        run_threads(4, work)
+
+
+def test_an_error_of_all_ranks_is_raised_once():
+    def work(comm):
+        comm.barrier()
+        raise UserError("all alike")
+
+    with pytest.raises(UserError, match="all alike"):
+        run_threads(3, work)
+
+
+def test_an_abort_ends_all_threads_and_is_not_a_success():
+    def work(comm):
+        if comm.rank == 1:
+            comm.abort(3)
+        comm.barrier()
+        return "done"
+
+    with pytest.raises(BaseException):  # noqa: B017
+        run_threads(3, work)
+
+
+def test_not_all_ranks_failed():
+    assert run_threads(3, lambda comm: comm.rank == 2 or comm.all_failed(0.05)) == [False, False, True]
+
+
+# which one
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Pretend that a launcher set these variables and no others."""
+
+    def run(**variables):
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    run()
+    return run
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_what_a_launcher_says(launched, name):
+    assert launched_processes() is None
+    launched(**{name: "4"})
+    assert launched_processes() == 4
+    launched(**{name: "many"})
+    assert launched_processes() is None
+
+
+def test_mpirun_counts_before_slurm(launched):
+    launched(SLURM_STEP_NUM_TASKS="2", PMI_SIZE="8")
+    assert launched_processes() == 8
+
+
+@pytest.mark.parametrize("variables", [{}, {"PMI_SIZE": ""}])
+def test_without_a_launcher_it_is_serial(launched, variables):
+    launched(**variables)
+    assert isinstance(communicator_named("auto"), SerialCommunicator)
+
+
+def test_serial_whatever_the_launcher_says(launched):
+    launched(PMI_SIZE="4")
+    assert isinstance(communicator_named("serial"), SerialCommunicator)
+
+
+@pytest.mark.parametrize("kind", ["auto", "mpi"])
+def test_a_launcher_without_mpi4py_is_an_error(launched, monkeypatch, kind):
+    launched(PMI_SIZE="4")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(UserError, match=r"started 4 processes but MPI cannot be loaded.*pip install 'distbp\[mpi\]'"):
+        communicator_named(kind)
+
+
+def test_one_launched_process_needs_no_mpi4py(launched, monkeypatch):
+    launched(PMI_SIZE="1")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    assert isinstance(communicator_named("auto"), SerialCommunicator)
+    with pytest.raises(UserError, match="MPI cannot be loaded"):
+        communicator_named("mpi")
+
+
+def test_many_worlds_of_one_are_an_error(launched, monkeypatch):
+    launched(OMPI_COMM_WORLD_SIZE="4")
+    monkeypatch.setattr(module, "MPICommunicator", lambda: SimpleNamespace(size=1, library="Some MPI 1.0"))
+    with pytest.raises(UserError, match="started 4 processes but MPI sees a world of one.*Some MPI 1.0"):
+        communicator_named("auto")
+
+
+def test_a_world_of_the_right_size_is_taken(launched, monkeypatch):
+    launched(PMI_SIZE="4")
+    world = SimpleNamespace(size=4, library="Some MPI 1.0")
+    monkeypatch.setattr(module, "MPICommunicator", lambda: world)
+    assert communicator_named("auto") is world
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match="unknown communicator 'gloo': one of auto, mpi, serial"):
+        communicator_named("gloo")
+
+
+def test_cores():
+    assert available_cores() >= 1
