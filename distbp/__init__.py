@@ -10,13 +10,11 @@ from distbp.communicator import (
     Communicator,
     MPICommunicator,
     SerialCommunicator,
-    ThreadCommunicator,
     communicator,
-    run_threads,
 )
-from distbp.data import Data, TableOptions, load, open_dataset
 from distbp.datasets import ArrayDataset, Column, Dataset, Target
 from distbp.errors import UserError
+from distbp.loading import Data, TableOptions, load, open_dataset
 from distbp.losses import BinaryCrossEntropy, Huber, Loss, SoftmaxCrossEntropy, SquaredError
 from distbp.metrics import evaluate
 from distbp.model import Model
@@ -28,6 +26,7 @@ from distbp.sampling import BatchSampler, Permutation
 from distbp.schedules import Schedule
 from distbp.splitting import Subset, split
 from distbp.synthetic import SyntheticDataset
+from distbp.threads import ThreadCommunicator, run_threads
 from distbp.trainer import MetricTarget, Trainer, TrainState
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ larger than the memory.
 import gzip
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,7 +26,17 @@ Array = NDArray[Any]
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _INPUT_KEYS = ("X", "x", "data", "images", "inputs")
 _TARGET_KEYS = ("y", "target", "targets", "labels")
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    RuntimeError,
+)
 
 
 def read_digits() -> ArrayDataset:
@@ -92,7 +103,7 @@ def read_npz(
 ) -> ArrayDataset | None:
     """Arrays ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = {name.lower(): name for name in reversed(arrays.files)}
             suffixes = (f"_{part}", "") if part == "train" else (f"_{part}",)
 
@@ -129,6 +140,9 @@ def read_npy(
         return _of_arrays(X, _map(y_path), path.name, task=task, like=like)
     if X.ndim != 2:
         raise UserError(f"{path}: shape {X.shape}: a matrix is needed, or a second file with the target")
+    if target is None and like is not None:
+        places = [int(name) for name in like.names if name.isdigit()]
+        target = ",".join(map(str, places)) if places and max(places) < X.shape[1] else ""
     if target == "":
         return ArrayDataset(X, source=path.name)
     if X.shape[1] < 2:
@@ -160,6 +174,12 @@ def _of_arrays(
         raise UserError(f"{source}: inputs of {X.dtype} and shape {X.shape}: numbers (rows, ...) are needed")
     if y is None:
         return ArrayDataset(X, source=source)
+    if y.dtype.kind == "S":
+        y = np.char.decode(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim not in (1, 2):
+        raise UserError(f"{source}: a target of shape {y.shape}: it must be (rows,) or (rows, k)")
     names = ("target",) if y.ndim == 1 else tuple(f"target {i}" for i in range(y.shape[1]))
     meaning, values = infer_target(y, names, source, task=task, like=like)
     return ArrayDataset(X, y, meaning, class_values=values, weights=weights, source=source)

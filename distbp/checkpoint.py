@@ -54,7 +54,7 @@ def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> N
 
     # one metadata entry: their order is not defined, and equal content shall be equal bytes
     header = json.dumps({"sha256": _ZEROS, **state})
-    content = save({k: np.ascontiguousarray(a) for k, a in arrays.items()}, {"distbp": header})
+    content = save({k: np.asarray(a, order="C") for k, a in arrays.items()}, {"distbp": header})
     place = _digest_place(content)
     digest = hashlib.sha256(content).hexdigest().encode()
     atomic_write(path, content[: place.start] + digest + content[place.stop :])
@@ -91,7 +91,7 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def _digest_place(content: bytes) -> slice:
-    length = int.from_bytes(content[:8], "little")
+    length = min(len(content), int.from_bytes(content[:8], "little"))
     found = _DIGEST.search(content, 8, 8 + length)
     if found is None:
         raise ValueError("no checksum in its header")

@@ -1,7 +1,7 @@
 """Communicators: how ranks talk, in MPI's own words.
 
-Three classes keep one contract: `SerialCommunicator` (one process, no MPI), `MPICommunicator`
-(mpi4py) and `ThreadCommunicator` (P ranks as threads of one process: tests without MPI).
+`SerialCommunicator` (one process, no MPI) and `MPICommunicator` (mpi4py) keep one contract; so does
+`ThreadCommunicator` in `threads`, for tests.
 
 Buffers are contiguous NumPy arrays and are changed in place. Names that end in ``_obj`` take what
 JSON can say, and send it as bytes: nothing is pickled. Every rank must make the same calls in the
@@ -12,10 +12,9 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +26,17 @@ __all__ = [
     "MPICommunicator",
     "Request",
     "SerialCommunicator",
-    "ThreadCommunicator",
     "available_cores",
     "communicator",
     "launched_processes",
-    "run_threads",
 ]
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 30
 """Longer buffers go in pieces: many an MPI counts bytes in a C int."""
 
-_REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 class Request(Protocol):
@@ -51,9 +47,11 @@ class Request(Protocol):
         ...
 
 
-class _Done:
+class Done:
+    """A collective that is over."""
+
     def wait(self) -> None:
-        pass
+        """Nothing to wait for."""
 
 
 class Communicator(Protocol):
@@ -109,7 +107,7 @@ def _decode(data: Array) -> Any:
     return json.loads(data.tobytes())
 
 
-class _Objects:
+class JsonObjects:
     """JSON values on top of buffers, the same for every communicator."""
 
     rank: int
@@ -141,7 +139,7 @@ class _Objects:
         return [_decode(part) for part in np.split(everyone, ends[:-1])]
 
 
-class SerialCommunicator(_Objects):
+class SerialCommunicator(JsonObjects):
     """A world of one rank."""
 
     rank = 0
@@ -152,16 +150,16 @@ class SerialCommunicator(_Objects):
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """The sum over one rank is the buffer itself."""
-        _check(buffer, op)
+        check_buffer(buffer, op)
 
     def iallreduce(self, buffer: Array) -> Request:
         """Done at once."""
-        _check(buffer)
-        return _Done()
+        check_buffer(buffer)
+        return Done()
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """Nothing to do."""
-        _check(buffer)
+        check_buffer(buffer)
 
     def barrier(self) -> None:
         """Nothing to wait for."""
@@ -175,96 +173,13 @@ class SerialCommunicator(_Objects):
         os._exit(code)
 
 
-def _check(buffer: Array, op: str = "sum") -> None:
+def check_buffer(buffer: Array, op: str = "sum") -> None:
+    """What every collective asks of its arguments."""
     assert buffer.flags.c_contiguous, "a buffer of a collective is contiguous"
-    assert op in _REDUCE, f"unknown reduction {op}"
+    assert op in REDUCTIONS, f"unknown reduction {op}"
 
 
-class _ThreadWorld:
-    def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size)
-        self.failed = threading.Barrier(size)
-        self.slots: list[Any] = [None] * size
-
-
-class ThreadCommunicator(_Objects):
-    """One of P ranks that are threads of this process; `run_threads` makes them."""
-
-    def __init__(self, rank: int, size: int, world: _ThreadWorld) -> None:
-        self.rank, self.size, self._world = rank, size, world
-        self.host = socket.gethostname()
-
-    def allreduce(self, buffer: Array, op: str = "sum") -> None:
-        """Each rank reads all buffers in the order of ranks, so all get the same bits."""
-        _check(buffer, op)
-        slots = self._world.slots
-        slots[self.rank] = buffer
-        self.barrier()
-        total = slots[0].copy()
-        for other in slots[1:]:
-            _REDUCE[op](total, other, out=total)
-        self.barrier()
-        buffer[...] = total
-
-    def iallreduce(self, buffer: Array) -> Request:
-        """Blocks: correct, not fast."""
-        self.allreduce(buffer)
-        return _Done()
-
-    def bcast(self, buffer: Array, root: int = 0) -> None:
-        """Copy from the slot of `root`."""
-        _check(buffer)
-        self._world.slots[self.rank] = buffer
-        self.barrier()
-        if self.rank != root:
-            buffer[...] = self._world.slots[root]
-        self.barrier()
-
-    def barrier(self) -> None:
-        """Raises `threading.BrokenBarrierError` when another rank has failed."""
-        self._world.barrier.wait()
-
-    def all_failed(self, patience: float) -> bool:
-        """As the contract says."""
-        try:
-            self._world.failed.wait(patience)
-        except threading.BrokenBarrierError:
-            return False
-        return True
-
-    def abort(self, code: int) -> None:
-        """Let every other rank fail at its next collective."""
-        self._world.barrier.abort()
-
-
-def run_threads(size: int, function: Callable[[ThreadCommunicator], T]) -> list[T]:
-    """Run `function` on `size` ranks, threads of this process; their results by rank.
-
-    The first exception of a rank ends the others at their next collective and is raised here.
-    """
-    world = _ThreadWorld(size)
-    results: list[Any] = [None] * size
-    errors: list[BaseException] = []
-
-    def rank_main(rank: int) -> None:
-        try:
-            results[rank] = function(ThreadCommunicator(rank, size, world))
-        except BaseException as error:
-            if not isinstance(error, threading.BrokenBarrierError):
-                errors.append(error)
-            world.barrier.abort()
-
-    threads = [threading.Thread(target=rank_main, args=(r,), daemon=True) for r in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
-
-
-class MPICommunicator(_Objects):
+class MPICommunicator(JsonObjects):
     """The ranks of an MPI launch, by mpi4py.
 
     Parameters
@@ -294,7 +209,7 @@ class MPICommunicator(_Objects):
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """MPI_Allreduce in place."""
-        _check(buffer, op)
+        check_buffer(buffer, op)
         for piece in _pieces(buffer):
             if self._yields:
                 self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._ops[op]))
@@ -303,14 +218,14 @@ class MPICommunicator(_Objects):
 
     def iallreduce(self, buffer: Array) -> Request:
         """MPI_Iallreduce in place; the request keeps the buffer, which mpi4py does not."""
-        _check(buffer)
+        check_buffer(buffer)
         pieces = _pieces(buffer)
         started = [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces]
         return _MPIRequest(self._wait, started, pieces)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """MPI_Bcast."""
-        _check(buffer)
+        check_buffer(buffer)
         for piece in _pieces(buffer):
             self._wait(self._comm.Ibcast(piece, root))
 

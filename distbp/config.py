@@ -152,6 +152,9 @@ class TrainConfig:
         need(0 <= self.label_smoothing < 1, "label_smoothing", "a number in [0, 1)")
         need(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0")
         need(0 < self.decay <= 1, "decay", "a number in (0, 1]")
+        need(0 <= self.lr_floor <= 1, "lr_floor", "a number in [0, 1]")
+        for name in ("validation_fraction", "test_fraction"):
+            need(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
         need(self.bucket_mb > 0, "bucket_mb", "a number above 0")
         need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
         for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every"):
@@ -181,16 +184,23 @@ class TrainConfig:
             if value is None:
                 lines.append(f"# {_flag(field.name)} is not set")
             else:
-                lines.append(f"{_flag(field.name)} = {json.dumps(value)}")
+                lines.append(f"{_flag(field.name)} = {_toml(value)}")
         return "\n".join(lines).lstrip() + "\n"
 
 
 def parse_interval(text: str, steps_per_epoch: int, name: str = "") -> int:
     """``500``, ``500 steps`` or ``2 epochs`` in steps."""
     number, _, unit = str(text).strip().partition(" ")
-    if not number.isdigit() or unit.strip() not in ("", "step", "steps", "epoch", "epochs"):
+    if not (number.isascii() and number.isdigit()) or unit.strip() not in ("", "step", "steps", "epoch", "epochs"):
         raise UsageError(f"--{_flag(name)} {text!r}: write a number of steps, or e.g. '2 epochs'")
     return int(number) * (steps_per_epoch if unit.strip().startswith("epoch") else 1)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML: JSON but for infinities, and characters as they are."""
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _flag(name: str) -> str:
@@ -213,6 +223,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m distbp.train",
+        usage="[mpirun -n P] python -m distbp.train [options]",
         description="Train a feed-forward network by mini-batch backpropagation."
         " Put 'mpirun -n P' in front of it for P ranks.",
         allow_abbrev=False,

@@ -7,6 +7,7 @@ What the target is decides what is learnt: ``classes`` (one of several), ``label
 zeros and ones) or ``values`` (numbers: regression).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -132,17 +133,21 @@ class ArrayDataset:
             X = X[:, self._inputs]
         y = None if self._y is None else self._encode(self._y[rows], rows)
         w = None if self._weights is None else self._weights[rows]
-        return X.reshape(len(rows), -1), y, w
+        return X.reshape(len(rows), len(self.columns)), y, w
 
     def _encode(self, y: Array, rows: Array) -> Array:
         if self._class_values is not None:
-            index = np.searchsorted(self._class_values, y)
-            known = self._class_values[np.minimum(index, len(self._class_values) - 1)] == y
+            y = y.reshape(len(rows))
+            # sorted by value, which is not the order of the classes where numbers are met as text
+            order = np.argsort(self._class_values, kind="stable")
+            place = np.searchsorted(self._class_values, y, sorter=order)
+            index = order[np.minimum(place, len(order) - 1)]
+            known = self._class_values[index] == y
             if not known.all():
                 bad = int(np.argmin(known))
                 raise UserError(f"{self._place(rows[bad])}: the target {y[bad]} is none of the classes")
             return index.astype(np.int64, copy=False)
-        y = np.asarray(y, np.float64).reshape(len(rows), -1)
+        y = np.asarray(y, np.float64).reshape(len(rows), 1 if y.ndim == 1 else y.shape[1])
         if not np.isfinite(y).all():
             bad = int(np.argmin(np.isfinite(y).all(axis=1)))
             raise UserError(f"{self._place(rows[bad])}: the target is {y[bad].tolist()}: mend or drop the row")
@@ -161,7 +166,7 @@ def parse_columns(wanted: str, names: list[str], source: str, width: int | None 
     for item in (part.strip() for part in wanted.split(",")):
         if item in names:
             found.append(names.index(item))
-        elif item.lstrip("-").isdigit() and -width <= int(item) < width:
+        elif re.fullmatch(r"-?[0-9]+", item) and -width <= int(item) < width:
             found.append(int(item) % width)
         else:
             there = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
@@ -179,9 +184,11 @@ def infer_target(
     several columns of zeros and ones are labels; all else is a regression. `task` overrules it, and
     with `like`, the target of a trained model or of the training file, it is that one.
     """
-    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] < 1):
+    if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] < 1):
         raise UserError(f"{source}: a target of shape {y.shape}: it must be (rows,) or (rows, k)")
     text = y.dtype.kind in "USO"
+    if text and task == "regression":
+        raise UserError(f"{source}: the target {names[0]!r} is text: a regression needs numbers")
     if y.ndim == 2 and y.shape[1] > 1:
         if text:
             raise UserError(f"{source}: several target columns must be numbers")
@@ -190,11 +197,9 @@ def infer_target(
         return like or Target(kind, names), None
     flat = y.reshape(len(y))
     if like is not None:
-        return like, (_class_values(like, text) if like.kind == "classes" else None)
-    classes = None if task == "regression" and not text else _distinct(flat, source, task)
+        return like, (_class_values(like, flat) if like.kind == "classes" else None)
+    classes = None if task == "regression" else _distinct(flat, source, task)
     if classes is None:
-        if text:
-            raise UserError(f"{source}: the target {names[0]!r} is text: a regression needs numbers")
         return Target("values", names), None
     if len(classes) < 2:
         only = _label(classes[0]) if len(classes) else "none"
@@ -236,11 +241,15 @@ def _label(value: Any) -> str:
     return str(number)
 
 
-def _class_values(target: Target, text: bool) -> Array:
-    if text:
-        return np.array(target.classes)
+def _class_values(target: Target, y: Array) -> Array:
+    """The raw values of known classes in data that is read later, sorted as their numbers are."""
+    names = np.array(target.classes)
+    if y.dtype.kind in "USO":
+        return names
+    if set(target.classes) == {"False", "True"}:
+        return np.array([False, True])
     try:
-        return np.array([float(name) for name in target.classes])
+        return names.astype(np.float64)
     except ValueError:
         raise UserError(
             f"the target is numeric here, but the classes of {target.names[0]!r} are {', '.join(target.classes[:5])}"

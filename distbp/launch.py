@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distbp.communicator import Communicator
-from distbp.errors import FAILED, STOPPED, USAGE, UsageError, UserError
+from distbp.errors import FAILED, USAGE, UsageError, UserError
 
 __all__ = ["on_stop_signals", "run"]
 
@@ -38,7 +38,7 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     try:
         return main(comm)
     except KeyboardInterrupt:
-        message, code = "interrupted", STOPPED
+        message, code = "error: interrupted before a checkpoint could be written", FAILED
     except UserError as error:
         message, code = f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED
     except OSError as error:

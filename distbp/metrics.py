@@ -2,7 +2,7 @@
 
 An evaluation is a sum over blocks of rows, so any number of ranks can share it and uneven shares are
 exact. Counts are whole numbers; they add up in any order. Sums of real numbers are kept by block and
-added in the order of the blocks, which gives the same bits whoever computed them.
+added in one order by all ranks, which gives the same bits whoever computed them.
 """
 
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distbp.communicator import Communicator
 from distbp.datasets import Target
 from distbp.losses import Loss
+from distbp.moments import merge, moments
 from distbp.network import Network
 from distbp.preprocessing import Prepared
 from distbp.sampling import block_bounds
@@ -25,12 +26,18 @@ EVALUATION_BLOCK = 512
 
 
 class _Figures(Protocol):
+    """What is counted of one kind of target."""
+
     counts: Array
     n_sums: int
 
-    def add(self, z: Array, y: Array) -> Array: ...
+    def add(self, z: Array, y: Array) -> Array:
+        """Count a block of rows; what is not a count, (n_sums,)."""
+        ...
 
-    def result(self, sums: Array, n: int) -> dict[str, Any]: ...
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        """The metrics of `n` rows, from the counts and what `add` gave for each block."""
+        ...
 
 
 def _two_columns(z: Array) -> Array:
@@ -63,7 +70,7 @@ class _Classes:
         self.counts[-1] += np.count_nonzero(above < self.k)
         return np.zeros(0)
 
-    def result(self, sums: Array, n: int) -> dict[str, Any]:
+    def result(self, table: Array, n: int) -> dict[str, Any]:
         confusion = self.counts[:-1].reshape(self.c, self.c)
         right = np.diag(confusion)
         predicted_or_true = confusion.sum(axis=0) + confusion.sum(axis=1)
@@ -92,7 +99,7 @@ class _Labels:
         self.counts += np.concatenate([*per_label, [np.count_nonzero(~wrong.any(axis=1))]])
         return np.zeros(0)
 
-    def result(self, sums: Array, n: int) -> dict[str, Any]:
+    def result(self, table: Array, n: int) -> dict[str, Any]:
         right, false_positive, missed = self.counts[:-1].reshape(3, self.k)
         total = 2.0 * right + false_positive + missed
         f1 = np.divide(2.0 * right, total, out=np.zeros(self.k), where=total > 0)
@@ -110,19 +117,17 @@ class _Values:
     def __init__(self, target: Target, scale: list[float]) -> None:
         self.k = target.n_outputs
         self.unit = 1.0 / np.array(scale) if scale else np.ones(self.k)
-        self.n_sums = 4 * self.k
+        self.n_sums = 7 * self.k
         self.counts = np.zeros(0)
 
     def add(self, z: Array, y: Array) -> Array:
-        y = y.astype(np.float64)
-        error = z - y
-        return np.concatenate(
-            [np.abs(error).sum(axis=0), (error * error).sum(axis=0), y.sum(axis=0), (y * y).sum(axis=0)]
-        )
+        error = z - y.astype(np.float64)
+        sums = [np.abs(error).sum(axis=0), (error * error).sum(axis=0)]
+        return np.concatenate([*sums, moments(y).ravel()])
 
-    def result(self, sums: Array, n: int) -> dict[str, Any]:
-        absolute, square, y, y2 = sums.reshape(4, self.k)
-        spread = y2 - y * y / n
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        absolute, square = table[:, : 2 * self.k].sum(axis=0).reshape(2, self.k)
+        spread = merge(table[:, 2 * self.k :].reshape(-1, 5, self.k))["square"]
         r2 = 1.0 - np.divide(square, spread, out=np.full(self.k, np.inf), where=spread > 0)
         return {
             "rmse": float((np.sqrt(square / n) * self.unit).mean()),
@@ -165,8 +170,8 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
     comm.allreduce(table)
     if len(figures.counts):
         comm.allreduce(figures.counts)
-    sums = np.add.accumulate(table, axis=0)[-1]
-    return {"loss": float(sums[0] / sums[1]), **figures.result(sums[2:], data.n_rows)}
+    loss_sum, weight_sum = table[:, :2].sum(axis=0)
+    return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
 
 
 def is_better(metric: str, new: float, old: float | None) -> bool:

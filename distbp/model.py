@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.checkpoint import DamagedFile, read_file, write_file
-from distbp.datasets import Dataset, Target
+from distbp.datasets import Column, Dataset, Target
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.preprocessing import Prepared, Preprocessor
@@ -30,6 +30,12 @@ class Model:
     loss: Loss
     target: Target
     preprocessor: Preprocessor
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The input columns that it was trained on."""
+        described = self.preprocessor.columns
+        return tuple(Column(name, None if texts is None else tuple(texts)) for name, texts in described)
 
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``."""

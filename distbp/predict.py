@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, communicator
-from distbp.data import TableOptions, open_dataset
-from distbp.datasets import Dataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
+from distbp.loading import TableOptions, open_dataset
 from distbp.machine import limited_blas
 from distbp.metrics import evaluate
 from distbp.model import Model
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors")
     parser.add_argument("data", metavar="DATA", help="as for distbp.train; the target may be missing")
     parser.add_argument("--out", metavar="FILE", help=".csv or .npy; standard output (CSV) by default")
-    parser.add_argument("--target", metavar="COLUMN", help="its target column, for metrics")
+    parser.add_argument("--target", metavar="COLUMN", help="its target column, for metrics; '' when it has none")
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error")
     options = parser.parse_args(arguments)
@@ -48,7 +47,12 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     if not path.exists():
         raise UserError(f"no model {path}: give a run directory of a finished run, or a model.safetensors")
     model = Model.load(path)
-    dataset, remarks = _open(options, model)
+    how = TableOptions(
+        target=options.target, header=options.header, bad_rows=options.bad_rows,
+        like=model.target, columns_like=model.columns,
+    )  # fmt: skip
+    dataset, remarks = open_dataset(options.data, how)
+    assert dataset is not None
     rows = model.prepare(dataset)
     with limited_blas(comm):
         lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
@@ -66,32 +70,6 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
         if figures:
             print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
     return DONE
-
-
-def _open(options: argparse.Namespace, model: Model) -> tuple[Dataset, list[str]]:
-    """The data, with its target where it has one."""
-    target = options.target
-    path = Path(options.data)
-    if target is None and path.name.endswith((".csv", ".csv.gz", ".tsv", ".txt", ".data")):
-        bare, _ = open_dataset(options.data, _table(options, ""))
-        assert bare is not None
-        names = [column.name for column in bare.columns]
-        has = set(model.target.names) <= set(names) and len(names) > len(model.preprocessor.columns)
-        target = ",".join(model.target.names) if has else ""
-    if target is None and path.name.endswith(".npy") and "," not in options.data:
-        bare, _ = open_dataset(options.data, _table(options, ""))
-        assert bare is not None
-        has = len(bare.columns) > len(model.preprocessor.columns)
-        target = ",".join(model.target.names) if has else ""
-    whole, remarks = open_dataset(options.data, _table(options, target, model))
-    assert whole is not None
-    return whole, remarks
-
-
-def _table(options: argparse.Namespace, target: str | None, model: Model | None = None) -> TableOptions:
-    return TableOptions(
-        target=target, header=options.header, bad_rows=options.bad_rows, like=model.target if model else None
-    )
 
 
 def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> None:

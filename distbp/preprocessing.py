@@ -4,8 +4,7 @@ Numeric columns are standardised or brought to [0, 1], holes are filled, categor
 columns; a regression target is standardised too. Everything that was fitted goes into the model file,
 and `predict` applies it.
 
-The fit is exact on any number of ranks: the rows are cut in blocks that depend on the data alone, each
-rank summarises some of them, and all ranks combine all summaries in the order of the blocks.
+The fit is the same to the last bit on any number of ranks: see `moments`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.communicator import Communicator
-from distbp.datasets import Column, Dataset, Target
+from distbp.datasets import Column, Target
 from distbp.errors import UserError
-from distbp.sampling import block_bounds
+from distbp.moments import summarise
 from distbp.splitting import Subset
 
 __all__ = ["SCALINGS", "Prepared", "Preprocessor", "fit_preprocessor"]
@@ -25,7 +24,6 @@ __all__ = ["SCALINGS", "Prepared", "Preprocessor", "fit_preprocessor"]
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
-_BLOCK_ELEMENTS = 1 << 22
 _MATERIALISE_BYTES = 2 << 30
 
 
@@ -40,7 +38,7 @@ class Preprocessor:
     shift, scale : list of float
         A numeric column becomes ``(x - shift) * scale``.
     fill : list of float
-        What stands for a missing number, in raw units.
+        What stands for a number that is missing or infinite, in raw units.
     target_shift, target_scale : list of float
         A value is learnt as ``(y - shift) * scale``.
     class_weight : list of float
@@ -75,7 +73,14 @@ class Preprocessor:
 
     def match(self, columns: tuple[Column, ...], source: str) -> list[int]:
         """Where each of the fitted columns stands in other data: by name, else by position."""
-        there = [column.name for column in columns]
+        order = self._places([column.name for column in columns], source)
+        for i, (name, texts) in zip(order, self.columns, strict=True):
+            if (texts is None) != (columns[i].categories is None):
+                was, here = ("numbers", "text") if texts is None else ("categories", "numbers")
+                raise UserError(f"{source}: column {name!r} held {was} in training and holds {here} here")
+        return order
+
+    def _places(self, there: list[str], source: str) -> list[int]:
         wanted = [name for name, _ in self.columns]
         if set(wanted) <= set(there):
             return [there.index(name) for name in wanted]
@@ -90,7 +95,7 @@ class Preprocessor:
     def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
         """Network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
         numbers = X if self._all_numeric else X[:, self._numeric]
-        holes = np.isnan(numbers) if numbers.dtype.kind == "f" else None
+        holes = ~np.isfinite(numbers) if numbers.dtype.kind == "f" else None
         if holes is not None and holes.any():
             numbers = np.where(holes, self._fill, numbers)
         out = np.empty((len(X), self.n_inputs), dtype)
@@ -211,15 +216,12 @@ def fit_preprocessor(
     if scaling == "auto":
         sample = train.dataset.take(np.zeros(1, np.int64))[0]
         scaling = "minmax" if sample.dtype == np.uint8 else "standardize"
-    totals = _summarise(train, comm)
+    totals = summarise(train, comm)
     numeric = [i for i, column in enumerate(columns) if column.categories is None]
-    mean, low, high = (totals[name][numeric] for name in ("mean", "low", "high"))
-    deviation = totals["deviation"][numeric]
-    empty = totals["count"][numeric] == 0
-    mean, low, high = (np.where(empty, 0.0, values) for values in (mean, low, high))
+    inputs = {name: values[numeric] for name, values in totals["inputs"].items()}
+    mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
     shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
-    spread = {"standardize": deviation, "minmax": high - low}.get(scaling, np.ones_like(mean))
-    spread = np.where(empty | ~(spread > 0), 1.0, spread)  # a constant column becomes 0
+    scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
     described: list[tuple[str, list[str] | None]] = []
     for i, column in enumerate(columns):
         if column.categories is None:
@@ -231,17 +233,26 @@ def fit_preprocessor(
     fitted = Preprocessor(
         described,
         shift=shift.tolist(),
-        scale=(1.0 / spread).tolist(),
+        scale=scale.tolist(),
         fill=(mean if impute == "mean" else np.zeros_like(mean)).tolist(),
     )
     if not fitted.n_inputs:
         raise UserError("the training rows have no usable input column")
     if target and target.kind == "values" and scale_target:
-        spread = totals["y deviation"]
-        fitted.target_shift = totals["y mean"].tolist()
-        fitted.target_scale = (1.0 / np.where(spread > 0, spread, 1.0)).tolist()
+        fitted.target_shift = totals["targets"]["mean"].tolist()
+        fitted.target_scale = (1.0 / _spread(totals["targets"], "standardize")).tolist()
     _fit_weights(fitted, totals, target, train.n_rows, class_weight)
     return fitted
+
+
+def _spread(of: dict[str, Array], scaling: str) -> Array:
+    """Range or standard deviation of each column; 1 for one that is constant or empty."""
+    varies = of["high"] > of["low"]  # the deviation of a constant is not always zero to the last bit
+    span = np.where(varies, of["high"], 1.0) - np.where(varies, of["low"], 0.0)
+    if scaling == "minmax":
+        return span
+    deviation = np.sqrt(of["square"] / np.maximum(of["count"], 1.0))
+    return np.where(varies & (deviation > 0), deviation, 1.0)
 
 
 def _fit_weights(
@@ -252,89 +263,7 @@ def _fit_weights(
             raise UserError("class weights need a target of classes; leave out --class-weight")
         counts = totals["class count"]
         fitted.class_weight = (n / (len(counts) * np.maximum(counts, 1))).tolist()
-    total = totals["class weight"] if target and target.kind == "classes" else totals["weight"]
-    total = float((total * np.array(fitted.class_weight or 1.0)).sum())
+    total = float((totals["class weight"] * np.array(fitted.class_weight or 1.0)).sum())
     if not total > 0:
         raise UserError("the sample weights of the training rows sum to zero")
     fitted.weight_scale = n / total
-
-
-def _summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
-    """Moments of columns and target over the training rows: the same bits on any number of ranks."""
-    data = train.dataset
-    d, k, classes, values = _shape(data)
-    block = max(256, _BLOCK_ELEMENTS // max(1, d))
-    n_blocks = -(-data.n_rows // block)
-    table = np.zeros((n_blocks, 5 * d + 3 * k + 1))
-    counts = np.zeros((2, max(1, classes)))
-    categories = {
-        i: np.zeros(len(column.categories), np.int64)
-        for i, column in enumerate(data.columns)
-        if column.categories is not None
-    }
-    weight_of_class = np.zeros((n_blocks, max(1, classes)))
-    for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
-        rows = train.rows_between(b * block, min((b + 1) * block, data.n_rows))
-        X, y, w = data.take(rows)
-        parts = [_moments(X), np.zeros((0, 1)), np.zeros((0, 1))]
-        if values and y is not None:
-            parts[1] = _moments(y)[:3]
-        weights = np.ones(len(rows)) if w is None else w
-        table[b] = np.concatenate([parts[0].ravel(), parts[1].ravel(), [weights.sum()]])
-        if classes and y is not None:
-            counts[0] += np.bincount(y, minlength=classes)
-            weight_of_class[b] = np.bincount(y, weights, minlength=classes)
-        for i, seen in categories.items():
-            codes = X[:, i]
-            seen += np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(seen))
-    for array in (table, counts, weight_of_class, *categories.values()):
-        comm.allreduce(array)
-    inputs = _combine(table[:, : 5 * d].reshape(n_blocks, 5, d))
-    outputs = _combine(table[:, 5 * d : 5 * d + 3 * k].reshape(n_blocks, 3, k))
-    return {
-        **inputs,
-        "categories": categories,
-        "y mean": outputs["mean"],
-        "y deviation": outputs["deviation"],
-        "weight": table[:, -1].sum(),
-        "class count": counts[0],
-        "class weight": weight_of_class.sum(axis=0),
-    }
-
-
-def _shape(data: Dataset) -> tuple[int, int, int, bool]:
-    target = data.target
-    values = target is not None and target.kind == "values"
-    classes = target.n_outputs if target and target.kind == "classes" else 0
-    return len(data.columns), (target.n_outputs if values and target else 0), classes, values
-
-
-def _moments(X: Array) -> Array:
-    """Of each column: count, mean, sum of squared deviations, least, greatest; NaN left out."""
-    X = X.astype(np.float64, copy=False)
-    there = ~np.isnan(X)
-    count = there.sum(axis=0).astype(np.float64)
-    full = bool(there.all())
-    clean = X if full else np.where(there, X, 0.0)
-    mean = clean.sum(axis=0) / np.maximum(count, 1.0)
-    centred = X - mean if full else np.where(there, X - mean, 0.0)
-    low = np.where(there, X, np.inf).min(axis=0, initial=np.inf)
-    high = np.where(there, X, -np.inf).max(axis=0, initial=-np.inf)
-    return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
-
-
-def _combine(table: Array) -> dict[str, Array]:
-    """Merge the moments of blocks, in order (Chan, Golub & LeVeque 1983, equation 2.1)."""
-    count, mean, square = (np.zeros(table.shape[2]) for _ in range(3))
-    for n, m, s, *_ in table:
-        total = np.maximum(count + n, 1.0)
-        gap = m - mean
-        mean = mean + gap * (n / total)
-        square = square + s + gap * gap * (count * n / total)
-        count = count + n
-    out = {"count": count, "mean": mean, "deviation": np.sqrt(square / np.maximum(count, 1.0))}
-    if table.shape[1] == 5:
-        filled = table[:, 0] > 0
-        out["low"] = np.where(filled, table[:, 3], np.inf).min(axis=0, initial=np.inf)
-        out["high"] = np.where(filled, table[:, 4], -np.inf).max(axis=0, initial=-np.inf)
-    return out

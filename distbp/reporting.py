@@ -6,6 +6,7 @@ On a terminal there is a bar with loss, samples/s and time left; in a log file, 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,7 +36,7 @@ class Reporter:
         self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
         self._bar: Any = None
         self._task: Any = None
-        self._loss = 0.0
+        self._next = 0.0
 
     def say(self, text: str) -> None:
         """One line for people."""
@@ -53,13 +54,13 @@ class Reporter:
         if self._file is not None:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        self._loss = record.get("loss/train", self._loss)
         self.say(format_record(record))
 
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, on a terminal only."""
         if not (self.active and _is_terminal(self._stream)):
             return
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
@@ -69,14 +70,16 @@ class Reporter:
             TextColumn("{task.fields[rate]:,.0f} samples/s"),
             TimeRemainingColumn(),
             transient=True,
+            console=Console(file=self._stream),
         )
         self._task = self._bar.add_task("", total=total, completed=done, loss=0.0, rate=0.0)
         self._bar.start()
 
-    def progress(self, step: int, examples_per_second: float) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, loss=self._loss, rate=examples_per_second)
+    def progress(self, step: int, loss: float, rate: float) -> None:
+        """Move the bar, ten times a second at most; `rate` in samples/s."""
+        if self._bar is not None and time.monotonic() >= self._next:
+            self._bar.update(self._task, completed=step, loss=loss, rate=rate)
+            self._next = time.monotonic() + 0.1
 
     def stop_bar(self) -> None:
         """Take the bar away."""

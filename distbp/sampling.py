@@ -3,23 +3,26 @@
 Which rows make batch t of epoch e is a function of (seed, e, t, N, B) alone. No rank draws, stores
 or sends a permutation: each computes the piece that it needs, in memory that does not grow with N.
 
-`Permutation` is a Feistel network (Luby & Rackoff 1988): split the bits of a number in two halves,
-xor one half with a keyed hash of the other, swap, repeat. Whatever the hash, that can be undone, so
-it permutes 0 .. 4^k - 1; numbers that land at N or above walk on along their cycle until they are
-below it (Black & Rogaway 2002, method 3), which makes it a permutation of 0 .. N - 1.
+`Permutation` is a Feistel network (Luby & Rackoff 1988) over the numbers below a b, with a and b near
+the root of N: write x = l b + r, add a keyed hash of r to l modulo a, a hash of l to r modulo b, and so
+on. Whatever the hash, each round can be undone, so it permutes 0 .. a b - 1; the few numbers that land at
+N or above walk on along their cycle until they are below it (Black & Rogaway 2002, section 5).
 """
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.randomness import key, mix
+from distbp.randomness import key
 
 __all__ = ["Batch", "BatchSampler", "Permutation", "block_bounds"]
 
 Rows = NDArray[np.int64]
 
+# odd constants of MurmurHash3's 64-bit finaliser (Appleby)
+_MULTIPLIERS = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+_THIRTY_TWO = np.uint64(32)
 _WINDOW = 4096
 """Rows of the permutation computed ahead: amortises the calls, bounded whatever N is."""
 
@@ -47,41 +50,50 @@ class Permutation:
         if n < 0:
             raise ValueError(f"a permutation of {n} elements")
         self.n = n
-        half = max(1, ((n - 1).bit_length() + 1) // 2) if n > 1 else 1
-        self._half = np.uint64(half)
-        self._mask = np.uint64((1 << half) - 1)
-        rounds = max(6, 32 // half)  # short halves mix slowly
+        a = math.isqrt(max(0, n - 1)) + 1
+        self._sides = np.uint64(a), np.uint64(max(1, -(-n // a)))
+        rounds = max(6, 32 // a.bit_length())  # short sides mix slowly
         self._keys = [np.uint64(key(seed, "feistel", i)) for i in range(rounds)]
 
     def __call__(self, positions: NDArray[np.integer]) -> Rows:
         """The elements at `positions`."""
-        return self._walk(positions, self._keys)
+        return self._walk(positions, inverse=False)
 
     def inverse(self, elements: NDArray[np.integer]) -> Rows:
         """The positions of `elements`."""
-        return self._walk(elements, self._keys[::-1], inverse=True)
+        return self._walk(elements, inverse=True)
 
-    def _walk(self, x: NDArray[np.integer], keys: list[Any], inverse: bool = False) -> Rows:
-        if not len(x):
-            return np.zeros(0, np.int64)
-        y = self._feistel(x.astype(np.uint64), keys, inverse)
+    def _walk(self, x: NDArray[np.integer], *, inverse: bool) -> Rows:
+        y = self._feistel(x.astype(np.uint64), inverse)
         outside = np.flatnonzero(y >= self.n)
         while len(outside):
-            again = self._feistel(y[outside], keys, inverse)
-            y[outside] = again
+            y[outside] = again = self._feistel(y[outside], inverse)
             outside = outside[again >= self.n]
         return y.view(np.int64)
 
-    def _feistel(self, x: NDArray[np.uint64], keys: list[Any], inverse: bool) -> NDArray[np.uint64]:
-        left, right = x >> self._half, x & self._mask
-        if inverse:
-            left, right = right, left
-        for k in keys:
-            left ^= mix(right + k) & self._mask
-            left, right = right, left
-        if inverse:
-            left, right = right, left
-        return (left << self._half) | right
+    def _feistel(self, x: NDArray[np.uint64], inverse: bool) -> NDArray[np.uint64]:
+        left, right = np.divmod(x, self._sides[1])
+        halves = (left, self._sides[0], right), (right, self._sides[1], left)
+        rounds = list(enumerate(self._keys))
+        for i, k in reversed(rounds) if inverse else rounds:
+            half, side, other = halves[i % 2]
+            noise = _below(side, other, k)
+            half += side - noise if inverse else noise
+            np.subtract(half, side, out=half, where=half >= side)
+        left *= self._sides[1]
+        left += right
+        return left
+
+
+def _below(side: np.uint64, x: NDArray[np.uint64], k: np.uint64) -> NDArray[np.uint64]:
+    """A keyed hash of each x below 2^32, in 0 .. side - 1."""
+    h = (x + k) * _MULTIPLIERS[0]
+    h ^= h >> _THIRTY_TWO
+    h *= _MULTIPLIERS[1]
+    h >>= _THIRTY_TWO
+    h *= side
+    h >>= _THIRTY_TWO
+    return h
 
 
 def block_bounds(n: int, part: int, parts: int) -> tuple[int, int]:

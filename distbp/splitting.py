@@ -1,8 +1,8 @@
 """Splitting: which rows train, which validate, which test.
 
-A function of (seed, fractions, N) and, for classes, of the labels: every class is cut in the same
-proportions. Beyond ten million rows the strata no longer matter and their index would fill the
-memory: there the split is by a computed permutation, like the batches.
+A function of (seed, fractions, N) and, for classes, of the labels: test and validation part have their
+share of every class, right to one row. Beyond ten million rows the strata no longer matter and their
+index would fill the memory: there the split is by a computed permutation, like the batches.
 """
 
 from typing import Any
@@ -74,7 +74,7 @@ def split(
     UserError
         When a part would have no rows.
     """
-    if min(validation, test) < 0 or validation + test >= 1:
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise UserError(
             f"fractions of {validation} for validation and {test} for test: both must be at least 0"
             " and leave something to train on"
@@ -100,20 +100,31 @@ def split(
 def _stratified(dataset: Dataset, fractions: tuple[float, float], seed: int) -> list[Subset]:
     labels = np.concatenate([_labels(dataset, lo) for lo in range(0, dataset.n_rows, _BLOCK)])
     by_class = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=1))
-    # cut points are rounded on the running count: each class is right to one row, the sum is exact
-    cuts = [np.floor(ends * sum(fractions[: i + 1]) + 0.5).astype(np.int64) for i in range(2)]
-    takes = [np.diff(cut, prepend=0) for cut in cuts]
+    counts = np.bincount(labels, minlength=1)
+    n_test = _shares(counts, fractions[0], counts)
+    n_validation = _shares(counts, fractions[1], counts - n_test)
     parts: list[list[Rows]] = [[], [], []]
     start = 0
-    for c, end in enumerate(ends):
-        n = int(end) - start
-        rows = by_class[start:end][Permutation(n, key(seed, "split", c))(np.arange(n))]
-        first, second = int(takes[0][c]), int(takes[1][c])
-        for part, piece in zip(parts, np.split(rows, [first, second]), strict=True):
+    for c, n in enumerate(counts.tolist()):
+        rows = by_class[start + Permutation(n, key(seed, "split", c))(np.arange(n))]
+        cuts = [int(n_test[c]), int(n_test[c] + n_validation[c])]
+        for part, piece in zip(parts, np.split(rows, cuts), strict=True):
             part.append(piece)
-        start = int(end)
+        start += n
     return [Subset(dataset, np.sort(np.concatenate(part))) for part in parts]
+
+
+def _shares(counts: Rows, fraction: float, room: Rows) -> Rows:
+    """Rows of each class for a part: its exact share rounded down or up, where there is `room`.
+
+    What rounding down leaves goes to the largest remainders (Hamilton's method): the total is right.
+    """
+    exact = counts * fraction
+    shares: Rows = np.floor(exact + 1e-9).astype(np.int64)
+    left = round(counts.sum() * fraction) - int(shares.sum())
+    order = np.argsort(np.where(shares < room, shares - exact, np.inf), kind="stable")
+    shares[order[: max(0, left)]] += 1
+    return shares
 
 
 def _labels(dataset: Dataset, lo: int) -> Rows:

@@ -56,7 +56,7 @@ class SyntheticDataset:
         if classes is None:
             classes = 0 if kind == "teacher" else 2
         least = 2 if kind == "spirals" else 1
-        if rows < 1 or columns < least or noise < 0:
+        if rows < 1 or columns < least or not 0 <= noise < np.inf:
             raise UserError(f"synthetic {kind}: rows >= 1, columns >= {least}, noise >= 0 are needed")
         if classes == 1 or classes < (0 if kind == "teacher" else 2):
             raise UserError(f"synthetic {kind}: at least 2 classes are needed, not {classes}")
@@ -75,7 +75,9 @@ class SyntheticDataset:
             outputs = max(1, self.classes)
             W = normal(self._key("W"), np.arange(self.n_columns * _HIDDEN)).reshape(-1, _HIDDEN)
             V = normal(self._key("V"), np.arange(_HIDDEN * outputs)).reshape(_HIDDEN, -1)
-            Y = np.tanh(X @ W / np.sqrt(self.n_columns)) @ V + noise[:, None]
+            # einsum: a matrix product's last bits depend on the number of rows
+            hidden = np.tanh(np.einsum("nd,dh->nh", X, W) / np.sqrt(self.n_columns))
+            Y = np.einsum("nh,hk->nk", hidden, V) + noise[:, None]
             return X, (Y.argmax(axis=1) if self.classes else Y), None
         labels = (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
         if self.kind == "blobs":
@@ -103,6 +105,6 @@ def read_synthetic(text: str) -> SyntheticDataset:
             raise UserError(f"synthetic data has no {name!r}: one of {', '.join(known)}, e.g. rows=1000")
         try:
             values[name] = float(value) if name == "noise" else int(float(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(f"synthetic data: {name}={value!r} is not a number") from None
     return SyntheticDataset(kind, **values)

@@ -63,6 +63,8 @@ class _Column:
             if self.numeric is not False:
                 self.parts.append(numbers)
                 return bad
+        # chunks of nothing but holes came before the first text
+        self.parts = [part if part.dtype == object else np.full(len(part), "", object) for part in self.parts]
         self.parts.append(np.array([text.strip() for text in texts], dtype=object))
         return []
 
@@ -109,6 +111,7 @@ def read_csv(
     categorical: str | None = None,
     task: str = "auto",
     like: Target | None = None,
+    columns_like: tuple[Column, ...] = (),
 ) -> tuple[ArrayDataset, list[str]]:
     """Read a CSV file, plain or ``.gz``.
 
@@ -117,7 +120,8 @@ def read_csv(
     path : Path
         The file; the separator is the commonest of comma, semicolon and tab in its first line.
     target : str, optional
-        Names or numbers of the target columns; the last one by default, none when it is ``""``.
+        Names or numbers of the target columns; by default those of `like` where they are there, or
+        without it the last one; ``""`` when there is none.
     header : {"auto", "yes", "no"}
         Whether the first line holds names.
     bad_rows : {"error", "skip"}
@@ -126,6 +130,8 @@ def read_csv(
         The column of sample weights, columns to leave out, columns of categories that look numeric.
     task, like
         See `infer_target`.
+    columns_like : tuple of Column
+        Columns of the training data; those of the same name are read as numbers or categories as they were.
 
     Returns
     -------
@@ -139,12 +145,13 @@ def read_csv(
         with _text(path) as stream:
             names, rows = _rows(stream, source, header, remarks)
             columns = [_Column(name) for name in names]
+            known = {column.name: column.categories is None for column in columns_like}
+            for column in columns:
+                column.numeric = known.get(column.name)
             if categorical:
                 for i in parse_columns(categorical, names, source):
                     columns[i].numeric = False
-            targets = [len(names) - 1] if target is None else []
-            if target:
-                targets = parse_columns(target, names, source)
+            targets = _target_columns(target, like, names, source)
             lines, keep = _fill(columns, rows, targets, bad)
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: not a whole CSV file in UTF-8: {error}") from error
@@ -157,7 +164,9 @@ def read_csv(
     if weight:
         place = parse_columns(weight, names, source)[0]
         dropped.add(place)
-        weights = columns[place].finish(keep, source)[1]
+        kind, weights = columns[place].finish(keep, source)
+        if kind.categories is not None:
+            raise UserError(f"{source}: the sample weights in {weight!r} are text")
     inputs = [column.finish(keep, source) for i, column in enumerate(columns) if i not in dropped]
     if not inputs:
         raise UserError(f"{source}: no input column is left beside the target")
@@ -175,6 +184,14 @@ def read_csv(
     return dataset, remarks
 
 
+def _target_columns(target: str | None, like: Target | None, names: list[str], source: str) -> list[int]:
+    if target is not None:
+        return parse_columns(target, names, source) if target else []
+    if like is None:
+        return [len(names) - 1]
+    return [names.index(name) for name in like.names] if set(like.names) <= set(names) else []
+
+
 def _text(path: Path) -> Any:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -188,9 +205,9 @@ def _rows(
     first = stream.readline()
     if not first.strip():
         raise UserError(f"{source}: the first line is empty")
-    separator = max(",;\t", key=first.count)
-    fields = [field.strip() for field in next(csv.reader([first], delimiter=separator))]
-    reader = csv.reader(stream, delimiter=separator)
+    stream.seek(0)
+    reader = csv.reader(stream, delimiter=max(",;\t", key=first.count))
+    fields = [field.strip() for field in next(reader)]
     named = header == "yes" or (header == "auto" and len(_numbers(fields)[1]) * 2 > len(fields))
     if named and fields[0][:2] in ("b'", 'b"'):
         remarks.append(f"{source}: removed a stray {fields[0][:2]} before the header")
@@ -204,7 +221,7 @@ def _rows(
             yield 1, fields
         for row in reader:
             if row:
-                yield reader.line_num + 1, row
+                yield reader.line_num, row
 
     return (fields if named else [str(i) for i in range(len(fields))]), rows()
 

@@ -14,9 +14,9 @@ import numpy as np
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, communicator
 from distbp.config import TrainConfig, parse_interval, parse_train_config
-from distbp.data import Data, TableOptions, load
 from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.launch import on_stop_signals, run
+from distbp.loading import Data, TableOptions, load
 from distbp.losses import Loss, make_loss
 from distbp.machine import describe, limited_blas
 from distbp.model import Model
@@ -144,6 +144,7 @@ def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
 def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, comm: Communicator) -> int:
     checkpoints = Checkpoints(directory.path / "checkpoints", keep=config.keep)
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in _MAY_CHANGE}
+    fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     trainer = build(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
     resumed, warnings = trainer.resume() if config.resume == "auto" else ("", [])
     directory.write("config.toml", config.to_toml())
@@ -151,6 +152,7 @@ def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, comm: Co
     metrics = directory.path / "metrics.jsonl"
     if comm.is_root:
         read_records(metrics, up_to_step=trainer.state.step)
+        (directory.path / "results.json").unlink(missing_ok=True)  # it means that the run is finished
     reporter = Reporter(comm.is_root, metrics)
     undo = on_stop_signals(trainer.request_stop)
     try:
@@ -175,7 +177,7 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
 
     limits = [steps, None if epochs is None else epochs * trainer.sampler.steps_per_epoch]
     reporter.start_bar(state.step, min(limit for limit in limits if limit is not None))
-    trainer.on_step = lambda t: reporter.progress(t.state.step, rate())
+    trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate())
     outcome = trainer.fit(epochs=epochs, steps=steps)
     reporter.stop_bar()
     if outcome == "stopped":

@@ -186,7 +186,7 @@ class Trainer:
         self.on_record, self.on_step = on_record, on_step
         self.state = TrainState()
         self.best_theta: Array | None = None
-        self.grad_norm = 0.0
+        self.grad_norm = self.batch_loss = 0.0
         self._kind = train.target.kind if train.target else "values"
         self._stop_here = self._stop_agreed = False
         self.comm.bcast(network.theta)
@@ -237,6 +237,7 @@ class Trainer:
             square = float(np.square(grad, dtype=np.float64).sum())
         self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
         state.examples += batch.size
+        self.batch_loss = status[0] / batch.size
         self._stop_agreed = status[STATUS.index("stop")] > 0
         if math.isfinite(status[0]) and math.isfinite(square):
             state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]

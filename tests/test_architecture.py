@@ -14,10 +14,11 @@ PACKAGE = Path(distbp.__file__).parent
 LAYERS = [
     {"errors", "randomness"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets"},
-    {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic"},
-    {"reducer", "preprocessing", "reporting", "rundir", "config", "launch"},
-    {"data", "metrics", "model"},
-    {"trainer", "machine"},
+    {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic", "threads"},
+    {"reducer", "moments", "reporting", "rundir", "config", "launch", "machine"},
+    {"preprocessing"},
+    {"loading", "metrics", "model"},
+    {"trainer"},
     {"train", "predict"},
     {"__main__"},
 ]

@@ -296,7 +296,6 @@ def test_a_truncated_npy(matrix, length):
         read_npy(path)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_a_truncated_npz
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_a_changed_byte_is_read_or_a_user_error_never_a_crash(tmp_path, kind):
     path = tmp_path / f"a.{kind}"

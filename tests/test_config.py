@@ -258,7 +258,7 @@ def test_records_are_lines_for_programs_and_for_people(tmp_path):
         reporter.start_bar(0, 5)  # no terminal, no bar
         for record in part:
             reporter.record(record)
-            reporter.progress(record["step"], 10.0)
+            reporter.progress(record["step"], 0.5, 10.0)
         reporter.close()
     assert [json.loads(line) for line in path.read_text().splitlines()] == RECORDS == read_records(path)
     assert stream.getvalue().splitlines() == [format_record(record) for record in RECORDS]
@@ -270,7 +270,7 @@ def test_other_ranks_are_silent(tmp_path, capsys):
     reporter.start_bar(0, 5)
     reporter.say("words")
     reporter.record(RECORDS[0])
-    reporter.progress(1, 1.0)
+    reporter.progress(1, 0.5, 1.0)
     reporter.close()
     assert not stream.getvalue() and not path.exists() and not any(capsys.readouterr())
 
@@ -280,7 +280,7 @@ def test_a_terminal_gets_a_bar(tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     reporter = Reporter(True, None, stream)
     reporter.start_bar(2, 5)
-    reporter.progress(3, 10.0)
+    reporter.progress(3, 0.5, 10.0)
     reporter.record(RECORDS[3])
     reporter.close()
     reporter.close()

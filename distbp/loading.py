@@ -8,7 +8,7 @@ FILE.npy, or X.npy,Y.npy        mapped, not read
 FILE.csv                        a table, plain or .gz
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from distbp.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.datasets import Dataset, Target
+from distbp.datasets import Column, Dataset, Target
 from distbp.errors import UserError
 from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
 from distbp.splitting import STRATIFY_LIMIT, Subset, split
@@ -31,8 +31,8 @@ class TableOptions:
     """How to read a file; what does not concern its format is ignored.
 
     `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
-    auto, classification or regression, `like` the target of a trained model; for the others see
-    `read_csv`.
+    auto, classification or regression; `like` and `columns_like` are target and columns of the training
+    data or of a trained model, for data that is read later; for the others see `read_csv`.
     """
 
     target: str | None = None
@@ -43,6 +43,7 @@ class TableOptions:
     ignore: str | None = None
     categorical: str | None = None
     like: Target | None = None
+    columns_like: tuple[Column, ...] = ()
 
 
 @dataclass
@@ -87,7 +88,7 @@ def open_dataset(
     if suffix.endswith((".csv", ".tsv", ".txt", ".data")):
         return read_csv(
             path, o.target, header=o.header, bad_rows=o.bad_rows, weight=o.weight, ignore=o.ignore,
-            categorical=o.categorical, task=o.task, like=o.like,
+            categorical=o.categorical, task=o.task, like=o.like, columns_like=o.columns_like,
         )  # fmt: skip
     raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
 
@@ -124,10 +125,12 @@ def load(
     assert whole is not None
     if whole.target is None:
         raise UserError(f"{name}: it has no target to learn")
-    like = TableOptions(**{**vars(options), "like": whole.target})
+    like = replace(options, like=whole.target, columns_like=whole.columns)
     parts: dict[str, Subset | None] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
         other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
+        if other is not None and other.target is None:
+            raise UserError(f"{path or name}: the {part} data has no target {', '.join(whole.target.names)!r}")
         remarks += more
         parts[part] = None if other is None else Subset(other)
     fractions = {

@@ -1,0 +1,33 @@
+"""The README tells the truth."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("ranks", [0, 3])
+def test_the_example_runs_in_one_process_and_on_ranks(launch, tmp_path, ranks):
+    example = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "trainer.fit" in code)
+    (tmp_path / "example.py").write_text(example)
+    done = launch("example.py", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"test accuracy 0\.9\d+\n", done.stdout)
+
+
+def test_the_tree_names_every_file_once():
+    tree = re.search(r"```\ndistbp/\n(.*?)```", README, re.S)[1]
+    named = re.findall(r"^  (\S+)", tree, re.M)
+    there = {path.name for path in (ROOT / "distbp").iterdir() if path.suffix in (".py", ".npz")} - {"__init__.py"}
+    assert sorted(named) == sorted(there)
+
+
+def test_every_flag_that_is_named_exists():
+    from distbp.config import _parser
+
+    known = set(re.findall(r"--[a-z][a-z-]+", _parser().format_help())) | {"--out", "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
