@@ -1,6 +1,6 @@
 """Shared by all tests, alone and under mpirun.
 
-Under ``mpirun -n P python -m pytest --with-mpi -m ranks`` every rank runs the tests marked ``ranks`` with the
+Under ``mpirun -n P python -m pytest --with-mpi -m "ranks or mpi"`` every rank runs those tests with the
 real communicator; a rank that fails ends the others rather than let them wait for it.
 """
 
@@ -44,6 +44,14 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory, comm: Communicator) -> 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Outside mpirun there is nothing to run for tests marked ``mpi``: the real MPI and nothing else."""
+    if not UNDER_MPIRUN:
+        gone = [item for item in items if item.get_closest_marker("mpi")]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -44,12 +44,10 @@ def test_ranks_that_spin_or_yield(check, yields, comm, monkeypatch):
     check(comm)
 
 
-@pytest.mark.ranks
+@pytest.mark.mpi
 @every_check
 def test_every_rank_alone(check, comm):
     """Any communicator of mpi4py will do, also one of a single rank."""
-    if comm.size == 1:
-        pytest.skip("needs mpirun")
     from mpi4py import MPI
 
     alone = module.MPICommunicator(MPI.COMM_SELF)
@@ -57,10 +55,8 @@ def test_every_rank_alone(check, comm):
     check(alone)
 
 
-@pytest.mark.ranks
+@pytest.mark.mpi
 def test_two_communicators_do_not_meet(comm):
-    if comm.size == 1:
-        pytest.skip("needs mpirun")
     from mpi4py import MPI
 
     other = module.MPICommunicator(MPI.COMM_WORLD)
@@ -188,7 +184,7 @@ def test_serial_whatever_the_launcher_says(launched):
     assert isinstance(communicator_named("serial"), SerialCommunicator)
 
 
-@pytest.mark.parametrize("kind", ["auto", "mpi"])
+@pytest.mark.parametrize("kind", ["auto", "mpi"], ids="kind {}".format)
 def test_a_launcher_without_mpi4py_is_an_error(launched, monkeypatch, kind):
     launched(PMI_SIZE="4")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
@@ -225,3 +221,25 @@ def test_unknown_kind():
 
 def test_cores():
     assert available_cores() >= 1
+
+
+LONG = """
+import sys
+import numpy as np
+from distbp import communicator
+
+comm = communicator("mpi")
+n = 2**31 + 5
+buffer = np.full(n, comm.rank + 1, np.uint8)
+comm.allreduce(buffer, "max")
+assert buffer[0] == buffer[n // 2] == buffer[-1] == comm.size and buffer.min() == comm.size
+buffer[:] = comm.rank
+comm.bcast(buffer, root=1)
+assert buffer[0] == buffer[-1] == 1 and buffer.min() == 1
+"""
+
+
+@pytest.mark.launch
+def test_messages_of_more_than_two_to_the_31_bytes(launch):
+    done = launch("-c", LONG, ranks=2, timeout=120)
+    assert done.returncode == 0, done.stderr
