@@ -198,8 +198,7 @@ class Trainer:
         batch = self.sampler.batch(self.state.step)
         self._backpropagate(batch)
         self.reducer.wait()
-        finite = self._note(batch)
-        if finite:
+        if self._read_status(batch):
             if self.clip_norm is not None:
                 clip_by_global_norm(self.network.grad, self.clip_norm, self.grad_norm)
             self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
@@ -228,32 +227,36 @@ class Trainer:
             status += (losses.sum(), len(part), hits(z, y, self._kind), last and self._stop_here, bad)
             network.backward(delta, on_ready=self.reducer.ready if last else None, accumulate=start > 0)
 
-    def _note(self, batch: Batch) -> bool:
-        """Take the reduced status into the state; whether the gradient is finite."""
+    def _read_status(self, batch: Batch) -> bool:
+        """Take the reduced status into the state; whether loss and gradient are finite."""
         state, grad = self.state, self.network.grad
         status = [float(value) for value in self.reducer.status]
         square = float(np.dot(grad, grad))
         if not math.isfinite(square):  # too large for the dtype, or really not finite
             square = float(np.square(grad, dtype=np.float64).sum())
         self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
-        state.examples += batch.size
         self.batch_loss = status[0] / batch.size
         self._stop_agreed = status[STATUS.index("stop")] > 0
-        if math.isfinite(status[0]) and math.isfinite(square):
-            state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]
-            state.skipped = 0
-            return True
-        bad = int(status[STATUS.index("nonfinite")])
-        what = f"step {state.step + 1}: the loss of {bad} rows" if bad else f"step {state.step + 1}: the gradient"
-        state.skipped += 1
-        if self.on_nonfinite != "skip" or state.skipped > _MAX_SKIPPED:
-            times = f" for {state.skipped} steps" if state.skipped > 1 else ""
-            raise UserError(
-                f"{what} is not finite{times}: lower --lr, clip with --clip-norm 1, or look for extreme"
-                " values in the data (--on-nonfinite skip passes over such steps)"
-            )
-        self._record({"step": state.step + 1, "skipped": f"{what} is not finite; step skipped"})
-        return False
+        state.examples += batch.size
+        if not (math.isfinite(status[0]) and math.isfinite(square)):
+            self._pass_over(int(status[STATUS.index("nonfinite")]))
+            return False
+        state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]
+        state.skipped = 0
+        return True
+
+    def _pass_over(self, bad_rows: int) -> None:
+        """Skip a step that is not finite, or end the run, on all ranks alike."""
+        step, self.state.skipped = self.state.step + 1, self.state.skipped + 1
+        what = f"the loss of {bad_rows} rows" if bad_rows else "the gradient"
+        if self.on_nonfinite == "skip" and self.state.skipped <= _MAX_SKIPPED:
+            self._record({"step": step, "skipped": f"{what} is not finite; step skipped"})
+            return
+        times = f" for {self.state.skipped} steps" if self.state.skipped > 1 else ""
+        raise UserError(
+            f"step {step}: {what} is not finite{times}: lower --lr, clip with --clip-norm 1, or look for"
+            " extreme values in the data (--on-nonfinite skip passes over such steps)"
+        )
 
     # --- the run ------------------------------------------------------------------------------------
 
@@ -283,7 +286,7 @@ class Trainer:
                 if self.on_step is not None:
                     self.on_step(self)
                 if verdict == "stopped" and self.state.step < total:
-                    outcome = verdict
+                    outcome, self._stop_here = verdict, False
                     break
                 if verdict and verdict != "stopped":
                     self.state.ended = verdict

@@ -13,14 +13,15 @@ from distbp import (
     SoftmaxCrossEntropy,
     SquaredError,
     Trainer,
+    UserError,
     run_threads,
 )  # fmt: skip
 
 N, B, STEPS = 1003, 37, 50
 
 
-def data(kind="classes"):
-    rng = np.random.default_rng(5)
+def data(kind="classes", seed=5):
+    rng = np.random.default_rng(seed)
     X = rng.standard_normal((N, 7))
     y = rng.integers(0, 4, N) if kind == "classes" else np.sin(X[:, :2])
     return prepared(X, y, weights=rng.uniform(0.2, 3.0, N))
@@ -112,6 +113,67 @@ def test_evaluation_equals_one_over_all_rows_at_once(kind):
         assert figures["accuracy"] == np.mean(z.argmax(axis=1) == y)
     else:
         np.testing.assert_allclose(figures["rmse"], np.sqrt(((z - y) ** 2).mean(axis=0)).mean(), rtol=1e-12)
+
+
+GOLDEN_LOSSES = [1.49986099495002, 1.429698068368796, 1.4885651534096171, 1.3702169077505961, 1.43218113493862]
+
+
+def test_the_golden_run():
+    """A refactor leaves the numbers as they are; a change of them is a decision, and says why."""
+    records = []
+    trainer(SerialCommunicator(), log_every=10, on_record=records.append).fit(steps=STEPS)
+    np.testing.assert_allclose([r["loss/train"] for r in records], GOLDEN_LOSSES, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_loss_that_is_not_finite_on_one_rank_skips_or_ends_on_all(rank):
+    def bad_data():
+        rows = data()
+        bad = trainer(SerialCommunicator(), rows).sampler.batch(3).rows(rank, 3)[0]
+        rows._ready[0][bad] = np.nan
+        return rows
+
+    def skip(comm):
+        records = []
+        t = trainer(comm, bad_data(), on_nonfinite="skip", on_record=records.append)
+        before = []
+        t.on_step = lambda t: before.append(t.network.theta.copy())
+        t.fit(steps=6)
+        assert np.array_equal(before[2], before[3]) and not np.array_equal(before[3], before[4])
+        return [r["step"] for r in records if "skipped" in r]
+
+    assert run_threads(3, skip) == [[4]] * 3
+    with pytest.raises(UserError, match="step 4: the loss of 1 rows is not finite: lower --lr"):
+        run_threads(3, lambda comm: trainer(comm, bad_data()).fit(steps=6))
+    with pytest.raises(UserError, match="not finite for 101 steps"):
+        rows = data()
+        rows._ready[0][:] = np.nan
+        trainer(SerialCommunicator(), rows, on_nonfinite="skip").fit(steps=200)
+
+
+def test_the_plateau_schedule_and_early_stopping_survive_a_resume(tmp_path):
+    rows = data()
+
+    def run(stop_at, folder):
+        checkpoints = Checkpoints(tmp_path / folder)
+        outcome = "stopped"
+        rates = []
+        while outcome == "stopped":
+            network = Network([7, 16, 4], dtype=np.float64, seed=3)
+            t = Trainer(
+                network, SoftmaxCrossEntropy(), Adam(0.05), rows, validation=data(seed=6), batch_size=B, patience=6,
+                schedule=Schedule("plateau", patience=1, decay=0.5), eval_every=5, checkpoints=checkpoints,
+                on_step=lambda t: t.state.step == stop_at and t.request_stop(),
+            )  # fmt: skip
+            t.on_record = lambda r, t=t: rates.append((r["step"], t.optimizer.lr))
+            t.resume()
+            outcome = t.fit(steps=600)
+        return outcome, t.state.best_step, rates, t.network.theta
+
+    whole, stopped = run(-1, "whole"), run(23, "stopped")
+    assert whole[0] == stopped[0] == "early" and whole[1] == stopped[1] and whole[2] == stopped[2]
+    assert len({rate for _, rate in whole[2]}) > 2
+    assert np.array_equal(whole[3], stopped[3])
 
 
 @pytest.mark.ranks
