@@ -18,6 +18,8 @@ from distbp.communicator import Communicator, SerialCommunicator, launched_proce
 from distbp.datasets import infer_target
 
 UNDER_MPIRUN = launched_processes() is not None
+SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
+"""CI has all that a test can want."""
 _COMM: Communicator | None = None
 
 
@@ -55,10 +57,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    report = yield
+    if report.skipped and SKIP_IS_FAILURE:
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     report = yield
-    if report.skipped and os.environ.get("DISTBP_SKIP_IS_FAILURE"):
-        report.outcome = "failed"  # CI has all that a test can want
+    if report.skipped and SKIP_IS_FAILURE:
+        report.outcome = "failed"
     if UNDER_MPIRUN and report.failed and world().size > 1:
         print(f"\nrank {world().rank}: {item.nodeid}\n{report.longreprtext}", file=sys.stderr, flush=True)
         world().abort(1)
