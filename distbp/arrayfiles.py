@@ -39,7 +39,7 @@ _DAMAGED = (
 )
 
 
-def read_digits() -> ArrayDataset:
+def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDataset:
     """The UCI test set of handwritten digits: 1,797 images of 8 x 8 pixels, ten classes.
 
     Alpaydin & Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0; the same rows, in the same
@@ -47,7 +47,7 @@ def read_digits() -> ArrayDataset:
     """
     with np.load(Path(__file__).with_name("digits.npz")) as arrays:
         X, y = arrays["X"], arrays["y"]
-    target, values = infer_target(y, ("digit",), "digits")
+    target, values = infer_target(y, ("digit",), "digits", task=task, like=like)
     return ArrayDataset(X, y, target, class_values=values, source="digits")
 
 
@@ -105,7 +105,7 @@ def read_npz(
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = {name.lower(): name for name in reversed(arrays.files)}
-            suffixes = (f"_{part}", "") if part == "train" else (f"_{part}",)
+            suffixes = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
 
             def find(keys: tuple[str, ...]) -> str | None:
                 wanted = (key.lower() + suffix for suffix in suffixes for key in keys)

@@ -122,7 +122,9 @@ class Checkpoints:
         """Write one, then remove those that need not stay; `best` is the step of the best one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(self.path(step), arrays, state)
-        for old in self.all()[: -self.keep]:
+        # later steps are of a branch that was left: damaged, or of a run that started anew
+        files, here = self.all(), self.path(step)
+        for old in [p for p in files if p > here] + [p for p in files if p <= here][: -self.keep]:
             if best is None or old != self.path(best):
                 old.unlink(missing_ok=True)
 

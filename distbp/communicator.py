@@ -29,6 +29,7 @@ __all__ = [
     "available_cores",
     "communicator",
     "launched_processes",
+    "require_equal",
 ]
 
 Array = NDArray[Any]
@@ -60,6 +61,10 @@ class Communicator(Protocol):
     rank: int
     size: int
     host: str
+    host_ranks: int
+    """Ranks on this host."""
+    host_cores: int
+    """Cores that they may use together."""
 
     @property
     def is_root(self) -> bool:
@@ -144,9 +149,10 @@ class SerialCommunicator(JsonObjects):
 
     rank = 0
     size = 1
+    host_ranks = 1
 
     def __init__(self) -> None:
-        self.host = socket.gethostname()
+        self.host, self.host_cores = socket.gethostname(), len(available_cores())
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """The sum over one rank is the buffer itself."""
@@ -197,14 +203,17 @@ class MPICommunicator(JsonObjects):
 
         self._mpi = MPI
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
-        self._yields = True
+        self._yields = True  # until all ranks know whether any of them has to
         self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._failures = self._comm.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.host = socket.gethostname()
-        hosts = self.allgather_obj(self.host)
-        # more ranks than cores: a rank that spins in MPI keeps the core from the one it waits for
-        self._yields = hosts.count(self.host) > available_cores()
+        everyone = self.allgather_obj([self.host, available_cores()])
+        here = [cores for host, cores in everyone if host == self.host]
+        self.host_ranks, self.host_cores = len(here), len(set().union(*here))
+        # More ranks than cores: a rank that spins in MPI keeps the core from the one it waits for. All
+        # ranks do the same, since blocking and non-blocking collectives do not match each other.
+        self._yields = any(self.allgather_obj(self.host_ranks > self.host_cores))
         self.library = MPI.Get_library_version().strip("\0\n").splitlines()[0]
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
@@ -269,10 +278,18 @@ def _pieces(buffer: Array) -> list[Array]:
     return [flat[i : i + step] for i in range(0, flat.size, step)]
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
+def require_equal(comm: Communicator, value: Any, what: str) -> None:
+    """Raise `UserError` on all ranks unless all have the same JSON `value`."""
+    differs = json.dumps(value, sort_keys=True) != json.dumps(comm.bcast_obj(value), sort_keys=True)
+    ranks = [str(rank) for rank, bad in enumerate(comm.allgather_obj(differs)) if bad]
+    if ranks:
+        raise UserError(f"{what} on rank {', '.join(ranks[:5])} differ from rank 0's: do all hosts read the same file?")
+
+
+def available_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
 
 
 def launched_processes() -> int | None:

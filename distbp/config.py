@@ -143,6 +143,7 @@ class TrainConfig:
             need((getattr(self, name) or 0) >= 0, name, "at least 0")
         for name in ("micro_batch", "early_stopping"):
             need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
+        need(self.decay_patience >= 0, "decay_patience", "at least 0")
         for name in ("keep", "lr_scaling_base"):
             need(getattr(self, name) >= 1, name, "at least 1")
         need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "a number above 0")

@@ -84,6 +84,10 @@ class Dataset(Protocol):
         """
         ...
 
+    def take_target(self, rows: Array) -> Array | None:
+        """The target of `rows` alone, as `take` gives it."""
+        ...
+
 
 class ArrayDataset:
     """Rows of arrays, in memory or mapped from a file.
@@ -123,7 +127,7 @@ class ArrayDataset:
         self.in_memory = not isinstance(X, np.memmap)
         if y is not None and len(y) != len(X):
             raise UserError(f"{source}: {len(X)} rows of inputs but {len(y)} targets")
-        if weights is not None and (len(weights) != len(X) or not np.isfinite(weights).all() or weights.min() < 0):
+        if weights is not None and not _are_weights(weights, len(X)):
             raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
 
     def take(self, rows: Array) -> Raw:
@@ -131,9 +135,13 @@ class ArrayDataset:
         X = self._X[rows]
         if self._inputs is not None:
             X = X[:, self._inputs]
-        y = None if self._y is None else self._encode(self._y[rows], rows)
+        y = self.take_target(rows)
         w = None if self._weights is None else self._weights[rows]
         return X.reshape(len(rows), len(self.columns)), y, w
+
+    def take_target(self, rows: Array) -> Array | None:
+        """As `Dataset.take_target`."""
+        return None if self._y is None else self._encode(self._y[rows], rows)
 
     def _encode(self, y: Array, rows: Array) -> Array:
         if self._class_values is not None:
@@ -157,6 +165,10 @@ class ArrayDataset:
         if self._lines is not None:
             return f"{self.source}, line {self._lines[row]}"
         return f"{self.source}, row {row} (from 0)"
+
+
+def _are_weights(w: Array, n: int) -> bool:
+    return w.shape == (n,) and w.dtype.kind in "biuf" and bool(np.isfinite(w).all() and (w >= 0).all())
 
 
 def parse_columns(wanted: str, names: list[str], source: str, width: int | None = None) -> list[int]:

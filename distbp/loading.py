@@ -8,14 +8,14 @@ FILE.npy, or X.npy,Y.npy        mapped, not read
 FILE.csv                        a table, plain or .gz
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from distbp.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
-from distbp.communicator import Communicator, SerialCommunicator
+from distbp.communicator import Communicator, SerialCommunicator, require_equal
 from distbp.datasets import Column, Dataset, Target
 from distbp.errors import UserError
 from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
@@ -64,10 +64,11 @@ def open_dataset(
     """Open raw data by name or path; `part` ``test`` is what a format holds as its test set, or None."""
     o = options or TableOptions()
     word, _, rest = name.partition(":")
+    _refuse_unused(name, o)
     if word == "synthetic":
         return (read_synthetic(rest) if part == "train" else None), []
     if name == "digits":
-        return (read_digits() if part == "train" else None), []
+        return (read_digits(task=o.task, like=o.like) if part == "train" else None), []
     paths = [Path(piece).expanduser() for piece in name.split(",")]
     for path in paths:
         if not path.exists():
@@ -91,6 +92,31 @@ def open_dataset(
             categorical=o.categorical, task=o.task, like=o.like, columns_like=o.columns_like,
         )  # fmt: skip
     raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
+
+
+_APPLIES = {
+    "weight": (".csv", ".tsv", ".txt", ".data", ".npz"),
+    "ignore": (".csv", ".tsv", ".txt", ".data"),
+    "categorical": (".csv", ".tsv", ".txt", ".data"),
+    "target": (".csv", ".tsv", ".txt", ".data", ".npy"),
+}
+
+
+def _refuse_unused(name: str, options: TableOptions) -> None:
+    """Options that a format cannot follow are errors: who gives them believes in them."""
+    for option, suffixes in _APPLIES.items():
+        pair = option == "target" and "," in name
+        if getattr(options, option) and (pair or not name.removesuffix(".gz").endswith(suffixes)):
+            flag = "sample-weight" if option == "weight" else option
+            raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
+    if options.task == "regression" and name.startswith("synthetic"):
+        raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
+
+
+def _require_same_data(comm: Communicator, datasets: list[Dataset]) -> None:
+    """Ranks that read different files would train on different batches, or wait for each other for ever."""
+    looks = [[data.n_rows, str(data.columns), str(data.target and asdict(data.target))] for data in datasets]
+    require_equal(comm, looks, "the data")
 
 
 def load(
@@ -131,12 +157,15 @@ def load(
         other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
         if other is not None and other.target is None:
             raise UserError(f"{path or name}: the {part} data has no target {', '.join(whole.target.names)!r}")
+        if other is not None and not other.n_rows:
+            raise UserError(f"{path or name}: the {part} data has no rows")
         remarks += more
         parts[part] = None if other is None else Subset(other)
     fractions = {
         "validation": 0.0 if parts["validation"] else validation_fraction,
         "test": 0.0 if parts["test"] else test_fraction,
     }
+    _require_same_data(comm, [whole, *(part.dataset for part in parts.values() if part)])
     train, validation, test = split(whole, **fractions, seed=seed)
     if sum(fractions.values()) and whole.target.kind == "classes" and whole.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")

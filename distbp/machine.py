@@ -21,9 +21,9 @@ from distbp.communicator import Communicator, available_cores
 __all__ = ["blas_threads", "describe", "limited_blas"]
 
 
-def blas_threads(hosts: list[str], host: str) -> int:
-    """BLAS threads of a rank on `host`, given the host of every rank: its share of the cores."""
-    return max(1, available_cores() // hosts.count(host))
+def blas_threads(comm: Communicator) -> int:
+    """BLAS threads of this rank: its share of the host's cores, at least one."""
+    return max(1, min(comm.host_cores // comm.host_ranks, len(available_cores())))
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def limited_blas(comm: Communicator) -> Iterator[int]:
     """Limit the BLAS of this process to its share of the cores; gives the number of threads."""
     from threadpoolctl import threadpool_limits
 
-    threads = blas_threads(comm.allgather_obj(comm.host), comm.host)
+    threads = blas_threads(comm)
     with threadpool_limits(limits=threads, user_api="blas"):
         yield threads
 

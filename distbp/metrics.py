@@ -2,7 +2,7 @@
 
 An evaluation is a sum over blocks of rows, so any number of ranks can share it and uneven shares are
 exact. Counts are whole numbers; they add up in any order. Sums of real numbers are kept by block and
-added in one order by all ranks, which gives the same bits whoever computed them.
+added in one order by all ranks: who computed which block does not matter.
 """
 
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from distbp.network import Network
 from distbp.preprocessing import Prepared
 from distbp.sampling import block_bounds
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "is_better"]
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "is_better", "metric_names"]
 
 Array = NDArray[Any]
 
@@ -128,7 +128,9 @@ class _Values:
     def result(self, table: Array, n: int) -> dict[str, Any]:
         absolute, square = table[:, : 2 * self.k].sum(axis=0).reshape(2, self.k)
         spread = merge(table[:, 2 * self.k :].reshape(-1, 5, self.k))["square"]
-        r2 = 1.0 - np.divide(square, spread, out=np.full(self.k, np.inf), where=spread > 0)
+        # a constant target is explained or not, as scikit-learn has it
+        unexplained = np.divide(square, spread, out=(square > 0).astype(float), where=spread > 0)
+        r2 = 1.0 - unexplained
         return {
             "rmse": float((np.sqrt(square / n) * self.unit).mean()),
             "mae": float((absolute / n * self.unit).mean()),
@@ -172,6 +174,16 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
         comm.allreduce(figures.counts)
     loss_sum, weight_sum = table[:, :2].sum(axis=0)
     return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
+
+
+def metric_names(target: Target | None) -> list[str]:
+    """What `evaluate` gives for a target, but for the confusion matrix."""
+    match target and target.kind:
+        case "classes":
+            return ["loss", "accuracy", "macro_f1", *(["top3"] if target and target.n_outputs > 3 else [])]
+        case "labels":
+            return ["loss", "accuracy", "exact_match", "macro_f1"]
+    return ["loss", "rmse", "mae", "r2"]
 
 
 def is_better(metric: str, new: float, old: float | None) -> bool:

@@ -6,6 +6,7 @@ Under ``mpirun`` each rank predicts its share. Where the data has the target too
 import argparse
 import csv
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> N
         np.save(out, predictions)
         return
     target = model.target
-    with open(out, "w", newline="", encoding="utf-8") if out else sys.stdout as stream:
+    with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
         writer = csv.writer(stream)
         if target.kind == "classes":
             writer.writerow([*target.names, *(f"p({name})" for name in target.classes)])

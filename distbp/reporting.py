@@ -4,6 +4,7 @@ On a terminal there is a bar with loss, samples/s and time left; in a log file, 
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -52,7 +53,8 @@ class Reporter:
         if not self.active:
             return
         if self._file is not None:
-            self._file.write(json.dumps(record) + "\n")
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
         self.say(format_record(record))
 

@@ -32,8 +32,11 @@ def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Pat
         for path in (parent.iterdir() if parent.is_dir() else [])
         if (found := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
     ]
-    newest = max(numbers, default=0)
-    return parent / f"{stem}-{newest if resume and newest else newest + 1}"
+    if resume:
+        started = [k for k in numbers if (parent / f"{stem}-{k}" / "config.toml").exists()]
+        if started:
+            return parent / f"{stem}-{max(started)}"
+    return parent / f"{stem}-{max(numbers, default=0) + 1}"
 
 
 class RunDirectory:

@@ -115,6 +115,7 @@ class Batch:
 
     def rows(self, rank: int = 0, size: int = 1) -> Rows:
         """The block of the batch that `rank` of `size` takes, possibly empty."""
+        assert 0 <= rank < size, f"rank {rank} of {size}"
         lo, hi = block_bounds(self.size, rank, size)
         return self._sampler.permuted(self, rank, size, lo, hi)
 

@@ -128,6 +128,6 @@ def _shares(counts: Rows, fraction: float, room: Rows) -> Rows:
 
 
 def _labels(dataset: Dataset, lo: int) -> Rows:
-    y = dataset.take(np.arange(lo, min(lo + _BLOCK, dataset.n_rows)))[1]
+    y = dataset.take_target(np.arange(lo, min(lo + _BLOCK, dataset.n_rows)))
     assert y is not None
     return y.astype(np.int64, copy=False)

@@ -79,7 +79,7 @@ class SyntheticDataset:
             hidden = np.tanh(np.einsum("nd,dh->nh", X, W) / np.sqrt(self.n_columns))
             Y = np.einsum("nh,hk->nk", hidden, V) + noise[:, None]
             return X, (Y.argmax(axis=1) if self.classes else Y), None
-        labels = (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
+        labels = self._classes(rows)
         if self.kind == "blobs":
             centres = normal(self._key("centre"), np.arange(self.classes * self.n_columns))
             return centres.reshape(self.classes, -1)[labels] + self.noise * X, labels, None
@@ -89,6 +89,13 @@ class SyntheticDataset:
         X[:, 0] += turn * np.cos(angle)
         X[:, 1] += turn * np.sin(angle)
         return X, labels, None
+
+    def take_target(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+        """As `Dataset.take_target`: a class is drawn before its inputs, a teacher's target follows from them."""
+        return self.take(rows)[1] if self.kind == "teacher" else self._classes(rows)
+
+    def _classes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
 
     def _key(self, purpose: str) -> int:
         return key(self.seed, "synthetic", *purpose.encode())

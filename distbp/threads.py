@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from distbp.communicator import REDUCTIONS, Done, JsonObjects, Request, check_buffer
+from distbp.communicator import REDUCTIONS, Done, JsonObjects, Request, available_cores, check_buffer
 
 __all__ = ["ThreadCommunicator", "run_threads"]
 
@@ -27,7 +27,7 @@ class ThreadCommunicator(JsonObjects):
 
     def __init__(self, rank: int, size: int, world: _ThreadWorld) -> None:
         self.rank, self.size, self._world = rank, size, world
-        self.host = socket.gethostname()
+        self.host, self.host_ranks, self.host_cores = socket.gethostname(), size, len(available_cores())
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """Each rank reads all buffers in the order of ranks, so all get the same bits."""

@@ -4,30 +4,26 @@ Reads the configuration, builds the objects, hands them to the `Trainer`, writes
 """
 
 import dataclasses
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distbp.building import build_trainer, idle_options, run_length
 from distbp.checkpoint import Checkpoints
-from distbp.communicator import Communicator, communicator
-from distbp.config import TrainConfig, parse_interval, parse_train_config
+from distbp.communicator import Communicator, communicator, require_equal
+from distbp.config import TrainConfig, parse_train_config
 from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
-from distbp.losses import Loss, make_loss
 from distbp.machine import describe, limited_blas
 from distbp.model import Model
-from distbp.network import Network
-from distbp.optimizers import make_optimizer
 from distbp.reporting import Reporter, read_records
 from distbp.rundir import RunDirectory, default_run_dir
-from distbp.schedules import Schedule, scale_rate
-from distbp.trainer import MetricTarget, Trainer
+from distbp.trainer import Trainer
 
-__all__ = ["build", "main", "train"]
+__all__ = ["main", "train"]
 
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
@@ -56,17 +52,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(config: TrainConfig, comm: Communicator) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
+    require_equal(comm, dataclasses.asdict(config), "the options")
     with limited_blas(comm) as threads:
         data = _load(config, comm)
         if config.dry_run:
-            trainer = build(config, data, comm)
+            trainer = build_trainer(config, data, comm)
             Reporter(comm.is_root).say(_plan(config, data, trainer, threads))
             return DONE
         resume = config.resume == "auto"
         path = Path(config.run_dir) if config.run_dir else default_run_dir(config.data, resume)
-        directory = RunDirectory(Path(comm.bcast_obj(str(path))), comm, resume=resume)
+        path = Path(comm.bcast_obj(str(path)))
+        trainer = _trainer(config, data, comm, path)
+        directory = RunDirectory(path, comm, resume=resume)
         try:
-            return _train_in(directory, config, data, comm)
+            return _train_in(directory, config, data, trainer)
         finally:
             directory.close()
 
@@ -85,78 +84,27 @@ def _load(config: TrainConfig, comm: Communicator) -> Data:
     )  # fmt: skip
 
 
-def build(config: TrainConfig, data: Data, comm: Communicator, **more: Any) -> Trainer:
-    """Network, loss, optimiser, schedule and trainer from a configuration."""
-    loss, n_outputs = _loss(config, data)
-    sizes = [data.preprocessor.n_inputs, *config.hidden_sizes(), n_outputs]
-    network = Network(
-        sizes, config.activation, init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed
-    )
-    optimizer = make_optimizer(
-        config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
-        layers=network.weight_slices,
-    )  # fmt: skip
-    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
-    n = data.train.n_rows
-    if config.batch_size > n:
-        raise UserError(
-            f"--batch-size {config.batch_size} is above the {n} training rows: at most {n} (the full batch)"
-        )
-    per_epoch = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
-    epochs, steps = _length(config)
-    total = min(math.inf if epochs is None else epochs * per_epoch, math.inf if steps is None else steps)
-    schedule = Schedule(
-        config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=int(total),
-        every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
-        patience=config.decay_patience,
-    )  # fmt: skip
-    return Trainer(
-        network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
-        clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
-        drop_last=config.drop_last,
-        bucket_bytes=config.bucket_mb * 2**20 if config.reduction == "overlap" else math.inf,
-        monitor=config.monitor, patience=config.early_stopping,
-        target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
-        log_every=parse_interval(config.log_every, per_epoch),
-        eval_every=parse_interval(config.eval_every, per_epoch),
-        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch), **more,
-    )  # fmt: skip
-
-
-def _length(config: TrainConfig) -> tuple[int | None, int | None]:
-    return (30 if config.epochs is None and config.steps is None else config.epochs), config.steps
-
-
-def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
-    """The loss that suits the target, and how many outputs it wants."""
-    kind, n = data.target.kind, data.target.n_outputs
-    suits = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
-    name = suits[kind] if config.loss == "auto" else config.loss
-    if (kind, name) in {
-        ("values", "softmax-cross-entropy"), ("values", "binary-cross-entropy"), ("labels", "softmax-cross-entropy"),
-    }:  # fmt: skip
-        raise UserError(f"--loss {name} does not suit a {data.target}; {suits[kind]} does")
-    loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
-    return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
-
-
-def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, comm: Communicator) -> int:
-    checkpoints = Checkpoints(directory.path / "checkpoints", keep=config.keep)
+def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in _MAY_CHANGE}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
-    trainer = build(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+    checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
+    return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+
+
+def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer: Trainer) -> int:
+    comm = trainer.comm
     resumed, warnings = trainer.resume() if config.resume == "auto" else ("", [])
     directory.write("config.toml", config.to_toml())
     directory.write_json("manifest.json", describe(comm))
     metrics = directory.path / "metrics.jsonl"
     if comm.is_root:
         read_records(metrics, up_to_step=trainer.state.step)
-        (directory.path / "results.json").unlink(missing_ok=True)  # it means that the run is finished
+        for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
+            (directory.path / name).unlink(missing_ok=True)
     reporter = Reporter(comm.is_root, metrics)
     undo = on_stop_signals(trainer.request_stop)
     try:
-        for remark in [*data.remarks, *(f"warning: {text}" for text in warnings)]:
+        for remark in [*data.remarks, *idle_options(config, data), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(_opening(data, trainer, directory.path))
         if resumed:
@@ -168,16 +116,17 @@ def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, comm: Co
 
 
 def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirectory, reporter: Reporter) -> int:
-    epochs, steps = _length(config)
-    state, start = trainer.state, (trainer.state.examples, trainer.state.seconds)
+    epochs, steps = run_length(config)
+    state = trainer.state
     trainer.on_record = reporter.record
+    start = (state.examples, state.seconds)
 
-    def rate() -> float:
-        return (state.examples - start[0]) / max(1e-9, state.seconds - start[1])
+    def rate(examples: int = 0, seconds: float = 0.0) -> float:
+        return (state.examples - examples) / max(1e-9, state.seconds - seconds)
 
     limits = [steps, None if epochs is None else epochs * trainer.sampler.steps_per_epoch]
     reporter.start_bar(state.step, min(limit for limit in limits if limit is not None))
-    trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate())
+    trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
     outcome = trainer.fit(epochs=epochs, steps=steps)
     reporter.stop_bar()
     if outcome == "stopped":
@@ -223,7 +172,7 @@ def _opening(data: Data, trainer: Trainer, path: Path) -> str:
 
 def _closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[str]:
     lines = []
-    if results["outcome"] == "early":
+    if config.early_stopping and "best step" in results:
         lines.append(f"early stopping: restored the best, of step {results['best step']}")
     if config.target_metric:
         met = "reached" if results["outcome"] == "target" else "not reached"
@@ -255,7 +204,7 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
         passes = 2 if i == 0 else 3  # the first layer passes no delta on
         lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
     item = net.dtype.itemsize
-    buffers = {"float": 2 + (net.activation.from_z) + (net.dropout > 0) * 2}["float"]
+    buffers = 2 + net.activation.from_z + 2 * (net.dropout > 0)
     activations = rows * sum(net.sizes[1:]) * item * buffers
     states = len(trainer.optimizer.buffers)
     sent = trainer.reducer.message.nbytes

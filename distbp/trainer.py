@@ -2,9 +2,9 @@
 
 One step is six lines of the design, over micro-batches where they are asked for:
 
-    X, y, w = data.take(batch.rows(rank))        this rank's rows of the global batch, possibly none
+    X, y, w = data.take(batch.rows(rank, size))  this rank's rows of the global batch, possibly none
     z       = network.forward(X)
-    delta   = loss.value(z, y) / batch.size      divided by the *global* batch size
+    loss.value(z, y, delta); delta /= batch.size  divided by the *global* batch size
     network.backward(delta, reducer.ready)       fills the message from its end towards 0
     reducer.wait()                               the message is now the sum, on every rank
     optimizer.step(theta, grad)
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.errors import UserError
+from distbp.errors import UsageError, UserError
 from distbp.losses import Loss
-from distbp.metrics import evaluate, hits, is_better
+from distbp.metrics import evaluate, hits, is_better, metric_names
 from distbp.network import Network
-from distbp.optimizers import Optimizer, clip_by_global_norm
+from distbp.optimizers import Optimizer, clip_by_global_norm, squared_norm
 from distbp.preprocessing import Prepared
 from distbp.reducer import STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
@@ -41,6 +41,7 @@ Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 @dataclass
@@ -51,7 +52,7 @@ class TrainState:
     examples: int = 0
     seconds: float = 0.0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(STATUS))
-    sums_since: list[float] = field(default_factory=lambda: [0, 0.0])
+    sums_since: float = 0.0
     best: float | None = None
     best_step: int | None = None
     waited: int = 0
@@ -71,12 +72,13 @@ class MetricTarget:
     @classmethod
     def parse(cls, text: str) -> "MetricTarget":
         """From ``METRIC>=NUMBER`` or ``METRIC<=NUMBER``."""
-        found = re.fullmatch(r"\s*(\w+/(?:val|train))\s*(>=|<=)\s*([-+.\deE]+)\s*", text)
-        try:
-            assert found is not None
-            return cls(found[1], found[2], float(found[3]))
-        except (AssertionError, ValueError):
-            raise UserError(f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'") from None
+        found = re.fullmatch(rf"\s*(\w+/(?:val|train))\s*(>=|<=)\s*({_NUMBER})\s*", text)
+        if found is None:
+            raise UsageError(f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'")
+        return cls(found[1], found[2], float(found[3]))
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.value:g}"
 
     def reached(self, record: dict[str, Any]) -> bool:
         """Whether `record` has it and it is good enough."""
@@ -188,8 +190,30 @@ class Trainer:
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
         self._kind = train.target.kind if train.target else "values"
+        self._check_watched()
         self._stop_here = self._stop_agreed = False
         self.comm.bcast(network.theta)
+
+    def _check_watched(self) -> None:
+        """Refuse to watch what will never be seen."""
+        seen: list[str] = []
+        if self.validation and self.eval_every:
+            seen = [f"{name}/val" for name in metric_names(self.train.target)]
+        watched = []
+        if self.patience is not None:
+            watched.append(("early stopping", self.monitor))
+        if self.schedule.kind == "plateau":
+            watched.append(("the plateau schedule", "loss/val"))
+        if self.target:
+            watched.append(("the target", self.target.metric))
+        trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if self.log_every else []
+        for what, metric in watched:
+            there = seen + (trained if what == "the target" else [])
+            if metric not in there:
+                raise UsageError(
+                    f"{what} watches {metric!r}, which this run never has: it has {', '.join(there) or 'none'}"
+                    " (it takes validation rows and --eval-every, or --log-every)"
+                )
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -231,7 +255,7 @@ class Trainer:
         """Take the reduced status into the state; whether loss and gradient are finite."""
         state, grad = self.state, self.network.grad
         status = [float(value) for value in self.reducer.status]
-        square = float(np.dot(grad, grad))
+        square = squared_norm(grad)
         if not math.isfinite(square):  # too large for the dtype, or really not finite
             square = float(np.square(grad, dtype=np.float64).sum())
         self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
@@ -250,7 +274,8 @@ class Trainer:
         step, self.state.skipped = self.state.step + 1, self.state.skipped + 1
         what = f"the loss of {bad_rows} rows" if bad_rows else "the gradient"
         if self.on_nonfinite == "skip" and self.state.skipped <= _MAX_SKIPPED:
-            self._record({"step": step, "skipped": f"{what} is not finite; step skipped"})
+            epoch = step / self.sampler.steps_per_epoch
+            self._record({"step": step, "epoch": epoch, "skipped": f"{what} is not finite; step skipped"})
             return
         times = f" for {self.state.skipped} steps" if self.state.skipped > 1 else ""
         raise UserError(
@@ -277,6 +302,8 @@ class Trainer:
         if not given:
             raise ValueError("say how long to train: epochs, steps or both")
         total, outcome = min(given), "done"
+        if self.state.ended not in ("", "early", str(self.target)):
+            self.state.ended = ""  # another target than the one that ended the run
         clock = time.perf_counter() - self.state.seconds
         with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
             while self.state.step < total and not self.state.ended:
@@ -286,11 +313,11 @@ class Trainer:
                 if self.on_step is not None:
                     self.on_step(self)
                 if verdict == "stopped" and self.state.step < total:
-                    outcome, self._stop_here = verdict, False
+                    outcome = verdict
                     break
-                if verdict and verdict != "stopped":
-                    self.state.ended = verdict
-        outcome = self.state.ended or outcome
+        self._stop_here = False
+        if self.state.ended:
+            outcome = "early" if self.state.ended == "early" else "target"
         if outcome != "stopped" and self.patience is not None and self.best_theta is not None:
             self.network.theta[:] = self.best_theta
         return outcome  # type: ignore[return-value]
@@ -300,36 +327,40 @@ class Trainer:
         state, verdict = self.state, ""
         record: dict[str, Any] = {}
         ends = last or self._stop_agreed
-        if _due(self.log_every, state.step) or (last and self.log_every):
-            record |= self._averages()
-        if self.validation and (_due(self.eval_every, state.step) or (last and self.eval_every)):
+        log, judge = _due(self.log_every, state.step), _due(self.eval_every, state.step)
+        # what is only shown because the run ends here leaves no trace: a longer run is the same run
+        if log or (last and self.log_every):
+            record |= self._averages(reset=log)
+        if self.validation and (judge or (last and self.eval_every)):
             record |= self._evaluate_validation()
-            verdict = self._judge(record)
+            verdict = self._judge(record) if judge else ""
         if self.target and self.target.reached(record):
-            verdict = "target"
+            verdict = str(self.target)
         if record:
             self._record(record)
+        state.ended = verdict
         improved = state.best_step == state.step and self.patience is not None
         if self.checkpoints and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
-            state.ended = verdict
             self.save()
         return verdict or ("stopped" if self._stop_agreed else "")
 
-    def _averages(self) -> dict[str, Any]:
-        """Means since the last log, and reset."""
+    def _averages(self, *, reset: bool) -> dict[str, Any]:
+        """Means since the last log; no loss where every step was skipped."""
         state = self.state
-        sums, n = dict(zip(STATUS, state.sums, strict=True)), max(1.0, state.sums[1])
-        record: dict[str, Any] = {"loss/train": sums["loss"] / n}
-        if self._kind == "classes":
-            record["accuracy/train"] = sums["hits"] / n
-        steps_before, seconds_before = state.sums_since
-        elapsed = max(1e-9, state.seconds - seconds_before)
+        sums = dict(zip(STATUS, state.sums, strict=True))
+        record: dict[str, Any] = {}
+        if sums["rows"]:
+            record["loss/train"] = sums["loss"] / sums["rows"]
+            if self._kind == "classes":
+                record["accuracy/train"] = sums["hits"] / sums["rows"]
+        elapsed = max(1e-9, state.seconds - state.sums_since)
         record |= {
             "lr": self.optimizer.lr,
             "grad_norm": self.grad_norm,
             "samples_per_second": sums["rows"] / elapsed,
         }
-        state.sums, state.sums_since = [0.0] * len(STATUS), [state.step, state.seconds]
+        if reset:
+            state.sums, state.sums_since = [0.0] * len(STATUS), state.seconds
         return record
 
     def _evaluate_validation(self) -> dict[str, Any]:
@@ -343,9 +374,6 @@ class Trainer:
         state = self.state
         self.schedule.observe(record["loss/val"])
         state.schedule = dict(self.schedule.state)
-        if self.monitor not in record:
-            there = ", ".join(name for name in record if name.endswith("/val"))
-            raise UserError(f"no metric {self.monitor!r} to monitor; there are {there}")
         if is_better(self.monitor, record[self.monitor], state.best):
             state.best, state.best_step, state.waited = record[self.monitor], state.step, 0
             if self.patience is not None:

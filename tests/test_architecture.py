@@ -19,6 +19,7 @@ LAYERS = [
     {"preprocessing"},
     {"loading", "metrics", "model"},
     {"trainer"},
+    {"building"},
     {"train", "predict"},
     {"__main__"},
 ]

@@ -147,10 +147,22 @@ def test_the_newest_and_the_best_stay(tmp_path, keep, best, left):
 
 def test_the_newest_is_by_step_not_by_name(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=9)
-    save_all(checkpoints, [9, 10, 100, 99])
+    save_all(checkpoints, [9, 10, 99, 100])
     path, arrays, state, warnings = checkpoints.newest()
     assert path == checkpoints.path(100) and state == {"step": 100} and not warnings
     assert arrays["theta"].tolist() == [100, 100, 100]
+
+
+def test_later_files_are_of_a_branch_that_was_left(tmp_path):
+    """A run resumed behind damaged files must not lose what it writes; the best one stays."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save_all(Checkpoints(tmp_path, keep=9), [20, 60, 80])
+    for step in (60, 80):
+        checkpoints.path(step).write_bytes(b"damaged")
+    checkpoints.save(30, {"theta": np.zeros(3)}, {"step": 30}, best=20)
+    checkpoints.save(40, {"theta": np.zeros(3)}, {"step": 40}, best=20)
+    assert checkpoints.all() == [checkpoints.path(step) for step in (20, 30, 40)]
+    assert checkpoints.newest()[2] == {"step": 40}
 
 
 def test_damaged_ones_are_passed_over_and_named(tmp_path):

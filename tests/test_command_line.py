@@ -61,7 +61,10 @@ BAD = [
     (["--loss", "squared-eror"], 2, "invalid choice"),
     (["--data", "hole.csv", "--loss", "softmax-cross-entropy", "--bad-rows", "skip"], 1, "does not suit"),
     (["--lr", "1e30", "--optimizer", "sgd"], 1, "is not finite"),
-    (["--target-metric", "accuracy"], 1, "write e.g."),
+    (["--target-metric", "accuracy"], 2, "write e.g."),
+    (["--target-metric", "acuracy/val>=0.5"], 2, "which this run never has: it has loss/val, accuracy/val"),
+    (["--early-stopping", "3", "--validation-fraction", "0"], 2, "early stopping watches 'loss/val'"),
+    (["--sample-weight", "w"], 1, "--sample-weight means nothing for digits"),
     (["--run-dir", "one.csv"], 1, "is a file"),
 ]
 
@@ -336,3 +339,67 @@ def test_the_command_distbp(launch, arguments):
 def test_an_unknown_command(launch):
     done = launch("-m", "distbp", "trian")
     assert done.returncode == 2 and "usage: distbp COMMAND" in done.stderr
+
+
+@pytest.mark.launch
+def test_a_target_changed_on_resume_counts(launch, tmp_path):
+    command = (*TRAIN, "--epochs", "6", "--run-dir", "run", "--resume", "auto", "--target-metric")
+    assert "reached at step" in launch(*command, "accuracy/val>=0.5").stdout
+    done = launch(*command, "accuracy/val>=0.9999")
+    assert done.returncode == 0 and "not reached at step 240" in done.stdout
+    assert launch(*command, "accuracy/val>=0.9999").returncode == 0
+
+
+@pytest.mark.launch
+def test_a_failed_start_is_not_resumed(launch, tmp_path):
+    assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
+    assert launch(*TRAIN, "--hidden", "8", "--batch-size", "9999").returncode == 1
+    assert os.listdir(tmp_path / "runs") == ["digits-1"]
+    (tmp_path / "runs" / "digits-2").mkdir()
+    done = launch(*TRAIN, "--hidden", "8", "--epochs", "2", "--resume", "auto")
+    assert "resumed from runs/digits-1" in done.stdout
+
+
+@pytest.mark.launch
+def test_an_interrupted_continuation_leaves_no_old_model(launch, tmp_path):
+    assert launch(*TRAIN, *QUICK).returncode == 0
+    process = start(tmp_path, 0, *TRAIN[2:], *QUICK, "--resume", "auto", "--epochs", "100000", "--log-every", "1")
+    wait_for_step(tmp_path / "run" / "metrics.jsonl", 100)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert not {"model.safetensors", "results.json"} & set(os.listdir(tmp_path / "run"))
+    done = launch("-m", "distbp.predict", "run", "digits")
+    assert done.returncode == 1 and "no model" in done.stderr
+
+
+@pytest.mark.launch
+def test_options_that_do_nothing_are_said(launch, tmp_path):
+    done = launch(
+        *TRAIN, *QUICK, "--momentum", "0.5", "--bucket-mb", "7", "--monitor", "accuracy/val", "--no-scale-target"
+    )
+    assert done.returncode == 0
+    for option in ("--momentum does nothing with --optimizer adam", "--bucket-mb", "--monitor", "--scale-target"):
+        assert f"warning: {option}" in done.stdout
+
+
+@pytest.mark.launch
+def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
+    for name in ("allreduce", "overlap"):
+        options = (*QUICK[:-1], name, "--dtype", "float64", "--reduction", name, "--bucket-mb", "0.001")
+        assert launch(*TRAIN, *options, ranks=3).returncode == 0
+    a, b = ([r["loss/train"] for r in lines(tmp_path / name)] for name in ("allreduce", "overlap"))
+    np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+def test_prediction_leaves_standard_output_open(tmp_path, capsys, monkeypatch):
+    from distbp import predict, train
+
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*QUICK, "--epochs", "1"]) == 0
+    for out in ([], ["--out", "p.csv"], ["--out", "p.npy"]):
+        assert predict.main(["run", "digits", *out]) == 0
+    assert predict.main(["run", "digits", "--out", "p.txt"]) == 2
+    print("still open")
+    assert "still open" in capsys.readouterr().out
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == len(np.load(tmp_path / "p.npy")) + 1

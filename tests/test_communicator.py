@@ -9,7 +9,7 @@ from communicator_contract import CHECKS
 
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
-from distbp.communicator import _pieces, available_cores, launched_processes
+from distbp.communicator import _pieces, available_cores, launched_processes, require_equal
 
 module = sys.modules["distbp.communicator"]
 VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -220,7 +220,7 @@ def test_unknown_kind():
 
 
 def test_cores():
-    assert available_cores() >= 1
+    assert len(available_cores()) >= 1
 
 
 LONG = """
@@ -243,3 +243,40 @@ assert buffer[0] == buffer[-1] == 1 and buffer.min() == 1
 def test_messages_of_more_than_two_to_the_31_bytes(launch):
     done = launch("-c", LONG, ranks=2, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+UNEQUAL = """
+import os
+import numpy as np
+from mpi4py import MPI
+
+if MPI.COMM_WORLD.rank == 0:
+    os.sched_setaffinity(0, {0})
+from distbp import communicator, run_threads
+
+comm = communicator("mpi")
+for _ in range(100):
+    buffer = np.ones(1000)
+    comm.allreduce(buffer)
+    assert (buffer == comm.size).all()
+    comm.barrier()
+flags = comm.allgather_obj(comm._yields)
+assert len(set(flags)) == 1, flags
+"""
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_with_other_cores_wait_in_the_same_way(launch, ranks):
+    """Blocking and non-blocking collectives do not match: one rank must not yield while another spins."""
+    done = launch("-c", UNEQUAL, ranks=ranks, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def test_different_values_name_the_rank():
+    def differ(comm):
+        require_equal(comm, {"rows": 400 + (comm.rank == 2)}, "the data")
+
+    run_threads(2, differ)
+    with pytest.raises(UserError, match="the data on rank 2 differ from rank 0's"):
+        run_threads(3, differ)

@@ -170,3 +170,12 @@ def test_hits():
 )  # fmt: skip
 def test_is_better(metric, new, old, better):
     assert is_better(metric, new, old) is better
+
+
+@pytest.mark.parametrize(("offset", "r2"), [(0.0, 1.0), (0.5, 0.0)])
+def test_r2_of_a_constant_target_is_that_of_scikit_learn(offset, r2):
+    rows = prepared(np.zeros((10, 1)), np.full(10, 3.0), task="regression")
+    network = Network([1, 1], dtype=np.float64)
+    network.layers[0].b[:] = 3.0 + offset
+    found = evaluate(network, SquaredError(), rows, SerialCommunicator())["r2"]
+    assert found == r2 == theirs.r2_score(np.full(10, 3.0), np.full(10, 3.0 + offset))

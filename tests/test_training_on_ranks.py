@@ -14,6 +14,7 @@ from distbp import (
     SquaredError,
     Trainer,
     UserError,
+    load,
     run_threads,
 )  # fmt: skip
 
@@ -216,3 +217,62 @@ def test_stopped_on_some_ranks_resumed_on_others(before, after, serial, tmp_path
     assert run_threads(before, start) == ["stopped"] * before
     for theta in run_threads(after, go_on):
         np.testing.assert_allclose(theta, serial, rtol=1e-10, atol=1e-12)
+
+
+def test_an_interval_of_skipped_steps_has_no_loss():
+    rows, records = data(), []
+    rows._ready[0][:] = np.nan
+    trainer(SerialCommunicator(), rows, on_nonfinite="skip", log_every=5, on_record=records.append).fit(steps=10)
+    assert [r["step"] for r in records if "lr" in r] == [5, 10]
+    assert not any("loss/train" in r for r in records)
+
+
+def test_a_stop_in_the_last_step_does_not_stop_the_next_fit():
+    t = trainer(SerialCommunicator())
+    t.on_step = lambda t: t.state.step == 9 and t.request_stop()
+    assert t.fit(steps=10) == "done"
+    assert t.fit(steps=20) == "done" and t.state.step == 20
+
+
+def test_a_run_that_ends_off_the_interval_and_goes_on_is_the_same_run():
+    whole, parts = [], []
+    options = {"log_every": 7, "eval_every": 7, "patience": 50, "validation": data(seed=6)}
+    trainer(SerialCommunicator(), on_record=whole.append, **options).fit(steps=40)
+    t = trainer(SerialCommunicator(), on_record=parts.append, **options)
+    for steps in (10, 25, 40):
+        t.patience, patience = (None, t.patience) if steps < 40 else (t.patience, t.patience)
+        t.fit(steps=steps)
+        t.patience = patience
+    kept = [r for r in parts if r["step"] not in (10, 25)]
+    assert [r["step"] for r in kept] == [r["step"] for r in whole]
+
+
+def test_ranks_that_read_different_files_are_refused(tmp_path):
+    for rank, n in enumerate((40, 40, 39)):
+        table = "".join(f"{i},{i % 2}\n" for i in range(n))
+        (tmp_path / f"rank{rank}.csv").write_text("x,y\n" + table)
+    with pytest.raises(UserError, match="the data on rank 2 differ from rank 0's"):
+        run_threads(3, lambda comm: load(str(tmp_path / f"rank{comm.rank}.csv"), comm=comm))
+
+
+UNEQUAL_THREADS = """
+import numpy as np
+from threadpoolctl import threadpool_limits
+from distbp import LAMB, Network, SoftmaxCrossEntropy, Trainer, communicator, load
+
+comm = communicator("mpi")
+data = load("digits", comm=comm, dtype=np.float64)
+network = Network([64, 256, 128, 10], dtype=np.float64)
+with threadpool_limits(1 + comm.rank, user_api="blas"):
+    Trainer(network, SoftmaxCrossEntropy(), LAMB(), data.train, comm=comm, batch_size=32, clip_norm=0.5).fit(steps=60)
+least, greatest = network.theta.copy(), network.theta.copy()
+comm.allreduce(least, "min")
+comm.allreduce(greatest, "max")
+assert np.array_equal(least, greatest), np.count_nonzero(least != greatest)
+"""
+
+
+@pytest.mark.launch
+def test_replicas_stay_equal_with_other_numbers_of_blas_threads(launch):
+    done = launch("-c", UNEQUAL_THREADS, ranks=2, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,100 @@
+"""From a configuration to objects: the only place below the front doors that knows its options."""
+
+import math
+from typing import Any
+
+from distbp.communicator import Communicator
+from distbp.config import TrainConfig, parse_interval
+from distbp.errors import UserError
+from distbp.loading import Data
+from distbp.losses import Loss, make_loss
+from distbp.network import Network
+from distbp.optimizers import make_optimizer
+from distbp.schedules import Schedule, scale_rate
+from distbp.trainer import MetricTarget, Trainer
+
+__all__ = ["build_trainer", "idle_options", "run_length"]
+
+
+def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: Any) -> Trainer:
+    """Network, loss, optimiser, schedule and trainer from a configuration."""
+    loss, n_outputs = _loss(config, data)
+    sizes = [data.preprocessor.n_inputs, *config.hidden_sizes(), n_outputs]
+    network = Network(
+        sizes, config.activation, init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed
+    )
+    optimizer = make_optimizer(
+        config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+        layers=network.weight_slices,
+    )  # fmt: skip
+    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
+    n = data.train.n_rows
+    if config.batch_size > n:
+        raise UserError(
+            f"--batch-size {config.batch_size} is above the {n} training rows: at most {n} (the full batch)"
+        )
+    per_epoch = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
+    epochs, steps = run_length(config)
+    total = min(math.inf if epochs is None else epochs * per_epoch, math.inf if steps is None else steps)
+    schedule = Schedule(
+        config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=int(total),
+        every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
+        patience=config.decay_patience,
+    )  # fmt: skip
+    return Trainer(
+        network, loss, optimizer, data.train, validation=data.validation, comm=comm,
+        batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
+        clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
+        drop_last=config.drop_last,
+        bucket_bytes=config.bucket_mb * 2**20 if config.reduction == "overlap" else math.inf,
+        monitor=config.monitor, patience=config.early_stopping,
+        target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
+        log_every=parse_interval(config.log_every, per_epoch),
+        eval_every=parse_interval(config.eval_every, per_epoch),
+        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch), **more,
+    )  # fmt: skip
+
+
+def run_length(config: TrainConfig) -> tuple[int | None, int | None]:
+    """Epochs and steps, either of which may be open."""
+    return (30 if config.epochs is None and config.steps is None else config.epochs), config.steps
+
+
+def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
+    """The loss that suits the target, and how many outputs it wants."""
+    kind, n = data.target.kind, data.target.n_outputs
+    suits = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
+    name = suits[kind] if config.loss == "auto" else config.loss
+    if (kind, name) in {
+        ("values", "softmax-cross-entropy"), ("values", "binary-cross-entropy"), ("labels", "softmax-cross-entropy"),
+    }:  # fmt: skip
+        raise UserError(f"--loss {name} does not suit a {data.target}; {suits[kind]} does")
+    loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
+    return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
+
+
+def idle_options(config: TrainConfig, data: Data) -> list[str]:
+    """A remark for each option that was given and does nothing in this run."""
+    loss = _loss(config, data)[0].name
+    schedule = config.schedule
+    used = {
+        "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
+        "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
+        "huber_threshold": (loss == "huber", f"--loss {loss}"),
+        "bucket_mb": (config.reduction == "overlap", f"--reduction {config.reduction}"),
+        "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
+        "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),
+        "decay_patience": (schedule == "plateau", f"--schedule {schedule}"),
+        "lr_floor": (schedule != "constant", f"--schedule {schedule}"),
+        "lr_scaling_base": (config.lr_scaling != "none", "--lr-scaling none"),
+        "scale_target": (data.target.kind == "values", f"a {data.target}"),
+        "monitor": (config.early_stopping is not None, "no --early-stopping"),
+        "validation_fraction": (config.validation_data is None, "--validation-data"),
+        "test_fraction": (config.test_data is None, "--test-data"),
+    }
+    default = TrainConfig()
+    return [
+        f"warning: --{name.replace('_', '-')} does nothing with {why}"
+        for name, (is_used, why) in used.items()
+        if not is_used and getattr(config, name) != getattr(default, name)
+    ]
