@@ -125,7 +125,7 @@ def read_npz(
     except FileNotFoundError:
         raise
     except _DAMAGED as error:
-        raise UserError(f"{path}: not a whole .npz file: {error}") from error
+        raise UserError(f"{path}: not a whole .npz file of numbers and text: {_short(error)}") from error
     return _of_arrays(X, y, path.name, weights=weights, task=task, like=like)
 
 
@@ -155,13 +155,18 @@ def read_npy(
     return ArrayDataset(X, y, meaning, class_values=values, inputs=inputs, source=path.name)
 
 
+def _short(error: Exception) -> str:
+    """Without NumPy's advice to read files that can run code."""
+    return "it holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
+
+
 def _map(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise
     except _DAMAGED as error:
-        raise UserError(f"{path}: not a whole .npy file: {error}") from error
+        raise UserError(f"{path}: not a whole .npy file of numbers: {_short(error)}") from error
     if array.dtype.kind not in "biuf" or not array.ndim:
         raise UserError(f"{path}: an array of {array.dtype}: numbers are needed")
     return array

@@ -31,7 +31,8 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
     n = data.train.n_rows
     if config.batch_size > n:
         raise UserError(
-            f"--batch-size {config.batch_size} is above the {n} training rows: at most {n} (the full batch)"
+            f"a batch size of {config.batch_size} is above the {n} training rows: give --batch-size {n} (the full"
+            " batch) or less"
         )
     per_epoch = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
     epochs, steps = run_length(config)

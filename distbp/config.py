@@ -45,7 +45,7 @@ class TrainConfig:
         metavar="NAME_OR_PATH",
     )
     target: str | None = _option(
-        None, "data", "name or number of the target column(s); the last by default", metavar="COLUMN"
+        None, "data", "name or number (from 0) of the target column(s); the last by default", metavar="COLUMN"
     )
     task: str = _option("auto", "data", "what the target is", ("auto", "classification", "regression"))
     validation_data: str | None = _option(None, "data", "a separate file to validate on", metavar="PATH")
@@ -117,7 +117,10 @@ class TrainConfig:
     target_metric: str | None = _option(None, "run", "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
     communicator: str = _option("auto", "run", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
     reduction: str = _option(
-        "auto", "run", "one Allreduce, or buckets during backpropagation", ("auto", "allreduce", "overlap")
+        "auto",
+        "run",
+        "auto and allreduce: one Allreduce; overlap: buckets during backpropagation",
+        ("auto", "allreduce", "overlap"),
     )
     bucket_mb: float = _option(1.0, "run", "size of a bucket of --reduction overlap")
 
@@ -154,6 +157,10 @@ class TrainConfig:
         need(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0")
         need(0 < self.decay <= 1, "decay", "a number in (0, 1]")
         need(0 <= self.lr_floor <= 1, "lr_floor", "a number in [0, 1]")
+        both = self.validation_fraction + self.test_fraction
+        need(
+            both < 1 or both != both, "validation_fraction", f"with --test-fraction {self.test_fraction} no row is left"
+        )
         for name in ("validation_fraction", "test_fraction"):
             need(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
         need(self.bucket_mb > 0, "bucket_mb", "a number above 0")
@@ -264,7 +271,8 @@ def parse_train_config(arguments: list[str]) -> TrainConfig:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word.lstrip("-"), [name.lstrip("-") for name in known], n=1)
+    near = [name for name in known if name.lstrip("-") in near]
     return f"; did you mean {near[0]}?" if near else "; --help lists all"
 
 

@@ -182,7 +182,7 @@ def parse_columns(wanted: str, names: list[str], source: str, width: int | None 
             found.append(int(item) % width)
         else:
             there = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
-            have = f"it has {there}" if names else f"it has columns 0 to {width - 1}"
+            have = f"it has {there} (numbers count from 0)" if names else f"it has columns 0 to {width - 1}"
             raise UserError(f"{source}: no column {item!r}; {have}")
     return found
 

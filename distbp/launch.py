@@ -35,12 +35,17 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
         comm = make()
     except UserError as error:
         return _say(f"error: {error}", FAILED)
+    except KeyboardInterrupt:
+        return _say("error: interrupted before the start", FAILED)
     try:
         return main(comm)
     except KeyboardInterrupt:
         message, code = "error: interrupted before a checkpoint could be written", FAILED
     except UserError as error:
         message, code = f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED
+    except BrokenPipeError:  # who read our output has gone, e.g. head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"error: {where}{error.strerror or error}", FAILED
@@ -72,7 +77,7 @@ def _unexpected(error: Exception, comm: Communicator) -> str:
     return f"{line}; traceback in {path}"
 
 
-def on_stop_signals(stop: Callable[[], None]) -> Callable[[], None]:
+def on_stop_signals(stop: Callable[[], None], *, speak: bool = True) -> Callable[[], None]:
     """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {name: signal.getsignal(name) for name in names}
@@ -80,7 +85,8 @@ def on_stop_signals(stop: Callable[[], None]) -> Callable[[], None]:
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
+        if speak:
+            os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
         stop()
 
     def undo() -> None:

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.checkpoint import DamagedFile, read_file, write_file
-from distbp.datasets import Column, Dataset, Target
+from distbp.datasets import ArrayDataset, Column, Dataset, Target
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.preprocessing import Prepared, Preprocessor
 from distbp.splitting import Subset
 
 __all__ = ["Model"]
+
+_BLOCK = 4096
 
 
 @dataclass
@@ -56,8 +58,10 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
-        """Read ``model.safetensors``; raises `DamagedFile`, `FileNotFoundError`."""
-        tensors, state = read_file(Path(path))
+        """Read a ``model.safetensors``, or that of a run directory; raises `DamagedFile`, `FileNotFoundError`."""
+        path = Path(path)
+        path = path / "model.safetensors" if path.is_dir() else path
+        tensors, state = read_file(path)
         if state.get("format") != "distbp-model-1":
             raise DamagedFile(f"{path}: not a model of distbp")
         network = Network(state["sizes"], state["activation"], dtype=tensors["0.weight"].dtype)
@@ -76,15 +80,29 @@ class Model:
         """Raw data as this network sees it."""
         return Prepared(Subset(dataset), self.preprocessor, self.network.dtype)
 
-    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Predictions for prepared inputs (n, n_inputs).
+    def predict(self, data: Dataset | NDArray[Any]) -> NDArray[np.float64]:
+        """Predictions for raw rows, as they stand in a file.
+
+        Parameters
+        ----------
+        data : Dataset or ndarray of shape (n, n_columns)
+            The columns of the training data, by name in a data set and in their order in an array.
 
         Returns
         -------
         ndarray of shape (n, n_classes), (n, n_labels) or (n, n_values)
             Probabilities, or values in the units of the target.
         """
-        out = self.loss.link(self.network.predict(X))
+        rows = self.prepare(ArrayDataset(data) if isinstance(data, np.ndarray) else data)
+        parts = [
+            self.predict_rows(rows, np.arange(start, min(start + _BLOCK, rows.n_rows)))
+            for start in range(0, rows.n_rows, _BLOCK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+
+    def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Predictions for some rows of what `prepare` gave."""
+        out = self.loss.link(self.network.predict(rows.take(positions)[0])).astype(np.float64)
         if self.target.kind == "classes" and out.shape[1] == 1:
             return np.hstack([1.0 - out, out])
         if self.target.kind == "values" and self.preprocessor.target_shift:

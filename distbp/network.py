@@ -12,9 +12,9 @@ Notation. Rows are examples, n of them; layer l has weights ``W_l`` (fan_in, fan
                 dW_l    = a_{l-1}^T delta_l                (fan_in, fan_out)
                 db_l    = sum over rows of delta_l         (fan_out,)
 
-(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The sum over t in the
-lecture's ``delta_i(l) = sum_t delta_t(l+1) W_ti(l+1) g'`` is the matrix product; the sum over the
-examples of a batch hides in ``a^T delta``.
+(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The lecture's sum
+over the units t of the layer above is the matrix product with ``W^T``; the sum over the examples of a
+batch hides in ``a^T delta``. Its delta is with respect to a, this one to z: docs/backpropagation.md.
 
 Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
 W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass

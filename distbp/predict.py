@@ -60,7 +60,7 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
         predictions = np.zeros((rows.n_rows, model.target.n_outputs))
         for start in range(lo, hi, _BLOCK):
             part = np.arange(start, min(start + _BLOCK, hi))
-            predictions[part] = model.predict(rows.take(part)[0])
+            predictions[part] = model.predict_rows(rows, part)
         comm.allreduce(predictions)  # zeros elsewhere
         figures = evaluate(model.network, model.loss, rows, comm) if dataset.target else {}
     if comm.is_root:

@@ -88,8 +88,8 @@ class Preprocessor:
             return list(range(len(wanted)))
         missing = [name for name in wanted if name not in there]
         raise UserError(
-            f"{source}: the model was trained on {len(wanted)} columns; here are {len(there)},"
-            f" without {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+            f"{source}: the model was trained on {len(wanted)} columns; without {_few(missing)} here are"
+            f" {len(there)}: {_few(there)}"
         )
 
     def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
@@ -132,6 +132,10 @@ class Preprocessor:
         return None if w is None else (w * self.weight_scale).astype(dtype)
 
 
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+
+
 def _unnamed(names: list[str]) -> bool:
     return all(name.isdigit() for name in names)
 
@@ -156,7 +160,7 @@ class Prepared:
         self.n_rows = subset.n_rows
         self.target: Target | None = subset.dataset.target
         self._columns = subset.dataset.columns
-        self._order = preprocessor.match(self._columns, "data")
+        self._order = preprocessor.match(self._columns, getattr(subset.dataset, "source", "the data"))
         self._in_order = self._order == list(range(len(self._columns)))
         self._ready: tuple[Array, Array | None, Array | None] | None = None
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize

@@ -91,7 +91,9 @@ def split(
         parts = [Subset(dataset, (permutation, int(s), c)) for s, c in zip(starts, counts, strict=False)]
     for name, part, fraction in zip(("test", "validation"), parts, (test, validation), strict=False):
         if fraction and not part.n_rows:
-            raise UserError(f"a {name} fraction of {fraction} of {dataset.n_rows} rows is no row at all")
+            raise UserError(
+                f"a {name} fraction of {fraction} of {dataset.n_rows} rows is no row at all: give a larger one, or 0"
+            )
     if not parts[2].n_rows:
         raise UserError(f"no rows are left to train on of {dataset.n_rows}")
     return parts[2], parts[1] if validation else None, parts[0] if test else None

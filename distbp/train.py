@@ -94,7 +94,8 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
 def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer: Trainer) -> int:
     comm = trainer.comm
     resumed, warnings = trainer.resume() if config.resume == "auto" else ("", [])
-    directory.write("config.toml", config.to_toml())
+    # with its folder: --config RUN/config.toml --resume auto continues this run and no other
+    directory.write("config.toml", dataclasses.replace(config, run_dir=str(directory.path)).to_toml())
     directory.write_json("manifest.json", describe(comm))
     metrics = directory.path / "metrics.jsonl"
     if comm.is_root:
@@ -102,7 +103,7 @@ def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer:
         for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
             (directory.path / name).unlink(missing_ok=True)
     reporter = Reporter(comm.is_root, metrics)
-    undo = on_stop_signals(trainer.request_stop)
+    undo = on_stop_signals(trainer.request_stop, speak=comm.is_root)
     try:
         for remark in [*data.remarks, *idle_options(config, data), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
@@ -163,9 +164,10 @@ def _opening(data: Data, trainer: Trainer, path: Path) -> str:
         if part is not None:
             parts.append(f"{part.n_rows:,} to {name}")
     net, ranks = trainer.network, trainer.comm.size
+    hidden = f" ({net.activation.name})" if len(net.layers) > 1 else ""
     return (
         f"{data.target}: {', '.join(parts)}\n"
-        f"network {'-'.join(map(str, net.sizes))} ({net.activation.name}), {net.n_parameters:,} parameters,"
+        f"network {'-'.join(map(str, net.sizes))}{hidden}, {net.n_parameters:,} parameters,"
         f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
     )
 

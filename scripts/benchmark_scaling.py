@@ -83,7 +83,7 @@ def work(paths: list[str]) -> None:
     with limited_blas(comm):
         for path in paths:
             peak, start = Peak(), time.perf_counter()
-            # 10,000 test rows at most: the evaluation is not what is measured
+            # no evaluation: it is not what is measured
             data = distbp.load(path, comm=comm, validation_fraction=0.0, test_fraction=0.05)
             network = distbp.Network([COLUMNS - 1, 64, 64, 1], seed=1)
             trainers[path] = distbp.Trainer(

@@ -215,8 +215,8 @@ def test_a_model_file_gives_equal_predictions_and_equal_bytes(tmp_path, kind, dt
     after = Model.load(tmp_path / "a.safetensors")
     after.save(str(tmp_path / "b.safetensors"))
     model(kind, dtype)[0].save(tmp_path / "c.safetensors")
-    X = rows.take(np.arange(50))[0]
-    assert np.array_equal(before.predict(X), after.predict(X)) and after.network.dtype == dtype
+    X = rows.subset.dataset.take(np.arange(50))[0]
+    assert np.array_equal(before.predict(X), after.predict(rows.subset.dataset)) and after.network.dtype == dtype
     assert after.target == before.target and vars(after.loss) == vars(before.loss)
     a, b, c = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert a == b == c
@@ -225,13 +225,14 @@ def test_a_model_file_gives_equal_predictions_and_equal_bytes(tmp_path, kind, dt
 def test_predictions_are_probabilities_or_in_the_units_of_the_target():
     for kind, shape in (("classes", (50, 3)), ("binary", (50, 2))):
         one, rows = model(kind)
-        p = one.predict(rows.take(np.arange(50))[0])
+        p = one.predict(rows.subset.dataset)
         assert p.shape == shape
         np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-6)
     one, rows = model("values", np.float64)
     X = rows.take(np.arange(50))[0]
     scale, shift = np.array(rows.preprocessor.target_scale), np.array(rows.preprocessor.target_shift)
-    np.testing.assert_allclose((one.predict(X) - shift) * scale, one.network.predict(X), rtol=1e-9, atol=1e-12)
+    found = one.predict(rows.subset.dataset)
+    np.testing.assert_allclose((found - shift) * scale, one.network.predict(X), rtol=1e-9, atol=1e-12)
 
 
 def test_a_model_file_has_the_names_and_shapes_of_pytorch(tmp_path):

@@ -58,6 +58,7 @@ BAD = [
     (["--data", "one.csv"], 1, "one class only (cat)"),
     (["--batch-size", "0"], 2, "--batch-size 0: at least 1 row"),
     (["--batch-size", "9999"], 1, "above the 1258 training rows"),
+    (["--validation-fraction", "0.9", "--test-fraction", "0.5"], 2, "no row is left"),
     (["--loss", "squared-eror"], 2, "invalid choice"),
     (["--data", "hole.csv", "--loss", "softmax-cross-entropy", "--bad-rows", "skip"], 1, "does not suit"),
     (["--lr", "1e30", "--optimizer", "sgd"], 1, "is not finite"),
@@ -286,6 +287,14 @@ def test_two_runs_in_one_directory_at_once(launch, tmp_path):
         process.terminate()
         process.communicate(timeout=20)
     assert process.returncode == 75
+
+
+@pytest.mark.launch
+def test_a_stored_configuration_continues_its_own_run(launch, tmp_path):
+    assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
+    assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
+    done = launch(*TRAIN, "--config", "runs/digits-1/config.toml", "--resume", "auto", "--epochs", "2")
+    assert "resumed from runs/digits-1" in done.stdout, done.stderr
 
 
 @pytest.mark.launch

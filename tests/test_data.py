@@ -437,7 +437,7 @@ def test_unnamed_columns_are_matched_by_position(write):
 
 
 def test_missing_columns_are_an_error(write):
-    with pytest.raises(UserError, match="trained on 2 columns; here are 2, without colour"):
+    with pytest.raises(UserError, match="trained on 2 columns; without colour here are 2: other, size"):
         as_trained(COLOURS, "other,size\nred,7\nblue,8\n", write)
 
 

@@ -78,6 +78,17 @@ def test_a_defect_where_nothing_can_be_written(capsys, monkeypatch, tmp_path):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_reader_that_has_gone_is_no_error_to_talk_about(capsys, monkeypatch):
+    monkeypatch.setattr(os, "dup2", lambda *files: None)
+    assert run(raiser(BrokenPipeError(32, "Broken pipe")), SerialCommunicator) == FAILED
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupted_while_mpi_starts(capsys):
+    assert run(lambda comm: 0, lambda: raiser(KeyboardInterrupt())(None)) == FAILED
+    assert capsys.readouterr().err == "distbp: error: interrupted before the start\n"
+
+
 def test_no_communicator(capsys):
     assert run(lambda comm: 0, lambda: raiser(UserError("no MPI"))(None)) == FAILED
     assert capsys.readouterr().err == "distbp: error: no MPI\n"
