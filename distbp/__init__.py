@@ -25,9 +25,10 @@ from distbp.reducer import GradientReducer
 from distbp.sampling import BatchSampler, Permutation
 from distbp.schedules import Schedule
 from distbp.splitting import Subset, split
+from distbp.stopping import MetricTarget
 from distbp.synthetic import SyntheticDataset
 from distbp.threads import ThreadCommunicator, run_threads
-from distbp.trainer import MetricTarget, Trainer, TrainState
+from distbp.trainer import Trainer, TrainState
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,8 @@ from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
 from distbp.schedules import Schedule, scale_rate
-from distbp.trainer import MetricTarget, Trainer
+from distbp.stopping import MetricTarget
+from distbp.trainer import Trainer
 
 __all__ = ["build_trainer", "idle_options", "run_length"]
 

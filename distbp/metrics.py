@@ -18,7 +18,7 @@ from distbp.network import Network
 from distbp.preprocessing import Prepared
 from distbp.sampling import block_bounds
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "is_better", "metric_names"]
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "metric_names"]
 
 Array = NDArray[Any]
 
@@ -184,11 +184,3 @@ def metric_names(target: Target | None) -> list[str]:
         case "labels":
             return ["loss", "accuracy", "exact_match", "macro_f1"]
     return ["loss", "rmse", "mae", "r2"]
-
-
-def is_better(metric: str, new: float, old: float | None) -> bool:
-    """Whether `new` is an improvement: losses and errors fall, all other metrics rise."""
-    if old is None or not np.isfinite(old):
-        return bool(np.isfinite(new))
-    falls = metric.split("/")[0] in ("loss", "rmse", "mae")
-    return new < old if falls else new > old

@@ -14,7 +14,6 @@ ranks take them at the same step.
 """
 
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,23 +24,23 @@ from numpy.typing import NDArray
 
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.errors import UsageError, UserError
+from distbp.errors import UserError
 from distbp.losses import Loss
-from distbp.metrics import evaluate, hits, is_better, metric_names
+from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm, squared_norm
 from distbp.preprocessing import Prepared
 from distbp.reducer import STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
 from distbp.schedules import Schedule
+from distbp.stopping import MetricTarget, is_better, require_metric
 
-__all__ = ["MetricTarget", "Outcome", "TrainState", "Trainer"]
+__all__ = ["Outcome", "TrainState", "Trainer"]
 
 Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 @dataclass
@@ -59,33 +58,6 @@ class TrainState:
     skipped: int = 0
     schedule: dict[str, Any] = field(default_factory=dict)
     ended: str = ""
-
-
-@dataclass(frozen=True)
-class MetricTarget:
-    """When to be satisfied, e.g. ``accuracy/val>=0.97``."""
-
-    metric: str
-    sign: str
-    value: float
-
-    @classmethod
-    def parse(cls, text: str) -> "MetricTarget":
-        """From ``METRIC>=NUMBER`` or ``METRIC<=NUMBER``."""
-        found = re.fullmatch(rf"\s*(\w+/(?:val|train))\s*(>=|<=)\s*({_NUMBER})\s*", text)
-        if found is None:
-            raise UsageError(f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'")
-        return cls(found[1], found[2], float(found[3]))
-
-    def __str__(self) -> str:
-        return f"{self.metric}{self.sign}{self.value:g}"
-
-    def reached(self, record: dict[str, Any]) -> bool:
-        """Whether `record` has it and it is good enough."""
-        if self.metric not in record:
-            return False
-        new = record[self.metric]
-        return bool(new >= self.value if self.sign == ">=" else new <= self.value)
 
 
 class Trainer:
@@ -190,30 +162,16 @@ class Trainer:
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
         self._kind = train.target.kind if train.target else "values"
-        self._check_watched()
+        has = [f"{name}/val" for name in metric_names(train.target)] if validation and eval_every else []
+        trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if log_every else []
+        if patience is not None:
+            require_metric("early stopping", monitor, has)
+        if self.schedule.kind == "plateau":
+            require_metric("the plateau schedule", "loss/val", has)
+        if target is not None:
+            require_metric("the target", target.metric, has + trained)
         self._stop_here = self._stop_agreed = False
         self.comm.bcast(network.theta)
-
-    def _check_watched(self) -> None:
-        """Refuse to watch what will never be seen."""
-        seen: list[str] = []
-        if self.validation and self.eval_every:
-            seen = [f"{name}/val" for name in metric_names(self.train.target)]
-        watched = []
-        if self.patience is not None:
-            watched.append(("early stopping", self.monitor))
-        if self.schedule.kind == "plateau":
-            watched.append(("the plateau schedule", "loss/val"))
-        if self.target:
-            watched.append(("the target", self.target.metric))
-        trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if self.log_every else []
-        for what, metric in watched:
-            there = seen + (trained if what == "the target" else [])
-            if metric not in there:
-                raise UsageError(
-                    f"{what} watches {metric!r}, which this run never has: it has {', '.join(there) or 'none'}"
-                    " (it takes validation rows and --eval-every, or --log-every)"
-                )
 
     # --- one step -----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
     {"errors", "randomness"},
-    {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets"},
+    {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic", "threads"},
     {"reducer", "moments", "reporting", "rundir", "config", "launch", "machine"},
     {"preprocessing"},

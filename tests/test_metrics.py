@@ -15,7 +15,8 @@ from distbp import (
     evaluate,
     run_threads,
 )
-from distbp.metrics import hits, is_better
+from distbp.metrics import hits
+from distbp.stopping import is_better
 
 N, D = 1300, 5
 SERIAL = SerialCommunicator()
