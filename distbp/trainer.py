@@ -259,7 +259,8 @@ class Trainer:
         given = [limit for limit in limits if limit is not None]
         if not given:
             raise ValueError("say how long to train: epochs, steps or both")
-        total, outcome = min(given), "done"
+        total = min(given)
+        outcome: Outcome = "done"
         if self.state.ended not in ("", "early", str(self.target)):
             self.state.ended = ""  # another target than the one that ended the run
         clock = time.perf_counter() - self.state.seconds
@@ -271,14 +272,14 @@ class Trainer:
                 if self.on_step is not None:
                     self.on_step(self)
                 if verdict == "stopped" and self.state.step < total:
-                    outcome = verdict
+                    outcome = "stopped"
                     break
         self._stop_here = False
         if self.state.ended:
             outcome = "early" if self.state.ended == "early" else "target"
         if outcome != "stopped" and self.patience is not None and self.best_theta is not None:
             self.network.theta[:] = self.best_theta
-        return outcome  # type: ignore[return-value]
+        return outcome
 
     def _after_step(self, *, last: bool) -> str:
         """Log, evaluate and save where they are due; why to stop, or ""."""
