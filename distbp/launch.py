@@ -8,6 +8,7 @@ says so with its name and ends the others, who would wait for it for ever.
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ __all__ = ["on_stop_signals", "run"]
 
 _PATIENCE = 2.0
 """Seconds that a failing rank waits for the others to fail as well."""
+_FORWARD = 0.3
+"""Seconds for the launcher to pass the message on: MPICH's drops what it has not read when a rank aborts."""
 
 
 def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -> int:
@@ -56,6 +59,7 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     if comm.all_failed(_PATIENCE):
         return _say(message, code) if comm.is_root else code
     _say(f"rank {comm.rank} on {comm.host}: {message}", code)
+    time.sleep(_FORWARD)
     comm.abort(code)
     return code
 
