@@ -10,6 +10,7 @@ from distbp.loading import Data
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
+from distbp.sampling import BatchSampler
 from distbp.schedules import Schedule, scale_rate
 from distbp.stopping import MetricTarget
 from distbp.trainer import Trainer
@@ -35,11 +36,10 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
             f"a batch size of {config.batch_size} is above the {n} training rows: give --batch-size {n} (the full"
             " batch) or less"
         )
-    per_epoch = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
-    epochs, steps = run_length(config)
-    total = min(math.inf if epochs is None else epochs * per_epoch, math.inf if steps is None else steps)
+    sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
+    per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
     schedule = Schedule(
-        config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=int(total),
+        config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=total,
         every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
         patience=config.decay_patience,
     )  # fmt: skip

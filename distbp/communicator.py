@@ -29,6 +29,7 @@ __all__ = [
     "available_cores",
     "communicator",
     "launched_processes",
+    "on_root",
     "require_equal",
 ]
 
@@ -284,6 +285,21 @@ def require_equal(comm: Communicator, value: Any, what: str) -> None:
     ranks = [str(rank) for rank, bad in enumerate(comm.allgather_obj(differs)) if bad]
     if ranks:
         raise UserError(f"{what} on rank {', '.join(ranks[:5])} differ from rank 0's: do all hosts read the same file?")
+
+
+def on_root(comm: Communicator, action: Callable[[], object], problem: str) -> None:
+    """Let rank 0 do `action`; what goes wrong with a file there is a `UserError` on all ranks."""
+    said = ""
+    if comm.is_root:
+        try:
+            action()
+        except UserError as error:
+            said = str(error)
+        except OSError as error:
+            said = f"{problem}: {error.strerror or error}"
+    said = comm.bcast_obj(said)
+    if said:
+        raise UserError(said)
 
 
 def available_cores() -> list[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distbp.checkpoint import atomic_write
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, on_root
 from distbp.errors import UserError
 
 __all__ = ["RunDirectory", "default_run_dir"]
@@ -60,18 +60,11 @@ class RunDirectory:
     def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
         self.path, self._comm = path, comm
         self._lock: TextIO | None = None
-        problem = ""
-        if comm.is_root:
-            try:
-                self._open(resume)
-            except UserError as error:
-                problem = str(error)
-            except OSError as error:
-                problem = f"cannot use the run directory {path}: {error.strerror or error}"
-        problem = comm.bcast_obj(problem)
-        if problem:
+        try:
+            on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
+        except UserError:
             self.close()
-            raise UserError(problem)
+            raise
 
     def _open(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -98,15 +91,8 @@ class RunDirectory:
 
     def write(self, name: str, content: str) -> None:
         """Write a whole file; an error of rank 0 is raised on all ranks."""
-        problem = ""
-        if self._comm.is_root:
-            try:
-                atomic_write(self.path / name, content.encode())
-            except OSError as error:
-                problem = f"cannot write {self.path / name}: {error.strerror or error}"
-        problem = self._comm.bcast_obj(problem)
-        if problem:
-            raise UserError(problem)
+        path = self.path / name
+        on_root(self._comm, lambda: atomic_write(path, content.encode()), f"cannot write {path}")
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file."""

@@ -147,6 +147,14 @@ class BatchSampler:
         """Batch number `step` of the run, counted from 0 over all epochs."""
         return Batch(self, step)
 
+    def total_steps(self, epochs: int | None, steps: int | None) -> int:
+        """Steps of a run of `epochs` or `steps`, whichever ends first; at least one is given."""
+        limits = [None if epochs is None else epochs * self.steps_per_epoch, steps]
+        given = [limit for limit in limits if limit is not None]
+        if not given:
+            raise ValueError("say how long to train: epochs, steps or both")
+        return min(given)
+
     def permutation(self, epoch: int) -> Permutation:
         """The permutation of `epoch`."""
         if self._permutation is None or self._permutation[0] != epoch:

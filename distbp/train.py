@@ -12,9 +12,9 @@ import numpy as np
 
 from distbp.building import build_trainer, idle_options, run_length
 from distbp.checkpoint import Checkpoints
-from distbp.communicator import Communicator, communicator, require_equal
+from distbp.communicator import Communicator, communicator, on_root, require_equal
 from distbp.config import TrainConfig, parse_train_config
-from distbp.errors import DONE, STOPPED, UsageError, UserError
+from distbp.errors import DONE, STOPPED, UsageError
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
 from distbp.machine import describe, limited_blas
@@ -125,8 +125,7 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
     def rate(examples: int = 0, seconds: float = 0.0) -> float:
         return (state.examples - examples) / max(1e-9, state.seconds - seconds)
 
-    limits = [steps, None if epochs is None else epochs * trainer.sampler.steps_per_epoch]
-    reporter.start_bar(state.step, min(limit for limit in limits if limit is not None))
+    reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
     trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
     outcome = trainer.fit(epochs=epochs, steps=steps)
     reporter.stop_bar()
@@ -142,16 +141,9 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
         if part is not None:
             results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
     results |= {"seconds": state.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
-    model = directory.path / "model.safetensors"
-    problem = ""
-    if trainer.comm.is_root:
-        try:
-            Model(trainer.network, trainer.loss, data.target, data.preprocessor).save(model)
-        except OSError as error:
-            problem = f"cannot write {model}: {error.strerror or error}"
-    problem = trainer.comm.bcast_obj(problem)
-    if problem:
-        raise UserError(problem)
+    path = directory.path / "model.safetensors"
+    model = Model(trainer.network, trainer.loss, data.target, data.preprocessor)
+    on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
     directory.write_json("results.json", results)
     for line in _closing(results, config, directory.path):
         reporter.say(line)

@@ -255,11 +255,7 @@ class Trainer:
         {"done", "stopped", "early", "target"}
             Why it ended; ``stopped`` means by `request_stop`.
         """
-        limits = [epochs * self.sampler.steps_per_epoch if epochs is not None else None, steps]
-        given = [limit for limit in limits if limit is not None]
-        if not given:
-            raise ValueError("say how long to train: epochs, steps or both")
-        total = min(given)
+        total = self.sampler.total_steps(epochs, steps)
         outcome: Outcome = "done"
         if self.state.ended not in ("", "early", str(self.target)):
             self.state.ended = ""  # another target than the one that ended the run
