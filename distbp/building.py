@@ -1,15 +1,15 @@
 """From a configuration to objects: the only place below the front doors that knows its options."""
 
-import math
 from typing import Any
 
 from distbp.communicator import Communicator
 from distbp.config import TrainConfig, parse_interval
-from distbp.errors import UserError
+from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
+from distbp.reducer import GradientReducer
 from distbp.sampling import BatchSampler
 from distbp.schedules import Schedule, scale_rate
 from distbp.stopping import MetricTarget
@@ -30,6 +30,8 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         layers=network.weight_slices,
     )  # fmt: skip
     optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
+    if config.compress != "none" and config.dtype != "float32":
+        raise UsageError(f"--compress {config.compress} needs --dtype float32")
     n = data.train.n_rows
     if config.batch_size > n:
         raise UserError(
@@ -48,7 +50,7 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
         clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
         drop_last=config.drop_last,
-        bucket_bytes=config.bucket_mb * 2**20 if config.reduction == "overlap" else math.inf,
+        reduction=config.reduction, bucket_bytes=int(min(config.bucket_mb, 2.0**20) * 2**20), compress=config.compress,
         monitor=config.monitor, patience=config.early_stopping,
         target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
         log_every=parse_interval(config.log_every, per_epoch),
@@ -75,7 +77,7 @@ def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
     return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
 
 
-def idle_options(config: TrainConfig, data: Data) -> list[str]:
+def idle_options(config: TrainConfig, data: Data, reducer: GradientReducer) -> list[str]:
     """A remark for each option that was given and does nothing in this run."""
     loss = _loss(config, data)[0].name
     schedule = config.schedule
@@ -83,7 +85,8 @@ def idle_options(config: TrainConfig, data: Data) -> list[str]:
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
-        "bucket_mb": (config.reduction == "overlap", f"--reduction {config.reduction}"),
+        "bucket_mb": (reducer.in_pieces, "a gradient that is not sent in pieces"),
+        "compress": (reducer.sends, "a gradient that is not sent"),
         "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
         "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),
         "decay_patience": (schedule == "plateau", f"--schedule {schedule}"),

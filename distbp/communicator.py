@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from distbp.errors import UserError
 
@@ -25,6 +25,7 @@ __all__ = [
     "Communicator",
     "MPICommunicator",
     "Request",
+    "SharedMemory",
     "SerialCommunicator",
     "available_cores",
     "communicator",
@@ -44,6 +45,10 @@ REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 class Request(Protocol):
     """A collective under way."""
 
+    def test(self) -> bool:
+        """Whether its buffer may be used; lets MPI go on with it."""
+        ...
+
     def wait(self) -> None:
         """Return when its buffer may be used."""
         ...
@@ -52,8 +57,26 @@ class Request(Protocol):
 class Done:
     """A collective that is over."""
 
+    def test(self) -> bool:
+        """It is."""
+        return True
+
     def wait(self) -> None:
         """Nothing to wait for."""
+
+
+class SharedMemory(Protocol):
+    """Memory that all ranks of a communicator read and write; see `Communicator.shared`."""
+
+    array: Array
+
+    def barrier(self) -> None:
+        """Return when all ranks have come here, and each sees what the others wrote before."""
+        ...
+
+    def free(self) -> None:
+        """Give it back; all ranks call it, none uses `array` again."""
+        ...
 
 
 class Communicator(Protocol):
@@ -66,6 +89,8 @@ class Communicator(Protocol):
     """Ranks on this host."""
     host_cores: int
     """Cores that they may use together."""
+    background: bool
+    """Whether another thread may `test` requests while this one computes."""
 
     @property
     def is_root(self) -> bool:
@@ -78,6 +103,14 @@ class Communicator(Protocol):
 
     def iallreduce(self, buffer: Array) -> Request:
         """Start the sum of `buffer` over all ranks; it may be used after `Request.wait`."""
+        ...
+
+    def ialltoall(self, send: Array, receive: Array) -> Request:
+        """Start sending row r of `send` to rank r; row r of `receive` comes from rank r."""
+        ...
+
+    def iallgather(self, send: Array, receive: Array) -> Request:
+        """Start collecting the `send` of each rank r in row r of `receive`, on all ranks."""
         ...
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
@@ -94,6 +127,18 @@ class Communicator(Protocol):
 
     def allgather_obj(self, value: Any) -> list[Any]:
         """The JSON values of all ranks, by rank."""
+        ...
+
+    def on_host(self) -> "Communicator":
+        """The ranks that can share memory with this one, in their order; made once."""
+        ...
+
+    def across_hosts(self) -> "Communicator":
+        """The ranks that have this one's number in their `on_host`, one from each host; made once."""
+        ...
+
+    def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
+        """`n` elements that all ranks of this communicator read and write; they must be `on_host`."""
         ...
 
     def all_failed(self, patience: float) -> bool:
@@ -145,12 +190,26 @@ class JsonObjects:
         return [_decode(part) for part in np.split(everyone, ends[:-1])]
 
 
+class SerialMemory:
+    """Memory of one rank."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    def barrier(self) -> None:
+        """Nobody else is there."""
+
+    def free(self) -> None:
+        """The array is given back when nobody refers to it."""
+
+
 class SerialCommunicator(JsonObjects):
     """A world of one rank."""
 
     rank = 0
     size = 1
     host_ranks = 1
+    background = False
 
     def __init__(self) -> None:
         self.host, self.host_cores = socket.gethostname(), len(available_cores())
@@ -164,9 +223,26 @@ class SerialCommunicator(JsonObjects):
         check_buffer(buffer)
         return Done()
 
+    def ialltoall(self, send: Array, receive: Array) -> Request:
+        """To itself."""
+        receive[...] = send
+        return Done()
+
+    iallgather = ialltoall
+
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """Nothing to do."""
         check_buffer(buffer)
+
+    def on_host(self) -> Communicator:
+        """Itself."""
+        return self
+
+    across_hosts = on_host
+
+    def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
+        """Memory like any other."""
+        return SerialMemory(np.empty(n, dtype))
 
     def barrier(self) -> None:
         """Nothing to wait for."""
@@ -199,14 +275,20 @@ class MPICommunicator(JsonObjects):
         import mpi4py
 
         if "mpi4py.MPI" not in sys.modules:
-            mpi4py.rc.thread_level = "single"  # one thread talks: faster, and deadlocks over TCP otherwise
+            # one thread at a time talks: more is slower, and deadlocks over TCP
+            mpi4py.rc.thread_level = "serialized"
+            # Open MPI's one-sided UCX component complains at every window, and is not needed on one host
+            os.environ.setdefault("OMPI_MCA_osc", "^ucx")
         from mpi4py import MPI
 
         self._mpi = MPI
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
         self._yields = True  # until all ranks know whether any of them has to
+        self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._failures = self._comm.Dup()
+        self._gathers = self._comm.Dup()  # so that all-to-alls and gathers may overtake each other
+        self._groups: dict[str, Communicator] = {}
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.host = socket.gethostname()
         everyone = self.allgather_obj([self.host, available_cores()])
@@ -232,6 +314,37 @@ class MPICommunicator(JsonObjects):
         pieces = _pieces(buffer)
         started = [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces]
         return _MPIRequest(self._wait, started, pieces)
+
+    def ialltoall(self, send: Array, receive: Array) -> Request:
+        """MPI_Ialltoall of rows."""
+        check_buffer(send)
+        check_buffer(receive)
+        return _MPIRequest(self._wait, [self._comm.Ialltoall(_bytes(send), _bytes(receive))], [send, receive])
+
+    def iallgather(self, send: Array, receive: Array) -> Request:
+        """MPI_Iallgather."""
+        check_buffer(send)
+        check_buffer(receive)
+        return _MPIRequest(self._wait, [self._gathers.Iallgather(_bytes(send), _bytes(receive))], [send, receive])
+
+    def on_host(self) -> Communicator:
+        """MPI_Comm_split_type for shared memory."""
+        if "on" not in self._groups:
+            self._groups["on"] = MPICommunicator(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+        return self._groups["on"]
+
+    def across_hosts(self) -> Communicator:
+        """MPI_Comm_split by the rank on the host."""
+        if "across" not in self._groups:
+            self._groups["across"] = MPICommunicator(self._comm.Split(self.on_host().rank))
+        return self._groups["across"]
+
+    def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
+        """MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
+        size = n * np.dtype(dtype).itemsize
+        window = self._mpi.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._comm)
+        memory = np.asarray(window.Shared_query(0)[0])[:size].view(np.uint8).view(dtype)
+        return _MPIMemory(window, memory, self.barrier)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """MPI_Bcast."""
@@ -267,9 +380,32 @@ class _MPIRequest:
     def __init__(self, wait: Callable[[Any], None], requests: list[Any], buffers: list[Array]) -> None:
         self._wait, self._requests, self._buffers = wait, requests, buffers
 
+    def test(self) -> bool:
+        return all([request.Test() for request in self._requests])
+
     def wait(self) -> None:
         for request in self._requests:
             self._wait(request)
+
+
+class _MPIMemory:
+    def __init__(self, window: Any, array: Array, barrier: Callable[[], None]) -> None:
+        self._window, self.array, self._barrier = window, array, barrier
+        window.Lock_all()
+
+    def barrier(self) -> None:
+        self._window.Sync()
+        self._barrier()
+        self._window.Sync()
+
+    def free(self) -> None:
+        self._window.Unlock_all()
+        self._window.Free()
+
+
+def _bytes(buffer: Array) -> Array:
+    """As MPI knows it: it has no name for numbers of 16 bits."""
+    return buffer.reshape(-1).view(np.uint8)
 
 
 def _pieces(buffer: Array) -> list[Array]:

@@ -21,7 +21,9 @@ from distbp.activations import ACTIVATIONS
 from distbp.errors import UsageError
 from distbp.losses import LOSSES
 from distbp.optimizers import OPTIMIZERS
+from distbp.reducer import REDUCTIONS
 from distbp.schedules import SCHEDULES
+from distbp.transport import COMPRESSIONS
 
 __all__ = ["TrainConfig", "parse_interval", "parse_train_config"]
 
@@ -119,10 +121,11 @@ class TrainConfig:
     reduction: str = _option(
         "auto",
         "run",
-        "auto and allreduce: one Allreduce; overlap: buckets during backpropagation",
-        ("auto", "allreduce", "overlap"),
+        "shared: ranks of a host share memory; allreduce: one message; overlap: pieces during backpropagation",
+        REDUCTIONS,
     )
-    bucket_mb: float = _option(1.0, "run", "size of a bucket of --reduction overlap")
+    compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
+    bucket_mb: float = _option(1.0, "run", "size of a piece that travels while others are computed")
 
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _option(

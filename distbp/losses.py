@@ -139,12 +139,13 @@ class SoftmaxCrossEntropy:
         """Loss of each row; see `Loss.value`."""
         s, index = self.smoothing, np.arange(len(z))
         # the maximum of the *row*: a row far below another must not underflow to zeros
-        shifted = np.subtract(z, z.max(axis=1, keepdims=True), out=delta)
-        right = shifted[index, y]
-        average = shifted.mean(axis=1) if s else 0.0
-        p = np.exp(shifted, out=shifted)
-        total = p.sum(axis=1)
-        rows: Array = np.log(total) - (1.0 - s) * right - s * average
+        p = np.subtract(z, np.maximum.reduce(z, axis=1)[:, None], out=delta)
+        right = p[index, y]
+        average = s * p.mean(axis=1) if s else 0.0
+        np.exp(p, out=p)
+        total = np.add.reduce(p, axis=1)
+        rows: Array = np.log(total)
+        rows -= (1.0 - s) * right + average if s else right
         if delta is not None:
             p /= total[:, None]
             p[index, y] -= 1.0 - s

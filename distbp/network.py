@@ -18,10 +18,13 @@ batch hides in ``a^T delta``. Its delta is with respect to a, this one to z: doc
 
 Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
 W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass
-fills `grad` from its end, so whatever lies behind a layer is final when the layer is done.
+fills `grad` from its end, so whatever lies behind a layer is final when the layer is done. The weights
+of a unit lie side by side (``W`` in column order), and so do the activations of a unit (see `Tape`):
+the order in which the three products of a layer are fastest (docs/performance.md has the measurement).
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.activations import activation_named
 from distbp.randomness import bits, key, normal, uniform
 
-__all__ = ["INITIALISATIONS", "Layer", "Network"]
+__all__ = ["INITIALISATIONS", "Layer", "Network", "Tape", "Tapes"]
 
 Array = NDArray[Any]
 
@@ -40,7 +43,7 @@ INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("norm
 
 
 class Layer:
-    """One affine map: views of its parameters, of their gradient, and buffers for its activations."""
+    """One affine map: views of its parameters and of their gradient."""
 
     def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
         self.fan_in, self.fan_out = fan_in, fan_out
@@ -50,11 +53,141 @@ class Layer:
         self.b: Array
         self.dW: Array
         self.db: Array
-        self.z: Array  # pre-activation; shares memory with `a` where g' follows from `a`
-        self.a: Array  # activation
-        self.out: Array  # what the next layer sees: `a`, or `a` times the dropout mask
-        self.delta: Array
-        self.mask: Array | None = None
+
+    def gradient(self, a: Array, delta: Array) -> None:
+        """``dW = a^T delta`` and ``db = 1^T delta``."""
+        self.weight_gradient(a, delta)
+        self.bias_gradient(a, delta)
+
+    def weight_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
+        """``dW`` of some units, or of all; on request added to what is there."""
+        if accumulate:
+            self.dW[:, units] += a.T @ delta[:, units]
+        else:
+            np.matmul(a.T, delta[:, units], out=self.dW[:, units])
+
+    def bias_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
+        """``db`` likewise: the sum over the rows."""
+        ones = _ones(len(delta), delta.dtype)
+        if accumulate:
+            self.db[units] += ones @ delta[:, units]
+        else:
+            np.matmul(ones, delta[:, units], out=self.db[units])
+
+
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+    return np.ones(n, dtype)
+
+
+class Tape:
+    """What the passes of one batch keep: ``z``, ``a``, ``out`` and ``delta`` of each layer, (n, units).
+
+    `out` is what the next layer sees: `a`, or `a` times the dropout mask. Arrays share memory where
+    nothing is lost: `a` with `z` where g' follows from `a`.
+
+    ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
+    many units as the batch has rows, and row by row otherwise: the long side in one piece makes the
+    products fastest. The logits are always unit by unit, which is what softmax likes.
+
+    Where ranks share memory, the tape of a rank is a part of that of its host: ``inputs[l]`` and
+    ``deltas[l]`` are what layer l saw and its delta, for the rows of all of them.
+    """
+
+    def __init__(self) -> None:
+        self.X: Array
+        self.z: list[Array] = []
+        self.a: list[Array] = []
+        self.out: list[Array] = []
+        self.delta: list[Array] = []
+        self.mask: list[Array | None] = []
+        self.inputs: list[Array] = []
+        self.deltas: list[Array] = []
+
+
+class Tapes:
+    """The memory of tapes: made once, cut to the number of rows at hand.
+
+    Parameters
+    ----------
+    network : Network
+        Whose passes write into it.
+    rows : int
+        Most rows of this rank.
+    host_rows : int, optional
+        Most rows of all ranks of this host, where they share it; `rows` by default.
+    allocate : callable, optional
+        Gives the memory that is shared: ``allocate(n)`` is a flat array of n elements.
+    """
+
+    def __init__(
+        self,
+        network: "Network",
+        rows: int,
+        host_rows: int | None = None,
+        allocate: Callable[[int], Array] | None = None,
+    ) -> None:
+        self.network, self.capacity = network, rows
+        host_rows = rows if host_rows is None else host_rows
+        self._ranks = max(1, host_rows // max(1, rows))
+
+        def own(n: int) -> Array:
+            return np.empty(rows * n, network.dtype)
+
+        def joint(n: int) -> Array:
+            return own(n) if allocate is None else allocate(host_rows * n)
+
+        hidden, from_z = network.sizes[1:-1], network.activation.from_z
+        self._X = joint(network.sizes[0])
+        self._out = [joint(units) for units in hidden]
+        self._delta = [joint(units) for units in network.sizes[1:]]
+        self._a = [own(units) for units in hidden] if network.dropout else None
+        self._z = [own(units) for units in hidden] if from_z else None
+        self._logits = own(network.sizes[-1])
+        self._cut: dict[tuple[int, int, int], Tape] = {}
+
+    def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
+        """The tape of `n` rows, which are rows `first` to `first + n` of the `total` rows of the host."""
+        key = n, first, n if total is None else total
+        if key not in self._cut:
+            if len(self._cut) >= 64:
+                self._cut.clear()
+            self._cut[key] = self._make(*key)
+        return self._cut[key]
+
+    def _make(self, n: int, first: int, total: int) -> Tape:
+        sizes = self.network.sizes
+
+        def cut(memory: Array, units: int, rows: int) -> Array:
+            if units == sizes[-1] or units >= total / self._ranks:
+                return memory[: units * rows].reshape(units, rows).T
+            return memory[: units * rows].reshape(rows, units)
+
+        def joint(memory: Array, units: int) -> tuple[Array, Array]:
+            everyone = cut(memory, units, total)
+            return everyone[first : first + n], everyone
+
+        def own(memory: Array, units: int) -> Array:
+            return cut(memory, units, n)
+
+        tape = Tape()
+        X = self._X[: total * sizes[0]].reshape(total, sizes[0])
+        tape.X, tape.inputs = X[first : first + n], [X]
+        for i, units in enumerate(sizes[1:]):
+            delta, deltas = joint(self._delta[i], units)
+            tape.delta.append(delta)
+            tape.deltas.append(deltas)
+            if i == len(sizes) - 2:
+                tape.z.append(own(self._logits, units))
+                break
+            out, outs = joint(self._out[i], units)
+            a = own(self._a[i], units) if self._a else out
+            tape.out.append(out)
+            tape.inputs.append(outs)
+            tape.a.append(a)
+            tape.z.append(own(self._z[i], units) if self._z else a)
+            tape.mask.append(None)
+        return tape
 
 
 class Network:
@@ -82,6 +215,8 @@ class Network:
         Parameters and gradient, flat.
     layers : list of Layer
         In forward order.
+    tape : Tape
+        Of the last `forward`.
 
     Examples
     --------
@@ -118,14 +253,12 @@ class Network:
             self.layers.append(Layer(fan_in, fan_out, start))
             start = self.layers[-1].bias.stop
         self.n_parameters = start
-        self.theta = np.zeros(start, self.dtype)
+        self.theta: Array
         self.grad: Array
-        for layer in self.layers:
-            layer.W = self.theta[layer.weights].reshape(layer.fan_in, layer.fan_out)
-            layer.b = self.theta[layer.bias]
+        self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
-        self._capacity = -1
-        self._input: Array = np.zeros((0, self.sizes[0]), self.dtype)
+        self._tapes = Tapes(self, 0)
+        self.tape = self._tapes(0)
         self._initialise(init)
 
     @property
@@ -133,15 +266,25 @@ class Network:
         """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
         return [layer.weights for layer in self.layers]
 
+    def bind_parameters(self, theta: Array) -> None:
+        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
+        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
+        self.theta = theta
+        for layer in self.layers:
+            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.b = theta[layer.bias]
+
     def bind_gradient(self, grad: Array) -> None:
         """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
         assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
         self.grad = grad
         for layer in self.layers:
-            layer.dW = grad[layer.weights].reshape(layer.fan_in, layer.fan_out)
+            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
             layer.db = grad[layer.bias]
 
-    def forward(self, X: Array, *, step: int | None = None, rows: Array | None = None) -> Array:
+    def forward(
+        self, X: Array, *, step: int | None = None, rows: Array | None = None, tape: Tape | None = None
+    ) -> Array:
         """Logits of a batch; the activations are kept for `backward`.
 
         Parameters
@@ -150,66 +293,49 @@ class Network:
             The batch, of the network's dtype.
         step, rows : int and ndarray of shape (n,), optional
             Given in training: number of the step and of each row, which fix the dropout masks.
+        tape : Tape, optional
+            Where to keep them; memory of the network's own by default.
 
         Returns
         -------
         ndarray of shape (n, n_outputs)
             A buffer that the next call overwrites.
         """
-        n = len(X)
-        self._reserve(n)
-        self._input = a = X
+        tape = self.tape = self._own_tape(X) if tape is None else tape
+        a = X
         for i, layer in enumerate(self.layers):
-            z = np.matmul(a, layer.W, out=layer.z[:n])
+            z = np.matmul(a, layer.W, out=tape.z[i])
             z += layer.b
             if layer is self.layers[-1]:
                 return z
-            a = layer.a[:n]
+            a = tape.a[i]
             self.activation.value(z, a)
-            if self.dropout and step is not None and rows is not None:
-                layer.mask = self._mask(step, i, rows)
-                a = np.multiply(a, layer.mask, out=layer.out[:n])
-            else:
-                layer.mask = None
+            if self.dropout:
+                tape.mask[i] = mask = None if step is None or rows is None else self._mask(step, i, rows)
+                a = np.multiply(a, 1.0 if mask is None else mask, out=tape.out[i])
         raise AssertionError("a network has a last layer")
 
-    def backward(
-        self,
-        delta: Array,
-        *,
-        on_ready: Callable[[int], None] | None = None,
-        accumulate: bool = False,
-    ) -> None:
+    def backward(self, delta: Array, gradient: Callable[[Layer, Array, Array], None] = Layer.gradient) -> None:
         """The delta recursion: fill `grad` from the end towards 0.
 
         Parameters
         ----------
         delta : ndarray of shape (n, n_outputs)
             dC/dz of the last layer for the batch of the last `forward`.
-        on_ready : callable, optional
-            ``on_ready(lo)`` is called when ``grad[lo:]`` is final, with `lo` falling to 0.
-        accumulate : bool
-            Add to `grad` instead of overwriting it.
+        gradient : callable
+            Called with each layer from the last to the first, the ``a`` (n, fan_in) that it saw and
+            its ``delta`` (n, fan_out). `Layer.gradient` computes dW and db; a `Reducer` does that and
+            sends them on their way.
         """
-        n = len(delta)
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[i]
-            below = self.layers[i - 1] if i else None
-            a = self._input if below is None else (below.a if below.mask is None else below.out)[:n]
-            if accumulate:
-                layer.dW += a.T @ delta
-                layer.db += delta.sum(axis=0)
-            else:
-                np.matmul(a.T, delta, out=layer.dW)
-                np.sum(delta, axis=0, out=layer.db)
-            if on_ready is not None:
-                on_ready(layer.weights.start)
-            if below is not None:
-                delta = np.matmul(delta, layer.W.T, out=below.delta[:n])
-                if below.mask is not None:
-                    delta *= below.mask
-                kept = below.z if self.activation.from_z else below.a
-                self.activation.times_derivative(delta, kept[:n])
+        tape = self.tape
+        for i in range(len(self.layers) - 1, 0, -1):
+            layer, below = self.layers[i], i - 1
+            gradient(layer, tape.out[below], delta)
+            delta = np.matmul(delta, layer.W.T, out=tape.delta[below])
+            if (mask := tape.mask[below]) is not None:
+                delta *= mask
+            self.activation.times_derivative(delta, (tape.z if self.activation.from_z else tape.a)[below])
+        gradient(self.layers[0], tape.X, delta)
 
     def predict(self, X: Array, block: int = 512) -> Array:
         """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
@@ -218,17 +344,13 @@ class Network:
             out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
         return out
 
-    def _reserve(self, n: int) -> None:
-        """Make the buffers of the passes hold `n` rows; nothing happens once they do."""
-        if n <= self._capacity:
-            return
-        self._capacity = n
-        for layer in self.layers:
-            shape = n, layer.fan_out
-            layer.z = np.empty(shape, self.dtype)
-            layer.a = np.empty(shape, self.dtype) if self.activation.from_z else layer.z
-            layer.out = np.empty(shape, self.dtype) if self.dropout else layer.a
-            layer.delta = np.empty(shape, self.dtype)
+    def _own_tape(self, X: Array) -> Tape:
+        """Memory for `n` rows, made anew where there are more than ever before."""
+        if len(X) > self._tapes.capacity:
+            self._tapes = Tapes(self, len(X))
+        tape = self._tapes(len(X))
+        tape.X = X
+        return tape
 
     def _mask(self, step: int, layer: int, rows: Array) -> Array:
         """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.
@@ -241,7 +363,8 @@ class Network:
         row_keys = bits(key(self.seed, "dropout", step, layer), rows)
         hashes = bits(0, np.add.outer(row_keys, np.arange(quads, dtype=np.uint64)))
         sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, :units]
-        mask: Array = np.multiply(sixteenths < keep, 65536 / keep, dtype=self.dtype)
+        mask: Array = np.empty((units, len(rows)), self.dtype).T  # unit by unit, as all of a tape
+        np.multiply(sixteenths < keep, 65536 / keep, out=mask)
         return mask
 
     def _initialise(self, init: str) -> None:

@@ -11,7 +11,7 @@ nor on the number of ranks.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,8 +21,10 @@ __all__ = ["OPTIMIZERS", "Optimizer", "clip_by_global_norm", "make_optimizer", "
 
 Array = NDArray[Any]
 
-BLOCK = 16384
+BLOCK = 32768
 """Elements handled at a time: the operands of one block stay in the cache between its passes."""
+_DOT = 8192
+"""Elements of a product that BLAS computes in one thread, whatever threads it has."""
 
 
 class Optimizer:
@@ -53,6 +55,19 @@ class Optimizer:
         self.layers = tuple(layers)
         self.t = 0
         self.state: dict[str, Array] = {}
+        self._scratch: Array = np.empty(0, bool)
+        self._total: Callable[[Array], None] = lambda numbers: None
+
+    def look_after(self, own: slice, total: Callable[[Array], None]) -> None:
+        """From now on `theta` and `grad` are the stretch `own` of the parameters only.
+
+        Ranks that look after the rest do the same; ``total(numbers)`` replaces numbers by their sums over
+        all stretches: some optimisers ask for the norms of whole layers.
+        """
+        whole = self.layers or (slice(0, own.stop),)
+        cut = [(max(s.start, own.start), min(s.stop, own.stop)) for s in whole]
+        self.layers = tuple(slice(lo - own.start, max(lo, hi) - own.start) for lo, hi in cut)
+        self._total = total
 
     def step(self, theta: Array, grad: Array) -> None:
         """Update `theta` in place; `grad` (n_parameters,) is used up as scratch."""
@@ -71,22 +86,39 @@ class Optimizer:
         else:
             grad += self.weight_decay * weights
 
-    def _walk(self, theta: Array, grad: Array) -> None:
-        state = [self.state[name] for name in self.buffers]
-        for lo in range(0, len(theta), BLOCK):
-            block = slice(lo, lo + BLOCK)
-            self._update(theta[block], grad[block], *(array[block] for array in state))
+    def _norms(self, theta: Array, grad: Array, layers: Sequence[slice]) -> list[list[float]]:
+        """Norms of weights and gradient of each layer, wherever its parameters are looked after."""
+        squares = np.array([[squared_norm(theta[s]), squared_norm(grad[s])] for s in layers])
+        self._total(squares)
+        norms: list[list[float]] = np.sqrt(squares).tolist()
+        return norms
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
+    def _walk(self, theta: Array, grad: Array) -> None:
+        if self._scratch.dtype != theta.dtype:
+            self._scratch = np.empty(BLOCK, theta.dtype)
+        for block, state in self._blocks(len(theta)):
+            t = theta[block]
+            change = self._scratch[: len(t)]
+            self._change(change, grad[block], *state)
+            t -= change
+
+    def _blocks(self, n: int) -> Iterator[tuple[slice, list[Array]]]:
+        """Blocks of `n` parameters, each with its part of the state."""
+        state = [self.state[name] for name in self.buffers]
+        for lo in range(0, n, BLOCK):
+            block = slice(lo, lo + BLOCK)
+            yield block, [array[block] for array in state]
+
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
+        """Write what is subtracted from a block of parameters; `out` may be `g`."""
         raise AssertionError("an optimiser has an update")
 
 
 class SGD(Optimizer):
     """``theta -= lr g`` (Robbins & Monro 1951)."""
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
-        g *= self.lr
-        theta -= g
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
+        np.multiply(g, self.lr, out=out)
 
 
 class Momentum(Optimizer):
@@ -99,24 +131,22 @@ class Momentum(Optimizer):
         super().__init__(lr, **common)
         self.momentum = _fraction("momentum", momentum)
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
         (v,) = state
         v *= self.momentum
         v += g
-        np.multiply(v, self.lr, out=g)
-        theta -= g
+        np.multiply(v, self.lr, out=out)
 
 
 class Nesterov(Momentum):
     """``v = mu v + g; theta -= lr (g + mu v)`` (Sutskever et al. 2013, equations 3 and 4)."""
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
         (v,) = state
         v *= self.momentum
         v += g
-        g += self.momentum * v
-        g *= self.lr
-        theta -= g
+        np.add(g, self.momentum * v, out=out)
+        out *= self.lr
 
 
 class RMSProp(Optimizer):
@@ -129,19 +159,19 @@ class RMSProp(Optimizer):
         super().__init__(lr, **common)
         self.decay, self.epsilon = _fraction("decay", decay), epsilon
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
         (square,) = state
         square *= self.decay
         square += (1.0 - self.decay) * g * g
-        g *= self.lr
-        g /= np.sqrt(square) + self.epsilon
-        theta -= g
+        np.divide(g, np.sqrt(square) + self.epsilon, out=out)
+        out *= self.lr
 
 
 class Adam(Optimizer):
     """Adaptive moments (Kingma & Ba 2015, algorithm 1), with the bias correction in the step."""
 
-    buffers = ("mean", "square")
+    # sums without the factors (1 - beta) of the paper's means: three passes less over the arrays
+    buffers = ("sum", "square_sum")
     lr_default = 1e-3
 
     def __init__(
@@ -156,25 +186,26 @@ class Adam(Optimizer):
         super().__init__(lr, **common)
         self.beta1, self.beta2, self.epsilon = _fraction("beta1", beta1), _fraction("beta2", beta2), epsilon
 
-    def _direction(self, g: Array, mean: Array, square: Array) -> Array:
-        """Turn `g` into ``mhat / (sqrt(vhat) + epsilon)``, in place."""
-        mean *= self.beta1
-        mean += (1.0 - self.beta1) * g
-        g *= g
-        g *= 1.0 - self.beta2
-        square *= self.beta2
-        square += g
-        np.sqrt(square, out=g)
-        g /= np.sqrt(1.0 - self.beta2**self.t)
-        g += self.epsilon
-        np.divide(mean, g, out=g)
-        g /= 1.0 - self.beta1**self.t
-        return g
+    def _scales(self) -> tuple[float, float]:
+        """What turns the sums into ``mhat`` and into ``sqrt(vhat)``."""
+        r1 = (1.0 - self.beta1) / (1.0 - self.beta1**self.t)
+        return r1, math.sqrt((1.0 - self.beta2) / (1.0 - self.beta2**self.t))
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
-        g = self._direction(g, *state)
-        g *= self.lr
-        theta -= g
+    def _direction(self, factor: float, out: Array, g: Array, m: Array, v: Array) -> None:
+        """Write ``factor * mhat / (sqrt(vhat) + epsilon)``."""
+        r1, r2 = self._scales()
+        m *= self.beta1
+        m += g
+        np.multiply(g, g, out=out)
+        v *= self.beta2
+        v += out
+        np.sqrt(v, out=out)
+        out += self.epsilon / r2
+        np.divide(m, out, out=out)
+        out *= factor * r1 / r2
+
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
+        self._direction(self.lr, out, g, *state)
 
 
 class AdamW(Adam):
@@ -200,9 +231,9 @@ class LARS(Momentum):
         pass  # belongs into the ratio of each layer, below
 
     def _walk(self, theta: Array, grad: Array) -> None:
-        for s in self.layers or (slice(None),):
+        layers = self.layers or (slice(None),)
+        for s, (w_norm, g_norm) in zip(layers, self._norms(theta, grad, layers), strict=True):
             w, g = theta[s], grad[s]
-            w_norm, g_norm = _norm(w), _norm(g)
             if self.weight_decay:
                 g += self.weight_decay * w
             if w_norm > 0.0 and g_norm + self.weight_decay > 0.0:
@@ -220,18 +251,16 @@ class LAMB(Adam):
     def _decay(self, weights: Array, grad: Array) -> None:
         pass  # part of the step whose norm is taken, below
 
-    def _update(self, theta: Array, g: Array, *state: Array) -> None:
-        self._direction(g, *state)
-
     def _walk(self, theta: Array, grad: Array) -> None:
-        super()._walk(theta, grad)  # grad is now Adam's direction
-        for s in self.layers or (slice(None),):
-            w, r = theta[s], grad[s]
-            if self.weight_decay:
-                r += self.weight_decay * w
-            w_norm, r_norm = _norm(w), _norm(r)
+        for block, state in self._blocks(len(theta)):
+            self._direction(1.0, grad[block], grad[block], *state)  # grad is Adam's direction from here on
+        layers = self.layers or (slice(None),)
+        if self.weight_decay:
+            for s in layers:
+                grad[s] += self.weight_decay * theta[s]
+        for s, (w_norm, r_norm) in zip(layers, self._norms(theta, grad, layers), strict=True):
             if w_norm > 0.0 and r_norm > 0.0:
-                r *= w_norm / r_norm
+                grad[s] *= w_norm / r_norm
         grad *= self.lr
         theta -= grad
 
@@ -271,15 +300,14 @@ def _fraction(name: str, value: float) -> float:
 
 
 def squared_norm(x: Array) -> float:
-    """Sum of squares of a flat array: the same bits whatever the BLAS threads of a rank, unlike np.dot.
+    """Sum of squares of a flat array: the same bits whatever the BLAS threads of a rank.
 
-    Sums of pieces are added in float64.
+    Sums of short pieces, each a product that BLAS computes in one thread, are added in float64.
     """
-    whole = len(x) // BLOCK * BLOCK
-    pieces = x[:whole].reshape(-1, BLOCK)
-    total = np.einsum("ij,ij->i", pieces, pieces).sum(dtype=np.float64)
-    return float(total + np.einsum("i,i->", x[whole:], x[whole:]))
-
-
-def _norm(x: Array) -> float:
-    return math.sqrt(squared_norm(x))
+    whole = len(x) // _DOT * _DOT
+    pieces = x[:whole].reshape(-1, 1, _DOT)
+    total = np.matmul(pieces, pieces.reshape(-1, _DOT, 1)).sum(dtype=np.float64)
+    square = float(total + np.dot(x[whole:], x[whole:]))
+    if not math.isfinite(square):  # too large for the dtype, or really not finite
+        square = float(np.square(x, dtype=np.float64).sum())
+    return square

@@ -167,15 +167,23 @@ class Prepared:
         if subset.dataset.in_memory and size <= _MATERIALISE_BYTES:
             self._ready = self._prepare(np.arange(self.n_rows))
 
-    def take(self, positions: Array) -> tuple[Array, Array | None, Array | None]:
-        """Inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset."""
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+        """Inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
+
+        The inputs are written into `out`, where it is given.
+        """
         if self._ready is None:
-            return self._prepare(positions)
+            X, y, w = self._prepare(positions)
+            if out is None:
+                return X, y, w
+            np.copyto(out, X)
+            return out, y, w
         X, y, w = self._ready
         return (
-            X[positions],
-            None if y is None else y[positions],
-            None if w is None else w[positions],
+            # positions are rows by construction; "clip" spares NumPy a copy that makes sure
+            X.take(positions, axis=0, out=out, mode="clip"),
+            None if y is None else y.take(positions, axis=0),
+            None if w is None else w.take(positions),
         )
 
     def _prepare(self, positions: Array) -> tuple[Array, Array | None, Array | None]:

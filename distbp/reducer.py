@@ -1,16 +1,27 @@
-"""Gradient reduction: the one message of a step.
+"""Gradient reduction: how the ranks' parts of a batch become one gradient.
 
-The message is one flat buffer, the gradient with a few *status* numbers behind it:
+The ranks that share memory are a *group*, and each of them owns one stretch of the parameters: it adds
+up the gradient there and updates them there. Ranks of other hosts that own the same stretch are its
+*peers*; only they send messages.
 
-    | dW_1 db_1 | dW_2 db_2 | ... | dW_L db_L | loss, rows, hits, stop, non-finite |
-    0                                         n_parameters                        end
+    allreduce   every rank is a group of its own and owns everything; all ranks are peers
+    overlap     the same; pieces of the gradient are on their way while those below are computed
+    shared      the ranks of a host are a group. Parameters, activations and deltas lie in memory that
+                they share (Win.Allocate_shared), and each computes the gradient of its stretch from the
+                rows of all of them: the sum over the ranks is inside the product
 
-Ranks add sums; nothing else is exchanged in a step, so all ranks see the same loss, log, skip and
-stop at the same step. The network writes its gradient straight into the message: nothing is packed.
+                    dW[:, mine] = [a_rank0; a_rank1; ...]^T [delta_rank0; delta_rank1; ...][:, mine]
 
-Backpropagation finishes the message from its end, so a *bucket* is a suffix slice that can be on its
-way while the layers below are still being computed (Li et al. 2020, section 3.2.3). One bucket
-without limit is the plain Allreduce.
+                No gradient is sent or added within a host, and optimiser work and memory are divided
+                by its ranks (the division is that of Rajbhandari et al. 2020, stage 1, without its
+                messages).
+
+Ranks add sums; the trainer has divided by the global batch size. With the gradient goes the *status*,
+numbers whose sum every rank sees: all log, skip and stop at the same step. In a plain Allreduce it
+rides behind the gradient in one message; the network writes its gradient straight into it.
+
+Backpropagation finishes the gradient from its end, so what is on its way is a suffix, cut between units
+(Li et al. 2020, section 3.2.3, have buckets of whole parameters).
 """
 
 import math
@@ -19,52 +30,268 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.communicator import Communicator, Request
-from distbp.network import Network
+from distbp.communicator import Communicator, SharedMemory
+from distbp.network import Layer, Network, Tape, Tapes
+from distbp.optimizers import squared_norm
+from distbp.sampling import part_bounds
+from distbp.transport import Transport
 
-__all__ = ["STATUS", "GradientReducer"]
+__all__ = ["REDUCTIONS", "STATUS", "GradientReducer", "choose_reduction", "stretches"]
+
+Array = NDArray[Any]
 
 STATUS = ("loss", "rows", "hits", "stop", "nonfinite")
+REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
+
+_OVERLAP_FROM = 1 << 18
+"""Bytes of gradient from which sending it in pieces pays between hosts."""
+
+
+def choose_reduction(comm: Communicator, network: Network) -> str:
+    """What ``auto`` is: `shared` where ranks share a host, else by the size of the gradient."""
+    if comm.size == 1:
+        return "allreduce"
+    if comm.on_host().size == comm.host_ranks > 1:
+        return "shared"
+    return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
+
+
+def stretches(network: Network, parts: int) -> list[slice]:
+    """The parameters in `parts` stretches of about the same length, cut between units."""
+    cuts = [0]
+    for k in range(1, parts):
+        ideal = network.n_parameters * k // parts
+        layer = next(layer for layer in network.layers if ideal < layer.bias.stop)
+        if ideal < layer.bias.start:
+            # a multiple of 4 units: the width of the products' kernels
+            step = layer.fan_in * (4 if layer.fan_out >= 32 else 1)
+            ideal = layer.weights.start + round((ideal - layer.weights.start) / step) * step
+            ideal = min(ideal, layer.weights.stop)
+        cuts.append(max(ideal, cuts[-1]))
+    return [slice(lo, hi) for lo, hi in zip(cuts, [*cuts[1:], network.n_parameters], strict=True)]
 
 
 class GradientReducer:
-    """Sums the gradient of `network` over the ranks of `comm`.
+    """Sums the gradient of `network` over the ranks of `comm`; its parameters move into shared memory.
 
     Parameters
     ----------
     comm : Communicator
-        The ranks.
+        The ranks; all make the same calls in the same order.
     network : Network
-        Its gradient becomes a view of the message.
-    bucket_bytes : float
-        A bucket goes on its way when it has this many bytes; infinity is one blocking Allreduce.
+        Gradient, and for `shared` parameters, become views of this object's memory.
+    reduction : {"auto", "allreduce", "overlap", "shared"}
+        See above; ``auto`` is what `choose_reduction` says.
+    rows : int
+        Most rows that a rank passes at once, for `shared`.
+    bucket_bytes : int
+        About the bytes of a piece of `overlap`, and of what the hosts of `shared` exchange.
+    compress : {"none", "bf16", "fp16"}
+        What travels between ranks that do not share memory; see `distbp.transport`.
 
     Attributes
     ----------
+    own : slice
+        The parameters that this rank updates, the same on all its peers.
     status : ndarray of shape (5,)
-        The numbers named in `STATUS`: set before `ready`, sums over all ranks after `wait`.
+        The numbers named in `STATUS`: set before `wait`, sums over all ranks after it.
+    square : float
+        Squared norm of the whole gradient, after `wait`.
+    reduction : str
+        What was chosen.
+    sends, in_pieces : bool
+        Whether gradient travels in messages at all, and while other parts of it are computed.
     """
 
-    def __init__(self, comm: Communicator, network: Network, *, bucket_bytes: float = math.inf) -> None:
-        self.comm, self.bucket_bytes = comm, bucket_bytes
-        self.message: NDArray[Any] = np.zeros(network.n_parameters + len(STATUS), network.dtype)
-        network.bind_gradient(self.message[: network.n_parameters])
-        self.status = self.message[network.n_parameters :]
-        self._sent_from = len(self.message)
-        self._requests: list[Request] = []
+    def __init__(
+        self,
+        comm: Communicator,
+        network: Network,
+        reduction: str = "auto",
+        *,
+        rows: int = 0,
+        bucket_bytes: int = 1 << 20,
+        compress: str = "none",
+    ) -> None:
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
+        self.comm, self.network = comm, network
+        self.reduction = choose_reduction(comm, network) if reduction == "auto" else reduction
+        self.group: Communicator | None = None
+        self._memory: list[SharedMemory] = []
+        n = network.n_parameters
+        self._message = np.zeros(n + len(STATUS), network.dtype)
+        self._counted = True
+        self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+        if self.reduction == "shared":
+            peers = self._share(rows)
+        else:
+            peers, self.own = comm, slice(0, n)
+            self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
+            network.bind_gradient(self._message[:n])
+        rides = self.group is None and compress == "none" and self.reduction != "overlap"
+        self.status = self._message[n:] if rides else np.zeros(len(STATUS), np.float64)
+        self._rides, self._sums, self.square = rides, np.zeros(len(STATUS) + 1), 0.0
+        self.transport = Transport(peers, compress)
+        self.sends = peers.size > 1
+        self.in_pieces = self.sends and self.reduction != "allreduce"
+        self._bucket_bytes = bucket_bytes
+        self._bucket = math.inf if not self.in_pieces else bucket_bytes / network.dtype.itemsize
+        self._pieces = {layer.weights.start: self._cut(layer) for layer in network.layers}
+        self._first = self._last = True
+        self._sent = self.own.stop
 
-    def ready(self, lo: int) -> None:
-        """Everything in ``message[lo:]`` is final on this rank."""
-        bucket = self.message[lo : self._sent_from]
-        if bucket.nbytes >= self.bucket_bytes:
-            self._requests.append(self.comm.iallreduce(bucket))
-            self._sent_from = lo
+    def describe(self) -> str:
+        """What travels in a step, for people."""
+        mib, peers = 2.0**20, self.transport.comm.size
+        if self.comm.size == 1:
+            return "reduction: none, one rank"
+        sent = (self.own.stop - self.own.start) * self.network.dtype.itemsize
+        sent //= 1 if self.transport.compress == "none" else 2
+        parts = [f"reduction: {self.reduction}"]
+        if self.group is not None:
+            parts.append(f"{self.group.size} ranks of a host share memory")
+        if self.sends:
+            pieces = "" if not self.in_pieces else f" in pieces of {self._bucket_bytes / mib:.2f} MiB"
+            kind = "" if self.transport.compress == "none" else f" as {self.transport.compress}"
+            parts.append(f"each step a sum over {peers} ranks of {sent / mib:.2f} MiB{kind}{pieces}")
+        return ", ".join(parts)
+
+    # --- memory that the ranks of a host share --------------------------------------------------------
+
+    def _share(self, rows: int) -> Communicator:
+        """Put parameters, gradient and tapes where the group sees them; the peers of this rank."""
+        comm, network = self.comm, self.network
+        self.group = group = comm.on_host()
+        peers = comm.across_hosts()
+        hosts = comm.allgather_obj(-1 if group.rank else group.size)
+        owners = min(size for size in hosts if size > 0)  # a host with more ranks has some that own nothing
+        ends = stretches(network, owners)
+        self.own = ends[group.rank] if group.rank < owners else slice(0, 0)
+        self._counted = peers.rank == 0
+        self._ranks = [r for r, h in enumerate(comm.allgather_obj(self._host_number())) if h == self._host_number()]
+        theta = self._allocate(network.n_parameters)
+        theta.array[self.own] = network.theta[self.own]
+        network.bind_gradient(self._allocate(network.n_parameters).array)
+        self._tapes = Tapes(network, rows, rows * group.size, lambda n: self._allocate(n).array)
+        theta.barrier()
+        network.bind_parameters(theta.array)
+        self._theta = theta
+        return peers
+
+    def _host_number(self) -> int:
+        """The lowest rank of this host."""
+        assert self.group is not None
+        lowest = np.array([self.comm.rank])
+        self.group.allreduce(lowest, "min")
+        return int(lowest[0])
+
+    def _allocate(self, n: int) -> SharedMemory:
+        assert self.group is not None
+        self._memory.append(self.group.shared(max(1, n), self.network.dtype))
+        return self._memory[-1]
+
+    def barrier(self) -> None:
+        """All ranks of this host have come here, and see what the others have written."""
+        if self.group is not None:
+            self._theta.barrier()
+
+    def total(self, numbers: Array) -> None:
+        """Replace numbers about `own` by their sums over all parameters."""
+        if self.group is not None:
+            numbers *= self._counted
+            self.comm.allreduce(numbers)
+
+    def gather(self, mine: Array) -> Array:
+        """The whole vector, of which each rank gives what it owns: (n_parameters,), valid until `wait`."""
+        if self.group is None:
+            return mine
+        self.network.grad[self.own] = mine
+        self.barrier()
+        return self.network.grad
+
+    def close(self) -> None:
+        """Give shared memory back; the network keeps its parameters in memory of its own."""
+        if self.group is None:
+            return
+        self.barrier()
+        theta = self.network.theta.copy()
+        self.barrier()
+        self.network.bind_parameters(theta)
+        self.network.bind_gradient(np.zeros_like(theta))
+        self.group = None
+        for memory in self._memory:
+            memory.free()
+
+    # --- one step -------------------------------------------------------------------------------------
+
+    def tape(self, batch_size: int, part: int, most: int) -> Tape:
+        """Where the passes of this rank write, for part number `part` of its rows, `most` to a part."""
+        size = self.comm.size
+        self._first, self._last = part == 0, (part + 1) * most * size >= batch_size
+        if self._first:
+            self.status[:] = 0.0
+        key = batch_size, part, most
+        if key not in self._places:
+            bounds = [part_bounds(batch_size, rank, size, part, most) for rank in self._ranks]
+            counts = [hi - lo for lo, hi in bounds]
+            me = self._ranks.index(self.comm.rank)
+            self._places[key] = counts[me], sum(counts[:me]), sum(counts)
+        return self._tapes(*self._places[key])
+
+    def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
+        """For `Network.backward`: compute the gradient of a layer and send it on its way."""
+        if self.group is None:
+            self._compute(layer, a, delta)
+        elif layer is self.network.layers[0]:  # all deltas of this rank are there
+            self.barrier()
+            tape = self.network.tape
+            for i in range(len(self.network.layers) - 1, -1, -1):
+                self._compute(self.network.layers[i], tape.inputs[i], tape.deltas[i])
+            if not self._last:
+                self.barrier()  # the tape is in use until all have come here
+
+    def _cut(self, layer: Layer) -> list[tuple[slice, int]]:
+        """Pieces of `layer` that this rank owns, from the last to the first: units and first parameter.
+
+        The piece of all biases comes first and is the only one that begins where the biases do.
+        """
+        bias, start, n = layer.bias, layer.weights.start, layer.fan_in
+        lo, hi = max(bias.start, self.own.start), min(bias.stop, self.own.stop)
+        pieces = [(slice(lo - bias.start, hi - bias.start), lo)] if lo < hi else []
+        first, stop = max(0, (self.own.start - start) // n), min(layer.fan_out, (self.own.stop - start) // n)
+        step = stop - first if math.isinf(self._bucket) else max(4, int(self._bucket) // n)
+        for top in range(stop, first, -max(1, step)):
+            bottom = max(first, top - step)
+            pieces.append((slice(bottom, top), start + bottom * n))
+        return pieces
+
+    def _compute(self, layer: Layer, a: Array, delta: Array) -> None:
+        """The gradient of what this rank owns of `layer`; what is final goes on its way."""
+        for units, lo in self._pieces[layer.weights.start]:
+            compute = layer.bias_gradient if lo >= layer.bias.start else layer.weight_gradient
+            compute(a, delta, units, accumulate=not self._first)
+            if self._last and not self._rides:
+                self._send(lo)
+
+    def _send(self, lo: int) -> None:
+        """``grad[lo:own.stop]`` is final on this rank: send it once it is a bucket, or the last."""
+        if self._sent - lo >= self._bucket or lo == self.own.start:
+            self.transport.start(self.network.grad, lo, self._sent)
+            self._sent = lo
 
     def wait(self) -> None:
-        """Return when the message holds the sums over all ranks, on every rank."""
-        if self._sent_from:
-            self.comm.allreduce(self.message[: self._sent_from])
-        for request in self._requests:
-            request.wait()
-        self._requests.clear()
-        self._sent_from = len(self.message)
+        """Return when ``grad[own]`` is the gradient, and `status` and `square` are sums over all ranks."""
+        grad = self.network.grad[self.own]
+        if self._rides:
+            self.comm.allreduce(self._message)
+            self.square = squared_norm(grad)
+            return
+        self.transport.wait()
+        self._sent = self.own.stop
+        square = squared_norm(grad)
+        sums = self._sums
+        sums[:-1], sums[-1] = self.status, square if self._counted else 0.0
+        self.comm.allreduce(sums)
+        self.status[:] = sums[:-1]
+        self.square = square if self.group is None else float(sums[-1])

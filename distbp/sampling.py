@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distbp.randomness import key
 
-__all__ = ["Batch", "BatchSampler", "Permutation", "block_bounds"]
+__all__ = ["Batch", "BatchSampler", "Permutation", "block_bounds", "part_bounds"]
 
 Rows = NDArray[np.int64]
 
@@ -79,7 +79,7 @@ class Permutation:
             half, side, other = halves[i % 2]
             noise = _below(side, other, k)
             half += side - noise if inverse else noise
-            np.subtract(half, side, out=half, where=half >= side)
+            np.minimum(half, half - side, out=half)  # below side, half - side wraps around to a great number
         left *= self._sides[1]
         left += right
         return left
@@ -87,7 +87,8 @@ class Permutation:
 
 def _below(side: np.uint64, x: NDArray[np.uint64], k: np.uint64) -> NDArray[np.uint64]:
     """A keyed hash of each x below 2^32, in 0 .. side - 1."""
-    h = (x + k) * _MULTIPLIERS[0]
+    h = x + k
+    h *= _MULTIPLIERS[0]
     h ^= h >> _THIRTY_TWO
     h *= _MULTIPLIERS[1]
     h >>= _THIRTY_TWO
@@ -101,6 +102,12 @@ def block_bounds(n: int, part: int, parts: int) -> tuple[int, int]:
     small, larger = divmod(n, parts)
     lo = part * small + min(part, larger)
     return lo, lo + small + (part < larger)
+
+
+def part_bounds(n: int, rank: int, size: int, part: int, most: int) -> tuple[int, int]:
+    """First and last + 1 of part number `part`, of at most `most` rows, of the block that `rank` takes."""
+    lo, hi = block_bounds(n, rank, size)
+    return min(lo + part * most, hi), min(lo + (part + 1) * most, hi)
 
 
 class Batch:

@@ -5,9 +5,18 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from distbp.communicator import REDUCTIONS, Done, JsonObjects, Request, available_cores, check_buffer
+from distbp.communicator import (
+    REDUCTIONS,
+    Done,
+    JsonObjects,
+    Request,
+    SharedMemory,
+    available_cores,
+    check_buffer,
+)
 
 __all__ = ["ThreadCommunicator", "run_threads"]
 
@@ -20,14 +29,36 @@ class _ThreadWorld:
         self.barrier = threading.Barrier(size)
         self.failed = threading.Barrier(size)
         self.slots: list[Any] = [None] * size
+        self.parts: list[_ThreadWorld] = []
+
+    def abort(self) -> None:
+        """Let every rank fail at its next collective, whatever the world."""
+        self.barrier.abort()
+        for part in self.parts:
+            part.abort()
+
+
+class _ThreadMemory:
+    def __init__(self, array: Array, barrier: Callable[[], None]) -> None:
+        self.array, self.barrier = array, barrier
+
+    def free(self) -> None:
+        self.barrier()
 
 
 class ThreadCommunicator(JsonObjects):
     """One of P ranks that are threads of this process; `run_threads` makes them."""
 
-    def __init__(self, rank: int, size: int, world: _ThreadWorld) -> None:
+    background = False
+
+    def __init__(self, rank: int, size: int, world: _ThreadWorld, ranks_per_host: int | None = None) -> None:
         self.rank, self.size, self._world = rank, size, world
-        self.host, self.host_ranks, self.host_cores = socket.gethostname(), size, len(available_cores())
+        per_host = size if ranks_per_host is None else ranks_per_host
+        self.host, self.host_cores = socket.gethostname(), len(available_cores())
+        self._host_number = rank // per_host
+        self.host_ranks = min(per_host, size - self._host_number * per_host)
+        self._on_host: ThreadCommunicator | None = None
+        self._across_hosts: ThreadCommunicator | None = None
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """Each rank reads all buffers in the order of ranks, so all get the same bits."""
@@ -45,6 +76,59 @@ class ThreadCommunicator(JsonObjects):
         """Blocks: correct, not fast."""
         self.allreduce(buffer)
         return Done()
+
+    def ialltoall(self, send: Array, receive: Array) -> Request:
+        """Blocks."""
+        self._collect(send, receive, lambda theirs: theirs[self.rank])
+        return Done()
+
+    def iallgather(self, send: Array, receive: Array) -> Request:
+        """Blocks."""
+        self._collect(send, receive, lambda theirs: theirs)
+        return Done()
+
+    def _collect(self, send: Array, receive: Array, mine: Callable[[Array], Array]) -> None:
+        check_buffer(send)
+        check_buffer(receive)
+        self._world.slots[self.rank] = send
+        self.barrier()
+        for row, theirs in zip(receive.reshape(self.size, -1), self._world.slots, strict=True):
+            row[...] = mine(theirs).reshape(-1)
+        self.barrier()
+
+    def on_host(self) -> "ThreadCommunicator":
+        """By the number of ranks to a host that `run_threads` was given."""
+        if self._on_host is None:
+            self._on_host = self._split(self._host_number)
+        return self._on_host
+
+    def across_hosts(self) -> "ThreadCommunicator":
+        """As the contract says."""
+        if self._across_hosts is None:
+            self._across_hosts = self._split(self.on_host().rank)
+        return self._across_hosts
+
+    def _split(self, color: int) -> "ThreadCommunicator":
+        """The ranks of the same color, in a world that the first of them makes."""
+        colors = self.allgather_obj(color)
+        ranks = [rank for rank, other in enumerate(colors) if other == color]
+        if self.rank == ranks[0]:
+            world = _ThreadWorld(len(ranks))
+            self._world.parts.append(world)
+            self._world.slots[self.rank] = world
+        self.barrier()
+        world = self._world.slots[ranks[0]]
+        self.barrier()
+        return ThreadCommunicator(ranks.index(self.rank), len(ranks), world)
+
+    def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
+        """An array of the first rank: threads share all memory."""
+        if self.rank == 0:
+            self._world.slots[0] = np.empty(n, dtype)
+        self.barrier()
+        array = self._world.slots[0]
+        self.barrier()
+        return _ThreadMemory(array, self.barrier)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """Copy from the slot of `root`."""
@@ -69,11 +153,15 @@ class ThreadCommunicator(JsonObjects):
 
     def abort(self, code: int) -> None:
         """Let every other rank fail at its next collective."""
-        self._world.barrier.abort()
+        self._world.abort()
 
 
-def run_threads(size: int, function: Callable[[ThreadCommunicator], T]) -> list[T]:
+def run_threads(
+    size: int, function: Callable[[ThreadCommunicator], T], *, ranks_per_host: int | None = None
+) -> list[T]:
     """Run `function` on `size` ranks, threads of this process; their results by rank.
+
+    With `ranks_per_host` they pretend to be on several hosts, the last of which may have fewer ranks.
 
     The first exception of a rank ends the others at their next collective and is raised here.
     """
@@ -83,11 +171,11 @@ def run_threads(size: int, function: Callable[[ThreadCommunicator], T]) -> list[
 
     def rank_main(rank: int) -> None:
         try:
-            results[rank] = function(ThreadCommunicator(rank, size, world))
+            results[rank] = function(ThreadCommunicator(rank, size, world, ranks_per_host))
         except BaseException as error:
             if not isinstance(error, threading.BrokenBarrierError):
                 errors.append(error)
-            world.barrier.abort()
+            world.abort()
 
     threads = [threading.Thread(target=rank_main, args=(r,), daemon=True) for r in range(size)]
     for thread in threads:

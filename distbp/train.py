@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distbp.building import build_trainer, idle_options, run_length
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, communicator, on_root, require_equal
@@ -27,7 +25,7 @@ __all__ = ["main", "train"]
 
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
-    " micro_batch reduction bucket_mb communicator on_nonfinite".split()
+    " micro_batch reduction bucket_mb compress communicator on_nonfinite".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -105,12 +103,20 @@ def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer:
     reporter = Reporter(comm.is_root, metrics)
     undo = on_stop_signals(trainer.request_stop, speak=comm.is_root)
     try:
-        for remark in [*data.remarks, *idle_options(config, data), *(f"warning: {text}" for text in warnings)]:
+        for remark in [
+            *data.remarks,
+            *idle_options(config, data, trainer.reducer),
+            *(f"warning: {text}" for text in warnings),
+        ]:
             reporter.say(remark)
         reporter.say(_opening(data, trainer, directory.path))
+        if comm.size > 1:
+            reporter.say(trainer.reducer.describe())
         if resumed:
             reporter.say(f"resumed from {resumed}")
-        return _fit(trainer, config, data, directory, reporter)
+        code = _fit(trainer, config, data, directory, reporter)
+        trainer.close()
+        return code
     finally:
         undo()
         reporter.close()
@@ -201,16 +207,14 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
     buffers = 2 + net.activation.from_z + 2 * (net.dropout > 0)
     activations = rows * sum(net.sizes[1:]) * item * buffers
     states = len(trainer.optimizer.buffers)
-    sent = trainer.reducer.message.nbytes
+    own = trainer.reducer.own.stop - trainer.reducer.own.start
     mib = 2.0**20
     lines += [
         "",
         f"memory per rank: parameters, gradient and {states} optimizer arrays"
-        f" {(2 + states) * net.n_parameters * item / mib:.2f} MiB, activations of {rows} rows"
+        f" {(2 + states) * own * item / mib:.2f} MiB, activations of {rows} rows"
         f" {activations / mib:.2f} MiB, data {_in_memory(data) / mib:.2f} MiB",
-        f"messages per step: one sum over {comm.size} rank{'s' * (comm.size > 1)} of {sent / mib:.2f} MiB"
-        if not np.isfinite(trainer.reducer.bucket_bytes)
-        else f"messages per step: buckets of {trainer.reducer.bucket_bytes / mib:.2f} MiB, {sent / mib:.2f} MiB in all",
+        trainer.reducer.describe(),
         f"{trainer.sampler.steps_per_epoch} steps an epoch, {threads} BLAS thread{'s' * (threads > 1)} a rank",
     ]
     return "\n".join(lines)

@@ -2,12 +2,12 @@
 
 One step is six lines of the design, over micro-batches where they are asked for:
 
-    X, y, w = data.take(batch.rows(rank, size))  this rank's rows of the global batch, possibly none
+    X, y, w = data.take(batch.rows(rank, size))   this rank's rows of the global batch, possibly none
     z       = network.forward(X)
     loss.value(z, y, delta); delta /= batch.size  divided by the *global* batch size
-    network.backward(delta, reducer.ready)       fills the message from its end towards 0
-    reducer.wait()                               the message is now the sum, on every rank
-    optimizer.step(theta, grad)
+    network.backward(delta, reducer.gradient)     fills the gradient from its end towards 0
+    reducer.wait()                                it is now the sum over all ranks, where this one updates
+    optimizer.step(theta[own], grad[own])
 
 All decisions (log, skip, stop, checkpoint) follow from reduced numbers and from the step alone, so all
 ranks take them at the same step.
@@ -28,7 +28,7 @@ from distbp.errors import UserError
 from distbp.losses import Loss
 from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
-from distbp.optimizers import Optimizer, clip_by_global_norm, squared_norm
+from distbp.optimizers import Optimizer, clip_by_global_norm
 from distbp.preprocessing import Prepared
 from distbp.reducer import STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
@@ -91,7 +91,7 @@ class Trainer:
         Of the permutations.
     drop_last : bool
         Leave out the short last batch of an epoch.
-    bucket_bytes : float
+    reduction, bucket_bytes, compress
         See `GradientReducer`.
     monitor : str
         Metric that early stopping and the best checkpoint watch.
@@ -127,7 +127,9 @@ class Trainer:
         on_nonfinite: str = "stop",
         seed: int = 0,
         drop_last: bool = False,
-        bucket_bytes: float = math.inf,
+        reduction: str = "auto",
+        bucket_bytes: int = 1 << 20,
+        compress: str = "none",
         monitor: str = "loss/val",
         patience: int | None = None,
         target: MetricTarget | None = None,
@@ -147,11 +149,17 @@ class Trainer:
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
-        self.reducer = GradientReducer(self.comm, network, bucket_bytes=bucket_bytes)
+        self.comm.bcast(network.theta)
+        most = -(-batch_size // self.comm.size)
+        self.reducer = GradientReducer(
+            self.comm, network, reduction, rows=min(most, micro_batch or most), bucket_bytes=bucket_bytes,
+            compress=compress,
+        )  # fmt: skip
         self.schedule = schedule or Schedule()
         self.peak_rate = optimizer.lr
         if not optimizer.layers:
             optimizer.layers = tuple(network.weight_slices)
+        optimizer.look_after(self.reducer.own, self.reducer.total)
         self.micro_batch, self.clip_norm, self.on_nonfinite = micro_batch, clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
         self.log_every, self.eval_every = log_every, eval_every
@@ -171,7 +179,6 @@ class Trainer:
         if target is not None:
             require_metric("the target", target.metric, has + trained)
         self._stop_here = self._stop_agreed = False
-        self.comm.bcast(network.theta)
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -181,41 +188,42 @@ class Trainer:
         self._backpropagate(batch)
         self.reducer.wait()
         if self._read_status(batch):
+            own = self.reducer.own
+            theta, grad = self.network.theta[own], self.network.grad[own]
             if self.clip_norm is not None:
-                clip_by_global_norm(self.network.grad, self.clip_norm, self.grad_norm)
+                clip_by_global_norm(grad, self.clip_norm, self.grad_norm)
             self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
-            self.optimizer.step(self.network.theta, self.network.grad)
+            self.optimizer.step(theta, grad)
+        self.reducer.barrier()
         self.state.step += 1
 
     def _backpropagate(self, batch: Batch) -> None:
-        """Fill the message with this rank's part of the batch gradient and of the status."""
-        network, status = self.network, self.reducer.status
-        status[:] = 0.0
-        rows = batch.rows(self.comm.rank, self.comm.size)
-        most = self.micro_batch or max(1, len(rows))
-        for start in range(0, max(1, len(rows)), most):
-            part = rows[start : start + most]
-            last = start + most >= len(rows)
-            X, y, w = self.train.take(part)
+        """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
+        network, reducer, comm = self.network, self.reducer, self.comm
+        most = self.micro_batch or batch.size
+        rows = batch.rows(comm.rank, comm.size)
+        # the same number of parts on all ranks
+        for part in range(max(1, -(-batch.size // (comm.size * most)))):
+            tape = reducer.tape(batch.size, part, most)
+            mine = rows[part * most : (part + 1) * most]
+            X, y, w = self.train.take(mine, out=tape.X)
             assert y is not None
-            z = network.forward(X, step=batch.step, rows=part)
-            delta = network.layers[-1].delta[: len(part)]
-            losses = self.loss.value(z, y, delta)
+            z = network.forward(X, step=batch.step, rows=mine, tape=tape)
+            right = hits(z, y, self._kind)
+            losses = self.loss.value(z, y, delta=z)
             if w is not None:
                 losses *= w
-                delta *= w[:, None]
-            delta /= batch.size
-            bad = len(part) - np.count_nonzero(np.isfinite(losses))
-            status += (losses.sum(), len(part), hits(z, y, self._kind), last and self._stop_here, bad)
-            network.backward(delta, on_ready=self.reducer.ready if last else None, accumulate=start > 0)
+                z *= w[:, None]
+            delta = np.divide(z, batch.size, out=tape.delta[-1])
+            loss = float(losses.sum())
+            bad = 0 if math.isfinite(loss) else len(mine) - np.count_nonzero(np.isfinite(losses))
+            reducer.status += np.array((loss, len(mine), right, self._stop_here and part == 0, bad))
+            network.backward(delta, reducer.gradient)
 
     def _read_status(self, batch: Batch) -> bool:
         """Take the reduced status into the state; whether loss and gradient are finite."""
-        state, grad = self.state, self.network.grad
-        status = [float(value) for value in self.reducer.status]
-        square = squared_norm(grad)
-        if not math.isfinite(square):  # too large for the dtype, or really not finite
-            square = float(np.square(grad, dtype=np.float64).sum())
+        state, square = self.state, self.reducer.square
+        status: list[float] = self.reducer.status.tolist()
         self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
         self.batch_loss = status[0] / batch.size
         self._stop_agreed = status[STATUS.index("stop")] > 0
@@ -229,6 +237,7 @@ class Trainer:
 
     def _pass_over(self, bad_rows: int) -> None:
         """Skip a step that is not finite, or end the run, on all ranks alike."""
+        self.reducer.transport.forget()
         step, self.state.skipped = self.state.step + 1, self.state.skipped + 1
         what = f"the loss of {bad_rows} rows" if bad_rows else "the gradient"
         if self.on_nonfinite == "skip" and self.state.skipped <= _MAX_SKIPPED:
@@ -274,7 +283,7 @@ class Trainer:
         if self.state.ended:
             outcome = "early" if self.state.ended == "early" else "target"
         if outcome != "stopped" and self.patience is not None and self.best_theta is not None:
-            self.network.theta[:] = self.best_theta
+            self._set_theta(self.best_theta)
         return outcome
 
     def _after_step(self, *, last: bool) -> str:
@@ -332,7 +341,7 @@ class Trainer:
         if is_better(self.monitor, record[self.monitor], state.best):
             state.best, state.best_step, state.waited = record[self.monitor], state.step, 0
             if self.patience is not None:
-                self.best_theta = self.network.theta.copy()
+                self.best_theta = self.network.theta[self.reducer.own].copy()
             return ""
         state.waited += 1
         return "early" if self.patience is not None and state.waited >= self.patience else ""
@@ -348,17 +357,32 @@ class Trainer:
         """Loss and metrics on all rows of `data`, by all ranks; see `distbp.metrics.evaluate`."""
         return evaluate(self.network, self.loss, data, self.comm)
 
+    def _set_theta(self, mine: Array) -> None:
+        """Each rank sets the parameters that it owns."""
+        self.network.theta[self.reducer.own] = mine
+        self.reducer.barrier()
+
+    def close(self) -> None:
+        """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""
+        self.reducer.close()
+
     # --- checkpoints --------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write a checkpoint; an error of rank 0 is raised on all ranks."""
         assert self.checkpoints is not None
         problem = ""
+        arrays = {"theta": self.network.theta}
+        mine = {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
+        if self.best_theta is not None:
+            mine["best/theta"] = self.best_theta
+        for name, array in mine.items():
+            whole = self.reducer.gather(array)
+            if self.comm.is_root:
+                arrays[name] = whole.copy()
+            self.reducer.barrier()
+        self.reducer.transport.forget()
         if self.comm.is_root:
-            arrays = {"theta": self.network.theta}
-            arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
-            if self.best_theta is not None:
-                arrays["best/theta"] = self.best_theta
             state = {"train": asdict(self.state), "t": self.optimizer.t, "fingerprint": self.fingerprint}
             try:
                 self.checkpoints.save(self.state.step, arrays, state, best=self.state.best_step)
@@ -403,12 +427,13 @@ class Trainer:
         for name in found["arrays"]:
             array = arrays.get(name, np.empty_like(self.network.theta))
             self.comm.bcast(array)
+            mine = array[self.reducer.own].copy()
             if name == "theta":
-                self.network.theta[:] = array
+                self._set_theta(mine)
             elif name == "best/theta":
-                self.best_theta = array
+                self.best_theta = mine
             else:
-                self.optimizer.state[name.removeprefix("optimizer/")] = array
+                self.optimizer.state[name.removeprefix("optimizer/")] = mine
         self.optimizer.t = found["t"]
         self.state = TrainState(**found["train"])
         self.schedule.state.update(self.state.schedule)

@@ -90,7 +90,7 @@ def as_torch(network):
 def flat(model):
     """Its parameters in the order of distbp."""
     linears = [module for module in model if isinstance(module, nn.Linear)]
-    return np.concatenate([p.detach().numpy().T.ravel() for linear in linears for p in (linear.weight, linear.bias)])
+    return np.concatenate([p.detach().numpy().ravel() for linear in linears for p in (linear.weight, linear.bias)])
 
 
 def clip(model, limit):

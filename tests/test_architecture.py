@@ -14,9 +14,9 @@ PACKAGE = Path(distbp.__file__).parent
 LAYERS = [
     {"errors", "randomness"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
-    {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic", "threads"},
-    {"reducer", "moments", "reporting", "rundir", "config", "launch", "machine"},
-    {"preprocessing"},
+    {"losses", "network", "splitting", "checkpoint", "tables", "arrayfiles", "synthetic", "threads", "transport"},
+    {"reducer", "moments", "reporting", "rundir", "launch", "machine"},
+    {"preprocessing", "config"},
     {"loading", "metrics", "model"},
     {"trainer"},
     {"building"},

@@ -303,7 +303,13 @@ def test_a_stored_configuration_continues_its_own_run(launch, tmp_path):
 def test_dry_run_prints_and_touches_nothing(launch, tmp_path):
     done = launch(*TRAIN, "--dry-run", "--run-dir", "run", ranks=2)
     assert done.returncode == 0, done.stderr
-    for text in ('optimizer = "adam"', "memory per rank", "messages per step", "50,826 parameters", "on 2 ranks"):
+    for text in (
+        'optimizer = "adam"',
+        "memory per rank",
+        "reduction: shared, 2 ranks",
+        "50,826 parameters",
+        "on 2 ranks",
+    ):
         assert text in done.stdout
     assert not (tmp_path / "run").exists()
 

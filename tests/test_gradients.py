@@ -81,7 +81,7 @@ REFERENCE_LOSSES = {
 def reference_cost(theta, activation, loss, X, y):
     a, start = X, 0
     for i, (fan_in, fan_out) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
-        W = anp.reshape(theta[start : start + fan_in * fan_out], (fan_in, fan_out))
+        W = anp.reshape(theta[start : start + fan_in * fan_out], (fan_out, fan_in)).T
         start += fan_in * fan_out
         z = anp.dot(a, W) + theta[start : start + fan_out]
         start += fan_out
@@ -262,26 +262,38 @@ def test_examples_one_at_a_time_sum_to_the_batch(activation, loss):
 def test_accumulate_adds_to_what_is_there(activation):
     net, X, y = case(activation, "squared-error")
     once = gradient(net, SquaredError(), X, y)
+
+    def add(layer, a, delta):
+        layer.weight_gradient(a, delta, accumulate=True)
+        layer.bias_gradient(a, delta, accumulate=True)
+
     net.grad[:] = 1.0
-    net.backward((net.forward(X) - y) / N, accumulate=True)
+    net.backward((net.forward(X) - y) / N, add)
     np.testing.assert_allclose(net.grad, 1.0 + once, rtol=0, atol=1e-15 * N * np.abs(once).max())
-    net.backward((net.forward(X) - y) / N)
-    assert np.array_equal(net.grad, once)
+    assert np.array_equal(gradient(net, SquaredError(), X, y), once)
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_what_is_announced_as_ready_is_final(accumulate):
+def test_the_gradient_of_some_units_is_that_part_of_the_whole(accumulate):
     net, X, y = case("tanh", "squared-error")
-    announced = []
-    net.grad[:] = np.nan if not accumulate else 0.5
-    net.backward(
-        net.forward(X) - y, on_ready=lambda lo: announced.append((lo, net.grad[lo:].copy())), accumulate=accumulate
-    )
-    offsets = [lo for lo, _ in announced]
-    assert offsets == [layer.weights.start for layer in reversed(net.layers)]
-    assert offsets == sorted(set(offsets), reverse=True) and offsets[-1] == 0
-    for lo, values in announced:
-        assert np.array_equal(values, net.grad[lo:]) and np.isfinite(values).all()
+    whole = gradient(net, SquaredError(), X, y)
+
+    def in_pieces(layer, a, delta):
+        for units in slice(2, None), slice(0, 2):
+            layer.weight_gradient(a, delta, units, accumulate=accumulate)
+            layer.bias_gradient(a, delta, units, accumulate=accumulate)
+
+    net.grad[:] = 0.0 if accumulate else np.nan
+    net.backward((net.forward(X) - y) / N, in_pieces)
+    assert_agree(net.grad, whole, 1e-14)
+
+
+def test_layers_are_done_from_the_last_to_the_first():
+    net, X, y = case("tanh", "squared-error")
+    done = []
+    net.backward(net.forward(X) - y, lambda layer, a, delta: done.append((layer, a.shape, delta.shape)))
+    assert [layer for layer, _, _ in done] == net.layers[::-1]
+    assert all(a == (N, layer.fan_in) and delta == (N, layer.fan_out) for layer, a, delta in done)
 
 
 @each_loss
@@ -300,8 +312,8 @@ def test_parameters_and_gradient_are_views():
     net = Network([3, 4, 2], dtype=np.float64)
     net.theta[:] = np.arange(net.n_parameters)
     first, last = net.layers
-    assert np.array_equal(first.W, np.arange(12).reshape(3, 4)) and np.array_equal(first.b, [12, 13, 14, 15])
-    assert np.array_equal(last.W, np.arange(16, 24).reshape(4, 2)) and np.array_equal(last.b, [24, 25])
+    assert np.array_equal(first.W, np.arange(12).reshape(4, 3).T) and np.array_equal(first.b, [12, 13, 14, 15])
+    assert np.array_equal(last.W, np.arange(16, 24).reshape(2, 4).T) and np.array_equal(last.b, [24, 25])
     last.b[1] = -1.0
     assert net.theta[-1] == -1.0
     assert net.weight_slices == [slice(0, 12), slice(16, 24)]
@@ -326,7 +338,7 @@ def test_predict_in_blocks_equals_forward(activation):
 def masks(net, step, rows):
     X = np.zeros((len(rows), net.sizes[0]), net.dtype)
     net.forward(X, step=step, rows=np.asarray(rows))
-    return [layer.mask.copy() for layer in net.layers[:-1]]
+    return [mask.copy() for mask in net.tape.mask]
 
 
 @each_dtype
@@ -387,7 +399,7 @@ def test_gradient_with_dropout_agrees_with_central_differences(activation):
     training = {"step": 2, "rows": np.arange(N) + 10}
     reference = central_differences(net, SquaredError(), X, y, **training)
     assert_agree(gradient(net, SquaredError(), X, y, **training), reference, 1e-7)
-    assert all((layer.mask == 0).any() and (layer.mask > 0).any() for layer in net.layers[:-1])
+    assert all((mask == 0).any() and (mask > 0).any() for mask in net.tape.mask)
 
 
 def test_nothing_is_dropped_outside_training():

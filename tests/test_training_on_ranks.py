@@ -64,7 +64,15 @@ def test_mpi_gives_the_serial_parameters(comm):
 
 @pytest.mark.ranks
 @pytest.mark.parametrize(
-    "options", [{"micro_batch": 5}, {"bucket_bytes": 500.0}, {"micro_batch": 3, "bucket_bytes": 1.0}]
+    "options",
+    [
+        {"micro_batch": 5},
+        {"reduction": "allreduce"},
+        {"reduction": "shared"},
+        {"reduction": "shared", "micro_batch": 4},
+        {"reduction": "overlap", "bucket_bytes": 500},
+        {"reduction": "overlap", "micro_batch": 3, "bucket_bytes": 1},
+    ],
 )
 def test_micro_batches_and_buckets_give_the_same_gradient(comm, options):
     np.testing.assert_allclose(train(comm, **options), train(SerialCommunicator()), rtol=1e-10, atol=1e-12)

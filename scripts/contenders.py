@@ -1,0 +1,296 @@
+"""The systems that `benchmark.py` and `benchmark_network.py` time, each in processes of its own.
+
+    python contenders.py NAME HOST:PORT [OPTION=VALUE ...]
+
+Each process of a contender connects to the benchmark, which sends it settings as lines of JSON
+({"sizes": [784, 128, 10], "batch": 32, "optimizer": "sgd", "steps": 100}); all processes of a
+contender train that many steps together, and rank 0 answers with the seconds that they took. A
+contender that waits for its turn sleeps in a read and costs nothing.
+
+All train the same networks (relu, softmax cross-entropy, float32, plain SGD or Adam) on the same rows,
+which lie in memory as float32 (for PyTorch and JAX as their own tensors); the rows of each step are
+gathered by a permutation, as a mini-batch is. Peers are set up as their documentation advises for
+speed on CPUs; the comments name what was chosen.
+"""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+ROWS, INPUTS, CLASSES = 16384, 784, 10
+RATE = {"sgd": 0.01, "adam": 1e-4}
+
+
+def data():
+    """Rows in [0, 1] and classes that a network can learn, the same for all contenders."""
+    rng = np.random.default_rng(0)
+    X = rng.random((ROWS, INPUTS), np.float32)
+    y = (X @ rng.standard_normal((INPUTS, CLASSES)).astype(np.float32)).argmax(axis=1)
+    return X, y
+
+
+class Order:
+    """Rows of one batch after the other, in a new permutation for each epoch."""
+
+    def __init__(self, batch):
+        self.batch, self.rng, self.left = batch, np.random.default_rng(1), np.zeros(0, np.int64)
+
+    def __call__(self):
+        if len(self.left) < self.batch:
+            self.left = self.rng.permutation(ROWS)
+        rows, self.left = self.left[: self.batch], self.left[self.batch :]
+        return rows
+
+
+class Distbp:
+    """This project: the whole trainer, with status, loss and accuracy of every step."""
+
+    def __init__(self, options):
+        import distbp
+        from distbp.machine import limited_blas
+
+        self.distbp, self.options = distbp, options
+        self.comm = distbp.communicator()
+        self.rank = self.comm.rank
+        self._blas = limited_blas(self.comm)
+        self._blas.__enter__()
+        with tempfile.TemporaryDirectory() as folder:
+            X, y = data()
+            np.savez(Path(folder) / "rows.npz", X=X, y=y)
+            loaded = distbp.load(
+                str(Path(folder) / "rows.npz"), comm=self.comm, scaling="none",
+                validation_fraction=0.0, test_fraction=0.0,
+            )  # fmt: skip
+        self.train = loaded.train
+
+    def make(self, setting):
+        d, options = self.distbp, dict(self.options)
+        optimizer = {"sgd": d.SGD, "adam": d.Adam}[setting["optimizer"]](RATE[setting["optimizer"]])
+        options |= setting.get("options", {})
+        trainer = d.Trainer(
+            d.Network(setting["sizes"]), d.SoftmaxCrossEntropy(), optimizer, self.train,
+            comm=self.comm, batch_size=setting["batch"], log_every=1000, **options,
+        )  # fmt: skip
+        return lambda steps: trainer.fit(steps=trainer.state.step + steps)
+
+    def barrier(self):
+        self.comm.barrier()
+
+
+class Floor:
+    """What no data-parallel step can do without: the products of each rank, and one pass over
+    parameters and gradient (theta -= lr * grad, in blocks that stay in the cache)."""
+
+    def __init__(self, options):
+        from mpi4py import MPI
+        from threadpoolctl import threadpool_limits
+
+        self.comm = MPI.COMM_WORLD
+        self.rank = self.comm.rank
+        threadpool_limits(1, user_api="blas")
+
+    def make(self, setting):
+        n = setting["batch"] // self.comm.size
+        pairs = list(zip(setting["sizes"], setting["sizes"][1:], strict=False))
+        rng = np.random.default_rng(self.rank)
+
+        def array(*shape):
+            return rng.random(shape, np.float32) - np.float32(0.5)
+
+        sizes = setting["sizes"]
+        a, delta = [array(n, size) for size in sizes], [array(n, size) for size in sizes]
+        theta = array(sum(m * k + k for m, k in pairs))
+        grad = theta * 0
+        ends = np.cumsum([0, *(m * k for m, k in pairs)])
+
+        # the orders in memory in which the products are fastest, the same as distbp's
+        def order(x):
+            return np.asfortranarray(x) if x.shape[1] in (x.shape[1] >= n and x.shape[1], sizes[-1]) else x
+
+        a, delta = [a[0], *map(order, a[1:])], [delta[0], *map(order, delta[1:])]
+        W = [theta[lo : lo + m * k].reshape(k, m).T for lo, (m, k) in zip(ends, pairs, strict=False)]
+        dW = [grad[lo : lo + m * k].reshape(k, m).T for lo, (m, k) in zip(ends, pairs, strict=False)]
+        scratch, block = np.empty(16384, np.float32), 16384
+
+        def step():
+            for i in range(len(W)):
+                np.matmul(a[i], W[i], out=a[i + 1])
+            for i in range(len(W) - 1, -1, -1):
+                np.matmul(a[i].T, delta[i + 1], out=dW[i])
+                if i:
+                    np.matmul(delta[i + 1], W[i].T, out=delta[i])
+            for lo in range(0, len(theta), block):
+                g = grad[lo : lo + block]
+                theta[lo : lo + block] -= np.multiply(g, 1e-9, out=scratch[: len(g)])
+
+        def run(steps):
+            for _ in range(steps):
+                step()
+                # keep the numbers where they were: what is timed must not overflow or become denormal
+            for part in a[1:] + delta[1:-1]:
+                part[...] = 0.25
+
+        return run
+
+    def barrier(self):
+        self.comm.Barrier()
+
+
+class DDP:
+    """PyTorch DistributedDataParallel over gloo, one thread a process (as torchrun sets it)."""
+
+    def __init__(self, options):
+        import torch
+        import torch.distributed as dist
+
+        self.torch, self.dist = torch, dist
+        self.mode = options.get("mode", "eager")
+        torch.set_num_threads(1)
+        torch._dynamo.config.recompile_limit = 1000  # one compilation for each setting, never a fallback
+        dist.init_process_group("gloo")
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        X, y = data()
+        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
+
+    def make(self, setting):
+        torch, layers = self.torch, []
+        torch.manual_seed(0)
+        for m, k in zip(setting["sizes"], setting["sizes"][1:], strict=False):
+            layers += [torch.nn.Linear(m, k), torch.nn.ReLU()]
+        model = torch.nn.Sequential(*layers[:-1])
+        # gradient_as_bucket_view saves a copy of the gradient; static_graph allows further shortcuts
+        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+        # fused: one kernel for all parameters (PyTorch's documentation names it the fastest)
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[setting["optimizer"]]
+        optimizer = kind(model.parameters(), lr=RATE[setting["optimizer"]], fused=True)
+        forward = torch.compile(model, dynamic=False) if self.mode == "compile" else model
+        loss = torch.nn.functional.cross_entropy
+        order, n = Order(setting["batch"]), setting["batch"] // self.size
+
+        def run(steps):
+            for _ in range(steps):
+                rows = torch.from_numpy(order()[self.rank * n : (self.rank + 1) * n])
+                optimizer.zero_grad(set_to_none=True)
+                loss(forward(self.X[rows]), self.y[rows]).backward()
+                optimizer.step()
+
+        return run
+
+    def barrier(self):
+        self.dist.barrier()
+
+
+class Jax:
+    """JAX in one process with all cores: one jitted step with donated buffers, optax optimisers."""
+
+    rank = 0
+
+    def __init__(self, options):
+        import jax
+        import jax.numpy as jnp
+        import optax
+
+        self.jax, self.jnp, self.optax = jax, jnp, optax
+        X, y = data()
+        self.X, self.y = jnp.asarray(X), jnp.asarray(y)
+
+    def make(self, setting):
+        jax, jnp, optax = self.jax, self.jnp, self.optax
+        rng = np.random.default_rng(0)
+        pairs = list(zip(setting["sizes"], setting["sizes"][1:], strict=False))
+        theta = [
+            (jnp.asarray(rng.standard_normal((m, k)) * np.sqrt(2 / m), jnp.float32), jnp.zeros(k, jnp.float32))
+            for m, k in pairs
+        ]
+        optimizer = {"sgd": optax.sgd, "adam": optax.adam}[setting["optimizer"]](RATE[setting["optimizer"]])
+
+        def loss(theta, X, y):
+            for W, b in theta[:-1]:
+                X = jax.nn.relu(X @ W + b)
+            W, b = theta[-1]
+            return optax.softmax_cross_entropy_with_integer_labels(X @ W + b, y).mean()
+
+        def step(theta, state, X, y, rows):
+            value, grad = jax.value_and_grad(loss)(theta, X[rows], y[rows])
+            updates, state = optimizer.update(grad, state, theta)
+            return optax.apply_updates(theta, updates), state, value
+
+        step = jax.jit(step, donate_argnums=(0, 1))
+        order, held = Order(setting["batch"]), [theta, optimizer.init(theta)]
+
+        def run(steps):
+            theta, state = held
+            for _ in range(steps):
+                theta, state, _ = step(theta, state, self.X, self.y, order())
+            held[:] = jax.block_until_ready((theta, state))
+
+        return run
+
+    def barrier(self):
+        pass
+
+
+class Sklearn:
+    """scikit-learn's MLPClassifier, one process with all cores, its own loop over epochs."""
+
+    rank = 0
+
+    def __init__(self, options):
+        warnings.simplefilter("ignore")
+        self.X, self.y = data()
+
+    def make(self, setting):
+        from sklearn.neural_network import MLPClassifier
+
+        def run(steps):
+            epoch = min(steps, ROWS // setting["batch"])  # steps of one epoch
+            rows = epoch * setting["batch"]
+            MLPClassifier(
+                setting["sizes"][1:-1], solver=setting["optimizer"], batch_size=setting["batch"], momentum=0.0,
+                learning_rate_init=RATE[setting["optimizer"]], alpha=0.0, max_iter=steps // epoch, tol=0.0,
+                n_iter_no_change=10**6,
+            ).fit(self.X[:rows], self.y[:rows])  # fmt: skip
+            return steps // epoch * epoch
+
+        return run
+
+    def barrier(self):
+        pass
+
+
+CONTENDERS = {"distbp": Distbp, "floor": Floor, "ddp": DDP, "jax": Jax, "sklearn": Sklearn}
+
+
+def main():
+    name, address, *rest = sys.argv[1:]
+    options = {key: json.loads(value) for key, value in (item.split("=", 1) for item in rest)}
+    contender = CONTENDERS[name](options)
+    host, port = address.split(":")
+    line = socket.create_connection((host, int(port))).makefile("rw")
+    print(json.dumps({"contender": name, "rank": contender.rank}), file=line, flush=True)
+    made = {}
+    while text := line.readline():
+        setting = json.loads(text)
+        key = json.dumps({k: v for k, v in setting.items() if k != "steps"})
+        if key not in made:
+            made[key] = contender.make(setting)
+            made[key](3)
+        contender.barrier()
+        start = time.perf_counter()
+        steps = made[key](setting["steps"])
+        contender.barrier()
+        seconds = time.perf_counter() - start
+        steps = steps if isinstance(steps, int) else setting["steps"]
+        print(json.dumps({"seconds": seconds, "steps": steps}), file=line, flush=True)
+    os._exit(0)  # whatever threads a library keeps
+
+
+if __name__ == "__main__":
+    main()
