@@ -137,6 +137,9 @@ class TrainConfig:
         "1 epoch", "output", "steps or epochs between evaluations; 0: only at the end", metavar="N"
     )
     log_every: str = _option("1 epoch", "output", "steps or epochs between log records", metavar="N")
+    profile: bool = _option(
+        False, "output", "say where the time of a step goes; trace.json opens in Perfetto or chrome://tracing"
+    )
     dry_run: bool = _option(False, "output", "print configuration, network, memory and messages; do not train")
 
     def __post_init__(self) -> None:

@@ -18,7 +18,14 @@ import numpy as np
 import distbp
 from distbp.communicator import Communicator, available_cores
 
-__all__ = ["blas_threads", "describe", "limited_blas"]
+__all__ = ["blas_threads", "describe", "kernel_warning", "limited_blas", "slow_kernel"]
+
+# OpenBLAS kernels by the width in bits of what they add and multiply at once
+_WIDTHS = {
+    **dict.fromkeys(("Prescott", "Core2", "Penryn", "Nehalem", "Atom", "Barcelona", "Bobcat"), 128),
+    **dict.fromkeys(("Sandybridge", "Bulldozer", "Piledriver", "Steamroller", "Excavator", "Haswell", "Zen"), 256),
+    **dict.fromkeys(("SkylakeX", "Cooperlake", "SapphireRapids"), 512),
+}
 
 
 def blas_threads(comm: Communicator) -> int:
@@ -34,6 +41,37 @@ def limited_blas(comm: Communicator) -> Iterator[int]:
     threads = blas_threads(comm)
     with threadpool_limits(limits=threads, user_api="blas"):
         yield threads
+
+
+def kernel_warning() -> str:
+    """What to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
+    from threadpoolctl import threadpool_info
+
+    names = [pool.get("architecture") or "" for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    try:
+        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return slow_kernel(names[0], cpu, os.environ.get("OPENBLAS_CORETYPE")) if names else ""
+
+
+def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
+    """As `kernel_warning`, from the name of the kernel, /proc/cpuinfo and OPENBLAS_CORETYPE."""
+    fields = (line.partition(":") for line in cpuinfo.splitlines())
+    cpu = {name.strip(): value.strip() for name, _, value in reversed(list(fields))}  # the first core's
+    flags = cpu.get("flags", "").split()
+    allowed, better = 128, "Nehalem"
+    if "avx2" in flags and "fma" in flags:
+        allowed, better = 256, "Haswell"
+    # AMD's family 25 (Zen 4) has AVX-512 in two halves: there the AVX2 kernel is as fast
+    if "avx512f" in flags and not (cpu.get("vendor_id") == "AuthenticAMD" and int(cpu.get("cpu family", 0)) <= 25):
+        allowed, better = 512, "SkylakeX"
+    width = _WIDTHS.get(kernel, allowed)
+    if width >= allowed:
+        return ""
+    cure = f"unset OPENBLAS_CORETYPE, which is {forced}" if forced else f"set OPENBLAS_CORETYPE={better}"
+    slower = f"{kernel} kernel ({width} bits) on a CPU with {allowed} bits"
+    return f"OpenBLAS runs its {slower}, at about half the speed: {cure}"
 
 
 def describe(comm: Communicator) -> dict[str, Any]:

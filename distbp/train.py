@@ -15,8 +15,9 @@ from distbp.config import TrainConfig, parse_train_config
 from distbp.errors import DONE, STOPPED, UsageError
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
-from distbp.machine import describe, limited_blas
+from distbp.machine import describe, kernel_warning, limited_blas
 from distbp.model import Model
+from distbp.profile import Profile
 from distbp.reporting import Reporter, read_records
 from distbp.rundir import RunDirectory, default_run_dir
 from distbp.trainer import Trainer
@@ -25,7 +26,7 @@ __all__ = ["main", "train"]
 
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
-    " micro_batch reduction bucket_mb compress communicator on_nonfinite".split()
+    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -103,11 +104,9 @@ def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer:
     reporter = Reporter(comm.is_root, metrics)
     undo = on_stop_signals(trainer.request_stop, speak=comm.is_root)
     try:
-        for remark in [
-            *data.remarks,
-            *idle_options(config, data, trainer.reducer),
-            *(f"warning: {text}" for text in warnings),
-        ]:
+        warnings += [text for text in [kernel_warning()] if text]
+        idle = idle_options(config, data, trainer.reducer)
+        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(_opening(data, trainer, directory.path))
         if comm.size > 1:
@@ -133,8 +132,16 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
 
     reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
     trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
+    profile, before = Profile(trainer.comm) if config.profile else None, state.step
+    if profile is not None:
+        trainer.watched_by(profile)
     outcome = trainer.fit(epochs=epochs, steps=steps)
     reporter.stop_bar()
+    if profile is not None:
+        profile.stop()
+        reporter.say(profile.table(state.step - before))
+        trace = profile.trace()
+        directory.write("trace.json", trace)
     if outcome == "stopped":
         reporter.say(
             f"stopped at step {state.step} with a checkpoint; continue with --resume auto --run-dir {directory.path}"

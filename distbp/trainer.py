@@ -30,6 +30,7 @@ from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm
 from distbp.preprocessing import Prepared
+from distbp.profile import Profile
 from distbp.reducer import STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
 from distbp.schedules import Schedule
@@ -356,6 +357,20 @@ class Trainer:
     def evaluate(self, data: Prepared) -> dict[str, Any]:
         """Loss and metrics on all rows of `data`, by all ranks; see `distbp.metrics.evaluate`."""
         return evaluate(self.network, self.loss, data, self.comm)
+
+    def watched_by(self, profile: Profile) -> None:
+        """Let `profile` time the parts of a step."""
+        network, reducer = self.network, self.reducer
+        profile.watch(self, "step", "other")
+        profile.watch(self.train, "take", "gather")
+        profile.watch(network, "forward", "forward")
+        profile.watch(self.loss, "value", "loss")
+        profile.watch(network, "backward", "backward")
+        for owner, method in (self.comm, "allreduce"), (reducer, "barrier"), (reducer.transport, "wait"):
+            profile.watch(owner, method, "wait")
+        profile.watch(reducer, "wait", "norm")
+        profile.watch(self.optimizer, "step", "optimizer")
+        profile.watch(self, "_after_step", "log")
 
     def _set_theta(self, mine: Array) -> None:
         """Each rank sets the parameters that it owns."""

@@ -1,0 +1,72 @@
+"""The machine: threads of a rank, and whether OpenBLAS runs the kernel that the CPU deserves."""
+
+import pytest
+
+from distbp import SerialCommunicator
+from distbp.machine import blas_threads, describe, kernel_warning, limited_blas, slow_kernel
+
+
+def cpu(vendor, family, flags):
+    one = f"vendor_id\t: {vendor}\ncpu family\t: {family}\nflags\t\t: fpu {flags}\n\n"
+    return one + one.replace(flags, "fpu")  # the first core counts
+
+
+ZEN4 = cpu("AuthenticAMD", 25, "avx avx2 fma avx512f")
+ZEN5 = cpu("AuthenticAMD", 26, "avx avx2 fma avx512f")
+INTEL = cpu("GenuineIntel", 6, "avx avx2 fma avx512f")
+ZEN2 = cpu("AuthenticAMD", 23, "avx avx2 fma")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "info", "forced", "says"),
+    [
+        ("Haswell", ZEN5, "Haswell", "512 bits, at about half the speed: unset OPENBLAS_CORETYPE, which is Haswell"),
+        ("Haswell", INTEL, None, "set OPENBLAS_CORETYPE=SkylakeX"),
+        ("Zen", ZEN5, None, "its Zen kernel (256 bits)"),
+        ("Nehalem", ZEN2, None, "set OPENBLAS_CORETYPE=Haswell"),
+        ("Haswell", ZEN4, "Haswell", ""),  # measured: 107 against 101 GFLOP/s
+        ("SkylakeX", INTEL, None, ""),
+        ("Zen", ZEN2, None, ""),
+        ("neoversen1", "processor : 0\n", None, ""),
+        ("a kernel of the future", INTEL, None, ""),
+        ("Haswell", "", None, ""),
+    ],
+)
+def test_a_kernel_that_is_slower_than_the_cpu_allows(kernel, info, forced, says):
+    said = slow_kernel(kernel, info, forced)
+    assert says in said and bool(says) == bool(said)
+
+
+def test_this_machine_has_a_verdict():
+    assert isinstance(kernel_warning(), str)
+
+
+class Ranks(SerialCommunicator):
+    def __init__(self, host_cores, host_ranks):
+        super().__init__()
+        self.host_cores, self.host_ranks = host_cores, host_ranks
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "mine", "threads"), [(8, 1, 8, 8), (8, 3, 8, 2), (2, 4, 2, 1), (8, 2, 3, 3)]
+)
+def test_each_rank_has_its_share_of_the_cores(monkeypatch, cores, ranks, mine, threads):
+    monkeypatch.setattr("distbp.machine.available_cores", lambda: list(range(mine)))
+    assert blas_threads(Ranks(cores, ranks)) == threads
+
+
+def test_the_limit_ends_with_its_block():
+    from threadpoolctl import threadpool_info
+
+    def now():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = now()
+    with limited_blas(Ranks(1, 1)) as threads:
+        assert threads == 1 and set(now()) == {1}
+    assert now() == before
+
+
+def test_the_manifest_names_the_kernel():
+    manifest = describe(SerialCommunicator())
+    assert manifest["ranks"][0]["blas"][0]["architecture"]
