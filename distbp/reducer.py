@@ -120,7 +120,7 @@ class GradientReducer:
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
-        self._message = np.zeros(n + len(STATUS), network.dtype)
+        self.message = np.zeros(n + len(STATUS), network.dtype)
         self._counted = True
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
@@ -128,16 +128,16 @@ class GradientReducer:
         else:
             peers, self.own = comm, slice(0, n)
             self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
-            network.bind_gradient(self._message[:n])
+            network.bind_gradient(self.message[:n])
         rides = self.group is None and compress == "none" and self.reduction != "overlap"
-        self.status = self._message[n:] if rides else np.zeros(len(STATUS), np.float64)
+        self.status = self.message[n:] if rides else np.zeros(len(STATUS), np.float64)
         self._rides, self._sums, self.square = rides, np.zeros(len(STATUS) + 1), 0.0
         self.transport = Transport(peers, compress)
         self.sends = peers.size > 1
         self.in_pieces = self.sends and self.reduction != "allreduce"
         self._bucket_bytes = bucket_bytes
         self._bucket = math.inf if not self.in_pieces else bucket_bytes / network.dtype.itemsize
-        self._pieces = {layer.weights.start: self._cut(layer) for layer in network.layers}
+        self.pieces = {layer.weights.start: self._cut(layer) for layer in network.layers}
         self._first = self._last = True
         self._sent = self.own.stop
 
@@ -212,6 +212,7 @@ class GradientReducer:
 
     def close(self) -> None:
         """Give shared memory back; the network keeps its parameters in memory of its own."""
+        self.transport.close()
         if self.group is None:
             return
         self.barrier()
@@ -268,14 +269,16 @@ class GradientReducer:
 
     def _compute(self, layer: Layer, a: Array, delta: Array) -> None:
         """The gradient of what this rank owns of `layer`; what is final goes on its way."""
-        for units, lo in self._pieces[layer.weights.start]:
+        for units, lo in self.pieces[layer.weights.start]:
             compute = layer.bias_gradient if lo >= layer.bias.start else layer.weight_gradient
             compute(a, delta, units, accumulate=not self._first)
-            if self._last and not self._rides:
-                self._send(lo)
+            if self._last:
+                self.send(lo)
 
-    def _send(self, lo: int) -> None:
+    def send(self, lo: int) -> None:
         """``grad[lo:own.stop]`` is final on this rank: send it once it is a bucket, or the last."""
+        if self._rides:
+            return
         if self._sent - lo >= self._bucket or lo == self.own.start:
             self.transport.start(self.network.grad, lo, self._sent)
             self._sent = lo
@@ -284,7 +287,7 @@ class GradientReducer:
         """Return when ``grad[own]`` is the gradient, and `status` and `square` are sums over all ranks."""
         grad = self.network.grad[self.own]
         if self._rides:
-            self.comm.allreduce(self._message)
+            self.comm.allreduce(self.message)
             self.square = squared_norm(grad)
             return
         self.transport.wait()

@@ -1,14 +1,15 @@
 """Transport: how pieces of the gradient are summed over ranks while this rank goes on computing.
 
-A piece is on its way from `Transport.start` to `Transport.wait`. In between MPI gets on with it only
-when it is called: where the communicator allows it, a thread looks after all pieces twice a
-millisecond, while the products run (they hold no lock of Python's).
+A piece is on its way from `Transport.start` to `Transport.wait`. It travels in two steps: every rank
+gets its part of the piece from all others and adds up, in the order of the ranks; then all get the sums
+from each other. That is what a ring Allreduce sends, but in messages that go both ways at once.
 
-Compressed, a piece travels as 16-bit numbers in two steps, of which each sends half of what a plain
-ring of 32-bit numbers does: every rank gets its part of the piece from all others and adds up in
-float32, in the order of the ranks; then all get the sums from each other. What rounding loses is kept
-and added to the next gradient, on both steps (error feedback: Seide et al. 2014, section 3.2;
-Karimireddy et al. 2019, algorithm 1), so that nothing is lost in the long run.
+MPI gets on with them only when it is called: where the communicator allows it, a thread looks after
+all pieces every millisecond, while the products run (they hold no lock of Python's).
+
+Compressed, 16-bit numbers travel in place of float32, and sums are taken in float32. What rounding
+loses is kept and added to the next gradient, on both steps (error feedback: Seide et al. 2014, section
+3.2; Karimireddy et al. 2019, algorithm 1), so that nothing is lost in the long run.
 """
 
 import threading
@@ -26,7 +27,7 @@ __all__ = ["COMPRESSIONS", "Transport", "from_bf16", "to_bf16"]
 Array = NDArray[Any]
 
 COMPRESSIONS = ("none", "bf16", "fp16")
-_PAUSE = 0.0005
+_PAUSE = 0.001
 
 
 def to_bf16(x: Array) -> Array:
@@ -59,70 +60,75 @@ _CODES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
 }
 
 
-class _Plain:
-    """One sum in place."""
+class _Piece:
+    """One stretch of the vector and the buffers of its two steps; used again in every step of training."""
 
-    summed = True
+    def __init__(self, comm: Communicator, length: int, dtype: np.dtype[Any], compress: str) -> None:
+        self._comm, self._code = comm, _CODES.get(compress)
+        part = -(-length // comm.size)
+        wire = dtype if self._code is None else np.dtype(np.uint16)
+        self._sent = np.zeros((comm.size, part), wire)
+        self._received, self._mine = np.empty_like(self._sent), np.empty(part, wire)
+        self._kept, self._sum = np.zeros(length, dtype), np.zeros(part, dtype)
+        self._piece: Array
+        self._request: Request
+        self.summed = True
 
-    def __init__(self, comm: Communicator, piece: Array) -> None:
-        self._request = comm.iallreduce(piece)
-
-    def test(self, in_turn: bool) -> bool:
-        """Go on as far as it goes at once; whether it is done."""
-        return self._request.test()
-
-    def wait(self) -> None:
-        """Go on until it is done."""
-        self._request.wait()
-
-
-class _Compressed:
-    """Two steps; the second ones start in the order of the pieces, on all ranks alike."""
-
-    def __init__(self, comm: Communicator, piece: Array, kind: str, kept: tuple[Array, Array]) -> None:
-        self._comm, self._piece, self._kept_sum = comm, piece, kept[1]
-        self._encode, self._decode = _CODES[kind]
-        part = len(kept[1])
-        self._sent = np.zeros((comm.size, part), np.uint16)
-        self._received = np.empty_like(self._sent)
+    def start(self, piece: Array) -> None:
+        """The first step; `piece` is to hold the sum in the end."""
+        self._piece, self.summed = piece, False
         flat = self._sent.reshape(-1)[: len(piece)]
-        kept[0][...] += piece
-        flat[...] = self._encode(kept[0])
-        kept[0][...] -= self._decode(flat)
-        self.summed = False
-        self._request: Request = comm.ialltoall(self._sent, self._received)
+        if self._code is None:
+            flat[...] = piece
+        else:
+            encode, decode = self._code
+            self._kept += piece
+            flat[...] = encode(self._kept)
+            self._kept -= decode(flat)
+        self._request = self._comm.ialltoall(self._sent, self._received)
 
     def test(self, in_turn: bool) -> bool:
-        """As `_Plain.test`; the second step begins when it is the turn of this piece."""
+        """Go on as far as it goes at once; whether it is done.
+
+        The second steps begin in the order of the pieces, on all ranks alike: `in_turn`.
+        """
         done = self._request.test()
         if not self.summed:
             if done and in_turn:
-                self._sum()
+                self._add_up()
             return False
         if done:
             self._finish()
         return done
 
     def wait(self) -> None:
-        """As `_Plain.wait`."""
+        """Go on until it is done."""
         self._request.wait()
         if not self.summed:
-            self._sum()
+            self._add_up()
             self._request.wait()
         self._finish()
 
-    def _sum(self) -> None:
-        total = self._kept_sum
-        for row in self._received:
-            total += self._decode(row)
-        rounded = self._encode(total)
-        total -= self._decode(rounded)
+    def _add_up(self) -> None:
+        if self._code is None:
+            np.add.reduce(self._received, axis=0, out=self._mine)
+        else:
+            encode, decode = self._code
+            for row in self._received:
+                self._sum += decode(row)
+            self._mine[...] = encode(self._sum)
+            self._sum -= decode(self._mine)
         self.summed = True
-        self._received = np.empty_like(self._sent)
-        self._request = self._comm.iallgather(rounded, self._received)
+        self._request = self._comm.iallgather(self._mine, self._received)
 
     def _finish(self) -> None:
-        self._piece[...] = self._decode(self._received.reshape(-1)[: len(self._piece)])
+        flat = self._received.reshape(-1)[: len(self._piece)]
+        self._piece[...] = flat if self._code is None else self._code[1](flat)
+
+    def forget(self) -> None:
+        """Drop what rounding kept back."""
+        self._kept[...] = 0.0
+        self._sum[...] = 0.0
 
 
 class Transport:
@@ -140,19 +146,25 @@ class Transport:
         if compress not in COMPRESSIONS:
             raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
         self.comm, self.compress = comm, compress
-        self._kept: dict[tuple[int, int], tuple[Array, Array]] = {}
-        self._pieces: list[_Plain | _Compressed] = []
+        self._pieces: dict[tuple[int, int], _Piece] = {}
+        self._under_way: list[_Piece] = []
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
+        self._closed = False
 
     def start(self, vector: Array, lo: int, hi: int) -> None:
         """Begin to replace ``vector[lo:hi]`` by its sum; nobody touches it before `wait`."""
         if self.comm.size == 1 or lo == hi:
             return
+        if (lo, hi) not in self._pieces:
+            if self.compress != "none" and vector.dtype != np.float32:
+                raise ValueError(f"compression is for float32, not {vector.dtype}")
+            self._pieces[lo, hi] = _Piece(self.comm, hi - lo, vector.dtype, self.compress)
         with self._lock:
-            self._pieces.append(self._make(vector, lo, hi))
+            self._pieces[lo, hi].start(vector[lo:hi])
+            self._under_way.append(self._pieces[lo, hi])
         if self.comm.background and self._thread is None:
             self._thread = threading.Thread(target=self._look_after, daemon=True)
             self._thread.start()
@@ -162,38 +174,32 @@ class Transport:
         """Return when all pieces hold their sums."""
         self._awake.clear()
         with self._lock:
-            while self._pieces:
-                self._pieces.pop(0).wait()
+            while self._under_way:
+                self._under_way.pop(0).wait()
         if self._problem is not None:
             raise self._problem
 
     def forget(self) -> None:
         """Drop what rounding kept back: from here on a run does not depend on what it was."""
-        self._kept.clear()
+        for piece in self._pieces.values():
+            piece.forget()
 
-    def _make(self, vector: Array, lo: int, hi: int) -> "_Plain | _Compressed":
-        piece = vector[lo:hi]
-        if self.compress == "none":
-            return _Plain(self.comm, piece)
-        if piece.dtype != np.float32:
-            raise ValueError(f"compression is for float32, not {piece.dtype}")
-        if (lo, hi) not in self._kept:
-            part = -(-len(piece) // self.comm.size)
-            self._kept[lo, hi] = np.zeros(len(piece), np.float32), np.zeros(part, np.float32)
-        return _Compressed(self.comm, piece, self.compress, self._kept[lo, hi])
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._awake.set()
 
     def _look_after(self) -> None:
         try:
-            while True:
-                self._awake.wait()
+            while self._awake.wait() and not self._closed:
                 with self._lock:
-                    in_turn, under_way = True, []
-                    for piece in self._pieces:
+                    in_turn, left = True, []
+                    for piece in self._under_way:
                         if not piece.test(in_turn):
-                            under_way.append(piece)
+                            left.append(piece)
                         in_turn = in_turn and piece.summed
-                    self._pieces[:] = under_way
-                    if not under_way:
+                    self._under_way[:] = left
+                    if not left:
                         self._awake.clear()
                 time.sleep(_PAUSE)
         except BaseException as error:

@@ -55,28 +55,23 @@ def environment(**more):
 
 
 class Contender:
-    """The processes of one contender, and a line to each."""
+    """The processes of one contender, and a line to each.
 
-    def __init__(self, name, folder, listener, *, venv, processes, arguments):
+    `commands` start them: one for all (mpirun), or one for each process.
+    """
+
+    def __init__(self, name, listener, *, python, arguments, commands, processes, more=()):
         self.name, self.children = name, []
         host, port = listener.getsockname()
-        program = [str(HERE / "contenders.py"), arguments[0], f"{host}:{port}", *arguments[1:]]
-        bin_ = folder / venv / "bin"
-        if arguments[0] == "ddp":
-            commands = [[bin_ / "python", *program]] * processes
-        else:
-            launcher = [bin_ / "mpirun", "-n", str(processes)] if processes > 1 else []
-            if "bound=1" in arguments:
-                launcher += ["-bind-to", "core"]
-                program = [x for x in program if x != "bound=1"]
-            commands = [[*launcher, bin_ / "python", *program]]
+        program = [python, HERE / "contenders.py", arguments[0], f"{host}:{port}", *arguments[1:]]
         with socket.socket() as probe:
             probe.bind((host, 0))
             free = probe.getsockname()[1]
         for rank, command in enumerate(commands):
-            one = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": host, "MASTER_PORT": free}
+            one = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": host, "MASTER_PORT": free, **dict(more)}
             one |= {"OMP_NUM_THREADS": 1} if len(commands) > 1 else {}
-            self.children.append(subprocess.Popen(command, env=environment(**{k: str(v) for k, v in one.items()})))
+            variables = environment(**{k: str(v) for k, v in one.items()})
+            self.children.append(subprocess.Popen([*command, *program], env=variables))
         self.lines = []
         for _ in range(processes):
             line = listener.accept()[0].makefile("rw")
@@ -191,8 +186,20 @@ def main():
         try:
             for name in options.contenders.split(","):
                 venv, processes, arguments = CONTENDERS[name]
+                bin_ = options.folder / venv / "bin"
+                if processes == 1 or arguments[0] == "ddp":
+                    commands = [[] for _ in range(processes)]
+                else:
+                    commands = [[bin_ / "mpirun", "-n", str(processes)]]
                 contenders.append(
-                    Contender(name, options.folder, listener, venv=venv, processes=processes, arguments=arguments)
+                    Contender(
+                        name,
+                        listener,
+                        python=bin_ / "python",
+                        arguments=arguments,
+                        commands=commands,
+                        processes=processes,
+                    )  # fmt: skip
                 )
             for setting in settings:
                 turns = measure(contenders, setting, options.repetitions, options.seconds)

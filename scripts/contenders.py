@@ -50,13 +50,18 @@ class Order:
 
 
 class Distbp:
-    """This project: the whole trainer, with status, loss and accuracy of every step."""
+    """This project: the whole trainer, with status, loss and accuracy of every step.
+
+    Options are those of `Trainer`, and `only`: "compute" leaves out the messages (each rank trains
+    alone on its share of the batch), "messages" leaves out all else.
+    """
 
     def __init__(self, options):
         import distbp
         from distbp.machine import limited_blas
 
-        self.distbp, self.options = distbp, options
+        self.distbp, self.only = distbp, options.pop("only", "")
+        self.options = options
         self.comm = distbp.communicator()
         self.rank = self.comm.rank
         self._blas = limited_blas(self.comm)
@@ -72,13 +77,26 @@ class Distbp:
 
     def make(self, setting):
         d, options = self.distbp, dict(self.options)
+        alone = self.only == "compute"
         optimizer = {"sgd": d.SGD, "adam": d.Adam}[setting["optimizer"]](RATE[setting["optimizer"]])
         options |= setting.get("options", {})
         trainer = d.Trainer(
             d.Network(setting["sizes"]), d.SoftmaxCrossEntropy(), optimizer, self.train,
-            comm=self.comm, batch_size=setting["batch"], log_every=1000, **options,
+            comm=d.SerialCommunicator() if alone else self.comm, log_every=1000,
+            batch_size=setting["batch"] // (self.comm.size if alone else 1), **options,
         )  # fmt: skip
-        return lambda steps: trainer.fit(steps=trainer.state.step + steps)
+        if self.only == "messages":
+            return lambda steps: [self.send(trainer) for _ in range(steps)] and None
+        return lambda steps: trainer.fit(steps=trainer.state.step + steps) and None
+
+    def send(self, trainer):
+        """What the reducer sends in a step."""
+        reducer = trainer.reducer
+        reducer.message[:] = 0.0
+        for layer in reversed(trainer.network.layers):
+            for _, lo in reducer.pieces[layer.weights.start]:
+                reducer.send(lo)
+        reducer.wait()
 
     def barrier(self):
         self.comm.barrier()
@@ -289,7 +307,8 @@ def main():
         seconds = time.perf_counter() - start
         steps = steps if isinstance(steps, int) else setting["steps"]
         print(json.dumps({"seconds": seconds, "steps": steps}), file=line, flush=True)
-    os._exit(0)  # whatever threads a library keeps
+    if name not in ("distbp", "floor"):
+        os._exit(0)  # whatever threads a library keeps; MPI wants to end by itself
 
 
 if __name__ == "__main__":
