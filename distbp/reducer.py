@@ -48,10 +48,10 @@ _OVERLAP_FROM = 1 << 18
 
 
 def choose_reduction(comm: Communicator, network: Network) -> str:
-    """What ``auto`` is: `shared` where ranks share a host, else by the size of the gradient."""
+    """What ``auto`` is: `shared` where every host has several ranks, else by the size of the gradient."""
     if comm.size == 1:
         return "allreduce"
-    if comm.on_host().size == comm.host_ranks > 1:
+    if min(comm.allgather_obj(comm.on_host().size)) > 1:
         return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
@@ -169,7 +169,7 @@ class GradientReducer:
         ends = stretches(network, owners)
         self.own = ends[group.rank] if group.rank < owners else slice(0, 0)
         self._counted = peers.rank == 0
-        self._ranks = [r for r, h in enumerate(comm.allgather_obj(self._host_number())) if h == self._host_number()]
+        self._ranks = group.allgather_obj(comm.rank)
         theta = self._allocate(network.n_parameters)
         theta.array[self.own] = network.theta[self.own]
         network.bind_gradient(self._allocate(network.n_parameters).array)
@@ -178,13 +178,6 @@ class GradientReducer:
         network.bind_parameters(theta.array)
         self._theta = theta
         return peers
-
-    def _host_number(self) -> int:
-        """The lowest rank of this host."""
-        assert self.group is not None
-        lowest = np.array([self.comm.rank])
-        self.group.allreduce(lowest, "min")
-        return int(lowest[0])
 
     def _allocate(self, n: int) -> SharedMemory:
         assert self.group is not None

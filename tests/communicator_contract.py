@@ -143,4 +143,67 @@ def check_same_bits_on_all_ranks(comm):
         assert len({tuple(bits) for bits in comm.allgather_obj(buffer.tolist())}) == 1
 
 
+def check_rows_from_all_to_all(comm):
+    """Row r of what rank s sends goes to rank r: 10 s + r there, from s."""
+    for dtype in ("u1", "u2", "f4", "f8"):
+        for columns in (1, 3, 1000):
+            send = np.repeat(10 * comm.rank + np.arange(comm.size)[:, None], columns, axis=1).astype(dtype)
+            receive = np.zeros_like(send)
+            request = comm.ialltoall(send, receive)
+            request.wait()
+            assert request.test()
+            expected = np.repeat(10 * np.arange(comm.size)[:, None] + comm.rank, columns, axis=1)
+            np.testing.assert_array_equal(receive, expected.astype(dtype), strict=True)
+
+
+def check_rows_gathered(comm):
+    for dtype in ("u1", "u2", "f4", "f8"):
+        receive = np.zeros((comm.size, 3), dtype)
+        comm.iallgather(np.array([comm.rank, 7, 2 * comm.rank], dtype), receive).wait()
+        expected = [[rank, 7, 2 * rank] for rank in range(comm.size)]
+        np.testing.assert_array_equal(receive, np.array(expected, dtype), strict=True)
+
+
+def check_gathers_may_overtake_all_to_alls(comm):
+    rows = [np.full((comm.size, 50), comm.rank + 100 * k, np.float32) for k in range(3)]
+    received = [np.zeros_like(row) for row in rows]
+    gathered = np.zeros((comm.size, 4), np.float32)
+    requests = [comm.ialltoall(row, to) for row, to in zip(rows[:2], received[:2], strict=True)]
+    gather = comm.iallgather(np.full(4, comm.rank, np.float32), gathered)
+    requests.append(comm.ialltoall(rows[2], received[2]))
+    gather.wait()
+    for request in reversed(requests):
+        request.wait()
+    for k, to in enumerate(received):
+        assert np.array_equal(to[:, 0], np.arange(comm.size) + 100 * k)
+    assert np.array_equal(gathered[:, 3], np.arange(comm.size))
+
+
+def check_hosts_divide_the_ranks(comm):
+    here, across = comm.on_host(), comm.across_hosts()
+    assert comm.on_host() is here and comm.across_hosts() is across
+    assert here.size == comm.host_ranks
+    # who shares the host, and who has the same number on the other ones, in order
+    mine = here.allgather_obj(comm.rank)
+    assert mine == sorted(mine) and mine[here.rank] == comm.rank
+    numbers = comm.allgather_obj(here.rank)
+    assert across.allgather_obj(comm.rank) == [rank for rank, number in enumerate(numbers) if number == here.rank]
+
+
+def check_shared_memory(comm):
+    here = comm.on_host()
+    memories = [here.shared(3 * here.size, np.float32), here.shared(here.size, np.uint8)]
+    for turn in range(20):
+        for memory in memories:
+            width = len(memory.array) // here.size
+            memory.array[here.rank * width : (here.rank + 1) * width] = 10 * turn + here.rank
+        memories[0].barrier()
+        for memory in memories:
+            width = len(memory.array) // here.size
+            assert memory.array.tolist() == [10 * turn + r for r in range(here.size) for _ in range(width)]
+        memories[1].barrier()
+    for memory in memories:
+        memory.free()
+
+
 CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]

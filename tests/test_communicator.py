@@ -28,6 +28,24 @@ def test_threads(check, size):
     run_threads(size, check)
 
 
+@every_check
+@pytest.mark.parametrize(("size", "per_host"), [(4, 1), (4, 2), (5, 2), (7, 3)])
+def test_threads_on_several_hosts(check, size, per_host):
+    run_threads(size, check, ranks_per_host=per_host)
+
+
+def test_an_error_ends_ranks_that_wait_for_their_host_only():
+    def fail(comm):
+        here = comm.on_host()
+        if comm.rank == 3:
+            raise ValueError("rank 3")
+        here.barrier()
+        here.barrier()
+
+    with pytest.raises(ValueError, match="rank 3"):
+        run_threads(4, fail, ranks_per_host=2)
+
+
 @pytest.mark.ranks
 @every_check
 @short_or_long
