@@ -137,6 +137,10 @@ class Communicator(Protocol):
         """The ranks that have this one's number in their `on_host`, one from each host; made once."""
         ...
 
+    def shared_free(self) -> int:
+        """Bytes that this host can give to `shared`."""
+        ...
+
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """`n` elements that all ranks of this communicator read and write; they must be `on_host`."""
         ...
@@ -159,7 +163,7 @@ def _decode(data: Array) -> Any:
 
 
 class JsonObjects:
-    """JSON values on top of buffers, the same for every communicator."""
+    """What is the same for every communicator: JSON values on top of buffers."""
 
     rank: int
     size: int
@@ -167,6 +171,13 @@ class JsonObjects:
     @property
     def is_root(self) -> bool:
         return self.rank == 0
+
+    def shared_free(self) -> int:
+        try:
+            there = os.statvfs("/dev/shm")
+        except OSError:  # another system, another place: MPI knows
+            return sys.maxsize
+        return there.f_bavail * there.f_frsize
 
     def bcast_obj(self: Any, value: Any, root: int = 0) -> Any:
         data = _encode(value) if self.rank == root else np.zeros(0, np.uint8)

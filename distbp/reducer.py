@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, SharedMemory
+from distbp.errors import UserError
 from distbp.network import Layer, Network, Tape, Tapes
 from distbp.optimizers import squared_norm
 from distbp.sampling import part_bounds
@@ -47,13 +48,23 @@ _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
 
 
-def choose_reduction(comm: Communicator, network: Network) -> str:
-    """What ``auto`` is: `shared` where every host has several ranks, else by the size of the gradient."""
+def choose_reduction(comm: Communicator, network: Network, rows: int) -> str:
+    """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient."""
     if comm.size == 1:
         return "allreduce"
-    if min(comm.allgather_obj(comm.on_host().size)) > 1:
+    if min(comm.allgather_obj(comm.on_host().size)) > 1 and not _lacks_room(comm, network, rows):
         return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
+
+
+def _lacks_room(comm: Communicator, network: Network, rows: int) -> str:
+    """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
+    units = network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
+    numbers = 2 * network.n_parameters + comm.on_host().size * rows * units
+    needed, free = numbers * network.dtype.itemsize, comm.shared_free()
+    said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
+    lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
+    return lacking[0] if lacking else ""
 
 
 def stretches(network: Network, parts: int) -> list[slice]:
@@ -116,16 +127,19 @@ class GradientReducer:
         if reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
         self.comm, self.network = comm, network
-        self.reduction = choose_reduction(comm, network) if reduction == "auto" else reduction
+        self.reduction = choose_reduction(comm, network, rows) if reduction == "auto" else reduction
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
-        self.message = np.zeros(n + len(STATUS), network.dtype)
         self._counted = True
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
+            if problem := _lacks_room(comm, network, rows):
+                raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
+            self.message = np.zeros(0, network.dtype)
             peers = self._share(rows)
         else:
+            self.message = np.zeros(n + len(STATUS), network.dtype)
             peers, self.own = comm, slice(0, n)
             self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
             network.bind_gradient(self.message[:n])

@@ -86,6 +86,7 @@ def _load(config: TrainConfig, comm: Communicator) -> Data:
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in _MAY_CHANGE}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
+    fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 

@@ -270,16 +270,20 @@ class Trainer:
         if self.state.ended not in ("", "early", str(self.target)):
             self.state.ended = ""  # another target than the one that ended the run
         clock = time.perf_counter() - self.state.seconds
-        with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
-            while self.state.step < total and not self.state.ended:
-                self.step()
-                self.state.seconds = time.perf_counter() - clock
-                verdict = self._after_step(last=self.state.step == total)
-                if self.on_step is not None:
-                    self.on_step(self)
-                if verdict == "stopped" and self.state.step < total:
-                    outcome = "stopped"
-                    break
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
+                while self.state.step < total and not self.state.ended:
+                    self.step()
+                    self.state.seconds = time.perf_counter() - clock
+                    verdict = self._after_step(last=self.state.step == total)
+                    if self.on_step is not None:
+                        self.on_step(self)
+                    if verdict == "stopped" and self.state.step < total:
+                        outcome = "stopped"
+                        break
+        except BaseException:
+            self.reducer.transport.close()  # no thread talks beside whoever handles this
+            raise
         self._stop_here = False
         if self.state.ended:
             outcome = "early" if self.state.ended == "early" else "target"

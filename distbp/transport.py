@@ -185,9 +185,14 @@ class Transport:
             piece.forget()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; what is under way is given up."""
         self._closed = True
         self._awake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, self._closed = None, False
+        self._awake.clear()
+        self._under_way.clear()
 
     def _look_after(self) -> None:
         try:

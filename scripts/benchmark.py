@@ -78,11 +78,15 @@ class Contender:
             self.lines.append((json.loads(line.readline())["rank"], line))
         self.lines.sort(key=lambda pair: pair[0])
 
-    def turn(self, setting, steps):
-        """Seconds a step."""
+    def ask(self, setting, steps):
+        """The answers of all processes, by rank."""
         for _, line in self.lines:
             print(json.dumps({**setting, "steps": steps}), file=line, flush=True)
-        answers = [json.loads(line.readline()) for _, line in self.lines]
+        return [json.loads(line.readline()) for _, line in self.lines]
+
+    def turn(self, setting, steps):
+        """Seconds a step."""
+        answers = self.ask(setting, steps)
         return answers[0]["seconds"] / answers[0]["steps"]
 
     def end(self):
@@ -95,6 +99,19 @@ class Contender:
                 child.kill()
 
 
+def start(name, folder, listener):
+    """The contender of that name; virtual environments are in `folder`."""
+    venv, processes, arguments = CONTENDERS[name]
+    bin_ = folder / venv / "bin"
+    if processes == 1 or arguments[0] == "ddp":
+        commands = [[] for _ in range(processes)]
+    else:
+        commands = [[bin_ / "mpirun", "-n", str(processes)]]
+    return Contender(
+        name, listener, python=bin_ / "python", arguments=arguments, commands=commands, processes=processes
+    )
+
+
 def measure(contenders, setting, repetitions, seconds):
     """Seconds a step of each contender, all turns."""
     steps = {c.name: max(3, min(20000, round(seconds / c.turn(setting, 5)))) for c in contenders}
@@ -102,7 +119,7 @@ def measure(contenders, setting, repetitions, seconds):
     for repetition in range(repetitions):
         k = repetition % len(contenders)  # nobody always follows the same neighbour
         for c in contenders[k:] + contenders[:k]:
-            time.sleep(0.25)  # threads of the last one may still spin
+            time.sleep(0.12)  # threads of the last one may still spin
             turns[c.name].append(c.turn(setting, steps[c.name]))
     return turns
 
@@ -144,7 +161,7 @@ def table(rows, names):
     others = [n for n in names if n not in ours and n not in ddp and n != "floor"]
     print(f"{'setting':<34}" + "".join(f"{n.removeprefix('distbp '):>10}" for n in ours) + f"{'GF/rank':>9}", end="")
     print(f"{'floor':>8}" * ("floor" in names) + f"{'DDP':>8}" * bool(ddp), end="")
-    print("".join(f"{n.removeprefix('distbp ')[:7]:>8}" for n in others))
+    print("".join(f"{n.removeprefix('distbp ').replace('mpi ', ' ')[-9:]:>10}" for n in others))
     ratios = {}
     for row in rows:
         t = row["median"]
@@ -159,13 +176,11 @@ def table(rows, names):
         figures |= {n: t[n] / mine for n in others}
         for name, value in figures.items():
             ratios.setdefault(name, []).append(value)
-            print(f"{value:>8.2f}", end="")
+            print(f"{value:>{10 if name in others else 8}.2f}", end="")
         print()
-    print(
-        f"{'geometric mean':<43}" + " " * (10 * len(ours)) + "".join(f"{geometric(v):>8.2f}" for v in ratios.values())
-    )
-    print(f"{'least':<43}" + " " * (10 * len(ours)) + "".join(f"{min(v):>8.2f}" for v in ratios.values()))
-    print(f"{'most':<43}" + " " * (10 * len(ours)) + "".join(f"{max(v):>8.2f}" for v in ratios.values()))
+    for name, summary in (("geometric mean", geometric), ("least", min), ("most", max)):
+        cells = "".join(f"{summary(v):>{10 if n in others else 8}.2f}" for n, v in ratios.items())
+        print(f"{name:<43}" + " " * (10 * len(ours)) + cells)
 
 
 def main():
@@ -185,22 +200,7 @@ def main():
         listener.listen()
         try:
             for name in options.contenders.split(","):
-                venv, processes, arguments = CONTENDERS[name]
-                bin_ = options.folder / venv / "bin"
-                if processes == 1 or arguments[0] == "ddp":
-                    commands = [[] for _ in range(processes)]
-                else:
-                    commands = [[bin_ / "mpirun", "-n", str(processes)]]
-                contenders.append(
-                    Contender(
-                        name,
-                        listener,
-                        python=bin_ / "python",
-                        arguments=arguments,
-                        commands=commands,
-                        processes=processes,
-                    )  # fmt: skip
-                )
+                contenders.append(start(name, options.folder, listener))
             for setting in settings:
                 turns = measure(contenders, setting, options.repetitions, options.seconds)
                 rows.append({"setting": setting, "median": {k: statistics.median(v) for k, v in turns.items()}})

@@ -36,6 +36,20 @@ def data():
     return X, y
 
 
+def memory(key="VmRSS"):
+    """Resident memory of this process, now (VmRSS) or at its peak (VmHWM), bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+    raise OSError("no /proc/self/status: this benchmark needs Linux")
+
+
+def proportional():
+    """Resident memory, a page that k processes share counted as a k-th of one."""
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+
+
 class Order:
     """Rows of one batch after the other, in a new permutation for each epoch."""
 
@@ -66,6 +80,7 @@ class Distbp:
         self.rank = self.comm.rank
         self._blas = limited_blas(self.comm)
         self._blas.__enter__()
+        self.libraries = memory()
         with tempfile.TemporaryDirectory() as folder:
             X, y = data()
             np.savez(Path(folder) / "rows.npz", X=X, y=y)
@@ -130,7 +145,7 @@ class Floor:
 
         # the orders in memory in which the products are fastest, the same as distbp's
         def order(x):
-            return np.asfortranarray(x) if x.shape[1] in (x.shape[1] >= n and x.shape[1], sizes[-1]) else x
+            return np.asfortranarray(x) if x.shape[1] >= n or x.shape[1] == sizes[-1] else x
 
         a, delta = [a[0], *map(order, a[1:])], [delta[0], *map(order, delta[1:])]
         W = [theta[lo : lo + m * k].reshape(k, m).T for lo, (m, k) in zip(ends, pairs, strict=False)]
@@ -174,6 +189,7 @@ class DDP:
         torch._dynamo.config.recompile_limit = 1000  # one compilation for each setting, never a fallback
         dist.init_process_group("gloo")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.libraries = memory()
         X, y = data()
         self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
 
@@ -306,7 +322,10 @@ def main():
         contender.barrier()
         seconds = time.perf_counter() - start
         steps = steps if isinstance(steps, int) else setting["steps"]
-        print(json.dumps({"seconds": seconds, "steps": steps}), file=line, flush=True)
+        answer = {"seconds": seconds, "steps": steps}
+        if "memory" in setting:
+            answer |= {"libraries": contender.libraries, "peak": memory("VmHWM"), "proportional": proportional()}
+        print(json.dumps(answer), file=line, flush=True)
     if name not in ("distbp", "floor"):
         os._exit(0)  # whatever threads a library keeps; MPI wants to end by itself
 

@@ -401,6 +401,32 @@ def test_options_that_do_nothing_are_said(launch, tmp_path):
 
 
 @pytest.mark.launch
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_a_profile_says_where_the_time_goes(launch, tmp_path, ranks):
+    done = launch(*TRAIN, *QUICK[:-1], "run", "--profile", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    names = "gather forward loss backward wait norm optimizer log".split()
+    for name in names:
+        assert re.search(rf"^{name} +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+%$", done.stdout, re.M), done.stdout
+    events = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert {event["name"] for event in spans} == {*names, "other"}
+    assert {event["tid"] for event in spans} == set(range(ranks or 1))
+    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in spans)
+    # one of these in each of the steps
+    steps = int(re.search(r"(\d+) steps in", done.stdout)[1])
+    assert sum(event["name"] == "forward" and event["tid"] == 0 for event in spans) >= steps
+
+
+@pytest.mark.launch
+def test_what_the_reduction_is_is_said(launch):
+    done = launch(*TRAIN, *QUICK, "--reduction", "overlap", "--compress", "bf16", ranks=2)
+    assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in pieces of 1.00 MiB" in done.stdout, done.stdout
+    done = launch(*TRAIN, *QUICK, "--compress", "bf16", "--dtype", "float64", ranks=2)
+    assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
+
+
+@pytest.mark.launch
 def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
     for name in ("allreduce", "overlap"):
         options = (*QUICK[:-1], name, "--dtype", "float64", "--reduction", name, "--bucket-mb", "0.001")

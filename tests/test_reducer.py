@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training_on_ranks import STEPS, data, trainer
 
-from distbp import Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp import (
+    Checkpoints,
+    GradientReducer,
+    Network,
+    SerialCommunicator,
+    SoftmaxCrossEntropy,
+    ThreadCommunicator,
+    Trainer,
+    UserError,
+    run_threads,
+)
 from distbp.optimizers import OPTIMIZERS, make_optimizer
 from distbp.reducer import REDUCTIONS, choose_reduction, stretches
 
@@ -186,13 +196,23 @@ def test_what_auto_chooses():
     small, large = Network([4, 3]), Network([784, 256, 10])
 
     def choose(comm):
-        return choose_reduction(comm, small), choose_reduction(comm, large)
+        return choose_reduction(comm, small, 8), choose_reduction(comm, large, 8)
 
     assert choose(SerialCommunicator()) == ("allreduce", "allreduce")
     assert run_threads(3, choose) == [("shared", "shared")] * 3
     assert run_threads(4, choose, ranks_per_host=2) == [("shared", "shared")] * 4
     assert run_threads(3, choose, ranks_per_host=2) == [("allreduce", "overlap")] * 3  # a host with one rank
     assert run_threads(2, choose, ranks_per_host=1) == [("allreduce", "overlap")] * 2
+
+
+def test_a_host_without_room_to_share(monkeypatch):
+    """A container has 64 MB of shared memory; writing beyond is a signal that nobody survives."""
+    network = Network([784, 256, 10])
+    monkeypatch.setattr(ThreadCommunicator, "shared_free", lambda comm: 10**7 - 9 * 10**6 * (comm.rank == 2))
+    assert run_threads(3, lambda comm: choose_reduction(comm, network, 32)) == ["overlap"] * 3
+    said = "/dev/shm of .* has 1 MB free, 2 MB are needed: make it larger .docker run --shm-size., or --reduction"
+    with pytest.raises(UserError, match=said):
+        run_threads(3, lambda comm: GradientReducer(comm, network, "shared", rows=32))
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(1, 60))
