@@ -9,8 +9,8 @@ by a bridge; both ends of every link are shaped to the rate. Host k has core k (
 are) for itself and runs one rank. Needs root, iproute2 and util-linux; removes all again.
 
 Compared, with both MPIs: one Allreduce, pieces in flight during backpropagation (overlap, what `auto`
-takes here), the same as bf16, and PyTorch DDP over the same links. `compute` is the step without its messages, `messages` what
-an Allreduce takes alone; what is hidden of the shorter of the two is
+takes here), the same as bf16, and PyTorch DDP over the same links. `compute` is the step without its
+messages, `messages` what an Allreduce takes alone; what is hidden of the shorter of the two is
 
     (compute + messages - step) / min(compute, messages)
 """
