@@ -148,8 +148,7 @@ class Transport:
         self.comm, self.compress = comm, compress
         self._pieces: dict[tuple[int, int], _Piece] = {}
         self._under_way: list[_Piece] = []
-        self._lock = threading.Lock()
-        self._awake = threading.Event()
+        self._turn = threading.Condition()  # held by whoever calls MPI
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
         self._closed = False
@@ -162,18 +161,17 @@ class Transport:
             if self.compress != "none" and vector.dtype != np.float32:
                 raise ValueError(f"compression is for float32, not {vector.dtype}")
             self._pieces[lo, hi] = _Piece(self.comm, hi - lo, vector.dtype, self.compress)
-        with self._lock:
+        with self._turn:
             self._pieces[lo, hi].start(vector[lo:hi])
             self._under_way.append(self._pieces[lo, hi])
+            self._turn.notify()
         if self.comm.background and self._thread is None:
             self._thread = threading.Thread(target=self._look_after, daemon=True)
             self._thread.start()
-        self._awake.set()
 
     def wait(self) -> None:
         """Return when all pieces hold their sums."""
-        self._awake.clear()
-        with self._lock:
+        with self._turn:
             while self._under_way:
                 self._under_way.pop(0).wait()
         if self._problem is not None:
@@ -186,26 +184,25 @@ class Transport:
 
     def close(self) -> None:
         """End the thread; what is under way is given up."""
-        self._closed = True
-        self._awake.set()
+        with self._turn:
+            self._closed = True
+            self._turn.notify()
         if self._thread is not None:
             self._thread.join()
         self._thread, self._closed = None, False
-        self._awake.clear()
         self._under_way.clear()
 
     def _look_after(self) -> None:
         try:
-            while self._awake.wait() and not self._closed:
-                with self._lock:
+            while not self._closed:
+                with self._turn:
+                    self._turn.wait_for(lambda: self._under_way or self._closed)
                     in_turn, left = True, []
                     for piece in self._under_way:
                         if not piece.test(in_turn):
                             left.append(piece)
                         in_turn = in_turn and piece.summed
                     self._under_way[:] = left
-                    if not left:
-                        self._awake.clear()
                 time.sleep(_PAUSE)
         except BaseException as error:
             self._problem = error
