@@ -6,15 +6,15 @@ up the gradient there and updates them there. Ranks of other hosts that own the 
 
     allreduce   every rank is a group of its own and owns everything; all ranks are peers
     overlap     the same; pieces of the gradient are on their way while those below are computed
-    shared      the ranks of a host are a group. Parameters, activations and deltas lie in memory that
-                they share (Win.Allocate_shared), and each computes the gradient of its stretch from the
-                rows of all of them: the sum over the ranks is inside the product
+    shared      the ranks of a host are a group. Parameters lie in memory that they share
+                (Win.Allocate_shared), and optimiser work and memory are divided by its ranks (the
+                division is that of Rajbhandari et al. 2020, stage 1, without its messages). Gradients
+                are shared too, and each adds up its stretch of them. Or, where they are much larger
+                than the batch, and between hosts, whose messages then hide behind the products: the
+                ranks share activations and deltas, and each computes its stretch from the rows of all
+                of them, with the sum over the ranks inside the product,
 
                     dW[:, mine] = [a_rank0; a_rank1; ...]^T [delta_rank0; delta_rank1; ...][:, mine]
-
-                No gradient is sent or added within a host, and optimiser work and memory are divided
-                by its ranks (the division is that of Rajbhandari et al. 2020, stage 1, without its
-                messages).
 
 Ranks add sums; the trainer has divided by the global batch size. With the gradient goes the *status*,
 numbers whose sum every rank sees: all log, skip and stop at the same step. In a plain Allreduce it
@@ -44,6 +44,9 @@ Array = NDArray[Any]
 STATUS = ("loss", "rows", "hits", "stop", "nonfinite")
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 
+_JOINT_BELOW = 0.1
+"""Activations and deltas of a rank, as a part of the parameters, below which `shared` shares them."""
+
 _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
 
@@ -57,10 +60,21 @@ def choose_reduction(comm: Communicator, network: Network, rows: int) -> str:
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
 
+def _row_numbers(network: Network) -> int:
+    """Activations and deltas of one row."""
+    return network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
+
+
+def _joint(comm: Communicator, network: Network, rows: int) -> bool:
+    """Whether `shared` computes with the rows of all ranks of a host; the same on all ranks."""
+    several_hosts = max(comm.allgather_obj(comm.across_hosts().size)) > 1
+    return several_hosts or rows * _row_numbers(network) < _JOINT_BELOW * network.n_parameters
+
+
 def _lacks_room(comm: Communicator, network: Network, rows: int) -> str:
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
-    units = network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
-    numbers = 2 * network.n_parameters + comm.on_host().size * rows * units
+    n, ranks = network.n_parameters, comm.on_host().size
+    numbers = n + (n + ranks * rows * _row_numbers(network) if _joint(comm, network, rows) else ranks * n)
     needed, free = numbers * network.dtype.itemsize, comm.shared_free()
     said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
     lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
@@ -110,6 +124,8 @@ class GradientReducer:
         Squared norm of the whole gradient, after `wait`.
     reduction : str
         What was chosen.
+    joint : bool
+        Whether ranks of a host compute from the rows of all of them.
     sends, in_pieces : bool
         Whether gradient travels in messages at all, and while other parts of it are computed.
     """
@@ -131,7 +147,7 @@ class GradientReducer:
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
-        self._counted = True
+        self._counted, self.joint = True, False
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
             if problem := _lacks_room(comm, network, rows):
@@ -164,7 +180,8 @@ class GradientReducer:
         sent //= 1 if self.transport.compress == "none" else 2
         parts = [f"reduction: {self.reduction}"]
         if self.group is not None:
-            parts.append(f"{self.group.size} ranks of a host share memory")
+            what = "the rows of a batch" if self.joint else "gradients"
+            parts.append(f"{self.group.size} ranks of a host share {what}")
         if self.sends:
             pieces = "" if not self.in_pieces else f" in pieces of {self._bucket_bytes / mib:.2f} MiB"
             kind = "" if self.transport.compress == "none" else f" as {self.transport.compress}"
@@ -183,11 +200,18 @@ class GradientReducer:
         ends = stretches(network, owners)
         self.own = ends[group.rank] if group.rank < owners else slice(0, 0)
         self._counted = peers.rank == 0
-        self._ranks = group.allgather_obj(comm.rank)
-        theta = self._allocate(network.n_parameters)
+        n = network.n_parameters
+        theta = self._allocate(n)
         theta.array[self.own] = network.theta[self.own]
-        network.bind_gradient(self._allocate(network.n_parameters).array)
-        self._tapes = Tapes(network, rows, rows * group.size, lambda n: self._allocate(n).array)
+        self.joint = _joint(comm, network, rows)
+        copies = 1 if self.joint else group.size
+        self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
+        network.bind_gradient(self._gradients[group.rank % copies])
+        if self.joint:
+            self._ranks = group.allgather_obj(comm.rank)
+            self._tapes = Tapes(network, rows, rows * group.size, lambda n: self._allocate(n).array)
+        else:
+            self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
         theta.barrier()
         network.bind_parameters(theta.array)
         self._theta = theta
@@ -213,9 +237,10 @@ class GradientReducer:
         """The whole vector, of which each rank gives what it owns: (n_parameters,), valid until `wait`."""
         if self.group is None:
             return mine
-        self.network.grad[self.own] = mine
+        whole: Array = self._gradients[0]
+        whole[self.own] = mine
         self.barrier()
-        return self.network.grad
+        return whole
 
     def close(self) -> None:
         """Give shared memory back; the network keeps its parameters in memory of its own."""
@@ -249,15 +274,30 @@ class GradientReducer:
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: compute the gradient of a layer and send it on its way."""
+        first = layer is self.network.layers[0]  # whose gradient comes last
         if self.group is None:
             self._compute(layer, a, delta)
-        elif layer is self.network.layers[0]:  # all deltas of this rank are there
+        elif not self.joint:
+            layer.weight_gradient(a, delta, accumulate=not self._first)
+            layer.bias_gradient(a, delta, accumulate=not self._first)
+            if first and self._last:
+                self._add_up()
+        elif first:
             self.barrier()
             tape = self.network.tape
             for i in range(len(self.network.layers) - 1, -1, -1):
                 self._compute(self.network.layers[i], tape.inputs[i], tape.deltas[i])
             if not self._last:
                 self.barrier()  # the tape is in use until all have come here
+
+    def _add_up(self) -> None:
+        """Add the other ranks' gradients of this rank's stretch to its own."""
+        self.barrier()
+        mine = self.network.grad[self.own]
+        assert self.group is not None
+        for rank in range(self.group.size):
+            if rank != self.group.rank:
+                mine += self._gradients[rank, self.own]
 
     def _cut(self, layer: Layer) -> list[tuple[slice, int]]:
         """Pieces of `layer` that this rank owns, from the last to the first: units and first parameter.

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training_on_ranks import STEPS, data, trainer
 
+import distbp.reducer
 from distbp import (
     Checkpoints,
     GradientReducer,
@@ -48,10 +49,30 @@ def test_the_parameters_are_those_of_one_process(reduction, size, per_host, seri
         assert np.array_equal(theta, thetas[0])
 
 
+@pytest.mark.parametrize(("per_host", "joint"), [(None, False), (None, True), (2, True)])
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}])
+def test_a_host_shares_gradients_or_rows(per_host, joint, options, monkeypatch):
+    if per_host is None:
+        monkeypatch.setattr(distbp.reducer, "_JOINT_BELOW", 1e9 if joint else 0.0)
+    wanted = train(SerialCommunicator(), **options)
+
+    def run(comm):
+        t = trainer(comm, reduction="shared", **options)
+        assert t.reducer.joint == joint
+        assert ("rows of a batch" if joint else "gradients") in t.reducer.describe()
+        t.fit(steps=STEPS)
+        return t.network.theta.copy()
+
+    for theta in run_threads(4, run, ranks_per_host=per_host):
+        np.testing.assert_allclose(theta, wanted, **TIGHT)
+
+
 @pytest.mark.ranks
 @each_reduction
 @pytest.mark.parametrize("options", [{}, {"bucket_bytes": 300}, {"micro_batch": 4, "bucket_bytes": 1}])
-def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, serial):
+def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, serial, monkeypatch):
+    if "micro_batch" not in options:
+        monkeypatch.setattr(distbp.reducer, "_JOINT_BELOW", 0.0)
     np.testing.assert_allclose(train(comm, reduction=reduction, **options), serial, **TIGHT)
 
 
@@ -210,7 +231,7 @@ def test_a_host_without_room_to_share(monkeypatch):
     network = Network([784, 256, 10])
     monkeypatch.setattr(ThreadCommunicator, "shared_free", lambda comm: 10**7 - 9 * 10**6 * (comm.rank == 2))
     assert run_threads(3, lambda comm: choose_reduction(comm, network, 32)) == ["overlap"] * 3
-    said = "/dev/shm of .* has 1 MB free, 2 MB are needed: make it larger .docker run --shm-size., or --reduction"
+    said = "/dev/shm of .* has 1 MB free, 3 MB are needed: make it larger .docker run --shm-size., or --reduction"
     with pytest.raises(UserError, match=said):
         run_threads(3, lambda comm: GradientReducer(comm, network, "shared", rows=32))
 
