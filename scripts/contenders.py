@@ -117,6 +117,35 @@ class Distbp:
         self.comm.barrier()
 
 
+class Lines:
+    """Not a trainer: cache lines that change hands. Each rank writes LINES of them and reads those of the
+    other; the time of a step tells how near the two cores are to each other at the moment."""
+
+    LINES = 4096
+
+    def __init__(self, options):
+        from mpi4py import MPI
+
+        self.comm = MPI.COMM_WORLD
+        self.rank = self.comm.rank
+        size = 64 * self.LINES * self.comm.size
+        self.window = MPI.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self.comm)
+        self.memory = np.asarray(self.window.Shared_query(0)[0])[:size].view(np.float32).reshape(self.comm.size, -1)
+
+    def make(self, setting):
+        def run(steps):
+            for _ in range(steps):
+                self.memory[self.rank] = 1.0
+                self.comm.Barrier()
+                self.memory[self.rank - 1].sum()
+                self.comm.Barrier()
+
+        return run
+
+    def barrier(self):
+        self.comm.Barrier()
+
+
 class Floor:
     """What no data-parallel step can do without: the products of each rank, and one pass over
     parameters and gradient (theta -= lr * grad, in blocks that stay in the cache)."""
@@ -299,7 +328,7 @@ class Sklearn:
         pass
 
 
-CONTENDERS = {"distbp": Distbp, "floor": Floor, "ddp": DDP, "jax": Jax, "sklearn": Sklearn}
+CONTENDERS = {"distbp": Distbp, "floor": Floor, "lines": Lines, "ddp": DDP, "jax": Jax, "sklearn": Sklearn}
 
 
 def main():
@@ -326,7 +355,7 @@ def main():
         if "memory" in setting:
             answer |= {"libraries": contender.libraries, "peak": memory("VmHWM"), "proportional": proportional()}
         print(json.dumps(answer), file=line, flush=True)
-    if name not in ("distbp", "floor"):
+    if name not in ("distbp", "floor", "lines"):
         os._exit(0)  # whatever threads a library keeps; MPI wants to end by itself
 
 
