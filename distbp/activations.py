@@ -66,7 +66,7 @@ def _identity_d(delta: Array, a: Array) -> None:
 
 
 def _relu(z: Array, out: Array) -> None:
-    np.maximum(z, 0.0, out=out)
+    z.clip(0.0, np.inf, out)  # four times as fast as np.maximum with a number
 
 
 def _relu_d(delta: Array, a: Array) -> None:

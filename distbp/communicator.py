@@ -365,7 +365,10 @@ class MPICommunicator(JsonObjects):
 
     def barrier(self) -> None:
         """MPI_Barrier."""
-        self._wait(self._comm.Ibarrier())
+        if self._yields:
+            self._wait(self._comm.Ibarrier())
+        else:
+            self._comm.Barrier()
 
     def _wait(self, request: Any) -> None:
         while self._yields and not request.Test():

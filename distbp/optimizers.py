@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.compiled import compiled_update
+
 __all__ = ["OPTIMIZERS", "Optimizer", "clip_by_global_norm", "make_optimizer", "squared_norm"]
 
 Array = NDArray[Any]
@@ -44,6 +46,8 @@ class Optimizer:
     lr_default: ClassVar[float] = 0.1
     buffers: ClassVar[tuple[str, ...]] = ()
     decoupled: ClassVar[bool] = False
+    compiled: ClassVar[str] = ""
+    """Name of the same update in `compiled`."""
 
     def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
         self.lr = self.lr_default if lr is None else lr
@@ -94,6 +98,9 @@ class Optimizer:
         return norms
 
     def _walk(self, theta: Array, grad: Array) -> None:
+        if update := compiled_update(self.compiled):
+            update(theta, grad, *(self.state[name] for name in self.buffers), *map(theta.dtype.type, self._numbers()))
+            return
         if self._scratch.dtype != theta.dtype:
             self._scratch = np.empty(BLOCK, theta.dtype)
         for block, state in self._blocks(len(theta)):
@@ -109,6 +116,10 @@ class Optimizer:
             block = slice(lo, lo + BLOCK)
             yield block, [array[block] for array in state]
 
+    def _numbers(self) -> tuple[float, ...]:
+        """What the compiled update takes beside arrays."""
+        raise AssertionError("an optimiser has an update")
+
     def _change(self, out: Array, g: Array, *state: Array) -> None:
         """Write what is subtracted from a block of parameters; `out` may be `g`."""
         raise AssertionError("an optimiser has an update")
@@ -116,6 +127,11 @@ class Optimizer:
 
 class SGD(Optimizer):
     """``theta -= lr g`` (Robbins & Monro 1951)."""
+
+    compiled = "sgd"
+
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr,)
 
     def _change(self, out: Array, g: Array, *state: Array) -> None:
         np.multiply(g, self.lr, out=out)
@@ -126,10 +142,14 @@ class Momentum(Optimizer):
 
     buffers = ("velocity",)
     lr_default = 0.05
+    compiled = "momentum"
 
     def __init__(self, lr: float | None = None, *, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(lr, **common)
         self.momentum = _fraction("momentum", momentum)
+
+    def _numbers(self) -> tuple[float, ...]:
+        return self.momentum, self.lr
 
     def _change(self, out: Array, g: Array, *state: Array) -> None:
         (v,) = state
@@ -140,6 +160,8 @@ class Momentum(Optimizer):
 
 class Nesterov(Momentum):
     """``v = mu v + g; theta -= lr (g + mu v)`` (Sutskever et al. 2013, equations 3 and 4)."""
+
+    compiled = "nesterov"
 
     def _change(self, out: Array, g: Array, *state: Array) -> None:
         (v,) = state
@@ -154,10 +176,14 @@ class RMSProp(Optimizer):
 
     buffers = ("square",)
     lr_default = 1e-3
+    compiled = "rmsprop"
 
     def __init__(self, lr: float | None = None, *, decay: float = 0.99, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(lr, **common)
         self.decay, self.epsilon = _fraction("decay", decay), epsilon
+
+    def _numbers(self) -> tuple[float, ...]:
+        return self.decay, 1.0 - self.decay, self.epsilon, self.lr
 
     def _change(self, out: Array, g: Array, *state: Array) -> None:
         (square,) = state
@@ -173,6 +199,7 @@ class Adam(Optimizer):
     # sums without the factors (1 - beta) of the paper's means: three passes less over the arrays
     buffers = ("sum", "square_sum")
     lr_default = 1e-3
+    compiled = "adam"
 
     def __init__(
         self,
@@ -190,6 +217,10 @@ class Adam(Optimizer):
         """What turns the sums into ``mhat`` and into ``sqrt(vhat)``."""
         r1 = (1.0 - self.beta1) / (1.0 - self.beta1**self.t)
         return r1, math.sqrt((1.0 - self.beta2) / (1.0 - self.beta2**self.t))
+
+    def _numbers(self) -> tuple[float, ...]:
+        r1, r2 = self._scales()
+        return self.beta1, self.beta2, self.epsilon / r2, self.lr * r1 / r2
 
     def _direction(self, factor: float, out: Array, g: Array, m: Array, v: Array) -> None:
         """Write ``factor * mhat / (sqrt(vhat) + epsilon)``."""
