@@ -32,8 +32,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.activations import activation_named
 from distbp.randomness import bits, key, normal, uniform
+from distbp.tape import Tape, Tapes
 
-__all__ = ["INITIALISATIONS", "Layer", "Network", "Tape", "Tapes"]
+__all__ = ["INITIALISATIONS", "Layer", "Network"]
 
 Array = NDArray[Any]
 
@@ -78,116 +79,6 @@ class Layer:
 @lru_cache(maxsize=64)
 def _ones(n: int, dtype: np.dtype[Any]) -> Array:
     return np.ones(n, dtype)
-
-
-class Tape:
-    """What the passes of one batch keep: ``z``, ``a``, ``out`` and ``delta`` of each layer, (n, units).
-
-    `out` is what the next layer sees: `a`, or `a` times the dropout mask. Arrays share memory where
-    nothing is lost: `a` with `z` where g' follows from `a`.
-
-    ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
-    many units as the batch has rows, and row by row otherwise: the long side in one piece makes the
-    products fastest. The logits are always unit by unit, which is what softmax likes.
-
-    Where ranks share memory, the tape of a rank is a part of that of its host: ``inputs[l]`` and
-    ``deltas[l]`` are what layer l saw and its delta, for the rows of all of them.
-    """
-
-    def __init__(self) -> None:
-        self.X: Array
-        self.z: list[Array] = []
-        self.a: list[Array] = []
-        self.out: list[Array] = []
-        self.delta: list[Array] = []
-        self.mask: list[Array | None] = []
-        self.inputs: list[Array] = []
-        self.deltas: list[Array] = []
-
-
-class Tapes:
-    """The memory of tapes: made once, cut to the number of rows at hand.
-
-    Parameters
-    ----------
-    network : Network
-        Whose passes write into it.
-    rows : int
-        Most rows of this rank.
-    host_rows : int, optional
-        Most rows of all ranks of this host, where they share it; `rows` by default.
-    allocate : callable, optional
-        Gives the memory that is shared: ``allocate(n)`` is a flat array of n elements.
-    """
-
-    def __init__(
-        self,
-        network: "Network",
-        rows: int,
-        host_rows: int | None = None,
-        allocate: Callable[[int], Array] | None = None,
-    ) -> None:
-        self.network, self.capacity = network, rows
-        host_rows = rows if host_rows is None else host_rows
-        self._ranks = max(1, host_rows // max(1, rows))
-
-        def own(n: int) -> Array:
-            return np.empty(rows * n, network.dtype)
-
-        def joint(n: int) -> Array:
-            return own(n) if allocate is None else allocate(host_rows * n)
-
-        hidden, from_z = network.sizes[1:-1], network.activation.from_z
-        self._X = joint(network.sizes[0])
-        self._out = [joint(units) for units in hidden]
-        self._delta = [joint(units) for units in network.sizes[1:]]
-        self._a = [own(units) for units in hidden] if network.dropout else None
-        self._z = [own(units) for units in hidden] if from_z else None
-        self._logits = own(network.sizes[-1])
-        self._cut: dict[tuple[int, int, int], Tape] = {}
-
-    def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
-        """The tape of `n` rows, which are rows `first` to `first + n` of the `total` rows of the host."""
-        key = n, first, n if total is None else total
-        if key not in self._cut:
-            if len(self._cut) >= 64:
-                self._cut.clear()
-            self._cut[key] = self._make(*key)
-        return self._cut[key]
-
-    def _make(self, n: int, first: int, total: int) -> Tape:
-        sizes = self.network.sizes
-
-        def cut(memory: Array, units: int, rows: int) -> Array:
-            if units == sizes[-1] or units >= total / self._ranks:
-                return memory[: units * rows].reshape(units, rows).T
-            return memory[: units * rows].reshape(rows, units)
-
-        def joint(memory: Array, units: int) -> tuple[Array, Array]:
-            everyone = cut(memory, units, total)
-            return everyone[first : first + n], everyone
-
-        def own(memory: Array, units: int) -> Array:
-            return cut(memory, units, n)
-
-        tape = Tape()
-        X = self._X[: total * sizes[0]].reshape(total, sizes[0])
-        tape.X, tape.inputs = X[first : first + n], [X]
-        for i, units in enumerate(sizes[1:]):
-            delta, deltas = joint(self._delta[i], units)
-            tape.delta.append(delta)
-            tape.deltas.append(deltas)
-            if i == len(sizes) - 2:
-                tape.z.append(own(self._logits, units))
-                break
-            out, outs = joint(self._out[i], units)
-            a = own(self._a[i], units) if self._a else out
-            tape.out.append(out)
-            tape.inputs.append(outs)
-            tape.a.append(a)
-            tape.z.append(own(self._z[i], units) if self._z else a)
-            tape.mask.append(None)
-        return tape
 
 
 class Network:
@@ -257,7 +148,7 @@ class Network:
         self.grad: Array
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
-        self._tapes = Tapes(self, 0)
+        self._tapes = self.tapes(0)
         self.tape = self._tapes(0)
         self._initialise(init)
 
@@ -265,6 +156,11 @@ class Network:
     def weight_slices(self) -> list[slice]:
         """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
         return [layer.weights for layer in self.layers]
+
+    def tapes(self, rows: int, **shared: Any) -> Tapes:
+        """Memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
+        keep = {"keep_z": self.activation.from_z, "keep_a": self.dropout > 0.0}
+        return Tapes(self.sizes, self.dtype, rows, **keep, **shared)
 
     def bind_parameters(self, theta: Array) -> None:
         """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
@@ -303,9 +199,9 @@ class Network:
         """
         tape = self.tape = self._own_tape(X) if tape is None else tape
         a = X
-        for i, layer in enumerate(self.layers):
-            z = np.matmul(a, layer.W, out=tape.z[i])
-            z += layer.b
+        for i, (layer, units) in enumerate(zip(self.layers, tape.units, strict=True)):
+            z = np.matmul(tape.whole_input(i, a), layer.W[:, units], out=tape.z[i])
+            z += layer.b[units]
             if layer is self.layers[-1]:
                 return z
             a = tape.a[i]
@@ -331,11 +227,11 @@ class Network:
         for i in range(len(self.layers) - 1, 0, -1):
             layer, below = self.layers[i], i - 1
             gradient(layer, tape.out[below], delta)
-            delta = np.matmul(delta, layer.W.T, out=tape.delta[below])
+            delta = np.matmul(tape.whole_delta(i, delta), layer.W[tape.units[below]].T, out=tape.delta[below])
             if (mask := tape.mask[below]) is not None:
                 delta *= mask
             self.activation.times_derivative(delta, (tape.z if self.activation.from_z else tape.a)[below])
-        gradient(self.layers[0], tape.X, delta)
+        gradient(self.layers[0], tape.X, tape.whole_delta(0, delta))
 
     def predict(self, X: Array, block: int = 512) -> Array:
         """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
@@ -347,7 +243,7 @@ class Network:
     def _own_tape(self, X: Array) -> Tape:
         """Memory for `n` rows, made anew where there are more than ever before."""
         if len(X) > self._tapes.capacity:
-            self._tapes = Tapes(self, len(X))
+            self._tapes = self.tapes(len(X))
         tape = self._tapes(len(X))
         tape.X = X
         return tape

@@ -8,13 +8,19 @@ up the gradient there and updates them there. Ranks of other hosts that own the 
     overlap     the same; pieces of the gradient are on their way while those below are computed
     shared      the ranks of a host are a group. Parameters lie in memory that they share
                 (Win.Allocate_shared), and optimiser work and memory are divided by its ranks (the
-                division is that of Rajbhandari et al. 2020, stage 1, without its messages). Gradients
-                are shared too, and each adds up its stretch of them. Or, where they are much larger
-                than the batch, and between hosts, whose messages then hide behind the products: the
-                ranks share activations and deltas, and each computes its stretch from the rows of all
-                of them, with the sum over the ranks inside the product,
+                division is that of Rajbhandari et al. 2020, stage 1, without its messages)
+
+What the ranks of a group share besides depends on what is smaller, and `SHARING` says it:
+
+    gradients   each rank adds up its stretch of the gradients of all
+    rows        between hosts, whose messages then hide behind the products: the ranks share activations
+                and deltas, and each computes its stretch of the gradient from the rows of all of them,
+                with the sum over the ranks inside the product,
 
                     dW[:, mine] = [a_rank0; a_rank1; ...]^T [delta_rank0; delta_rank1; ...][:, mine]
+
+    units       where a batch is small beside the network: as rows, and each rank computes its share of
+                the units in both passes, so that it reads its share of the weights only (see `tape`)
 
 Ranks add sums; the trainer has divided by the global batch size. With the gradient goes the *status*,
 numbers whose sum every rank sees: all log, skip and stop at the same step. In a plain Allreduce it
@@ -32,9 +38,10 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, SharedMemory
 from distbp.errors import UserError
-from distbp.network import Layer, Network, Tape, Tapes
+from distbp.network import Layer, Network
 from distbp.optimizers import squared_norm
 from distbp.sampling import part_bounds
+from distbp.tape import Tape
 from distbp.transport import Transport
 
 __all__ = ["REDUCTIONS", "STATUS", "GradientReducer", "choose_reduction", "stretches"]
@@ -44,8 +51,14 @@ Array = NDArray[Any]
 STATUS = ("loss", "rows", "hits", "stop", "nonfinite")
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 
-_JOINT_BELOW = 0.1
-"""Activations and deltas of a rank, as a part of the parameters, below which `shared` shares them."""
+SHARING = {
+    "gradients": "gradients",
+    "rows": "the rows of a batch",
+    "units": "the rows of a batch and the units of the network",
+}
+
+_UNITS_BELOW = 0.4
+"""Activations and deltas of a rank, as a part of the parameters, below which ranks share units."""
 
 _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
@@ -65,16 +78,20 @@ def _row_numbers(network: Network) -> int:
     return network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
 
 
-def _joint(comm: Communicator, network: Network, rows: int) -> bool:
-    """Whether `shared` computes with the rows of all ranks of a host; the same on all ranks."""
+def choose_sharing(comm: Communicator, network: Network, rows: int) -> str:
+    """What the ranks of a host share in `shared`; the same on all ranks."""
+    # a dropout mask is made by rows
+    if rows * _row_numbers(network) < _UNITS_BELOW * network.n_parameters and not network.dropout:
+        return "units"
     several_hosts = max(comm.allgather_obj(comm.across_hosts().size)) > 1
-    return several_hosts or rows * _row_numbers(network) < _JOINT_BELOW * network.n_parameters
+    return "rows" if several_hosts else "gradients"
 
 
 def _lacks_room(comm: Communicator, network: Network, rows: int) -> str:
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
     n, ranks = network.n_parameters, comm.on_host().size
-    numbers = n + (n + ranks * rows * _row_numbers(network) if _joint(comm, network, rows) else ranks * n)
+    joint = choose_sharing(comm, network, rows) != "gradients"
+    numbers = n + (n + ranks * rows * _row_numbers(network) if joint else ranks * n)
     needed, free = numbers * network.dtype.itemsize, comm.shared_free()
     said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
     lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
@@ -124,8 +141,8 @@ class GradientReducer:
         Squared norm of the whole gradient, after `wait`.
     reduction : str
         What was chosen.
-    joint : bool
-        Whether ranks of a host compute from the rows of all of them.
+    sharing : str
+        What the ranks of a host share in `shared`, a key of `SHARING`; "" in all else.
     sends, in_pieces : bool
         Whether gradient travels in messages at all, and while other parts of it are computed.
     """
@@ -147,7 +164,7 @@ class GradientReducer:
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
-        self._counted, self.joint = True, False
+        self._counted, self.sharing = True, ""
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
             if problem := _lacks_room(comm, network, rows):
@@ -157,7 +174,7 @@ class GradientReducer:
         else:
             self.message = np.zeros(n + len(STATUS), network.dtype)
             peers, self.own = comm, slice(0, n)
-            self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
+            self._ranks, self._tapes = [comm.rank], network.tapes(rows)
             network.bind_gradient(self.message[:n])
         rides = self.group is None and compress == "none" and self.reduction != "overlap"
         self.status = self.message[n:] if rides else np.zeros(len(STATUS), np.float64)
@@ -180,8 +197,7 @@ class GradientReducer:
         sent //= 1 if self.transport.compress == "none" else 2
         parts = [f"reduction: {self.reduction}"]
         if self.group is not None:
-            what = "the rows of a batch" if self.joint else "gradients"
-            parts.append(f"{self.group.size} ranks of a host share {what}")
+            parts.append(f"{self.group.size} ranks of a host share {SHARING[self.sharing]}")
         if self.sends:
             pieces = "" if not self.in_pieces else f" in pieces of {self._bucket_bytes / mib:.2f} MiB"
             kind = "" if self.transport.compress == "none" else f" as {self.transport.compress}"
@@ -203,15 +219,18 @@ class GradientReducer:
         n = network.n_parameters
         theta = self._allocate(n)
         theta.array[self.own] = network.theta[self.own]
-        self.joint = _joint(comm, network, rows)
-        copies = 1 if self.joint else group.size
+        self.sharing = choose_sharing(comm, network, rows)
+        copies = group.size if self.sharing == "gradients" else 1
         self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
         network.bind_gradient(self._gradients[group.rank % copies])
-        if self.joint:
-            self._ranks = group.allgather_obj(comm.rank)
-            self._tapes = Tapes(network, rows, rows * group.size, lambda n: self._allocate(n).array)
+        if self.sharing == "gradients":
+            self._ranks, self._tapes = [comm.rank], network.tapes(rows)
         else:
-            self._ranks, self._tapes = [comm.rank], Tapes(network, rows)
+            self._ranks = group.allgather_obj(comm.rank)
+            self._tapes = network.tapes(
+                rows, host_rows=rows * group.size, allocate=lambda n: self._allocate(n).array,
+                by_units=(group.rank, group.size, self.barrier) if self.sharing == "units" else None,
+            )  # fmt: skip
         theta.barrier()
         network.bind_parameters(theta.array)
         self._theta = theta
@@ -277,13 +296,14 @@ class GradientReducer:
         first = layer is self.network.layers[0]  # whose gradient comes last
         if self.group is None:
             self._compute(layer, a, delta)
-        elif not self.joint:
+        elif self.sharing == "gradients":
             layer.weight_gradient(a, delta, accumulate=not self._first)
             layer.bias_gradient(a, delta, accumulate=not self._first)
             if first and self._last:
                 self._add_up()
         elif first:
-            self.barrier()
+            if self.sharing == "rows":  # by units they have just met
+                self.barrier()
             tape = self.network.tape
             for i in range(len(self.network.layers) - 1, -1, -1):
                 self._compute(self.network.layers[i], tape.inputs[i], tape.deltas[i])

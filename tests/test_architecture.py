@@ -12,7 +12,7 @@ import distbp
 PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
-    {"errors", "randomness"},
+    {"errors", "randomness", "compiled", "tape"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {
         "losses",
@@ -42,6 +42,7 @@ ONE_DOOR = {
     "torch": set(),
     "sklearn": set(),
     "autograd": set(),
+    "numba": {"compiled"},
     "scipy": set(),
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
@@ -94,7 +95,7 @@ def test_public_names_are_sorted_documented_and_there():
 
 def test_import_is_light():
     """A thousand ranks do it at once on a cluster."""
-    heavy = "mpi4py matplotlib sklearn scipy torch rich safetensors threadpoolctl".split()
+    heavy = "mpi4py matplotlib sklearn scipy torch rich safetensors threadpoolctl numba".split()
     code = f"import sys, distbp; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

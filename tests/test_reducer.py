@@ -1,5 +1,7 @@
 """Every way of reduction gives the same training, on any number of ranks and hosts."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from distbp import (
     run_threads,
 )
 from distbp.optimizers import OPTIMIZERS, make_optimizer
-from distbp.reducer import REDUCTIONS, choose_reduction, stretches
+from distbp.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches
 
 HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7)]
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""
@@ -49,31 +51,51 @@ def test_the_parameters_are_those_of_one_process(reduction, size, per_host, seri
         assert np.array_equal(theta, thetas[0])
 
 
-@pytest.mark.parametrize(("per_host", "joint"), [(None, False), (None, True), (2, True)])
+@pytest.mark.parametrize(("per_host", "sharing"), [(None, "gradients"), (2, "rows")])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}])
-def test_a_host_shares_gradients_or_rows(per_host, joint, options, monkeypatch):
-    if per_host is None:
-        monkeypatch.setattr(distbp.reducer, "_JOINT_BELOW", 1e9 if joint else 0.0)
+def test_a_host_shares_gradients_or_rows(per_host, sharing, options, monkeypatch):
+    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", 0.0)
+    shares(4, per_host, sharing, options)
+
+
+@pytest.mark.parametrize(("size", "per_host"), HOSTS[1:])
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}])
+def test_a_host_shares_units(size, per_host, options, monkeypatch):
+    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf)
+    shares(size, per_host, "units", options | {"dropout": 0.0})
+
+
+def shares(size, per_host, sharing, options):
     wanted = train(SerialCommunicator(), **options)
 
     def run(comm):
         t = trainer(comm, reduction="shared", **options)
-        assert t.reducer.joint == joint
-        assert ("rows of a batch" if joint else "gradients") in t.reducer.describe()
+        assert t.reducer.sharing == sharing
+        assert comm.size == 1 or SHARING[sharing] in t.reducer.describe()
         t.fit(steps=STEPS)
         return t.network.theta.copy()
 
-    for theta in run_threads(4, run, ranks_per_host=per_host):
+    for theta in run_threads(size, run, ranks_per_host=per_host):
         np.testing.assert_allclose(theta, wanted, **TIGHT)
+
+
+def test_units_are_shared_where_a_batch_is_small_beside_the_network_and_nothing_is_dropped():
+    def run(comm, **network):
+        return choose_sharing(comm, Network([100, 200, 100, 10], **network), 2)
+
+    assert run_threads(2, run) == ["units"] * 2
+    assert run_threads(2, lambda comm: run(comm, dropout=0.1)) == ["gradients"] * 2
 
 
 @pytest.mark.ranks
 @each_reduction
-@pytest.mark.parametrize("options", [{}, {"bucket_bytes": 300}, {"micro_batch": 4, "bucket_bytes": 1}])
-def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, serial, monkeypatch):
-    if "micro_batch" not in options:
-        monkeypatch.setattr(distbp.reducer, "_JOINT_BELOW", 0.0)
-    np.testing.assert_allclose(train(comm, reduction=reduction, **options), serial, **TIGHT)
+@pytest.mark.parametrize(
+    "options", [{}, {"bucket_bytes": 300}, {"micro_batch": 4, "bucket_bytes": 1}, {"dropout": 0.0}]
+)
+def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, monkeypatch):
+    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf if "dropout" in options else 0.0)
+    wanted = train(SerialCommunicator(), **options)
+    np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 
 
 @each_reduction

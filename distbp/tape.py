@@ -1,0 +1,172 @@
+"""The tape: what the passes of a batch keep, and who computes which part of it.
+
+Alone, a rank computes all units of its own rows. Where ranks share memory, the tape of a rank is a part
+of that of its host: the arrays hold the rows of all of them below one another. Then there is a choice,
+
+    by rows     each rank computes all units of its rows, as if it were alone
+    by units    each rank computes its share of the units of each hidden layer, for the rows of all: it
+                reads its share of the weights only, which is less where a batch has few rows. The ranks
+                meet before each product, to read what the others have written (Shoeybi et al. 2019,
+                section 3, split products likewise; here nothing is sent)
+
+and in both the last layer, whose loss wants all units of a row, goes by rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["Tape", "Tapes"]
+
+Array = NDArray[Any]
+
+
+class Tape:
+    """``z``, ``a``, ``out`` and ``delta`` of each layer, (n, units), and where the passes find them.
+
+    `out` is what the next layer sees: `a`, or `a` times the dropout mask. Arrays share memory where
+    nothing is lost: `a` with `z` where g' follows from `a`.
+
+    ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
+    many units as the batch has rows, and row by row otherwise: the long side in one piece makes the
+    products fastest. The logits are always unit by unit, which is what softmax likes.
+
+    ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, for the rows of all ranks that
+    share memory; ``units[l]`` are the units of layer l that this rank computes.
+    """
+
+    def __init__(self) -> None:
+        self.X: Array
+        self.z: list[Array] = []
+        self.a: list[Array] = []
+        self.out: list[Array] = []
+        self.delta: list[Array] = []
+        self.mask: list[Array | None] = []
+        self.inputs: list[Array] = []
+        self.deltas: list[Array] = []
+        self.units: list[slice] = []
+
+    def whole_input(self, i: int, a: Array) -> Array:
+        """What the product of layer `i` reads, given that this rank has computed `a` of it."""
+        return a
+
+    def whole_delta(self, i: int, delta: Array) -> Array:
+        """The delta of layer `i` that goes to the layer below, given that this rank has computed `delta` of it."""
+        return delta
+
+
+class TapeByUnits(Tape):
+    """A tape of ranks that compute their share of the units, for the rows of all of them."""
+
+    def __init__(self, rows: slice, meet: Callable[[], None]) -> None:
+        super().__init__()
+        self._rows, self._meet = rows, meet
+
+    def whole_input(self, i: int, a: Array) -> Array:
+        """That of all ranks, once they have all come here; in the last layer, of the rows of this one."""
+        self._meet()
+        return self.inputs[i] if i < len(self.inputs) - 1 else self.inputs[i][self._rows]
+
+    def whole_delta(self, i: int, delta: Array) -> Array:
+        """That of all ranks, once they have all come here."""
+        self._meet()
+        return self.deltas[i]
+
+
+class Tapes:
+    """The memory of tapes: made once, cut to the number of rows at hand.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, units of each hidden layer, outputs.
+    dtype : data-type
+        Of the network.
+    rows : int
+        Most rows of this rank.
+    keep_z, keep_a : bool
+        Whether ``z`` and ``a`` need memory of their own: the derivative asks for ``z``, dropout for ``a``.
+    host_rows : int, optional
+        Most rows of all ranks of this host, where they share it; `rows` by default.
+    allocate : callable, optional
+        Gives the memory that is shared: ``allocate(n)`` is a flat array of n elements.
+    by_units : (rank, ranks, meet), optional
+        Share the units: number of this rank on its host, of how many, and a barrier among them.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        dtype: DTypeLike,
+        rows: int,
+        *,
+        keep_z: bool,
+        keep_a: bool,
+        host_rows: int | None = None,
+        allocate: Callable[[int], Array] | None = None,
+        by_units: tuple[int, int, Callable[[], None]] | None = None,
+    ) -> None:
+        self.capacity, self._sizes, self._by_units = rows, tuple(sizes), by_units
+        host_rows = rows if host_rows is None else host_rows
+        self._ranks = max(1, host_rows // max(1, rows))
+
+        def own(n: int) -> Array:
+            return np.empty((host_rows if by_units else rows) * n, dtype)
+
+        def joint(n: int) -> Array:
+            return own(n) if allocate is None else allocate(host_rows * n)
+
+        hidden = sizes[1:-1]
+        self._X = joint(sizes[0])
+        self._out = [joint(units) for units in hidden]
+        self._delta = [joint(units) for units in sizes[1:]]
+        self._a = [own(units) for units in hidden] if keep_a else None
+        self._z = [own(units) for units in hidden] if keep_z else None
+        self._logits = own(sizes[-1])
+        self._cut: dict[tuple[int, int, int], Tape] = {}
+
+    def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
+        """The tape of `n` rows, which are rows `first` to `first + n` of the `total` rows of the host."""
+        key = n, first, n if total is None else total
+        if key not in self._cut:
+            if len(self._cut) >= 64:
+                self._cut.clear()
+            self._cut[key] = self._make(*key)
+        return self._cut[key]
+
+    def _make(self, n: int, first: int, total: int) -> Tape:
+        sizes, rows = self._sizes, slice(first, first + n)
+        tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
+
+        def cut(memory: Array, units: int, rows: int) -> Array:
+            if units == sizes[-1] or units >= total / self._ranks:
+                return memory[: units * rows].reshape(units, rows).T
+            return memory[: units * rows].reshape(rows, units)
+
+        X = self._X[: total * sizes[0]].reshape(total, sizes[0])
+        tape.X, tape.inputs = X[rows], [X]
+        for i, units in enumerate(sizes[1:]):
+            tape.deltas.append(cut(self._delta[i], units, total))
+            if i == len(sizes) - 2:
+                tape.units.append(slice(None))
+                tape.delta.append(tape.deltas[i][rows])
+                tape.z.append(cut(self._logits, units, n))
+                break
+            tape.inputs.append(cut(self._out[i], units, total))
+            mine = (rows, slice(None)) if self._by_units is None else (slice(None), _share(units, *self._by_units[:2]))
+            tape.units.append(mine[1])
+            tape.delta.append(tape.deltas[i][mine])
+            tape.out.append(tape.inputs[i + 1][mine])
+            own = tape.out[i].shape
+            tape.a.append(cut(self._a[i], own[1], own[0]) if self._a else tape.out[i])
+            tape.z.append(cut(self._z[i], own[1], own[0]) if self._z else tape.a[i])
+            tape.mask.append(None)
+        return tape
+
+
+def _share(units: int, rank: int, ranks: int) -> slice:
+    """The units that `rank` of `ranks` computes: a multiple of 4, the width of the products' kernels."""
+    step = -(-units // (4 * ranks)) * 4
+    return slice(min(rank * step, units), min((rank + 1) * step, units))
