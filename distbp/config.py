@@ -125,7 +125,7 @@ class TrainConfig:
         REDUCTIONS,
     )
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
-    bucket_mb: float = _option(1.0, "run", "size of a piece that travels while others are computed")
+    bucket_mb: float = _option(0.25, "run", "MiB of a piece that travels while others are computed")
 
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _option(

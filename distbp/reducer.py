@@ -154,7 +154,7 @@ class GradientReducer:
         reduction: str = "auto",
         *,
         rows: int = 0,
-        bucket_bytes: int = 1 << 20,
+        bucket_bytes: int = 1 << 18,
         compress: str = "none",
     ) -> None:
         if reduction not in REDUCTIONS:

@@ -129,7 +129,7 @@ class Trainer:
         seed: int = 0,
         drop_last: bool = False,
         reduction: str = "auto",
-        bucket_bytes: int = 1 << 20,
+        bucket_bytes: int = 1 << 18,
         compress: str = "none",
         monitor: str = "loss/val",
         patience: int | None = None,

@@ -44,10 +44,14 @@ def from_bf16(h: Array) -> Array:
 
 # gradients are small: with this factor numbers from 6e-8 to 64 keep the full precision of float16
 _FP16_SCALE = np.float32(1024)
+_FP16_LEAST = np.float32(2.0**-14)
+"""The least number of full precision; smaller ones wait for the next gradient: to convert them is slow."""
 
 
 def _to_fp16(x: Array) -> Array:
-    return (x * _FP16_SCALE).astype(np.float16).view(np.uint16)
+    scaled = x * _FP16_SCALE
+    scaled *= np.abs(scaled) >= _FP16_LEAST
+    return scaled.astype(np.float16).view(np.uint16)
 
 
 def _from_fp16(h: Array) -> Array:
@@ -67,9 +71,12 @@ class _Piece:
         self._comm, self._code = comm, _CODES.get(compress)
         part = -(-length // comm.size)
         wire = dtype if self._code is None else np.dtype(np.uint16)
-        self._sent = np.zeros((comm.size, part), wire)
-        self._received, self._mine = np.empty_like(self._sent), np.empty(part, wire)
-        self._kept, self._sum = np.zeros(length, dtype), np.zeros(part, dtype)
+        # what can travel from its place and back into it needs no copy
+        self._in_place = self._code is None and length == comm.size * part
+        self._sent = np.zeros((0 if self._in_place else comm.size, part), wire)
+        self._received, self._mine = np.empty((comm.size, part), wire), np.empty(part, wire)
+        kept = 0 if self._code is None else 1
+        self._kept, self._sum = np.zeros(kept * length, dtype), np.zeros(kept * part, dtype)
         self._piece: Array
         self._request: Request
         self.summed = True
@@ -77,15 +84,20 @@ class _Piece:
     def start(self, piece: Array) -> None:
         """The first step; `piece` is to hold the sum in the end."""
         self._piece, self.summed = piece, False
-        flat = self._sent.reshape(-1)[: len(piece)]
+        if self._in_place:
+            self._sent = piece.reshape(self._received.shape)
+        else:
+            self._fill(self._sent.reshape(-1)[: len(piece)])
+        self._request = self._comm.ialltoall(self._sent, self._received)
+
+    def _fill(self, flat: Array) -> None:
         if self._code is None:
-            flat[...] = piece
+            flat[...] = self._piece
         else:
             encode, decode = self._code
-            self._kept += piece
+            self._kept += self._piece
             flat[...] = encode(self._kept)
             self._kept -= decode(flat)
-        self._request = self._comm.ialltoall(self._sent, self._received)
 
     def test(self, in_turn: bool) -> bool:
         """Go on as far as it goes at once; whether it is done.
@@ -119,9 +131,11 @@ class _Piece:
             self._mine[...] = encode(self._sum)
             self._sum -= decode(self._mine)
         self.summed = True
-        self._request = self._comm.iallgather(self._mine, self._received)
+        self._request = self._comm.iallgather(self._mine, self._sent if self._in_place else self._received)
 
     def _finish(self) -> None:
+        if self._in_place:
+            return
         flat = self._received.reshape(-1)[: len(self._piece)]
         self._piece[...] = flat if self._code is None else self._code[1](flat)
 

@@ -10,9 +10,10 @@ are) for itself and runs one rank. Needs root, iproute2 and util-linux; removes 
 
 Compared, with both MPIs: one Allreduce, pieces in flight during backpropagation (overlap, what `auto`
 takes here), the same as bf16, and PyTorch DDP over the same links. `compute` is the step without its
-messages, `messages` what an Allreduce takes alone; what is hidden of the shorter of the two is
+messages, `messages` what the one Allreduce takes alone, `pieces` what those of overlap take alone; what
+is hidden of the shorter of compute and messages is
 
-    (compute + messages - step) / min(compute, messages)
+    (compute + pieces - overlap) / min(compute, pieces)
 """
 
 import argparse
@@ -35,6 +36,7 @@ SETTINGS = [
 KINDS = {
     "compute": ['only="compute"'],
     "messages": ['reduction="allreduce"', 'only="messages"'],
+    "pieces": ['reduction="overlap"', 'only="messages"'],
     "allreduce": ['reduction="allreduce"'],
     "overlap": ['reduction="overlap"'],
     "overlap bf16": ['reduction="overlap"', 'compress="bf16"'],
@@ -144,9 +146,9 @@ def report(rows):
                 continue
             print(f"  {mpi:<8} " + "  ".join(f"{k} {v * 1e3:.1f}" for k, v in mine.items()))
             said = []
-            if {"compute", "messages", "overlap"} <= mine.keys():
-                compute, messages = mine["compute"], mine["messages"]
-                hidden = (compute + messages - mine["overlap"]) / min(compute, messages)
+            if {"compute", "pieces", "overlap"} <= mine.keys():
+                compute, pieces = mine["compute"], mine["pieces"]
+                hidden = (compute + pieces - mine["overlap"]) / min(compute, pieces)
                 said.append(f"hidden {hidden:.0%}")
             if {"overlap", "overlap bf16"} <= mine.keys():
                 said.append(f"bf16 brings {mine['overlap'] / mine['overlap bf16']:.2f}")

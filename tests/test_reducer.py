@@ -253,7 +253,7 @@ def test_a_host_without_room_to_share(monkeypatch):
     network = Network([784, 256, 10])
     monkeypatch.setattr(ThreadCommunicator, "shared_free", lambda comm: 10**7 - 9 * 10**6 * (comm.rank == 2))
     assert run_threads(3, lambda comm: choose_reduction(comm, network, 32)) == ["overlap"] * 3
-    said = "/dev/shm of .* has 1 MB free, 3 MB are needed: make it larger .docker run --shm-size., or --reduction"
+    said = "/dev/shm of .* has 1 MB free, 2 MB are needed: make it larger .docker run --shm-size., or --reduction"
     with pytest.raises(UserError, match=said):
         run_threads(3, lambda comm: GradientReducer(comm, network, "shared", rows=32))
 
