@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 ROWS = ("count", "mean", "square", "low", "high")
 """Of `moments`: values, their mean, sum of squared deviations, least and greatest."""
-BLOCK_ELEMENTS = 1 << 22
+BLOCK_ELEMENTS = 1 << 19
 
 
 def moments(X: Array) -> Array:

@@ -40,6 +40,8 @@ Array = NDArray[Any]
 
 # variance of a weight = gain / fan: He et al. 2015 eq. 10, Glorot & Bengio 2010 eq. 12, LeCun et al. 1998 eq. 16
 _GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
+_INITIAL = 1 << 16
+"""Weights drawn at a time."""
 INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
 
 
@@ -270,9 +272,12 @@ class Network:
             kind, law = rule.split("_")
             fan = (layer.fan_in + layer.fan_out) / 2 if kind == "glorot" else layer.fan_in
             deviation = np.sqrt(_GAIN[kind] / fan)
-            counters, seed = np.arange(layer.W.size), key(self.seed, "weights", i)
-            if law == "normal":
-                values = deviation * normal(seed, counters)
-            else:  # uniform on (-r, r) has variance r^2 / 3
-                values = deviation * np.sqrt(3.0) * (2.0 * uniform(seed, counters) - 1.0)
-            layer.W[...] = values.reshape(layer.W.shape)
+            seed, step = key(self.seed, "weights", i), max(1, _INITIAL // layer.fan_out)
+            for lo in range(0, layer.fan_in, step):  # a few inputs at a time: what random numbers cost is small
+                W = layer.W[lo : lo + step]
+                counters = np.arange(W.size) + lo * layer.fan_out
+                if law == "normal":
+                    values = deviation * normal(seed, counters)
+                else:  # uniform on (-r, r) has variance r^2 / 3
+                    values = deviation * np.sqrt(3.0) * (2.0 * uniform(seed, counters) - 1.0)
+                W[...] = values.reshape(W.shape)

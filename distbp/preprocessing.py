@@ -25,6 +25,7 @@ Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
 _MATERIALISE_BYTES = 2 << 30
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -148,8 +149,9 @@ def _unnamed(names: list[str]) -> bool:
 class Prepared:
     """A subset as a network sees it: the last station of the data.
 
-    Data that is in memory anyway is transformed once; all other, row by row as it is taken. Bytes
-    (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
+    Data that is in memory anyway is transformed once, and the raw rows are let go; all other, row by row as it
+    is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a
+    batch reads.
 
     Parameters
     ----------
@@ -162,18 +164,20 @@ class Prepared:
     """
 
     def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
-        self.subset, self.preprocessor, self.dtype = subset, preprocessor, np.dtype(dtype)
+        self._raw: Subset | None = subset
+        self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
         self.n_rows = subset.n_rows
         self.target: Target | None = subset.dataset.target
-        self._columns = subset.dataset.columns
-        self._order = preprocessor.match(self._columns, getattr(subset.dataset, "source", "the data"))
-        self._in_order = self._order == list(range(len(self._columns)))
+        self.columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
+        self._order = preprocessor.match(self.columns, getattr(subset.dataset, "source", "the data"))
+        self._in_order = self._order == list(range(len(self.columns)))
         self._ready: tuple[Array, Array | None, Array | None] | None = None
         self._affine: tuple[Array, Array] | None = None
         self._bytes = np.zeros((0, 0), np.uint8)
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
-        if subset.dataset.in_memory and size <= _MATERIALISE_BYTES:
-            self._ready = self._prepare(np.arange(self.n_rows), keep_bytes=True)
+        if self.in_memory and size <= _MATERIALISE_BYTES:
+            self._ready = self._prepare_all()
+            self._raw = None
 
     def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
         """Inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
@@ -213,9 +217,25 @@ class Prepared:
         out *= scale
         return out
 
+    def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
+        """All rows, in blocks: what a transformation needs in between is small."""
+        step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
+        X, y, w = (
+            None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
+            for part in self._prepare(np.arange(min(1, self.n_rows)), keep_bytes=True)
+        )
+        for lo in range(0, self.n_rows, step):
+            block = slice(lo, min(lo + step, self.n_rows))
+            for whole, part in zip((X, y, w), self._prepare(np.arange(lo, block.stop), keep_bytes=True), strict=True):
+                if whole is not None:
+                    whole[block] = part
+        assert X is not None
+        return X, y, w
+
     def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
-        X, y, w = self.subset.dataset.take(self.subset.rows(positions))
-        columns = self._columns
+        assert self._raw is not None
+        X, y, w = self._raw.dataset.take(self._raw.rows(positions))
+        columns = self.columns
         if not self._in_order:
             X, columns = X[:, self._order], tuple(columns[i] for i in self._order)
         w = self.preprocessor.weights(y, w, self.dtype)

@@ -229,7 +229,7 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
 
 
 def _in_memory(data: Data) -> int:
-    parts = [part for part in (data.train, data.validation, data.test) if part and part.subset.dataset.in_memory]
+    parts = [part for part in (data.train, data.validation, data.test) if part and part.in_memory]
     return sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)
 
 

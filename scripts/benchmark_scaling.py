@@ -108,7 +108,7 @@ def work(paths: list[str]) -> None:
     for i, path in enumerate(paths):
         step = statistics.median(times[path])
         row = {
-            "rows": trainers[path].train.subset.dataset.n_rows,
+            "rows": trainers[path].train.n_rows,
             "file_mb": os.path.getsize(path) / 1e6,
             "open_s": openings[path],
             "us_per_step": step * 1e6,

@@ -72,6 +72,7 @@ class Distbp:
 
     def __init__(self, options):
         import distbp
+        from distbp.compiled import compiled_update
         from distbp.machine import limited_blas
 
         self.distbp, self.only = distbp, options.pop("only", "")
@@ -80,10 +81,13 @@ class Distbp:
         self.rank = self.comm.rank
         self._blas = limited_blas(self.comm)
         self._blas.__enter__()
+        if update := compiled_update("adam"):  # Numba is a library like others
+            update(*np.zeros((4, 1), np.float32), *np.ones(4, np.float32))
         self.libraries = memory()
         with tempfile.TemporaryDirectory() as folder:
             X, y = data()
             np.savez(Path(folder) / "rows.npz", X=X, y=y)
+            del X, y
             loaded = distbp.load(
                 str(Path(folder) / "rows.npz"), comm=self.comm, scaling="none",
                 validation_fraction=0.0, test_fraction=0.0,

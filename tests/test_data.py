@@ -447,7 +447,7 @@ def test_categories_that_look_numeric_are_known_again(write):
     data = load(write("train.csv", train), TableOptions(categorical="zip"))
     other, _ = open_dataset(
         write("other.csv", "zip,size\n5,1\n7,2\n9,2\n"),
-        TableOptions(target="", columns_like=data.train.subset.dataset.columns),
+        TableOptions(target="", columns_like=data.train.columns),
     )
     X = everything(Prepared(Subset(other), data.preprocessor, np.float64))[0]
     assert X[:, 1:].tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
@@ -585,9 +585,11 @@ def test_every_format_is_loaded_and_split(tmp_path, form):
     expected = (36, 4, 40) if "with test" in form else (26, 4, 10)
     assert (data.train.n_rows, data.validation.n_rows, data.test.n_rows) == expected
     X, y, w = everything(data.train)
+    fractions = {"validation": 0.1, "test": 0.0 if "with test" in form else 0.25}
+    trained = members(split(of_classes(Y40), **fractions)[0])
     scaler = MinMaxScaler() if "idx" in form else StandardScaler()
-    np.testing.assert_allclose(X, scaler.fit_transform(X40[members(data.train.subset)]), rtol=1e-12, atol=1e-12)
-    assert np.array_equal(y, Y40[members(data.train.subset)]) and w is None
+    np.testing.assert_allclose(X, scaler.fit_transform(X40[trained]), rtol=1e-12, atol=1e-12)
+    assert np.array_equal(y, Y40[trained]) and w is None
 
 
 @pytest.mark.parametrize("form", FORMS)
