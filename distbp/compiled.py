@@ -68,9 +68,9 @@ def compiled_update(name: str) -> Callable[..., None] | None:
         return None
     import numba
 
+    compile_: Callable[..., Callable[..., None]] = numba.njit
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **options)(_UPDATES[name])
-    except RuntimeError:  # nowhere to keep what is compiled: compile in every process
-        compiled = numba.njit(**options)(_UPDATES[name])
-    return compiled
+        return compile_(_UPDATES[name], cache=True, **options)
+    except RuntimeError:  # nowhere to keep what is compiled: every process compiles
+        return compile_(_UPDATES[name], **options)

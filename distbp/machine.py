@@ -17,6 +17,7 @@ import numpy as np
 
 import distbp
 from distbp.communicator import Communicator, available_cores
+from distbp.compiled import available
 
 __all__ = ["blas_threads", "describe", "kernel_warning", "limited_blas", "slow_kernel"]
 
@@ -85,6 +86,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "distbp": distbp.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "numba": available() or None,
         "platform": platform.platform(),
         "mpi": getattr(comm, "library", None),
         "communicator": type(comm).__name__,

@@ -161,8 +161,9 @@ class Network:
 
     def tapes(self, rows: int, **shared: Any) -> Tapes:
         """Memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
-        keep = {"keep_z": self.activation.from_z, "keep_a": self.dropout > 0.0}
-        return Tapes(self.sizes, self.dtype, rows, **keep, **shared)
+        return Tapes(
+            self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0.0, **shared
+        )  # fmt: skip
 
     def bind_parameters(self, theta: Array) -> None:
         """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""

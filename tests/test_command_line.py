@@ -421,7 +421,7 @@ def test_a_profile_says_where_the_time_goes(launch, tmp_path, ranks):
 @pytest.mark.launch
 def test_what_the_reduction_is_is_said(launch):
     done = launch(*TRAIN, *QUICK, "--reduction", "overlap", "--compress", "bf16", ranks=2)
-    assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in pieces of 1.00 MiB" in done.stdout, done.stdout
+    assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in pieces of 0.25 MiB" in done.stdout, done.stdout
     done = launch(*TRAIN, *QUICK, "--compress", "bf16", "--dtype", "float64", ranks=2)
     assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
 

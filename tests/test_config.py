@@ -29,7 +29,7 @@ def another(field):
     if "int" in str(field.type):
         return 7
     if "float" in str(field.type):
-        return 0.25
+        return 0.125
     return "3 epochs" if field.name in INTERVALS else "8,4" if field.name == "hidden" else "some text"
 
 

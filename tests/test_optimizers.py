@@ -2,11 +2,14 @@
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from distbp import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Network, RMSProp, Schedule
+from distbp.compiled import _UPDATES, available, compiled_update
 from distbp.optimizers import BLOCK, OPTIMIZERS, clip_by_global_norm, make_optimizer
 from distbp.schedules import SCHEDULES, scale_rate
 
@@ -26,6 +29,53 @@ def run(optimizer, theta, gradients):
 def example(size=23, steps=5, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     return rng.standard_normal(size).astype(dtype), rng.standard_normal((steps, size)).astype(dtype)
+
+
+# --- compiled -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_optimizer
+def test_one_compiled_pass_gives_the_same_bits(name, dtype, monkeypatch):
+    pytest.importorskip("numba", reason="Numba is missing: scripts/environment .venv fast")
+
+    def train():
+        theta, gradients = example(BLOCK + 1000, 10, dtype)
+        return run(make_optimizer(name, 0.01, weight_decay=1e-3, layers=(slice(0, BLOCK),)), theta, gradients)
+
+    compiled = train()
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name: None)
+    assert np.array_equal(compiled, train())
+
+
+def test_without_numba_nothing_is_compiled(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    uncached = compiled_update.__wrapped__
+    monkeypatch.setattr("distbp.compiled.available", available.__wrapped__)
+    assert available.__wrapped__() == "" and uncached("adam") is None
+
+
+def test_where_nothing_can_be_kept_every_process_compiles(monkeypatch):
+    def njit(update, *, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return update
+
+    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit, __version__="0"))
+    monkeypatch.setattr("distbp.compiled.available", available.__wrapped__)
+    theta = np.ones(3)
+    compiled_update.__wrapped__("sgd")(theta, np.ones(3), 0.5)
+    assert np.array_equal(theta, np.full(3, 0.5))
+
+
+@each_optimizer
+def test_what_is_compiled_is_what_is_written(name, monkeypatch):
+    """The loops as plain Python, on a few numbers: they are measured as they are compiled."""
+    monkeypatch.setattr("distbp.optimizers.compiled_update", _UPDATES.get)
+    theta, gradients = example()
+    looped = run(make_optimizer(name, 0.01), theta, gradients)
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name: None)
+    assert np.array_equal(looped, run(make_optimizer(name, 0.01), theta, gradients))
 
 
 # --- closed forms ------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ def test_the_example_runs_in_one_process_and_on_ranks(launch, tmp_path, ranks):
     assert re.fullmatch(r"test accuracy 0\.9\d+\n", done.stdout)
 
 
-def test_the_tree_names_every_file_once():
-    tree = re.search(r"```\ndistbp/\n(.*?)```", README, re.S)[1]
+@pytest.mark.parametrize("folder", ["distbp", "scripts"])
+def test_the_tree_names_every_file_once(folder):
+    tree = re.search(rf"^{folder}/.*\n((?:  .*\n)*)", README, re.M)[1]
     named = re.findall(r"^  (\S+)", tree, re.M)
-    there = {path.name for path in (ROOT / "distbp").iterdir() if path.suffix in (".py", ".npz")} - {"__init__.py"}
+    there = {path.name for path in (ROOT / folder).iterdir() if path.is_file()} - {"__init__.py", "py.typed"}
     assert sorted(named) == sorted(there)
 
 
