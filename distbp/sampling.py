@@ -147,8 +147,8 @@ class BatchSampler:
         self.steps_per_epoch = n // batch_size if drop_last else -(-n // batch_size)
         self.rows_per_epoch = self.steps_per_epoch * batch_size if drop_last else n
         self._permutation: tuple[int, Permutation] | None = None
-        self._window: dict[int, Rows] = {}
-        self._window_of: tuple[int, int, int] = (-1, 0, 0)
+        self._window: Rows = np.zeros((0, 0), np.int64)
+        self._window_of, self._window_first = (-1, 0, 0), 0
 
     def batch(self, step: int) -> Batch:
         """Batch number `step` of the run, counted from 0 over all epochs."""
@@ -170,17 +170,13 @@ class BatchSampler:
 
     def permuted(self, batch: Batch, rank: int, size: int, lo: int, hi: int) -> Rows:
         """Rows `lo` to `hi` of `batch`, with those of the batches to come computed in one go."""
-        if self._window_of != (batch.epoch, rank, size) or batch.index not in self._window:
-            ahead = max(1, _WINDOW // max(1, hi - lo))
-            pieces = []
-            for step in range(batch.step, batch.step + ahead):
-                later = Batch(self, step)
-                if later.epoch != batch.epoch:
-                    break
-                bounds = block_bounds(later.size, rank, size)
-                pieces.append(np.arange(*bounds, dtype=np.int64) + later.start)
-            rows = self.permutation(batch.epoch)(np.concatenate(pieces))
-            ends = np.cumsum([len(piece) for piece in pieces])[:-1]
-            self._window = dict(enumerate(np.split(rows, ends), batch.index))
-            self._window_of = batch.epoch, rank, size
-        return self._window[batch.index]
+        wanted = batch.epoch, rank, size
+        if self._window_of != wanted or not 0 <= batch.index - self._window_first < len(self._window):
+            full = self.n // self.batch_size  # batches of the full size; a short last one has its own window
+            ahead = max(1, min(_WINDOW // max(1, hi - lo), full - batch.index))
+            starts = batch.start + lo + self.batch_size * np.arange(ahead)
+            positions = np.add.outer(starts, np.arange(hi - lo)).ravel()
+            self._window = self.permutation(batch.epoch)(positions).reshape(ahead, hi - lo)
+            self._window_of, self._window_first = wanted, batch.index
+        rows: Rows = self._window[batch.index - self._window_first]
+        return rows
