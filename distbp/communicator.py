@@ -89,6 +89,8 @@ class Communicator(Protocol):
     """Ranks on this host."""
     host_cores: int
     """Cores that they may use together."""
+    crowded: bool
+    """Whether some host has more ranks than cores."""
     background: bool
     """Whether another thread may `test` requests while this one computes."""
 
@@ -220,7 +222,7 @@ class SerialCommunicator(JsonObjects):
     rank = 0
     size = 1
     host_ranks = 1
-    background = False
+    crowded = background = False
 
     def __init__(self) -> None:
         self.host, self.host_cores = socket.gethostname(), len(available_cores())
@@ -294,7 +296,7 @@ class MPICommunicator(JsonObjects):
 
         self._mpi = MPI
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
-        self._yields = True  # until all ranks know whether any of them has to
+        self.crowded = True  # until all ranks know whether any of them is
         self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         self._comm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._failures = self._comm.Dup()
@@ -307,14 +309,14 @@ class MPICommunicator(JsonObjects):
         self.host_ranks, self.host_cores = len(here), len(set().union(*here))
         # More ranks than cores: a rank that spins in MPI keeps the core from the one it waits for. All
         # ranks do the same, since blocking and non-blocking collectives do not match each other.
-        self._yields = any(self.allgather_obj(self.host_ranks > self.host_cores))
+        self.crowded = any(self.allgather_obj(self.host_ranks > self.host_cores))
         self.library = MPI.Get_library_version().strip("\0\n").splitlines()[0]
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """MPI_Allreduce in place."""
         check_buffer(buffer, op)
         for piece in _pieces(buffer):
-            if self._yields:
+            if self.crowded:
                 self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._ops[op]))
             else:
                 self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
@@ -365,13 +367,13 @@ class MPICommunicator(JsonObjects):
 
     def barrier(self) -> None:
         """MPI_Barrier."""
-        if self._yields:
+        if self.crowded:
             self._wait(self._comm.Ibarrier())
         else:
             self._comm.Barrier()
 
     def _wait(self, request: Any) -> None:
-        while self._yields and not request.Test():
+        while self.crowded and not request.Test():
             time.sleep(0)
         request.Wait()
 

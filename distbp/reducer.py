@@ -80,8 +80,9 @@ def _row_numbers(network: Network) -> int:
 
 def choose_sharing(comm: Communicator, network: Network, rows: int) -> str:
     """What the ranks of a host share in `shared`; the same on all ranks."""
-    # a dropout mask is made by rows
-    if rows * _row_numbers(network) < _UNITS_BELOW * network.n_parameters and not network.dropout:
+    small = rows * _row_numbers(network) < _UNITS_BELOW * network.n_parameters
+    # a dropout mask is made by rows; and to meet often costs more than it brings where ranks take turns on a core
+    if small and not network.dropout and not comm.crowded:
         return "units"
     several_hosts = max(comm.allgather_obj(comm.across_hosts().size)) > 1
     return "rows" if several_hosts else "gradients"

@@ -49,7 +49,7 @@ class _ThreadMemory:
 class ThreadCommunicator(JsonObjects):
     """One of P ranks that are threads of this process; `run_threads` makes them."""
 
-    background = False
+    crowded = background = False
 
     def __init__(self, rank: int, size: int, world: _ThreadWorld, ranks_per_host: int | None = None) -> None:
         self.rank, self.size, self._world = rank, size, world

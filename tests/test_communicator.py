@@ -58,7 +58,7 @@ def test_ranks(check, chunk, comm, monkeypatch):
 @every_check
 @pytest.mark.parametrize("yields", [False, True])
 def test_ranks_that_spin_or_yield(check, yields, comm, monkeypatch):
-    monkeypatch.setattr(comm, "_yields", yields, raising=False)
+    monkeypatch.setattr(comm, "crowded", yields, raising=False)
     check(comm)
 
 
@@ -278,7 +278,7 @@ for _ in range(100):
     comm.allreduce(buffer)
     assert (buffer == comm.size).all()
     comm.barrier()
-flags = comm.allgather_obj(comm._yields)
+flags = comm.allgather_obj(comm.crowded)
 assert len(set(flags)) == 1, flags
 """
 

@@ -59,7 +59,7 @@ def test_a_host_shares_gradients_or_rows(per_host, sharing, options, monkeypatch
 
 
 @pytest.mark.parametrize(("size", "per_host"), HOSTS[1:])
-@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}])
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}, {"hidden": ()}])
 def test_a_host_shares_units(size, per_host, options, monkeypatch):
     monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf)
     shares(size, per_host, "units", options | {"dropout": 0.0})
@@ -79,12 +79,14 @@ def shares(size, per_host, sharing, options):
         np.testing.assert_allclose(theta, wanted, **TIGHT)
 
 
-def test_units_are_shared_where_a_batch_is_small_beside_the_network_and_nothing_is_dropped():
+def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch):
     def run(comm, **network):
         return choose_sharing(comm, Network([100, 200, 100, 10], **network), 2)
 
     assert run_threads(2, run) == ["units"] * 2
     assert run_threads(2, lambda comm: run(comm, dropout=0.1)) == ["gradients"] * 2
+    monkeypatch.setattr(ThreadCommunicator, "crowded", True)
+    assert run_threads(2, run) == ["gradients"] * 2
 
 
 @pytest.mark.ranks
@@ -93,7 +95,7 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network_and_nothing_
     "options", [{}, {"bucket_bytes": 300}, {"micro_batch": 4, "bucket_bytes": 1}, {"dropout": 0.0}]
 )
 def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf if "dropout" in options else 0.0)
+    monkeypatch.setattr(distbp.reducer, "choose_sharing", lambda *_: "units" if "dropout" in options else "gradients")
     wanted = train(SerialCommunicator(), **options)
     np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 

@@ -28,10 +28,10 @@ def data(kind="classes", seed=5):
     return prepared(X, y, weights=rng.uniform(0.2, 3.0, N))
 
 
-def trainer(comm, rows=None, *, dropout=0.3, activation="tanh", **options):
+def trainer(comm, rows=None, *, hidden=(16, 12), dropout=0.3, activation="tanh", **options):
     """Dropout, sample weights, L2, clipping: all that could depend on the shard."""
     rows = rows or data()
-    network = Network([7, 16, 12, 4], activation, dropout=dropout, dtype=np.float64, seed=3)
+    network = Network([7, *hidden, 4], activation, dropout=dropout, dtype=np.float64, seed=3)
     optimizer = Adam(1e-2, weight_decay=1e-3)
     return Trainer(
         network, SoftmaxCrossEntropy(0.1), optimizer, rows, comm=comm, batch_size=B, clip_norm=0.5,
