@@ -8,9 +8,11 @@
 (`contenders.py`) take turns at each setting, several times over; a figure is the median of the turns.
 Without the BLAS pins of the environment, for all alike. Prints a table and writes JSON.
 
-    us        microseconds a step            floor   ours / the products alone, on both ranks at once
-    DDP, JAX  their time / ours              GF      GFLOP/s a rank of ours, from the products' operations
-    ns/line   to write a cache line that the other core has read, and let it read it again
+    us             microseconds a step           GF    GFLOP/s a rank, from the operations of the products
+    DDP, JAX, ...  their time / ours, the        floor our time / that of the products alone, on both ranks
+                   better of both MPIs                 at once, and one pass over parameters and gradient
+    allreduce, overlap  that reduction / ours, the lesser of both MPIs
+    ns/line        to write a cache line that the other core has read, and let it read it again
 """
 
 import argparse
@@ -158,35 +160,46 @@ def machine():
     }
 
 
-def table(rows, names):
-    """One line a setting; ratios above 1 are in our favour, but for the floor."""
-    ours = [n for n in names if n.startswith("distbp ") and "serial" not in n]
-    ddp = [n for n in names if n.startswith("DDP")]
-    others = [n for n in names if n not in ours and n not in ddp and n not in ("floor", "lines")]
-    print(f"{'setting':<34}" + "".join(f"{n.removeprefix('distbp '):>10}" for n in ours) + f"{'GF/rank':>9}", end="")
-    print(f"{'ns/line':>8}" * ("lines" in names), end="")
-    print(f"{'floor':>8}" * ("floor" in names) + f"{'DDP':>8}" * bool(ddp), end="")
-    print("".join(f"{n.removeprefix('distbp ').replace('mpi ', ' ')[-9:]:>10}" for n in others))
+def figures(row):
+    """What the table says of a setting; ratios above 1 are in our favour, but for the floor."""
+    t = row["median"]
+    mpis = [m for m in ("mpich", "openmpi") if f"distbp {m}" in t]
+    ours = {m: t[f"distbp {m}"] for m in mpis}
+    best = min(ours.values())
+    found = {f"{m} us": (f"{v * 1e6:,.0f}", None) for m, v in ours.items()}
+    found["samples/s"] = f"{row['setting']['batch'] / best:,.0f}", None
+    found["GF"] = f"{operations(row['setting']) / 2 / best / 1e9:.0f}", None
     ratios = {}
-    for row in rows:
-        t = row["median"]
-        mine = min(t[n] for n in ours)
-        print(f"{label(row['setting']):<34}" + "".join(f"{t[n] * 1e6:>10.0f}" for n in ours), end="")
-        print(f"{operations(row['setting']) / 2 / mine / 1e9:>9.1f}", end="")
-        print(f"{t['lines'] / Lines.LINES * 1e9:>8.0f}" if "lines" in t else "", end="")
-        figures = {}
-        if "floor" in t:
-            figures["floor"] = mine / t["floor"]
-        if ddp:
-            figures["DDP"] = min(t[n] for n in ddp) / mine
-        figures |= {n: t[n] / mine for n in others}
-        for name, value in figures.items():
-            ratios.setdefault(name, []).append(value)
-            print(f"{value:>{10 if name in others else 8}.2f}", end="")
-        print()
+    if ddp := [v for k, v in t.items() if k.startswith("DDP")]:
+        found["DDP GF"] = f"{operations(row['setting']) / 2 / min(ddp) / 1e9:.0f}", None
+        ratios["DDP"] = min(ddp) / best
+    for name, key in (("JAX", "JAX"), ("scikit-learn", "scikit-learn"), ("one process", "distbp serial")):
+        if key in t:
+            ratios[name] = t[key] / best
+    if "floor" in t:
+        ratios["floor"] = best / t["floor"]
+    for kind in ("allreduce", "overlap"):
+        if both := [t[f"{m} {kind}"] / ours[m] for m in mpis if f"{m} {kind}" in t]:
+            ratios[kind] = min(both)
+    if "lines" in t:
+        found["ns/line"] = f"{t['lines'] / Lines.LINES * 1e9:.0f}", None
+    return found | {k: (f"{v:.2f}", v) for k, v in ratios.items()}
+
+
+def table(rows):
+    """As Markdown: a line a setting, then geometric mean, least and most of each ratio."""
+    cells = [figures(row) for row in rows]
+    heads = ["network", "B", "optimizer", *cells[0]]
+    lines = [heads, ["---"] * len(heads)]
+    for row, cell in zip(rows, cells, strict=True):
+        name, batch, optimizer = label(row["setting"]).split()
+        lines.append([name, batch.removeprefix("B="), optimizer, *(text for text, _ in cell.values())])
     for name, summary in (("geometric mean", geometric), ("least", min), ("most", max)):
-        cells = "".join(f"{summary(v):>{10 if n in others else 8}.2f}" for n, v in ratios.items())
-        print(f"{name:<43}" + " " * (10 * len(ours) + 8 * ("lines" in names)) + cells)
+        columns = ([cell[head][1] for cell in cells] for head in cells[0])
+        lines.append([name, "", "", *(f"{summary(c):.2f}" if c[0] is not None else "" for c in columns)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + " |")
 
 
 def main():
@@ -197,7 +210,11 @@ def main():
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="a comma-separated choice")
     parser.add_argument("--folder", type=Path, default=ROOT, help="where the virtual environments are")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of such a file, and measure nothing")
     options = parser.parse_args()
+    if options.show:
+        table(json.loads(options.show.read_text())["rows"])
+        return 0
     settings = [{"sizes": s, "batch": b, "optimizer": o} for s in NETS for b in BATCHES for o in OPTIMIZERS]
     settings = [s for s in settings if options.only in label(s)]
     contenders, rows = [], []
@@ -216,7 +233,7 @@ def main():
             for contender in contenders:
                 contender.end()
     print(json.dumps(machine()))
-    table(rows, [c.name for c in contenders])
+    table(rows)
     if options.json:
         options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
     return 0

@@ -54,8 +54,8 @@ def hidden_share(network):
     for row in network:
         t = row["median"]
         for mpi in ("mpich", "openmpi"):
-            compute, messages, step = (t[f"{mpi} {k}"] for k in ("compute", "messages", "overlap"))
-            shares.append((compute + messages - step) / min(compute, messages))
+            compute, pieces, step = (t[f"{mpi} {k}"] for k in ("compute", "pieces", "overlap"))
+            shares.append((compute + pieces - step) / min(compute, pieces))
     return min(0.95, max(0.0, float(np.median(shares))))
 
 
