@@ -39,7 +39,7 @@ Array = NDArray[Any]
 CHUNK_BYTES = 1 << 30
 """Longer buffers go in pieces: many an MPI counts bytes in a C int."""
 
-REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+OPERATIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 class Request(Protocol):
@@ -101,10 +101,6 @@ class Communicator(Protocol):
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """Replace `buffer` by its sum, max or min over all ranks."""
-        ...
-
-    def iallreduce(self, buffer: Array) -> Request:
-        """Start the sum of `buffer` over all ranks; it may be used after `Request.wait`."""
         ...
 
     def ialltoall(self, send: Array, receive: Array) -> Request:
@@ -231,11 +227,6 @@ class SerialCommunicator(JsonObjects):
         """The sum over one rank is the buffer itself."""
         check_buffer(buffer, op)
 
-    def iallreduce(self, buffer: Array) -> Request:
-        """Done at once."""
-        check_buffer(buffer)
-        return Done()
-
     def ialltoall(self, send: Array, receive: Array) -> Request:
         """To itself."""
         receive[...] = send
@@ -272,7 +263,7 @@ class SerialCommunicator(JsonObjects):
 def check_buffer(buffer: Array, op: str = "sum") -> None:
     """What every collective asks of its arguments."""
     assert buffer.flags.c_contiguous, "a buffer of a collective is contiguous"
-    assert op in REDUCTIONS, f"unknown reduction {op}"
+    assert op in OPERATIONS, f"unknown operation {op}: one of {', '.join(OPERATIONS)}"
 
 
 class MPICommunicator(JsonObjects):
@@ -321,36 +312,34 @@ class MPICommunicator(JsonObjects):
             else:
                 self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
 
-    def iallreduce(self, buffer: Array) -> Request:
-        """MPI_Iallreduce in place; the request keeps the buffer, which mpi4py does not."""
-        check_buffer(buffer)
-        pieces = _pieces(buffer)
-        started = [self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._mpi.SUM) for piece in pieces]
-        return _MPIRequest(self._wait, started, pieces)
-
     def ialltoall(self, send: Array, receive: Array) -> Request:
         """MPI_Ialltoall of rows."""
         check_buffer(send)
         check_buffer(receive)
-        return _MPIRequest(self._wait, [self._comm.Ialltoall(_bytes(send), _bytes(receive))], [send, receive])
+        return _MPIRequest(self._wait, self._comm.Ialltoall(_bytes(send), _bytes(receive)), (send, receive))
 
     def iallgather(self, send: Array, receive: Array) -> Request:
         """MPI_Iallgather."""
         check_buffer(send)
         check_buffer(receive)
-        return _MPIRequest(self._wait, [self._gathers.Iallgather(_bytes(send), _bytes(receive))], [send, receive])
+        return _MPIRequest(self._wait, self._gathers.Iallgather(_bytes(send), _bytes(receive)), (send, receive))
 
     def on_host(self) -> Communicator:
         """MPI_Comm_split_type for shared memory."""
         if "on" not in self._groups:
-            self._groups["on"] = MPICommunicator(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+            self._groups["on"] = self._part(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
         return self._groups["on"]
 
     def across_hosts(self) -> Communicator:
         """MPI_Comm_split by the rank on the host."""
         if "across" not in self._groups:
-            self._groups["across"] = MPICommunicator(self._comm.Split(self.on_host().rank))
+            self._groups["across"] = self._part(self._comm.Split(self.on_host().rank))
         return self._groups["across"]
+
+    def _part(self, comm: Any) -> Communicator:
+        part = MPICommunicator(comm)
+        part.crowded = self.crowded  # by its own ranks alone it might think otherwise
+        return part
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
@@ -393,15 +382,17 @@ class MPICommunicator(JsonObjects):
 
 
 class _MPIRequest:
-    def __init__(self, wait: Callable[[Any], None], requests: list[Any], buffers: list[Array]) -> None:
-        self._wait, self._requests, self._buffers = wait, requests, buffers
+    """Keeps the buffers, which mpi4py does not."""
+
+    def __init__(self, wait: Callable[[Any], None], request: Any, buffers: tuple[Array, Array]) -> None:
+        self._wait, self._request, self._buffers = wait, request, buffers
 
     def test(self) -> bool:
-        return all([request.Test() for request in self._requests])
+        done: bool = self._request.Test()
+        return done
 
     def wait(self) -> None:
-        for request in self._requests:
-            self._wait(request)
+        self._wait(self._request)
 
 
 class _MPIMemory:

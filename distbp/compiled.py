@@ -5,6 +5,7 @@ once. Each loop here does the operations of its optimiser's NumPy form (`optimiz
 and the same precision, without shortcuts such as fused multiply-add, so that both give the same bits.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["available", "compiled_update"]
+__all__ = ["compiled_update"]
 
 Array = NDArray[Any]
 
@@ -47,30 +48,33 @@ def _adam(theta: Array, g: Array, m: Array, v: Array, beta1: Any, beta2: Any, ep
         theta[i] -= m[i] / (np.sqrt(v[i]) + epsilon) * factor
 
 
-_UPDATES = {"sgd": _sgd, "momentum": _momentum, "nesterov": _nesterov, "rmsprop": _rmsprop, "adam": _adam}
+_UPDATES: dict[str, Callable[..., None]] = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+}
 
 
 @lru_cache
-def available() -> str:
-    """Version of Numba, or "" where it is not installed."""
+def compiled_update(name: str, dtype: np.dtype[Any]) -> Callable[..., None] | None:
+    """The update ``f(theta, g, *state, *numbers)`` in place, all of `dtype`; None without Numba or such an update."""
     try:
         import numba
     except ImportError:
-        return ""
-    version: str = numba.__version__
-    return version
-
-
-@lru_cache
-def compiled_update(name: str) -> Callable[..., None] | None:
-    """The update ``f(theta, g, *state, *numbers)`` in place, all of one dtype; None without Numba."""
-    if not available():
         return None
-    import numba
+    if name not in _UPDATES:
+        return None
 
-    compile_: Callable[..., Callable[..., None]] = numba.njit
-    options = {"nogil": True, "error_model": "numpy"}
+    def compile_(cache: bool) -> Callable[..., None]:
+        loop = _UPDATES[name]
+        update: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", cache=cache)(loop)
+        kinds = [parameter.annotation for parameter in inspect.signature(loop).parameters.values()]
+        update(*(np.empty(0, dtype) if kind is Array else dtype.type() for kind in kinds))
+        return update
+
     try:
-        return compile_(_UPDATES[name], cache=True, **options)
-    except RuntimeError:  # nowhere to keep what is compiled: every process compiles
-        return compile_(_UPDATES[name], **options)
+        return compile_(cache=True)
+    except (OSError, RuntimeError):  # nowhere to keep what is compiled: every process compiles
+        return compile_(cache=False)

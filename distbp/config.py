@@ -20,8 +20,9 @@ from typing import Any
 from distbp.activations import ACTIVATIONS
 from distbp.errors import UsageError
 from distbp.losses import LOSSES
+from distbp.network import INITIALISATIONS
 from distbp.optimizers import OPTIMIZERS
-from distbp.reducer import REDUCTIONS
+from distbp.reducer import BUCKET_BYTES, REDUCTIONS
 from distbp.schedules import SCHEDULES
 from distbp.transport import COMPRESSIONS
 
@@ -31,9 +32,6 @@ __all__ = ["TrainConfig", "parse_interval", "parse_train_config"]
 def _option(default: Any, group: str, text: str, choices: Any = None, metavar: str | None = None) -> Any:
     meta = {"group": group, "help": text, "choices": tuple(choices) if choices else None, "metavar": metavar}
     return dataclasses.field(default=default, metadata=meta)
-
-
-_INITS = ("auto", "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class TrainConfig:
         "256,128", "model", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS"
     )
     activation: str = _option("relu", "model", "of the hidden layers", ACTIVATIONS)
-    init: str = _option("auto", "model", "initial weights; auto suits the activation", _INITS)
+    init: str = _option("auto", "model", "initial weights; auto suits the activation", INITIALISATIONS)
     dropout: float = _option(0.0, "model", "fraction of hidden activations dropped in training")
     dtype: str = _option("float32", "model", "of parameters and passes", ("float32", "float64"))
 
@@ -125,7 +123,7 @@ class TrainConfig:
         REDUCTIONS,
     )
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
-    bucket_mb: float = _option(0.25, "run", "MiB of a piece that travels while others are computed")
+    bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _option(

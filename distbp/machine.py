@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import numpy as np
 
 import distbp
 from distbp.communicator import Communicator, available_cores
-from distbp.compiled import available
 
 __all__ = ["blas_threads", "describe", "kernel_warning", "limited_blas", "slow_kernel"]
 
@@ -86,7 +86,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "distbp": distbp.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "numba": available() or None,
+        "numba": _version("numba"),
         "platform": platform.platform(),
         "mpi": getattr(comm, "library", None),
         "communicator": type(comm).__name__,
@@ -96,6 +96,13 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "git": _git_revision(),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git_revision() -> str | None:

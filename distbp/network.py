@@ -189,7 +189,7 @@ class Network:
         Parameters
         ----------
         X : ndarray of shape (n, n_inputs)
-            The batch, of the network's dtype.
+            The batch, of the network's dtype; ``tape.X``, where a tape is given.
         step, rows : int and ndarray of shape (n,), optional
             Given in training: number of the step and of each row, which fix the dropout masks.
         tape : Tape, optional

@@ -30,7 +30,7 @@ _DOT = 8192
 
 
 class Optimizer:
-    """Common part of all optimisers: rate, decay, state, and the walk over cache-sized blocks.
+    """Common part of all optimisers: rate, decay, state, and the walk over the parameters.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class Optimizer:
     buffers: ClassVar[tuple[str, ...]] = ()
     decoupled: ClassVar[bool] = False
     compiled: ClassVar[str] = ""
-    """Name of the same update in `compiled`."""
+    """Name in `compiled` of the update that this class itself has; it is not inherited."""
 
     def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
-        self.lr = self.lr_default if lr is None else lr
+        self.lr = self.lr_default if lr is None else float(lr)
         if not (np.isfinite(self.lr) and self.lr >= 0):
             raise ValueError(f"the learning rate must be a number of at least 0, not {self.lr}")
         if not (np.isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(f"the weight decay must be at least 0, not {weight_decay}")
-        self.weight_decay = weight_decay
+        self.weight_decay = float(weight_decay)
         self.layers = tuple(layers)
         self.t = 0
         self.state: dict[str, Array] = {}
@@ -98,7 +98,7 @@ class Optimizer:
         return norms
 
     def _walk(self, theta: Array, grad: Array) -> None:
-        if update := compiled_update(self.compiled):
+        if update := compiled_update(vars(type(self)).get("compiled", ""), theta.dtype):
             update(theta, grad, *(self.state[name] for name in self.buffers), *map(theta.dtype.type, self._numbers()))
             return
         if self._scratch.dtype != theta.dtype:
@@ -121,7 +121,7 @@ class Optimizer:
         raise AssertionError("an optimiser has an update")
 
     def _change(self, out: Array, g: Array, *state: Array) -> None:
-        """Write what is subtracted from a block of parameters; `out` may be `g`."""
+        """Write what is subtracted from a block of parameters, which stays in the cache meanwhile."""
         raise AssertionError("an optimiser has an update")
 
 
@@ -180,7 +180,7 @@ class RMSProp(Optimizer):
 
     def __init__(self, lr: float | None = None, *, decay: float = 0.99, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(lr, **common)
-        self.decay, self.epsilon = _fraction("decay", decay), epsilon
+        self.decay, self.epsilon = _fraction("decay", decay), float(epsilon)
 
     def _numbers(self) -> tuple[float, ...]:
         return self.decay, 1.0 - self.decay, self.epsilon, self.lr
@@ -211,7 +211,8 @@ class Adam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(lr, **common)
-        self.beta1, self.beta2, self.epsilon = _fraction("beta1", beta1), _fraction("beta2", beta2), epsilon
+        self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
+        self.epsilon = float(epsilon)
 
     def _scales(self) -> tuple[float, float]:
         """What turns the sums into ``mhat`` and into ``sqrt(vhat)``."""
@@ -223,7 +224,7 @@ class Adam(Optimizer):
         return self.beta1, self.beta2, self.epsilon / r2, self.lr * r1 / r2
 
     def _direction(self, factor: float, out: Array, g: Array, m: Array, v: Array) -> None:
-        """Write ``factor * mhat / (sqrt(vhat) + epsilon)``."""
+        """Write ``factor * mhat / (sqrt(vhat) + epsilon)``; `out` may be `g`."""
         r1, r2 = self._scales()
         m *= self.beta1
         m += g
@@ -243,6 +244,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
 
     decoupled = True
+    compiled = "adam"
 
 
 class LARS(Momentum):
@@ -253,10 +255,11 @@ class LARS(Momentum):
     """
 
     lr_default = 1.0
+    compiled = "momentum"
 
     def __init__(self, lr: float | None = None, *, trust: float = 1e-3, **common: Any) -> None:
         super().__init__(lr, **common)
-        self.trust = trust
+        self.trust = float(trust)
 
     def _decay(self, weights: Array, grad: Array) -> None:
         pass  # belongs into the ratio of each layer, below
@@ -327,7 +330,7 @@ def clip_by_global_norm(grad: Array, limit: float, norm: float) -> None:
 def _fraction(name: str, value: float) -> float:
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name} must lie in [0, 1), not {value}")
-    return value
+    return float(value)
 
 
 def squared_norm(x: Array) -> float:

@@ -62,6 +62,7 @@ class Preprocessor:
         self._all_numeric = len(self._numeric) == len(self.columns)
         self._shift, self._scale = np.array(self.shift), np.array(self.scale)
         self._fill = np.array(self.fill)
+        self._one_hot = [None if texts is None else {t: i for i, t in enumerate(texts)} for _, texts in self.columns]
 
     @property
     def n_inputs(self) -> int:
@@ -103,18 +104,17 @@ class Preprocessor:
         k = len(self._numeric)
         scaled = np.subtract(numbers, self._shift)
         np.multiply(scaled, self._scale, out=out[:, :k], casting="same_kind")
-        for i, (_, texts) in enumerate(self.columns):
-            if texts is None:
+        for i, places in enumerate(self._one_hot):
+            if places is None:
                 continue
-            out[:, k : k + len(texts)] = 0.0
+            out[:, k : k + len(places)] = 0.0
             # a category unknown in training, or missing, is all zeros
             here = columns[i].categories or ()
-            place = np.array([texts.index(t) if t in texts else -1 for t in here] + [-1])
-            codes = np.where(np.isnan(X[:, i]), len(here), X[:, i]).astype(np.int64)
-            hot = place[codes]
-            rows = np.flatnonzero(hot >= 0)
-            out[rows, k + hot[rows]] = 1.0
-            k += len(texts)
+            rows = np.flatnonzero(~np.isnan(X[:, i]))
+            codes, of_row = np.unique(X[rows, i].astype(np.int64), return_inverse=True)
+            hot = np.array([places.get(here[code], -1) for code in codes], np.int64)[of_row]
+            out[rows[hot >= 0], k + hot[hot >= 0]] = 1.0
+            k += len(places)
         return out
 
     def affine(self, dtype: DTypeLike) -> tuple[Array, Array]:
@@ -149,8 +149,8 @@ def _unnamed(names: list[str]) -> bool:
 class Prepared:
     """A subset as a network sees it: the last station of the data.
 
-    Data that is in memory anyway is transformed once, and the raw rows are let go; all other, row by row as it
-    is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a
+    Data that is in memory anyway is transformed once, up to 2 GiB, and the raw rows are let go; all other, row
+    by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a
     batch reads.
 
     Parameters

@@ -44,12 +44,14 @@ from distbp.sampling import part_bounds
 from distbp.tape import Tape
 from distbp.transport import Transport
 
-__all__ = ["REDUCTIONS", "STATUS", "GradientReducer", "choose_reduction", "stretches"]
+__all__ = ["BUCKET_BYTES", "REDUCTIONS", "STATUS", "GradientReducer", "choose_reduction", "stretches"]
 
 Array = NDArray[Any]
 
 STATUS = ("loss", "rows", "hits", "stop", "nonfinite")
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
+BUCKET_BYTES = 1 << 18
+"""About the bytes of a piece of the gradient that travels while others are computed."""
 
 SHARING = {
     "gradients": "gradients",
@@ -155,7 +157,7 @@ class GradientReducer:
         reduction: str = "auto",
         *,
         rows: int = 0,
-        bucket_bytes: int = 1 << 18,
+        bucket_bytes: int = BUCKET_BYTES,
         compress: str = "none",
     ) -> None:
         if reduction not in REDUCTIONS:
@@ -175,7 +177,7 @@ class GradientReducer:
         else:
             self.message = np.zeros(n + len(STATUS), network.dtype)
             peers, self.own = comm, slice(0, n)
-            self._ranks, self._tapes = [comm.rank], network.tapes(rows)
+            self._sharers, self._tapes = [comm.rank], network.tapes(rows)
             network.bind_gradient(self.message[:n])
         rides = self.group is None and compress == "none" and self.reduction != "overlap"
         self.status = self.message[n:] if rides else np.zeros(len(STATUS), np.float64)
@@ -187,6 +189,7 @@ class GradientReducer:
         self._bucket = math.inf if not self.in_pieces else bucket_bytes / network.dtype.itemsize
         self.pieces = {layer.weights.start: self._cut(layer) for layer in network.layers}
         self._first = self._last = True
+        self._closed = False
         self._sent = self.own.stop
 
     def describe(self) -> str:
@@ -225,12 +228,12 @@ class GradientReducer:
         self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
         network.bind_gradient(self._gradients[group.rank % copies])
         if self.sharing == "gradients":
-            self._ranks, self._tapes = [comm.rank], network.tapes(rows)
+            self._sharers, self._tapes = [comm.rank], network.tapes(rows)
         else:
-            self._ranks = group.allgather_obj(comm.rank)
+            self._sharers = group.allgather_obj(comm.rank)
             self._tapes = network.tapes(
                 rows, host_rows=rows * group.size, allocate=lambda n: self._allocate(n).array,
-                by_units=(group.rank, group.size, self.barrier) if self.sharing == "units" else None,
+                by_units=(group.rank, group.size, lambda: self.barrier()) if self.sharing == "units" else None,
             )  # fmt: skip
         theta.barrier()
         network.bind_parameters(theta.array)
@@ -263,8 +266,9 @@ class GradientReducer:
         return whole
 
     def close(self) -> None:
-        """Give shared memory back; the network keeps its parameters in memory of its own."""
+        """The end of this object: give shared memory back; the network keeps what it needs in memory of its own."""
         self.transport.close()
+        self._closed = True
         if self.group is None:
             return
         self.barrier()
@@ -272,6 +276,8 @@ class GradientReducer:
         self.barrier()
         self.network.bind_parameters(theta)
         self.network.bind_gradient(np.zeros_like(theta))
+        self.network.tape = self.network.tapes(0)(0)
+        del self._tapes, self._gradients, self._theta
         self.group = None
         for memory in self._memory:
             memory.free()
@@ -280,15 +286,17 @@ class GradientReducer:
 
     def tape(self, batch_size: int, part: int, most: int) -> Tape:
         """Where the passes of this rank write, for part number `part` of its rows, `most` to a part."""
+        if self._closed:
+            raise RuntimeError("this reducer is closed: make a new Trainer to train on")
         size = self.comm.size
         self._first, self._last = part == 0, (part + 1) * most * size >= batch_size
         if self._first:
             self.status[:] = 0.0
         key = batch_size, part, most
         if key not in self._places:
-            bounds = [part_bounds(batch_size, rank, size, part, most) for rank in self._ranks]
+            bounds = [part_bounds(batch_size, rank, size, part, most) for rank in self._sharers]
             counts = [hi - lo for lo, hi in bounds]
-            me = self._ranks.index(self.comm.rank)
+            me = self._sharers.index(self.comm.rank)
             self._places[key] = counts[me], sum(counts[:me]), sum(counts)
         return self._tapes(*self._places[key])
 

@@ -24,17 +24,18 @@ Array = NDArray[Any]
 
 
 class Tape:
-    """``z``, ``a``, ``out`` and ``delta`` of each layer, (n, units), and where the passes find them.
+    """``z``, ``a``, ``out`` and ``delta`` of each layer, (rows, units), and where the passes find them.
 
-    `out` is what the next layer sees: `a`, or `a` times the dropout mask. Arrays share memory where
-    nothing is lost: `a` with `z` where g' follows from `a`.
+    They are what this rank computes: all units of its n rows, or, by units, its share of the units of each
+    hidden layer for the rows of all. `out` is what the next layer sees: `a`, or `a` times the dropout mask.
+    Arrays share memory where nothing is lost: `a` with `z` where g' follows from `a`.
 
     ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
-    many units as the batch has rows, and row by row otherwise: the long side in one piece makes the
+    many units as a rank has rows, and row by row otherwise: the long side in one piece makes the
     products fastest. The logits are always unit by unit, which is what softmax likes.
 
-    ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, for the rows of all ranks that
-    share memory; ``units[l]`` are the units of layer l that this rank computes.
+    ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of all
+    ranks that share memory; ``units[l]`` are the units of layer l that this rank computes.
     """
 
     def __init__(self) -> None:
@@ -140,28 +141,29 @@ class Tapes:
         sizes, rows = self._sizes, slice(first, first + n)
         tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
 
-        def cut(memory: Array, units: int, rows: int) -> Array:
-            if units == sizes[-1] or units >= total / self._ranks:
-                return memory[: units * rows].reshape(units, rows).T
-            return memory[: units * rows].reshape(rows, units)
+        def cut(memory: Array, shape: tuple[int, ...], of: int) -> Array:
+            """An array (rows, units) for a layer of `of` units."""
+            flat = memory[: shape[0] * shape[1]]
+            by_unit = of >= total / self._ranks or of == sizes[-1]
+            return flat.reshape(shape[::-1]).T if by_unit else flat.reshape(shape)
 
         X = self._X[: total * sizes[0]].reshape(total, sizes[0])
         tape.X, tape.inputs = X[rows], [X]
         for i, units in enumerate(sizes[1:]):
-            tape.deltas.append(cut(self._delta[i], units, total))
+            tape.deltas.append(cut(self._delta[i], (total, units), units))
             if i == len(sizes) - 2:
                 tape.units.append(slice(None))
                 tape.delta.append(tape.deltas[i][rows])
-                tape.z.append(cut(self._logits, units, n))
+                tape.z.append(cut(self._logits, (n, units), units))
                 break
-            tape.inputs.append(cut(self._out[i], units, total))
+            tape.inputs.append(cut(self._out[i], (total, units), units))
             mine = (rows, slice(None)) if self._by_units is None else (slice(None), _share(units, *self._by_units[:2]))
             tape.units.append(mine[1])
             tape.delta.append(tape.deltas[i][mine])
             tape.out.append(tape.inputs[i + 1][mine])
             own = tape.out[i].shape
-            tape.a.append(cut(self._a[i], own[1], own[0]) if self._a else tape.out[i])
-            tape.z.append(cut(self._z[i], own[1], own[0]) if self._z else tape.a[i])
+            tape.a.append(cut(self._a[i], own, units) if self._a else tape.out[i])
+            tape.z.append(cut(self._z[i], own, units) if self._z else tape.a[i])
             tape.mask.append(None)
         return tape
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.communicator import (
-    REDUCTIONS,
+    OPERATIONS,
     Done,
     JsonObjects,
     Request,
@@ -68,17 +68,12 @@ class ThreadCommunicator(JsonObjects):
         self.barrier()
         total = slots[0].copy()
         for other in slots[1:]:
-            REDUCTIONS[op](total, other, out=total)
+            OPERATIONS[op](total, other, out=total)
         self.barrier()
         buffer[...] = total
 
-    def iallreduce(self, buffer: Array) -> Request:
-        """Blocks: correct, not fast."""
-        self.allreduce(buffer)
-        return Done()
-
     def ialltoall(self, send: Array, receive: Array) -> Request:
-        """Blocks."""
+        """Blocks: correct, not fast."""
         self._collect(send, receive, lambda theirs: theirs[self.rank])
         return Done()
 

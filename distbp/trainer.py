@@ -31,7 +31,7 @@ from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm
 from distbp.preprocessing import Prepared
 from distbp.profile import Profile
-from distbp.reducer import STATUS, GradientReducer
+from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
 from distbp.schedules import Schedule
 from distbp.stopping import MetricTarget, is_better, require_metric
@@ -129,7 +129,7 @@ class Trainer:
         seed: int = 0,
         drop_last: bool = False,
         reduction: str = "auto",
-        bucket_bytes: int = 1 << 18,
+        bucket_bytes: int = BUCKET_BYTES,
         compress: str = "none",
         monitor: str = "loss/val",
         patience: int | None = None,
@@ -259,6 +259,9 @@ class Trainer:
 
     def fit(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
         """Train until `epochs` or `steps` of the whole run are done, whichever comes first.
+
+        After an exception the ranks may stand at different places of a step: go on with a new `Trainer` that
+        resumes from the last checkpoint.
 
         Returns
         -------

@@ -81,8 +81,7 @@ class Distbp:
         self.rank = self.comm.rank
         self._blas = limited_blas(self.comm)
         self._blas.__enter__()
-        if update := compiled_update("adam"):  # Numba is a library like others
-            update(*np.zeros((4, 1), np.float32), *np.ones(4, np.float32))
+        compiled_update("adam", np.dtype("f4"))  # Numba is a library like others
         self.libraries = memory()
         with tempfile.TemporaryDirectory() as folder:
             X, y = data()

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distbp import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Network, RMSProp, Schedule
-from distbp.compiled import _UPDATES, available, compiled_update
+from distbp import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Network, Optimizer, RMSProp, Schedule
+from distbp.compiled import _UPDATES, compiled_update
 from distbp.optimizers import BLOCK, OPTIMIZERS, clip_by_global_norm, make_optimizer
 from distbp.schedules import SCHEDULES, scale_rate
 
@@ -44,37 +44,62 @@ def test_one_compiled_pass_gives_the_same_bits(name, dtype, monkeypatch):
         return run(make_optimizer(name, 0.01, weight_decay=1e-3, layers=(slice(0, BLOCK),)), theta, gradients)
 
     compiled = train()
-    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name: None)
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda *_: None)
     assert np.array_equal(compiled, train())
 
 
 def test_without_numba_nothing_is_compiled(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    uncached = compiled_update.__wrapped__
-    monkeypatch.setattr("distbp.compiled.available", available.__wrapped__)
-    assert available.__wrapped__() == "" and uncached("adam") is None
+    assert compiled_update.__wrapped__("adam", np.dtype("f4")) is None
 
 
-def test_where_nothing_can_be_kept_every_process_compiles(monkeypatch):
-    def njit(update, *, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return update
+@pytest.mark.parametrize("problem", [RuntimeError("no locator available"), OSError(28, "No space left on device")])
+def test_where_nothing_can_be_kept_every_process_compiles(problem, monkeypatch):
+    def njit(*, cache, **options):
+        def compile_(update):
+            def compiled(*arguments):
+                if cache:
+                    raise problem
+                update(*arguments)
 
-    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit, __version__="0"))
-    monkeypatch.setattr("distbp.compiled.available", available.__wrapped__)
+            return compiled
+
+        return compile_
+
+    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
     theta = np.ones(3)
-    compiled_update.__wrapped__("sgd")(theta, np.ones(3), 0.5)
+    compiled_update.__wrapped__("sgd", theta.dtype)(theta, np.ones(3), 0.5)
     assert np.array_equal(theta, np.full(3, 0.5))
+
+
+def test_numbers_of_numpy_are_numbers():
+    """A float64 of NumPy, such as an element of an array of rates, would draw float32 up."""
+    theta, gradients = example(dtype=np.float32)
+    plain = run(make_optimizer("momentum", 0.01, momentum=0.9, weight_decay=1e-3), theta, gradients)
+    numpys = make_optimizer("momentum", np.float64(0.01), momentum=np.float64(0.9), weight_decay=np.float64(1e-3))
+    assert np.array_equal(run(numpys, theta, gradients), plain)
+
+
+@pytest.mark.parametrize("kind", [Optimizer, SGD])
+def test_an_optimizer_of_ones_own_has_its_own_update(kind):
+    """Also below one whose update is compiled."""
+
+    class Sign(kind):
+        def _change(self, out, g, *state):
+            np.multiply(np.sign(g), self.lr, out=out)
+
+    theta, gradients = example(steps=1)
+    expected = theta - 0.5 * np.sign(gradients[0])
+    assert np.array_equal(run(Sign(0.5), theta, gradients), expected)
 
 
 @each_optimizer
 def test_what_is_compiled_is_what_is_written(name, monkeypatch):
     """The loops as plain Python, on a few numbers: they are measured as they are compiled."""
-    monkeypatch.setattr("distbp.optimizers.compiled_update", _UPDATES.get)
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name, dtype: _UPDATES.get(name))
     theta, gradients = example()
     looped = run(make_optimizer(name, 0.01), theta, gradients)
-    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name: None)
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda *_: None)
     assert np.array_equal(looped, run(make_optimizer(name, 0.01), theta, gradients))
 
 

@@ -92,10 +92,16 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch)
 @pytest.mark.ranks
 @each_reduction
 @pytest.mark.parametrize(
-    "options", [{}, {"bucket_bytes": 300}, {"micro_batch": 4, "bucket_bytes": 1}, {"dropout": 0.0}]
+    ("sharing", "options"),
+    [
+        ("gradients", {}),
+        ("gradients", {"bucket_bytes": 300}),
+        ("rows", {"micro_batch": 4, "bucket_bytes": 1}),
+        ("units", {"dropout": 0.0}),
+    ],
 )
-def test_ranks_give_the_parameters_of_one_process(reduction, options, comm, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "choose_sharing", lambda *_: "units" if "dropout" in options else "gradients")
+def test_ranks_give_the_parameters_of_one_process(reduction, sharing, options, comm, monkeypatch):
+    monkeypatch.setattr(distbp.reducer, "choose_sharing", lambda *_: sharing)
     wanted = train(SerialCommunicator(), **options)
     np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 
@@ -191,19 +197,30 @@ def test_early_stopping_restores_the_best_of_all_stretches(reduction):
         assert outcome == "early" and loss == pytest.approx(best, rel=1e-12)
 
 
-def test_a_network_outlives_what_was_shared():
-    def run(comm):
-        t = trainer(comm, reduction="shared")
-        t.fit(steps=5)
-        before = t.network.theta.copy()
-        t.close()
-        t.close()
-        assert np.array_equal(t.network.theta, before)
-        t.network.theta[:] = comm.rank  # nobody else's
-        comm.barrier()
-        assert np.all(t.network.theta == comm.rank) and np.all(t.network.layers[0].W == comm.rank)
+def outlives(comm):
+    t = trainer(comm, reduction="shared")
+    t.fit(steps=5)
+    before = t.network.theta.copy()
+    t.close()
+    t.close()
+    network = t.network
+    assert np.array_equal(network.theta, before)
+    network.theta[:] = comm.rank  # nobody else's
+    comm.barrier()
+    assert np.all(network.theta == comm.rank) and np.all(network.layers[0].W == comm.rank)
+    assert len(network.tape.X) == 0
+    network.backward(network.forward(np.ones((2, network.sizes[0]))))
+    with pytest.raises(RuntimeError, match="closed: make a new Trainer"):
+        t.step()
 
-    run_threads(3, run)
+
+def test_a_network_outlives_what_was_shared():
+    run_threads(3, outlives)
+
+
+@pytest.mark.ranks
+def test_a_network_outlives_the_memory_of_its_ranks(comm):
+    outlives(comm)
 
 
 @pytest.mark.parametrize("options", [{"reduction": "shared"}, {"reduction": "overlap"}])
