@@ -5,7 +5,8 @@
     .venv/bin/python scripts/benchmark.py [--repetitions 5] [--only TEXT] [--json FILE]
 
 24 settings: three networks, four global batch sizes, SGD and Adam, float32. The contenders
-(`contenders.py`) take turns at each setting, several times over; a figure is the median of the turns.
+(`contenders.py`) take turns at each setting, several times over; a time is the median of the turns, a ratio
+the median of the ratios of the same turn. Figures of the better of two are those of the better median.
 Without the BLAS pins of the environment, for all alike. Prints a table and writes JSON.
 
     us             microseconds a step           GF    GFLOP/s a rank, from the operations of the products
@@ -162,28 +163,32 @@ def machine():
 
 def figures(row):
     """What the table says of a setting; ratios above 1 are in our favour, but for the floor."""
-    t = row["median"]
-    mpis = [m for m in ("mpich", "openmpi") if f"distbp {m}" in t]
-    ours = {m: t[f"distbp {m}"] for m in mpis}
-    best = min(ours.values())
-    found = {f"{m} us": (f"{v * 1e6:,.0f}", None) for m, v in ours.items()}
-    found["samples/s"] = f"{row['setting']['batch'] / best:,.0f}", None
-    found["GF"] = f"{operations(row['setting']) / 2 / best / 1e9:.0f}", None
+    median, turns = row["median"], row["turns"]
+    ours = [f"distbp {m}" for m in ("mpich", "openmpi") if f"distbp {m}" in median]
+    best = min(ours, key=median.get)
+
+    def ratio(theirs, of):  # of neighbours in time: what slows the machine for a while slows both
+        return statistics.median(a / b for a, b in zip(turns[theirs], turns[of], strict=True))
+
+    found = {f"{name.removeprefix('distbp ')} us": (f"{median[name] * 1e6:,.0f}", None) for name in ours}
+    found["samples/s"] = f"{row['setting']['batch'] / median[best]:,.0f}", None
+    found["GF"] = f"{operations(row['setting']) / 2 / median[best] / 1e9:.0f}", None
     ratios = {}
-    if ddp := [v for k, v in t.items() if k.startswith("DDP")]:
-        found["DDP GF"] = f"{operations(row['setting']) / 2 / min(ddp) / 1e9:.0f}", None
-        ratios["DDP"] = min(ddp) / best
-    for name, key in (("JAX", "JAX"), ("scikit-learn", "scikit-learn"), ("one process", "distbp serial")):
-        if key in t:
-            ratios[name] = t[key] / best
-    if "floor" in t:
-        ratios["floor"] = best / t["floor"]
+    if ddp := min((name for name in median if name.startswith("DDP")), key=median.get, default=None):
+        found["DDP GF"] = f"{operations(row['setting']) / 2 / median[ddp] / 1e9:.0f}", None
+        ratios["DDP"] = ratio(ddp, best)
+    for head, name in (("JAX", "JAX"), ("scikit-learn", "scikit-learn"), ("one process", "distbp serial")):
+        if name in median:
+            ratios[head] = ratio(name, best)
+    if "floor" in median:
+        ratios["floor"] = ratio(best, "floor")
     for kind in ("allreduce", "overlap"):
-        if both := [t[f"{m} {kind}"] / ours[m] for m in mpis if f"{m} {kind}" in t]:
+        mpis = [name.removeprefix("distbp ") for name in ours]
+        if both := [ratio(f"{mpi} {kind}", f"distbp {mpi}") for mpi in mpis if f"{mpi} {kind}" in median]:
             ratios[kind] = min(both)
-    if "lines" in t:
-        found["ns/line"] = f"{t['lines'] / Lines.LINES * 1e9:.0f}", None
-    return found | {k: (f"{v:.2f}", v) for k, v in ratios.items()}
+    if "lines" in median:
+        found["ns/line"] = f"{median['lines'] / Lines.LINES * 1e9:.0f}", None
+    return found | {head: (f"{value:.2f}", value) for head, value in ratios.items()}
 
 
 def table(rows):
