@@ -233,7 +233,8 @@ class Network:
             delta = np.matmul(tape.whole_delta(i, delta), layer.W[tape.units[below]].T, out=tape.delta[below])
             if (mask := tape.mask[below]) is not None:
                 delta *= mask
-            self.activation.times_derivative(delta, (tape.z if self.activation.from_z else tape.a)[below])
+            kept = tape.z if self.activation.from_z else tape.a
+            self.activation.times_derivative(delta, kept[below])
         gradient(self.layers[0], tape.X, tape.whole_delta(0, delta))
 
     def predict(self, X: Array, block: int = 512) -> Array:

@@ -48,6 +48,9 @@ class Optimizer:
     decoupled: ClassVar[bool] = False
     compiled: ClassVar[str] = ""
     """Name in `compiled` of the update that this class itself has; it is not inherited."""
+    compile_after: float = 1.5e9
+    """Numbers of parameters and state that NumPy updates before Numba is loaded: what that takes (0.5 to 1 s) is
+    saved by then. Both give the same bits."""
 
     def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
         self.lr = self.lr_default if lr is None else float(lr)
@@ -59,6 +62,7 @@ class Optimizer:
         self.layers = tuple(layers)
         self.t = 0
         self.state: dict[str, Array] = {}
+        self._walked = 0
         self._scratch: Array = np.empty(0, bool)
         self._total: Callable[[Array], None] = lambda numbers: None
 
@@ -98,7 +102,9 @@ class Optimizer:
         return norms
 
     def _walk(self, theta: Array, grad: Array) -> None:
-        if update := compiled_update(vars(type(self)).get("compiled", ""), theta.dtype):
+        self._walked += len(theta) * (1 + len(self.buffers))
+        pays = self._walked > self.compile_after
+        if pays and (update := compiled_update(vars(type(self)).get("compiled", ""), theta.dtype)):
             update(theta, grad, *(self.state[name] for name in self.buffers), *map(theta.dtype.type, self._numbers()))
             return
         if self._scratch.dtype != theta.dtype:

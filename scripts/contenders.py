@@ -97,6 +97,7 @@ class Distbp:
         d, options = self.distbp, dict(self.options)
         alone = self.only == "compute"
         optimizer = {"sgd": d.SGD, "adam": d.Adam}[setting["optimizer"]](RATE[setting["optimizer"]])
+        optimizer.compile_after = 0  # as it is in a long run
         options |= setting.get("options", {})
         trainer = d.Trainer(
             d.Network(setting["sizes"]), d.SoftmaxCrossEntropy(), optimizer, self.train,

@@ -36,16 +36,30 @@ def example(size=23, steps=5, dtype=np.float64, seed=0):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @each_optimizer
-def test_one_compiled_pass_gives_the_same_bits(name, dtype, monkeypatch):
+def test_one_compiled_pass_gives_the_same_bits(name, dtype):
+    """From the first step, from the middle of a run, or never."""
     pytest.importorskip("numba", reason="Numba is missing: scripts/environment .venv fast")
 
-    def train():
+    def train(compile_after):
         theta, gradients = example(BLOCK + 1000, 10, dtype)
-        return run(make_optimizer(name, 0.01, weight_decay=1e-3, layers=(slice(0, BLOCK),)), theta, gradients)
+        optimizer = make_optimizer(name, 0.01, weight_decay=1e-3, layers=(slice(0, BLOCK),))
+        optimizer.compile_after = compile_after
+        return run(optimizer, theta, gradients)
 
-    compiled = train()
-    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda *_: None)
-    assert np.array_equal(compiled, train())
+    compiled = train(0)
+    assert np.array_equal(compiled, train(math.inf)) and np.array_equal(compiled, train(7 * BLOCK))
+
+
+def test_a_short_run_compiles_nothing(monkeypatch):
+    asked = []
+    monkeypatch.setattr("distbp.optimizers.compiled_update", lambda *arguments: asked.append(arguments))
+    theta, gradients = example(steps=3, dtype=np.float32)
+    optimizer = make_optimizer("adam")
+    run(optimizer, theta, gradients)
+    assert not asked
+    optimizer.compile_after = 4.5 * 3 * len(theta)
+    run(optimizer, theta, gradients)
+    assert asked == [("adam", np.dtype("f4"))] * 2
 
 
 def test_without_numba_nothing_is_compiled(monkeypatch):
@@ -81,8 +95,9 @@ def test_numbers_of_numpy_are_numbers():
 
 
 @pytest.mark.parametrize("kind", [Optimizer, SGD])
-def test_an_optimizer_of_ones_own_has_its_own_update(kind):
+def test_an_optimizer_of_ones_own_has_its_own_update(kind, monkeypatch):
     """Also below one whose update is compiled."""
+    monkeypatch.setattr(Optimizer, "compile_after", 0)
 
     class Sign(kind):
         def _change(self, out, g, *state):
@@ -97,6 +112,7 @@ def test_an_optimizer_of_ones_own_has_its_own_update(kind):
 def test_what_is_compiled_is_what_is_written(name, monkeypatch):
     """The loops as plain Python, on a few numbers: they are measured as they are compiled."""
     monkeypatch.setattr("distbp.optimizers.compiled_update", lambda name, dtype: _UPDATES.get(name))
+    monkeypatch.setattr(Optimizer, "compile_after", 0)
     theta, gradients = example()
     looped = run(make_optimizer(name, 0.01), theta, gradients)
     monkeypatch.setattr("distbp.optimizers.compiled_update", lambda *_: None)
