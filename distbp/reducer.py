@@ -30,7 +30,6 @@ Backpropagation finishes the gradient from its end, so what is on its way is a s
 (Li et al. 2020, section 3.2.3, have buckets of whole parameters).
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -61,6 +60,9 @@ SHARING = {
 
 _UNITS_BELOW = 0.4
 """Activations and deltas of a rank, as a part of the parameters, below which ranks share units."""
+
+_PRODUCT_BYTES = 1 << 20
+"""Bytes of gradient that one product gives at least, while others are on their way: narrow ones are slow."""
 
 _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
@@ -186,7 +188,7 @@ class GradientReducer:
         self.sends = peers.size > 1
         self.in_pieces = self.sends and self.reduction != "allreduce"
         self._bucket_bytes = bucket_bytes
-        self._bucket = math.inf if not self.in_pieces else bucket_bytes / network.dtype.itemsize
+        self._bucket = max(1, bucket_bytes // network.dtype.itemsize) if self.in_pieces else network.n_parameters
         self.pieces = {layer.weights.start: self._cut(layer) for layer in network.layers}
         self._first = self._last = True
         self._closed = False
@@ -337,7 +339,8 @@ class GradientReducer:
         lo, hi = max(bias.start, self.own.start), min(bias.stop, self.own.stop)
         pieces = [(slice(lo - bias.start, hi - bias.start), lo)] if lo < hi else []
         first, stop = max(0, (self.own.start - start) // n), min(layer.fan_out, (self.own.stop - start) // n)
-        step = stop - first if math.isinf(self._bucket) else max(4, int(self._bucket) // n)
+        product = max(self._bucket, _PRODUCT_BYTES // self.network.dtype.itemsize) if self.in_pieces else self._bucket
+        step = max(4, product // n)
         for top in range(stop, first, -max(1, step)):
             bottom = max(first, top - step)
             pieces.append((slice(bottom, top), start + bottom * n))
@@ -352,12 +355,13 @@ class GradientReducer:
                 self.send(lo)
 
     def send(self, lo: int) -> None:
-        """``grad[lo:own.stop]`` is final on this rank: send it once it is a bucket, or the last."""
+        """``grad[lo:own.stop]`` is final on this rank: send what is a bucket, or the last."""
         if self._rides:
             return
-        if self._sent - lo >= self._bucket or lo == self.own.start:
-            self.transport.start(self.network.grad, lo, self._sent)
-            self._sent = lo
+        while self._sent - lo >= self._bucket or self._sent > lo == self.own.start:
+            start = max(lo, self._sent - self._bucket)
+            self.transport.start(self.network.grad, start, self._sent)
+            self._sent = start
 
     def wait(self) -> None:
         """Return when ``grad[own]`` is the gradient, and `status` and `square` are sums over all ranks."""
