@@ -30,6 +30,8 @@ COMPRESSIONS = ("none", "bf16", "fp16")
 _PAUSE = 0.001
 _TESTS = 4
 """Tests in a row, every `_PAUSE` seconds: one lets MPI move some 64 KiB."""
+_GATHERS = 2
+"""Second steps under way at a time: with one the link waits between them, with all it loses packets."""
 
 
 def to_bf16(x: Array) -> Array:
@@ -200,13 +202,15 @@ class Transport:
 
     def _advance(self) -> None:
         """Go on with all pieces as far as it goes at once."""
-        waiting: set[bool] = set()  # a test lets MPI go on with all: of each step only the first is tested
+        gathers = 0
         for piece in list(self._under_way):
-            if piece.summed not in waiting:
+            if piece.summed or gathers < _GATHERS:
                 if piece.test():
                     self._under_way.remove(piece)
+                elif piece.summed:
+                    gathers += 1
                 else:
-                    waiting.add(piece.summed)
+                    return  # a test lets MPI go on with all, and this piece's turn comes first
 
     def _look_after(self) -> None:
         try:
