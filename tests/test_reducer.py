@@ -96,7 +96,7 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch)
     [
         ("gradients", {}),
         ("gradients", {"bucket_bytes": 300}),
-        ("rows", {"micro_batch": 4, "bucket_bytes": 100}),
+        ("rows", {"micro_batch": 4, "bucket_bytes": 96}),
         ("units", {"dropout": 0.0}),
     ],
 )
@@ -108,7 +108,7 @@ def test_ranks_give_the_parameters_of_one_process(reduction, sharing, options, c
 
 @each_reduction
 @pytest.mark.parametrize(("size", "per_host"), [(3, None), (5, 2)])
-@pytest.mark.parametrize("options", [{"micro_batch": 3}, {"bucket_bytes": 200}, {"micro_batch": 1, "bucket_bytes": 100}])
+@pytest.mark.parametrize("options", [{"micro_batch": 3}, {"bucket_bytes": 200}, {"micro_batch": 1, "bucket_bytes": 96}])
 def test_in_parts_and_in_pieces(reduction, size, per_host, options, serial):
     for theta in run_threads(size, lambda comm: train(comm, reduction=reduction, **options), ranks_per_host=per_host):
         np.testing.assert_allclose(theta, serial, **TIGHT)

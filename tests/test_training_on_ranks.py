@@ -71,7 +71,7 @@ def test_mpi_gives_the_serial_parameters(comm):
         {"reduction": "shared"},
         {"reduction": "shared", "micro_batch": 4},
         {"reduction": "overlap", "bucket_bytes": 500},
-        {"reduction": "overlap", "micro_batch": 3, "bucket_bytes": 100},
+        {"reduction": "overlap", "micro_batch": 3, "bucket_bytes": 96},
     ],
 )
 def test_micro_batches_and_buckets_give_the_same_gradient(comm, options):
