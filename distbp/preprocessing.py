@@ -173,7 +173,7 @@ class Prepared:
         self._in_order = self._order == list(range(len(self.columns)))
         self._ready: tuple[Array, Array | None, Array | None] | None = None
         self._affine: tuple[Array, Array] | None = None
-        self._bytes = np.zeros((0, 0), np.uint8)
+        self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
         if self.in_memory and size <= _MATERIALISE_BYTES:
             self._ready = self._prepare_all()

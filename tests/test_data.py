@@ -322,6 +322,12 @@ def test_auto_is_minmax_for_images_else_standardize():
         np.testing.assert_allclose(everything(rows)[0], scaler.fit_transform(X.astype(float)), rtol=1e-12, atol=1e-12)
 
 
+def test_no_rows_of_images_can_be_the_first_that_are_taken():
+    """As a rank does that has none of a batch."""
+    rows = prepared(np.arange(12, dtype=np.uint8).reshape(4, 3), np.array([0.1, 0.2, 0.3, 0.4]), scaling="auto")
+    assert rows.take(np.zeros(0, np.int64), out=np.empty((0, 3)))[0].shape == (0, 3)
+
+
 def fit_weighted(comm):
     """Several blocks, holes, weights, balanced classes, some rows only."""
     rng = np.random.default_rng(3)
