@@ -32,6 +32,8 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
     optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
     if config.compress != "none" and config.dtype != "float32":
         raise UsageError(f"--compress {config.compress} needs --dtype float32")
+    if config.exact and config.compress != "none":
+        raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
     n = data.train.n_rows
     if config.batch_size > n:
         raise UserError(
@@ -51,7 +53,7 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
         drop_last=config.drop_last,
         reduction=config.reduction, bucket_bytes=int(min(config.bucket_mb, 2.0**20) * 2**20), compress=config.compress,
-        monitor=config.monitor, patience=config.early_stopping,
+        leaves=config.leaves if config.exact else None, monitor=config.monitor, patience=config.early_stopping,
         target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
         log_every=parse_interval(config.log_every, per_epoch),
         eval_every=parse_interval(config.eval_every, per_epoch),
@@ -85,6 +87,7 @@ def idle_options(config: TrainConfig, data: Data, reducer: GradientReducer) -> l
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
+        "leaves": (config.exact, "no --exact"),
         "bucket_mb": (reducer.in_pieces, "a gradient that is not sent in pieces"),
         "compress": (reducer.sends, "a gradient that is not sent"),
         "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),

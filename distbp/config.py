@@ -122,6 +122,8 @@ class TrainConfig:
         "shared: ranks of a host share memory; allreduce: one message; overlap: pieces during backpropagation",
         REDUCTIONS,
     )
+    exact: bool = _option(False, "run", "the same bits on any number of ranks")
+    leaves: int = _option(8, "run", "parts of a batch with --exact, which ranks share out: at least as many as ranks")
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 
@@ -146,6 +148,7 @@ class TrainConfig:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {what}")
 
         need(self.batch_size >= 1, "batch_size", "at least 1 row")
+        need(self.leaves >= 1, "leaves", "at least 1")
         for name in ("epochs", "steps"):
             need((getattr(self, name) or 0) >= 0, name, "at least 0")
         for name in ("micro_batch", "early_stopping"):

@@ -35,11 +35,11 @@ def blas_threads(comm: Communicator) -> int:
 
 
 @contextlib.contextmanager
-def limited_blas(comm: Communicator) -> Iterator[int]:
-    """Limit the BLAS of this process to its share of the cores; gives the number of threads."""
+def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
+    """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number."""
     from threadpoolctl import threadpool_limits
 
-    threads = blas_threads(comm)
+    threads = min(blas_threads(comm), most or sys.maxsize)
     with threadpool_limits(limits=threads, user_api="blas"):
         yield threads
 

@@ -71,15 +71,16 @@ class Layer:
 
     def bias_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
         """``db`` likewise: the sum over the rows."""
-        ones = _ones(len(delta), delta.dtype)
+        row = ones(len(delta), delta.dtype)
         if accumulate:
-            self.db[units] += ones @ delta[:, units]
+            self.db[units] += row @ delta[:, units]
         else:
-            np.matmul(ones, delta[:, units], out=self.db[units])
+            np.matmul(row, delta[:, units], out=self.db[units])
 
 
 @lru_cache(maxsize=64)
-def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+def ones(n: int, dtype: np.dtype[Any]) -> Array:
+    """What sums the rows of a matrix in a product."""
     return np.ones(n, dtype)
 
 

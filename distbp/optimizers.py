@@ -65,16 +65,23 @@ class Optimizer:
         self._walked = 0
         self._scratch: Array = np.empty(0, bool)
         self._total: Callable[[Array], None] = lambda numbers: None
+        self._tiles: list[list[slice]] = []
 
-    def look_after(self, own: slice, total: Callable[[Array], None]) -> None:
+    def look_after(self, own: slice, total: Callable[[Array], None], tiles: Sequence[slice] = ()) -> None:
         """From now on `theta` and `grad` are the stretch `own` of the parameters only.
 
         Ranks that look after the rest do the same; ``total(numbers)`` replaces numbers by their sums over
-        all stretches: some optimisers ask for the norms of whole layers.
+        all stretches: some optimisers ask for the norms of whole layers. They are added up from those of
+        `tiles`, where these are given: stretches of parameters, each looked after by one rank.
         """
+
+        def cut(s: slice) -> slice:
+            lo, hi = max(s.start, own.start), min(s.stop, own.stop)
+            return slice(lo - own.start, max(lo, hi) - own.start)
+
         whole = self.layers or (slice(0, own.stop),)
-        cut = [(max(s.start, own.start), min(s.stop, own.stop)) for s in whole]
-        self.layers = tuple(slice(lo - own.start, max(lo, hi) - own.start) for lo, hi in cut)
+        self._tiles = [[cut(t) for t in tiles if s.start <= t.start < s.stop] for s in whole]
+        self.layers = tuple(cut(s) for s in whole)
         self._total = total
 
     def step(self, theta: Array, grad: Array) -> None:
@@ -96,9 +103,13 @@ class Optimizer:
 
     def _norms(self, theta: Array, grad: Array, layers: Sequence[slice]) -> list[list[float]]:
         """Norms of weights and gradient of each layer, wherever its parameters are looked after."""
-        squares = np.array([[squared_norm(theta[s]), squared_norm(grad[s])] for s in layers])
+        tiles = [tiles or [layer] for tiles, layer in zip(self._tiles or [[]] * len(layers), layers, strict=True)]
+        squares = np.zeros((len(tiles), max(map(len, tiles)), 2))
+        for i, of_layer in enumerate(tiles):
+            for k, s in enumerate(of_layer):
+                squares[i, k] = squared_norm(theta[s]), squared_norm(grad[s])
         self._total(squares)
-        norms: list[list[float]] = np.sqrt(squares).tolist()
+        norms: list[list[float]] = np.sqrt(squares.sum(axis=1)).tolist()
         return norms
 
     def _walk(self, theta: Array, grad: Array) -> None:

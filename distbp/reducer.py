@@ -30,6 +30,7 @@ Backpropagation finishes the gradient from its end, so what is on its way is a s
 (Li et al. 2020, section 3.2.3, have buckets of whole parameters).
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from distbp.communicator import Communicator, SharedMemory
 from distbp.errors import UserError
 from distbp.network import Layer, Network
 from distbp.optimizers import squared_norm
-from distbp.sampling import part_bounds
+from distbp.sampling import block_bounds, part_bounds
 from distbp.tape import Tape
 from distbp.transport import Transport
 
@@ -68,11 +69,14 @@ _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
 
 
-def choose_reduction(comm: Communicator, network: Network, rows: int) -> str:
-    """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient."""
+def choose_reduction(comm: Communicator, network: Network, rows: int, vectors: int | None = None) -> str:
+    """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient.
+
+    Gradients are shared for sure, `vectors` to a rank, where that is given.
+    """
     if comm.size == 1:
         return "allreduce"
-    if min(comm.allgather_obj(comm.on_host().size)) > 1 and not _lacks_room(comm, network, rows):
+    if min(comm.allgather_obj(comm.on_host().size)) > 1 and not _lacks_room(comm, network, rows, vectors):
         return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
@@ -92,30 +96,33 @@ def choose_sharing(comm: Communicator, network: Network, rows: int) -> str:
     return "rows" if several_hosts else "gradients"
 
 
-def _lacks_room(comm: Communicator, network: Network, rows: int) -> str:
+def _lacks_room(comm: Communicator, network: Network, rows: int, vectors: int | None) -> str:
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
     n, ranks = network.n_parameters, comm.on_host().size
-    joint = choose_sharing(comm, network, rows) != "gradients"
-    numbers = n + (n + ranks * rows * _row_numbers(network) if joint else ranks * n)
+    joint = vectors is None and choose_sharing(comm, network, rows) != "gradients"
+    numbers = n + (n + ranks * rows * _row_numbers(network) if joint else ranks * (vectors or 1) * n)
     needed, free = numbers * network.dtype.itemsize, comm.shared_free()
     said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
     lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
     return lacking[0] if lacking else ""
 
 
-def stretches(network: Network, parts: int) -> list[slice]:
-    """The parameters in `parts` stretches of about the same length, cut between units."""
-    cuts = [0]
-    for k in range(1, parts):
-        ideal = network.n_parameters * k // parts
-        layer = next(layer for layer in network.layers if ideal < layer.bias.stop)
-        if ideal < layer.bias.start:
-            # a multiple of 4 units: the width of the products' kernels
-            step = layer.fan_in * (4 if layer.fan_out >= 32 else 1)
-            ideal = layer.weights.start + round((ideal - layer.weights.start) / step) * step
-            ideal = min(ideal, layer.weights.stop)
-        cuts.append(max(ideal, cuts[-1]))
-    return [slice(lo, hi) for lo, hi in zip(cuts, [*cuts[1:], network.n_parameters], strict=True)]
+def unit_edges(network: Network) -> Array:
+    """Where stretches may be cut: between units, at a multiple of 4 where there are many (the products' kernels)."""
+    edges = [0]
+    for layer in network.layers:
+        step = layer.fan_in * (4 if layer.fan_out >= 32 else 1)
+        edges += [*range(layer.weights.start + step, layer.weights.stop, step), layer.bias.start, layer.bias.stop]
+    return np.array(edges)
+
+
+def stretches(edges: Array, parts: int) -> list[slice]:
+    """The parameters in `parts` stretches of about the same length, cut at `edges`, which are in order."""
+    ideal = edges[-1] * np.arange(1, parts) / parts
+    above = np.searchsorted(edges, ideal)
+    nearer = above - (ideal - edges[above - 1] < edges[above] - ideal)
+    cuts = [0, *edges[nearer].tolist(), int(edges[-1])]
+    return [slice(lo, hi) for lo, hi in zip(cuts, cuts[1:], strict=False)]
 
 
 class GradientReducer:
@@ -152,6 +159,11 @@ class GradientReducer:
         Whether gradient travels in messages at all, and while other parts of it are computed.
     """
 
+    vectors: int | None = None
+    """Gradients that a rank computes, where that does not depend on what is shared; see `exact`."""
+    tiles: Sequence[slice] = ()
+    """Stretches of weights whose norms are computed apart, where it matters; see `exact`."""
+
     def __init__(
         self,
         comm: Communicator,
@@ -165,26 +177,28 @@ class GradientReducer:
         if reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
         self.comm, self.network = comm, network
-        self.reduction = choose_reduction(comm, network, rows) if reduction == "auto" else reduction
+        self.reduction = reduction if reduction != "auto" else choose_reduction(comm, network, rows, self.vectors)
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
         self._counted, self.sharing = True, ""
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
-            if problem := _lacks_room(comm, network, rows):
+            if problem := _lacks_room(comm, network, rows, self.vectors):
                 raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
             self.message = np.zeros(0, network.dtype)
             peers = self._share(rows)
         else:
-            self.message = np.zeros(n + len(STATUS), network.dtype)
+            copies = self.vectors or 1
+            self.message = np.zeros(copies * n + len(STATUS), network.dtype)
             peers, self.own = comm, slice(0, n)
-            self._sharers, self._tapes = [comm.rank], network.tapes(rows)
-            network.bind_gradient(self.message[:n])
-        rides = self.group is None and compress == "none" and self.reduction != "overlap"
+            self._gradients = self.message[: copies * n].reshape(copies, n)
+            network.bind_gradient(self._gradients[0])
+            self._plan(rows)
+        rides = self.group is None and compress == "none" and self.reduction != "overlap" and self.vectors is None
         self.status = self.message[n:] if rides else np.zeros(len(STATUS), np.float64)
         self._rides, self._sums, self.square = rides, np.zeros(len(STATUS) + 1), 0.0
-        self.transport = Transport(peers, compress)
+        self.transport = self._transport(peers, compress)
         self.sends = peers.size > 1
         self.in_pieces = self.sends and self.reduction != "allreduce"
         self._bucket_bytes = bucket_bytes
@@ -193,6 +207,7 @@ class GradientReducer:
         self._first = self._last = True
         self._closed = False
         self._sent = self.own.stop
+        self._sent_vectors = self._to_send()
 
     def describe(self) -> str:
         """What travels in a step, for people."""
@@ -219,18 +234,19 @@ class GradientReducer:
         peers = comm.across_hosts()
         hosts = comm.allgather_obj(-1 if group.rank else group.size)
         owners = min(size for size in hosts if size > 0)  # a host with more ranks has some that own nothing
-        ends = stretches(network, owners)
+        ends = stretches(self._edges(), owners)
         self.own = ends[group.rank] if group.rank < owners else slice(0, 0)
         self._counted = peers.rank == 0
         n = network.n_parameters
         theta = self._allocate(n)
         theta.array[self.own] = network.theta[self.own]
-        self.sharing = choose_sharing(comm, network, rows)
-        copies = group.size if self.sharing == "gradients" else 1
+        self.sharing = "gradients" if self.vectors is not None else choose_sharing(comm, network, rows)
+        each = self.vectors or 1
+        copies = group.size * each if self.sharing == "gradients" else 1
         self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
-        network.bind_gradient(self._gradients[group.rank % copies])
+        network.bind_gradient(self._gradients[group.rank * each % copies])
         if self.sharing == "gradients":
-            self._sharers, self._tapes = [comm.rank], network.tapes(rows)
+            self._plan(rows)
         else:
             self._sharers = group.allgather_obj(comm.rank)
             self._tapes = network.tapes(
@@ -241,6 +257,19 @@ class GradientReducer:
         network.bind_parameters(theta.array)
         self._theta = theta
         return peers
+
+    def _plan(self, rows: int) -> None:
+        """Where this rank passes its rows, which nobody shares."""
+        self._sharers, self._tapes = [self.comm.rank], self.network.tapes(rows)
+
+    def _to_send(self) -> list[Array]:
+        return [self.network.grad]
+
+    def _edges(self) -> Array:
+        return unit_edges(self.network)
+
+    def _transport(self, peers: Communicator, compress: str) -> Transport:
+        return Transport(peers, compress)
 
     def _allocate(self, n: int) -> SharedMemory:
         assert self.group is not None
@@ -279,24 +308,38 @@ class GradientReducer:
         self.network.bind_parameters(theta)
         self.network.bind_gradient(np.zeros_like(theta))
         self.network.tape = self.network.tapes(0)(0)
-        del self._tapes, self._gradients, self._theta
+        del self._tapes, self._gradients, self._sent_vectors, self._theta
         self.group = None
         for memory in self._memory:
             memory.free()
 
     # --- one step -------------------------------------------------------------------------------------
 
-    def tape(self, batch_size: int, part: int, most: int) -> Tape:
-        """Where the passes of this rank write, for part number `part` of its rows, `most` to a part."""
+    def share(self, batch_size: int) -> tuple[int, int]:
+        """Rows of a batch that this rank passes: first, and last + 1."""
+        return block_bounds(batch_size, self.comm.rank, self.comm.size)
+
+    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, Tape]]:
+        """The parts in which this rank passes its rows, `most` to a part, and where the passes of each write.
+
+        All ranks have the same number of parts, at least one. `stop` is this rank's in `status`.
+        """
+        self._refuse_if_closed()
+        self.status[:] = 0.0
+        self.status[STATUS.index("stop")] = stop
+        n = max(1, -(-batch_size // (self.comm.size * most)))
+        for part in range(n):
+            self._first, self._last = part == 0, part == n - 1
+            yield slice(part * most, (part + 1) * most), self._tape(batch_size, part, most)
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise RuntimeError("this reducer is closed: make a new Trainer to train on")
-        size = self.comm.size
-        self._first, self._last = part == 0, (part + 1) * most * size >= batch_size
-        if self._first:
-            self.status[:] = 0.0
+
+    def _tape(self, batch_size: int, part: int, most: int) -> Tape:
         key = batch_size, part, most
         if key not in self._places:
-            bounds = [part_bounds(batch_size, rank, size, part, most) for rank in self._sharers]
+            bounds = [part_bounds(batch_size, rank, self.comm.size, part, most) for rank in self._sharers]
             counts = [hi - lo for lo, hi in bounds]
             me = self._sharers.index(self.comm.rank)
             self._places[key] = counts[me], sum(counts[:me]), sum(counts)
@@ -360,7 +403,7 @@ class GradientReducer:
             return
         while self._sent - lo >= self._bucket or self._sent > lo == self.own.start:
             start = max(lo, self._sent - self._bucket)
-            self.transport.start(self.network.grad, start, self._sent)
+            self.transport.start(self._sent_vectors, start, self._sent)
             self._sent = start
 
     def wait(self) -> None:

@@ -123,8 +123,11 @@ class Batch:
     def rows(self, rank: int = 0, size: int = 1) -> Rows:
         """The block of the batch that `rank` of `size` takes, possibly empty."""
         assert 0 <= rank < size, f"rank {rank} of {size}"
-        lo, hi = block_bounds(self.size, rank, size)
-        return self._sampler.permuted(self, rank, size, lo, hi)
+        return self.between(*block_bounds(self.size, rank, size))
+
+    def between(self, lo: int, hi: int) -> Rows:
+        """Rows `lo` to `hi` - 1 of the batch."""
+        return self._sampler.permuted(self, lo, hi)
 
 
 class BatchSampler:
@@ -168,9 +171,9 @@ class BatchSampler:
             self._permutation = epoch, Permutation(self.n, key(self.seed, "epoch", epoch))
         return self._permutation[1]
 
-    def permuted(self, batch: Batch, rank: int, size: int, lo: int, hi: int) -> Rows:
-        """Rows `lo` to `hi` of `batch`, with those of the batches to come computed in one go."""
-        wanted = batch.epoch, rank, size
+    def permuted(self, batch: Batch, lo: int, hi: int) -> Rows:
+        """Rows `lo` to `hi` - 1 of `batch`, with those of the batches to come computed in one go."""
+        wanted = batch.epoch, lo, hi
         if self._window_of != wanted or not 0 <= batch.index - self._window_first < len(self._window):
             full = self.n // self.batch_size  # batches of the full size; a short last one has its own window
             ahead = max(1, min(_WINDOW // max(1, hi - lo), full - batch.index))

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train(config: TrainConfig, comm: Communicator) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
     require_equal(comm, dataclasses.asdict(config), "the options")
-    with limited_blas(comm) as threads:
+    with limited_blas(comm, most=1 if config.exact else None) as threads:
         data = _load(config, comm)
         if config.dry_run:
             trainer = build_trainer(config, data, comm)
@@ -84,7 +84,10 @@ def _load(config: TrainConfig, comm: Communicator) -> Data:
 
 
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
-    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in _MAY_CHANGE}
+    # in exact mode what is added up first depends on the size of the parts
+    fixed = {"micro_batch"} if config.exact else {"leaves"}
+    may_change = _MAY_CHANGE ^ fixed
+    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)

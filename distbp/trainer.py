@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import UserError
+from distbp.exact import ExactReducer
 from distbp.losses import Loss
 from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
@@ -94,6 +95,9 @@ class Trainer:
         Leave out the short last batch of an epoch.
     reduction, bucket_bytes, compress
         See `GradientReducer`.
+    leaves : int, optional
+        Exact mode: the same bits on any number of ranks, with a batch cut in so many leaves; see `distbp.exact`.
+        It needs one BLAS thread: `distbp.machine.limited_blas`.
     monitor : str
         Metric that early stopping and the best checkpoint watch.
     patience : int, optional
@@ -129,6 +133,7 @@ class Trainer:
         seed: int = 0,
         drop_last: bool = False,
         reduction: str = "auto",
+        leaves: int | None = None,
         bucket_bytes: int = BUCKET_BYTES,
         compress: str = "none",
         monitor: str = "loss/val",
@@ -151,16 +156,24 @@ class Trainer:
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
         self.comm.bcast(network.theta)
-        most = -(-batch_size // self.comm.size)
-        self.reducer = GradientReducer(
-            self.comm, network, reduction, rows=min(most, micro_batch or most), bucket_bytes=bucket_bytes,
-            compress=compress,
-        )  # fmt: skip
+        most = -(-batch_size // (leaves or self.comm.size))
+        rows = min(most, micro_batch or most)
+        self.reducer: GradientReducer
+        if leaves is None:
+            self.reducer = GradientReducer(
+                self.comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes, compress=compress
+            )
+        elif compress != "none":
+            raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
+        else:
+            self.reducer = ExactReducer(
+                self.comm, network, reduction, leaves=leaves, rows=rows, bucket_bytes=bucket_bytes
+            )
         self.schedule = schedule or Schedule()
         self.peak_rate = optimizer.lr
         if not optimizer.layers:
             optimizer.layers = tuple(network.weight_slices)
-        optimizer.look_after(self.reducer.own, self.reducer.total)
+        optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
         self.micro_batch, self.clip_norm, self.on_nonfinite = micro_batch, clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
         self.log_every, self.eval_every = log_every, eval_every
@@ -200,13 +213,10 @@ class Trainer:
 
     def _backpropagate(self, batch: Batch) -> None:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
-        network, reducer, comm = self.network, self.reducer, self.comm
-        most = self.micro_batch or batch.size
-        rows = batch.rows(comm.rank, comm.size)
-        # the same number of parts on all ranks
-        for part in range(max(1, -(-batch.size // (comm.size * most)))):
-            tape = reducer.tape(batch.size, part, most)
-            mine = rows[part * most : (part + 1) * most]
+        network, reducer = self.network, self.reducer
+        rows = batch.between(*reducer.share(batch.size))
+        for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
+            mine = rows[part]
             X, y, w = self.train.take(mine, out=tape.X)
             assert y is not None
             z = network.forward(X, step=batch.step, rows=mine, tape=tape)
@@ -218,7 +228,7 @@ class Trainer:
             delta = np.divide(z, batch.size, out=tape.delta[-1])
             loss = float(losses.sum())
             bad = 0 if math.isfinite(loss) else len(mine) - np.count_nonzero(np.isfinite(losses))
-            reducer.status += np.array((loss, len(mine), right, self._stop_here and part == 0, bad))
+            reducer.status += np.array((loss, len(mine), right, 0, bad))
             network.backward(delta, reducer.gradient)
 
     def _read_status(self, batch: Batch) -> bool:

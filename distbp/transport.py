@@ -14,7 +14,7 @@ loses is kept and added to the next gradient, on both steps (error feedback: Sei
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,40 +68,51 @@ _CODES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
 }
 
 
-class _Piece:
-    """One stretch of the vector and the buffers of its two steps; used again in every step of training."""
+AddUp = Callable[[Array, Array], None]
 
-    def __init__(self, comm: Communicator, length: int, dtype: np.dtype[Any], compress: str) -> None:
-        self._comm, self._code = comm, _CODES.get(compress)
+
+def add_ranks(received: Array, out: Array) -> None:
+    """The sum of one vector from each rank, in the order of the ranks."""
+    np.add.reduce(received[:, 0], axis=0, out=out)
+
+
+class _Piece:
+    """One stretch of the vectors and the buffers of its two steps; used again in every step of training."""
+
+    def __init__(
+        self, comm: Communicator, vectors: int, length: int, dtype: np.dtype[Any], compress: str, add_up: AddUp
+    ) -> None:
+        self._comm, self._code, self._sum_of_ranks = comm, _CODES.get(compress), add_up
         part = -(-length // comm.size)
         wire = dtype if self._code is None else np.dtype(np.uint16)
         # what can travel from its place and back into it needs no copy
-        self._in_place = self._code is None and length == comm.size * part
-        self._sent = np.zeros((0 if self._in_place else comm.size, part), wire)
-        self._received, self._mine = np.empty((comm.size, part), wire), np.empty(part, wire)
+        self._in_place = self._code is None and vectors == 1 and length == comm.size * part
+        self._sent = np.zeros((0 if self._in_place else comm.size, vectors, part), wire)
+        self._received, self._mine = np.empty((comm.size, vectors, part), wire), np.empty(part, wire)
+        self._all = np.zeros((0 if self._in_place else comm.size, part), wire)
         kept = 0 if self._code is None else 1
         self._kept, self._sum = np.zeros(kept * length, dtype), np.zeros(kept * part, dtype)
         self._piece: Array
         self._request: Request
         self.summed = True
 
-    def start(self, piece: Array) -> None:
-        """The first step; `piece` is to hold the sum in the end."""
-        self._piece, self.summed = piece, False
+    def start(self, pieces: Sequence[Array]) -> None:
+        """The first step; the first of `pieces` is to hold the sum in the end."""
+        self._piece, self.summed = pieces[0], False
         if self._in_place:
-            self._sent = piece.reshape(self._received.shape)
+            self._all = self._piece.reshape(self._comm.size, -1)
+            self._sent = self._all.reshape(self._received.shape)
+        elif self._code is None:
+            for k, piece in enumerate(pieces):
+                self._all.reshape(-1)[: len(piece)] = piece
+                self._sent[:, k] = self._all
         else:
-            self._fill(self._sent.reshape(-1)[: len(piece)])
-        self._request = self._comm.ialltoall(self._sent, self._received)
-
-    def _fill(self, flat: Array) -> None:
-        if self._code is None:
-            flat[...] = self._piece
-        else:
+            flat = self._sent.reshape(-1)[: len(self._piece)]
             encode, decode = self._code
             self._kept += self._piece
             flat[...] = encode(self._kept)
             self._kept -= decode(flat)
+        self._request = self._comm.ialltoall(self._sent, self._received)
 
     def test(self) -> bool:
         """Go on as far as it goes at once; whether it is done."""
@@ -115,20 +126,20 @@ class _Piece:
 
     def _add_up(self) -> None:
         if self._code is None:
-            np.add.reduce(self._received, axis=0, out=self._mine)
+            self._sum_of_ranks(self._received, self._mine)
         else:
             encode, decode = self._code
-            for row in self._received:
+            for row in self._received[:, 0]:
                 self._sum += decode(row)
             self._mine[...] = encode(self._sum)
             self._sum -= decode(self._mine)
         self.summed = True
-        self._request = self._comm.iallgather(self._mine, self._sent if self._in_place else self._received)
+        self._request = self._comm.iallgather(self._mine, self._all)
 
     def _finish(self) -> None:
         if self._in_place:
             return
-        flat = self._received.reshape(-1)[: len(self._piece)]
+        flat = self._all.reshape(-1)[: len(self._piece)]
         self._piece[...] = flat if self._code is None else self._code[1](flat)
 
     def forget(self) -> None:
@@ -146,12 +157,15 @@ class Transport:
         All its ranks start the same pieces in the same order.
     compress : {"none", "bf16", "fp16"}
         What travels in place of float32; float64 is refused with a `ValueError`.
+    add_up : callable, optional
+        ``add_up(received, out)`` writes the sum (n,) of what all ranks sent (ranks, vectors, n): by default of
+        one vector each, in the order of the ranks.
     """
 
-    def __init__(self, comm: Communicator, compress: str = "none") -> None:
+    def __init__(self, comm: Communicator, compress: str = "none", add_up: AddUp = add_ranks) -> None:
         if compress not in COMPRESSIONS:
             raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
-        self.comm, self.compress = comm, compress
+        self.comm, self.compress, self._add_up = comm, compress, add_up
         self._pieces: dict[tuple[int, int], _Piece] = {}
         self._under_way: list[_Piece] = []
         self._turn = threading.Condition()  # held by whoever calls MPI
@@ -159,16 +173,20 @@ class Transport:
         self._problem: BaseException | None = None
         self._closed = False
 
-    def start(self, vector: Array, lo: int, hi: int) -> None:
-        """Begin to replace ``vector[lo:hi]`` by its sum; nobody touches it before `wait`."""
+    def start(self, vectors: Sequence[Array], lo: int, hi: int) -> None:
+        """Begin to sum ``[lo:hi]`` of the flat vectors; ``vectors[0][lo:hi]`` is the sum after `wait`.
+
+        Nobody touches it meanwhile.
+        """
         if self.comm.size == 1 or lo == hi:
             return
         if (lo, hi) not in self._pieces:
-            if self.compress != "none" and vector.dtype != np.float32:
-                raise ValueError(f"compression is for float32, not {vector.dtype}")
-            self._pieces[lo, hi] = _Piece(self.comm, hi - lo, vector.dtype, self.compress)
+            dtype = vectors[0].dtype
+            if self.compress != "none" and dtype != np.float32:
+                raise ValueError(f"compression is for float32, not {dtype}")
+            self._pieces[lo, hi] = _Piece(self.comm, len(vectors), hi - lo, dtype, self.compress, self._add_up)
         with self._turn:
-            self._pieces[lo, hi].start(vector[lo:hi])
+            self._pieces[lo, hi].start([vector[lo:hi] for vector in vectors])
             self._under_way.append(self._pieces[lo, hi])
             self._turn.notify()
         if self.comm.background and self._thread is None:

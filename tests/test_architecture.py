@@ -27,7 +27,7 @@ LAYERS = [
         "profile",
     },
     {"reducer", "moments", "reporting", "rundir", "launch", "machine"},
-    {"preprocessing", "config"},
+    {"preprocessing", "config", "exact"},
     {"loading", "metrics", "model"},
     {"trainer"},
     {"building"},

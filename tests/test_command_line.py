@@ -435,6 +435,32 @@ def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
+@pytest.mark.launch
+def test_exact_mode_gives_one_model_file(launch, tmp_path):
+    """Also in two pieces, on different numbers of ranks; the metrics are equal but for times."""
+    options = "--hidden 48,24 --exact --leaves 5 --dropout 0.1 --clip-norm 1 --log-every 3 --checkpoint-every 0".split()
+    runs = {"alone": [(1, 30)], "three": [(3, 30)], "pieces": [(4, 11), (2, 30)]}
+    found = []
+    for name, parts in runs.items():
+        for ranks, steps in parts:
+            more = ("--steps", str(steps), "--run-dir", name, "--resume", "auto")
+            done = launch(*TRAIN, *options, *more, ranks=ranks if ranks > 1 else 0)
+            assert done.returncode == 0, done.stderr
+            assert ranks == 1 or "exact over 5 leaves" in done.stdout
+        records = [{k: v for k, v in r.items() if "second" not in k} for r in lines(tmp_path / name)]
+        records = [r for r in records if r["step"] % 3 == 0]  # but for that of the end of the first piece
+        found.append(((tmp_path / name / "model.safetensors").read_bytes(), records))
+    assert all(one == found[0] for one in found)
+
+
+def test_exact_mode_does_not_compress(tmp_path, monkeypatch, capsys):
+    from distbp import train
+
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*QUICK, "--exact", "--compress", "bf16"]) == 2
+    assert "--compress bf16: what it rounds depends on the ranks" in capsys.readouterr().err
+
+
 def test_prediction_leaves_standard_output_open(tmp_path, capsys, monkeypatch):
     from distbp import predict, train
 

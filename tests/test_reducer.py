@@ -21,7 +21,7 @@ from distbp import (
     run_threads,
 )
 from distbp.optimizers import OPTIMIZERS, make_optimizer
-from distbp.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches
+from distbp.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches, unit_edges
 
 HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7)]
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""
@@ -280,7 +280,7 @@ def test_a_host_without_room_to_share(monkeypatch):
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(1, 60))
 def test_stretches_cover_the_parameters_between_units(sizes, parts):
     network = Network(sizes)
-    found = stretches(network, parts)
+    found = stretches(unit_edges(network), parts)
     assert len(found) == parts and found[0].start == 0 and found[-1].stop == network.n_parameters
     assert all(a.stop == b.start and a.start <= a.stop for a, b in zip(found, found[1:], strict=False))
     for cut in {s.start for s in found}:
@@ -291,7 +291,7 @@ def test_stretches_cover_the_parameters_between_units(sizes, parts):
 def test_stretches_are_about_equal():
     network = Network([784, 1024, 1024, 10])
     for parts in (2, 3, 8):
-        lengths = [s.stop - s.start for s in stretches(network, parts)]
+        lengths = [s.stop - s.start for s in stretches(unit_edges(network), parts)]
         assert max(lengths) < 1.01 * network.n_parameters / parts
 
 

@@ -38,7 +38,7 @@ def send(comm, kind, n, cuts=()):
     vector, total = vectors(comm, n)
     ends = [0, *cuts, n]
     for lo, hi in reversed(list(zip(ends, ends[1:], strict=False))):
-        transport.start(vector, lo, hi)
+        transport.start([vector], lo, hi)
     transport.wait()
     transport.close()
     return vector, total
@@ -78,7 +78,7 @@ def test_pieces_are_used_again_and_again(comm):
     for step in range(30):
         vector = np.full(5000, float(step), np.float64)
         for lo in range(4000, -1, -1000):
-            transport.start(vector, lo, lo + 1000)
+            transport.start([vector], lo, lo + 1000)
         transport.wait()
         assert np.all(vector == step * comm.size)
     transport.close()
@@ -93,7 +93,7 @@ def test_what_rounding_loses_comes_later(kind):
         found = []
         for _ in range(200):
             vector, total = vectors(comm, 300)
-            transport.start(vector, 0, 300)
+            transport.start([vector], 0, 300)
             transport.wait()
             found.append(vector - total)
         return np.abs(found[0]).max(), np.abs(np.mean(found, axis=0)).max()
@@ -108,7 +108,7 @@ def test_what_was_kept_back_can_be_forgotten():
         out = []
         for _ in range(2):
             vector, _ = vectors(comm, 100)
-            transport.start(vector, 0, 100)
+            transport.start([vector], 0, 100)
             transport.wait()
             out.append(vector)
             if forget:
@@ -124,13 +124,13 @@ def test_what_is_not_finite_arrives_and_is_forgotten(kind):
     def poisoned(comm):
         transport = Transport(comm, kind)
         vector = np.full(10, np.nan if comm.rank == 1 else 1.0, np.float32)
-        transport.start(vector, 0, 10)
+        transport.start([vector], 0, 10)
         with np.errstate(invalid="ignore"):
             transport.wait()
         assert np.isnan(vector).all()
         transport.forget()
         vector[:] = 1.0
-        transport.start(vector, 0, 10)
+        transport.start([vector], 0, 10)
         transport.wait()
         assert np.all(vector == comm.size)
 
@@ -140,7 +140,7 @@ def test_what_is_not_finite_arrives_and_is_forgotten(kind):
 def test_what_cannot_be_compressed_or_is_unknown():
     def double(comm):
         with pytest.raises(ValueError, match="compression is for float32, not float64"):
-            Transport(comm, "bf16").start(np.zeros(4), 0, 4)
+            Transport(comm, "bf16").start([np.zeros(4)], 0, 4)
 
     run_threads(2, double)
     with pytest.raises(ValueError, match="unknown compression 'zip': one of none, bf16, fp16"):

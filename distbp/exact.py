@@ -1,0 +1,274 @@
+"""Exact mode: the same bits on any number of ranks.
+
+Sums of rounded numbers depend on their order, and products on their shapes. So neither may depend on the
+ranks. A batch is cut in V *leaves*, and every rank takes some in a row. Each leaf goes through the passes
+by itself, with the shapes of a leaf, in one BLAS thread; its part of the gradient is computed a fixed number
+of units at a time. Leaves are added up along one binary tree: the left child of a *node* has
+the largest power of two of its leaves. For V = 5,
+
+    (((l0 + l1) + (l2 + l3)) + l4)
+
+A rank adds up the nodes that lie within its leaves, some units at a time while they are in the cache; the rest of
+the tree is climbed where nodes of several ranks meet (Villa et al. 2009 name the trouble; a fixed tree is
+the reproducible reduction of Demmel & Nguyen 2015, section 2, without their wider sums).
+
+Losses are kept by leaf, and norms by *tile*, a fixed stretch of the parameters that one rank looks after; they are
+added up in the order of leaves and of tiles.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.communicator import Communicator
+from distbp.network import Layer, Network, ones
+from distbp.optimizers import squared_norm
+from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
+from distbp.sampling import block_bounds, part_bounds
+from distbp.tape import Tape
+from distbp.transport import Transport
+
+__all__ = ["ExactReducer", "add_up", "children", "nodes"]
+
+Array = NDArray[Any]
+Node = tuple[int, int]
+"""Leaves lo to hi - 1."""
+
+_PRODUCT_BYTES = 1 << 20
+"""Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
+_TILE_BYTES = 1 << 17
+_BLOCK = 32768
+"""Numbers added up at a time, which stay in the cache."""
+
+
+def children(node: Node) -> tuple[Node, Node]:
+    """Left and right half of a node of at least two leaves."""
+    lo, hi = node
+    middle = lo + (1 << ((hi - lo - 1).bit_length() - 1))
+    return (lo, middle), (middle, hi)
+
+
+def nodes(leaves: Node, within: Node) -> list[Node]:
+    """The fewest nodes below `within` that are the leaves `leaves` together, in their order."""
+    lo, hi = max(leaves[0], within[0]), min(leaves[1], within[1])
+    if lo >= hi:
+        return []
+    if (lo, hi) == within:
+        return [within]
+    return [node for child in children(within) for node in nodes((lo, hi), child)]
+
+
+def add_up(given: Mapping[Node, Array], node: Node, out: Array) -> Array:
+    """The sum of the leaves of `node` from nodes that are `given`: one of these, or `out`.
+
+    `out` is written last, and may be one of them.
+    """
+    if node in given:
+        return given[node]
+    left, right = (add_up(given, child, np.empty_like(out)) for child in children(node))
+    return np.add(left, right, out=out)
+
+
+class ExactReducer(GradientReducer):
+    """A `GradientReducer` whose sums do not depend on the number of ranks, their hosts, or the reduction.
+
+    Parameters
+    ----------
+    leaves : int
+        V, into which every batch is cut; more ranks have nothing to compute.
+    rows : int
+        Most rows of a leaf that are passed at once.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        network: Network,
+        reduction: str = "auto",
+        *,
+        leaves: int,
+        rows: int = 0,
+        bucket_bytes: int = BUCKET_BYTES,
+    ) -> None:
+        if leaves < 1:
+            raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
+        self.leaves, self.root = leaves, (0, leaves)
+        item = network.dtype.itemsize
+        self._products = [_cut(layer, _PRODUCT_BYTES // item) for layer in network.layers]
+        tiles = [tile for layer in network.layers for tile in _cut(layer, _TILE_BYTES // item)]
+        self.tiles = [slice(lo, hi) for units, lo, hi in tiles if units is not None]
+        self._all_tiles = sorted((lo, hi) for _, lo, hi in tiles)
+        widest = max(hi - lo for products in self._products for _, lo, hi in products)
+        self._scratch = [np.empty(widest, network.dtype) for _ in range(leaves.bit_length())]
+        shares = [block_bounds(leaves, place, comm.size) for place in range(comm.size)]
+        self.vectors = max(len(nodes(share, self.root)) for share in shares)
+        super().__init__(comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes)
+        self._counted &= self.group is not None or comm.is_root
+        own = range(self.own.start, self.own.stop)
+        self._own_tiles = [(k, slice(lo, hi)) for k, (lo, hi) in enumerate(self._all_tiles) if lo in own]
+        numbers = np.zeros((leaves + 1) * len(STATUS) + len(self._all_tiles))
+        self._numbers, self._squares = numbers, numbers[(leaves + 1) * len(STATUS) :]
+        self._by_leaf = numbers[: (leaves + 1) * len(STATUS)].reshape(leaves + 1, len(STATUS))
+        self._accumulated: Array | None = None
+        self._complete = False
+
+    def describe(self) -> str:
+        """What travels in a step, for people."""
+        idle = max(0, self.comm.size - self.leaves)
+        return f"{super().describe()}, exact over {self.leaves} leaves" + f" ({idle} ranks have none)" * (idle > 0)
+
+    def _plan(self, rows: int) -> None:
+        """Which leaves this rank passes, and what meets where."""
+        comm, host, first = self.comm, self.comm.rank, 0
+        if self.group is not None:
+            assert self.vectors is not None
+            host, first = self.group.bcast_obj(comm.across_hosts().rank), self.group.rank * self.vectors
+        hosts: list[int] = comm.allgather_obj(host)
+        order = sorted(range(comm.size), key=lambda rank: (hosts[rank], rank))  # the leaves of a host lie in a row
+        shares = {rank: block_bounds(self.leaves, place, comm.size) for place, rank in enumerate(order)}
+        self._mine, self._host = shares[comm.rank], host
+        self._nodes = nodes(self._mine, self.root)
+        self._vectors = list(self._gradients[first : first + (self.vectors or 1)])
+        self._nodes_here = [nodes(shares[rank], self.root) for rank in range(comm.size) if hosts[rank] == host]
+        self._nodes_of_host = {}
+        for h in hosts:
+            ends = [shares[rank] for rank in order if hosts[rank] == h]
+            self._nodes_of_host[h] = nodes((ends[0][0], ends[-1][1]), self.root)
+        self._tapes = self.network.tapes(0)
+        self._leaf_tapes = {leaf: self.network.tapes(rows) for leaf in range(*self._mine)}
+        self._cut_tapes: dict[int, Tape] = {}
+
+    def _to_send(self) -> list[Array]:
+        if self.group is None:
+            return self._vectors
+        more = max(map(len, self._nodes_of_host.values())) - 1
+        return [self.network.grad, *(np.zeros_like(self.network.grad) for _ in range(more))]
+
+    def _edges(self) -> Array:
+        return np.array([lo for lo, _ in self._all_tiles] + [self.network.n_parameters])
+
+    def _transport(self, peers: Communicator, compress: str) -> Transport:
+        theirs = [self._nodes_of_host[host] for host in peers.allgather_obj(self._host)]
+
+        def climb(received: Array, out: Array) -> None:
+            given = {node: received[i, k] for i, nodes in enumerate(theirs) for k, node in enumerate(nodes)}
+            total = add_up(given, self.root, out)
+            if total is not out:
+                out[...] = total
+
+        return Transport(peers, compress, climb)
+
+    # --- one step -------------------------------------------------------------------------------------
+
+    def share(self, batch_size: int) -> tuple[int, int]:
+        """Rows of a batch that this rank passes: first, and last + 1."""
+        lo, hi = self._mine
+        if lo == hi:
+            return 0, 0
+        return block_bounds(batch_size, lo, self.leaves)[0], block_bounds(batch_size, hi - 1, self.leaves)[1]
+
+    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, Tape]]:
+        """Leaf by leaf; in rounds, where leaves have more than `most` rows."""
+        self._refuse_if_closed()
+        self._numbers[:] = 0.0
+        self._by_leaf[-1, STATUS.index("stop")] = stop
+        self._accumulated = None
+        start, rounds = self.share(batch_size)[0], max(1, -(-batch_size // (self.leaves * most)))
+        for part in range(rounds):
+            for leaf in range(*self._mine):
+                lo, hi = part_bounds(batch_size, leaf, self.leaves, part, most)
+                self._cut_tapes[leaf] = tape = self._leaf_tapes[leaf](hi - lo)
+                self.status, self._complete = self._by_leaf[leaf], leaf == self._mine[1] - 1
+                yield slice(lo - start, hi - start), tape
+            if not self._leaf_tapes:
+                self.status, self._complete = self._by_leaf[-1], True
+                yield slice(0, 0), self._tapes(0)
+            if part < rounds - 1:
+                self._accumulate()
+
+    def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
+        """For `Network.backward`: once all leaves of this rank are there, the gradient of a layer."""
+        if not self._complete:
+            return
+        i = self.network.layers.index(layer)
+        for units, lo, hi in self._products[i]:
+            for node, vector in zip(self._nodes, self._vectors, strict=False):
+                self._compute_node(node, i, units, vector[lo:hi])
+            if self.group is None:
+                self.send(lo)
+        if self.group is not None and layer is self.network.layers[0]:
+            self._add_up()
+
+    def _compute_node(self, node: Node, i: int, units: slice | None, out: Array, depth: int = 0) -> None:
+        """Gradient of some units, flat, over the leaves of a node: of the biases, where `units` is None."""
+        if node[1] - node[0] > 1:
+            left, right = children(node)
+            other = self._scratch[depth][: len(out)]
+            self._compute_node(left, i, units, out, depth + 1)
+            self._compute_node(right, i, units, other, depth + 1)
+            out += other
+            return
+        tape = self._cut_tapes[node[0]]
+        a, delta = tape.inputs[i], tape.deltas[i]
+        if units is None:
+            np.matmul(ones(len(delta), delta.dtype), delta, out=out)
+        else:
+            np.matmul(a.T, delta[:, units], out=out.reshape(-1, a.shape[1]).T)
+
+    def _add_up(self) -> None:
+        """Climb the tree as far as the leaves of this host reach, in this rank's stretch, and send that."""
+        self.barrier()
+        assert self.group is not None
+        assert self.vectors is not None
+        given = {
+            node: self._gradients[rank * self.vectors + k]
+            for rank, theirs in enumerate(self._nodes_here)
+            for k, node in enumerate(theirs)
+        }
+        for lo in range(self.own.start, self.own.stop, _BLOCK):
+            block = slice(lo, min(lo + _BLOCK, self.own.stop))
+            here = {node: vector[block] for node, vector in given.items()}
+            totals = [
+                add_up(here, node, np.empty(block.stop - lo, self.network.dtype))
+                for node in self._nodes_of_host[self._host]
+            ]
+            for vector, total in reversed(list(zip(self._sent_vectors, totals, strict=False))):
+                vector[block] = total  # the first one last: it is one of those that were added up
+        self.send(self.own.start)
+
+    def _accumulate(self) -> None:
+        """Add what the leaves have so far to what they had before."""
+        self.transport.wait()
+        self._sent = self.own.stop
+        mine = self.network.grad[self.own]
+        self._accumulated = mine.copy() if self._accumulated is None else self._accumulated + mine
+        self.barrier()  # others may still read what the next round writes
+
+    def wait(self) -> None:
+        """As the contract of `GradientReducer` says."""
+        self.transport.wait()
+        self._sent = self.own.stop
+        grad = self.network.grad
+        if self._accumulated is not None:
+            grad[self.own] += self._accumulated
+        if self._counted:
+            for k, tile in self._own_tiles:
+                self._squares[k] = squared_norm(grad[tile])
+        self.comm.allreduce(self._numbers)
+        self.status = self._by_leaf.sum(axis=0)
+        self.square = float(self._squares.sum())
+
+
+def _cut(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
+    """A layer in parts of about `most` parameters: units, first parameter and last + 1, from the last to the first.
+
+    The units of the part that has all biases are None.
+    """
+    n, start = layer.fan_in, layer.weights.start
+    count = max(1, round(n * layer.fan_out / most))
+    width = -(-layer.fan_out // (4 * count)) * 4
+    parts = [slice(lo, min(lo + width, layer.fan_out)) for lo in reversed(range(0, layer.fan_out, width))]
+    cut: list[tuple[slice | None, int, int]] = [(None, layer.bias.start, layer.bias.stop)]
+    return cut + [(units, start + units.start * n, start + units.stop * n) for units in parts]

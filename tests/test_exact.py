@@ -1,0 +1,164 @@
+"""Exact mode: equal to the last bit on any number of ranks, hosts, and by any reduction."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_training_on_ranks import B, data, trainer
+from threadpoolctl import threadpool_limits
+
+from distbp import Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp.exact import ExactReducer, add_up, children, nodes
+from distbp.optimizers import OPTIMIZERS, make_optimizer
+
+PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]
+"""Ranks, and ranks to a host; 12 ranks are more than there are leaves."""
+LEAVES = 8
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+# --- the tree -----------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 70))
+def test_the_left_child_has_a_power_of_two_of_the_leaves(n):
+    (lo, middle), right = children((5, 5 + n))
+    assert lo == 5 and right == (middle, 5 + n)
+    assert (middle - 5).bit_count() == 1 and n / 2 <= middle - 5 < n
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_whoever_has_which_leaves_the_sum_is_the_same(leaves, parts):
+    rng = np.random.default_rng(leaves)
+    values = {(leaf, leaf + 1): rng.standard_normal(3) * 10.0 ** rng.integers(-8, 8) for leaf in range(leaves)}
+    wanted = add_up(values, (0, leaves), np.empty(3))
+    bounds = [leaves * part // parts for part in range(parts + 1)]
+    known = {}
+    for share in zip(bounds, bounds[1:], strict=False):
+        for node in nodes(share, (0, leaves)):
+            known[node] = add_up(values, node, np.empty(3)).copy()
+    assert sum(hi - lo for lo, hi in known) == leaves
+    assert np.array_equal(add_up(known, (0, leaves), np.empty(3)), wanted)
+
+
+def test_other_orders_give_other_bits():
+    """Else the tests below would show nothing."""
+    values = np.random.default_rng(0).standard_normal((8, 100))
+    tree = add_up({(i, i + 1): values[i] for i in range(8)}, (0, 8), np.empty(100))
+    assert np.count_nonzero(tree != np.add.accumulate(values)[-1]) > 50
+
+
+def test_nobody_writes_what_is_given():
+    values = {(leaf, leaf + 1): np.ones(2) for leaf in range(6)}
+    out = values[0, 1]
+    assert add_up(values, (0, 6), out) is out and out.tolist() == [6, 6]
+    assert all((values[leaf, leaf + 1] == 1).all() for leaf in range(1, 6))
+
+
+# --- training -----------------------------------------------------------------------------------------
+
+
+def run(comm, steps=STEPS, leaves=LEAVES, **options):
+    records = []
+
+    def keep(record):
+        records.append({k: v for k, v in record.items() if "second" not in k})
+
+    t = trainer(comm, leaves=leaves, log_every=1, on_record=keep, **options)
+    t.fit(steps=steps)
+    theta, figures = t.network.theta.copy(), t.evaluate(t.train)
+    t.close()
+    return theta.tobytes(), records, figures
+
+
+@pytest.mark.parametrize(("size", "per_host"), PLACES)
+@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
+@pytest.mark.parametrize(
+    "options", [{}, {"micro_batch": 2, "bucket_bytes": 96}, {"leaves": 5, "activation": "gelu"}, {"leaves": 1}]
+)
+def test_the_bits_are_those_of_one_process(size, per_host, reduction, options):
+    alone = run(SerialCommunicator(), **options)
+    for result in run_threads(size, lambda comm: run(comm, reduction=reduction, **options), ranks_per_host=per_host):
+        assert result == alone
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(("size", "per_host"), [(2, None), (3, None), (5, 2)])
+def test_every_optimizer(name, dtype, size, per_host):
+    """Networks whose layers are many tiles, cut at other places by other numbers of ranks."""
+    rows = data()
+    rows.dtype = np.dtype(dtype)
+    rows._ready = tuple(x if x.dtype.kind == "i" else x.astype(dtype) for x in rows._ready)
+
+    def train(comm):
+        network = Network([7, 64, 32, 4], "relu", dtype=dtype, seed=3)
+        t = Trainer(
+            network, SoftmaxCrossEntropy(), make_optimizer(name, 0.01, weight_decay=1e-2), rows, comm=comm,
+            batch_size=B, leaves=4, clip_norm=0.5,
+        )  # fmt: skip
+        t.fit(steps=8)
+        return network.theta.tobytes()
+
+    alone = train(SerialCommunicator())
+    assert set(run_threads(size, train, ranks_per_host=per_host)) == {alone}
+
+
+@pytest.fixture
+def narrow_tiles(monkeypatch):
+    monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
+    monkeypatch.setattr("distbp.exact._PRODUCT_BYTES", 1024)
+    monkeypatch.setattr("distbp.exact._BLOCK", 50)
+
+
+@pytest.mark.usefixtures("narrow_tiles")
+def test_many_tiles():
+    alone = run(SerialCommunicator())
+    for size, per_host in PLACES:
+        assert run_threads(size, run, ranks_per_host=per_host)[0] == alone
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
+def test_ranks_give_the_bits_of_one_process(reduction, options, comm):
+    assert run(comm, reduction=reduction, **options) == run(SerialCommunicator(), **options)
+
+
+def test_the_mathematics_is_that_of_every_other_mode():
+    exact = np.frombuffer(run(SerialCommunicator())[0])
+    t = trainer(SerialCommunicator())
+    t.fit(steps=STEPS)
+    np.testing.assert_allclose(exact, t.network.theta, rtol=1e-10, atol=1e-12)
+    assert exact.tobytes() != t.network.theta.tobytes()
+
+
+def test_a_run_that_goes_on_elsewhere_has_the_same_bits(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+
+    def part(comm, steps):
+        t = trainer(comm, leaves=LEAVES, checkpoints=checkpoints, checkpoint_every=0)
+        t.resume()
+        t.fit(steps=steps)
+        return t.network.theta.tobytes()
+
+    whole = run(SerialCommunicator(), steps=30)[0]
+    for size, steps in (3, 7), (1, 13), (8, 29):
+        run_threads(size, lambda comm, steps=steps: part(comm, steps))
+    assert part(SerialCommunicator(), 30) == whole
+
+
+def test_compression_is_refused():
+    with pytest.raises(ValueError, match="not in exact mode"):
+        trainer(SerialCommunicator(), leaves=2, compress="bf16")
+
+
+def test_a_batch_has_leaves():
+    with pytest.raises(ValueError, match="at least 1 leaf"):
+        ExactReducer(SerialCommunicator(), Network([2, 1]), leaves=0)
