@@ -123,7 +123,7 @@ class TrainConfig:
         REDUCTIONS,
     )
     exact: bool = _option(False, "run", "the same bits on any number of ranks")
-    leaves: int = _option(8, "run", "parts of a batch with --exact, which ranks share out: at least as many as ranks")
+    leaves: int = _option(8, "run", "parts of a batch with --exact, which the ranks share out")
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 

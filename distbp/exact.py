@@ -60,14 +60,14 @@ def nodes(leaves: Node, within: Node) -> list[Node]:
     return [node for child in children(within) for node in nodes((lo, hi), child)]
 
 
-def add_up(given: Mapping[Node, Array], node: Node, out: Array) -> Array:
-    """The sum of the leaves of `node` from nodes that are `given`: one of these, or `out`.
+def add_up(given: Mapping[Node, Array], node: Node, out: Array | None = None) -> Array:
+    """The sum of the leaves of `node` from nodes that are `given`: one of these, or `out`, or a new array.
 
     `out` is written last, and may be one of them.
     """
     if node in given:
         return given[node]
-    left, right = (add_up(given, child, np.empty_like(out)) for child in children(node))
+    left, right = (add_up(given, child) for child in children(node))
     return np.add(left, right, out=out)
 
 
@@ -96,8 +96,8 @@ class ExactReducer(GradientReducer):
             raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
         self.leaves, self.root = leaves, (0, leaves)
         item = network.dtype.itemsize
-        self._products = [_cut(layer, _PRODUCT_BYTES // item) for layer in network.layers]
-        tiles = [tile for layer in network.layers for tile in _cut(layer, _TILE_BYTES // item)]
+        self._products = [_in_parts(layer, _PRODUCT_BYTES // item) for layer in network.layers]
+        tiles = [tile for layer in network.layers for tile in _in_parts(layer, _TILE_BYTES // item)]
         self.tiles = [slice(lo, hi) for units, lo, hi in tiles if units is not None]
         self._all_tiles = sorted((lo, hi) for _, lo, hi in tiles)
         widest = max(hi - lo for products in self._products for _, lo, hi in products)
@@ -105,9 +105,12 @@ class ExactReducer(GradientReducer):
         shares = [block_bounds(leaves, place, comm.size) for place in range(comm.size)]
         self.vectors = max(len(nodes(share, self.root)) for share in shares)
         super().__init__(comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes)
-        self._counted &= self.group is not None or comm.is_root
-        own = range(self.own.start, self.own.stop)
-        self._own_tiles = [(k, slice(lo, hi)) for k, (lo, hi) in enumerate(self._all_tiles) if lo in own]
+        own, peers = range(self.own.start, self.own.stop), self.transport.comm
+        self._measured = [  # each tile by one of those that look after it
+            (k, slice(lo, hi))
+            for k, (lo, hi) in enumerate(self._all_tiles)
+            if lo in own and k % peers.size == peers.rank
+        ]
         numbers = np.zeros((leaves + 1) * len(STATUS) + len(self._all_tiles))
         self._numbers, self._squares = numbers, numbers[(leaves + 1) * len(STATUS) :]
         self._by_leaf = numbers[: (leaves + 1) * len(STATUS)].reshape(leaves + 1, len(STATUS))
@@ -153,7 +156,7 @@ class ExactReducer(GradientReducer):
         theirs = [self._nodes_of_host[host] for host in peers.allgather_obj(self._host)]
 
         def climb(received: Array, out: Array) -> None:
-            given = {node: received[i, k] for i, nodes in enumerate(theirs) for k, node in enumerate(nodes)}
+            given = {node: received[i, k] for i, of_peer in enumerate(theirs) for k, node in enumerate(of_peer)}
             total = add_up(given, self.root, out)
             if total is not out:
                 out[...] = total
@@ -194,8 +197,8 @@ class ExactReducer(GradientReducer):
             return
         i = self.network.layers.index(layer)
         for units, lo, hi in self._products[i]:
-            for node, vector in zip(self._nodes, self._vectors, strict=False):
-                self._compute_node(node, i, units, vector[lo:hi])
+            for k, node in enumerate(self._nodes):
+                self._compute_node(node, i, units, self._vectors[k][lo:hi])
             if self.group is None:
                 self.send(lo)
         if self.group is not None and layer is self.network.layers[0]:
@@ -227,23 +230,23 @@ class ExactReducer(GradientReducer):
             for rank, theirs in enumerate(self._nodes_here)
             for k, node in enumerate(theirs)
         }
-        for lo in range(self.own.start, self.own.stop, _BLOCK):
-            block = slice(lo, min(lo + _BLOCK, self.own.stop))
+        wanted = self._nodes_of_host[self._host]
+        for hi in range(self.own.stop, self.own.start, -_BLOCK):
+            block = slice(max(self.own.start, hi - _BLOCK), hi)
             here = {node: vector[block] for node, vector in given.items()}
-            totals = [
-                add_up(here, node, np.empty(block.stop - lo, self.network.dtype))
-                for node in self._nodes_of_host[self._host]
-            ]
-            for vector, total in reversed(list(zip(self._sent_vectors, totals, strict=False))):
-                vector[block] = total  # the first one last: it is one of those that were added up
-        self.send(self.own.start)
+            totals = [add_up(here, node) for node in wanted]
+            for k in reversed(range(len(wanted))):  # the first vector last: it is one of those that were added up
+                self._sent_vectors[k][block] = totals[k]
+            self.send(block.start)
 
     def _accumulate(self) -> None:
         """Add what the leaves have so far to what they had before."""
         self.transport.wait()
         self._sent = self.own.stop
         mine = self.network.grad[self.own]
-        self._accumulated = mine.copy() if self._accumulated is None else self._accumulated + mine
+        if self._accumulated is None:
+            self._accumulated = np.zeros_like(mine)
+        self._accumulated += mine
         self.barrier()  # others may still read what the next round writes
 
     def wait(self) -> None:
@@ -253,15 +256,14 @@ class ExactReducer(GradientReducer):
         grad = self.network.grad
         if self._accumulated is not None:
             grad[self.own] += self._accumulated
-        if self._counted:
-            for k, tile in self._own_tiles:
-                self._squares[k] = squared_norm(grad[tile])
+        for k, tile in self._measured:
+            self._squares[k] = squared_norm(grad[tile])
         self.comm.allreduce(self._numbers)
         self.status = self._by_leaf.sum(axis=0)
         self.square = float(self._squares.sum())
 
 
-def _cut(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
+def _in_parts(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
     """A layer in parts of about `most` parameters: units, first parameter and last + 1, from the last to the first.
 
     The units of the part that has all biases are None.

@@ -214,7 +214,7 @@ class GradientReducer:
         mib, peers = 2.0**20, self.transport.comm.size
         if self.comm.size == 1:
             return "reduction: none, one rank"
-        sent = (self.own.stop - self.own.start) * self.network.dtype.itemsize
+        sent = (self.own.stop - self.own.start) * self.network.dtype.itemsize * len(self._sent_vectors)
         sent //= 1 if self.transport.compress == "none" else 2
         parts = [f"reduction: {self.reduction}"]
         if self.group is not None:
@@ -284,7 +284,8 @@ class GradientReducer:
     def total(self, numbers: Array) -> None:
         """Replace numbers about `own` by their sums over all parameters."""
         if self.group is not None:
-            numbers *= self._counted
+            if not self._counted:
+                numbers[...] = 0.0
             self.comm.allreduce(numbers)
 
     def gather(self, mine: Array) -> Array:

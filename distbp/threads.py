@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,12 +51,12 @@ class ThreadCommunicator(JsonObjects):
 
     crowded = background = False
 
-    def __init__(self, rank: int, size: int, world: _ThreadWorld, ranks_per_host: int | None = None) -> None:
+    def __init__(self, rank: int, size: int, world: _ThreadWorld, hosts: Sequence[int] | None = None) -> None:
         self.rank, self.size, self._world = rank, size, world
-        per_host = size if ranks_per_host is None else ranks_per_host
         self.host, self.host_cores = socket.gethostname(), len(available_cores())
-        self._host_number = rank // per_host
-        self.host_ranks = min(per_host, size - self._host_number * per_host)
+        hosts = [0] * size if hosts is None else hosts
+        self._host_number = hosts[rank]
+        self.host_ranks = hosts.count(hosts[rank])
         self._on_host: ThreadCommunicator | None = None
         self._across_hosts: ThreadCommunicator | None = None
 
@@ -92,7 +92,7 @@ class ThreadCommunicator(JsonObjects):
         self.barrier()
 
     def on_host(self) -> "ThreadCommunicator":
-        """By the number of ranks to a host that `run_threads` was given."""
+        """By the hosts that `run_threads` was given."""
         if self._on_host is None:
             self._on_host = self._split(self._host_number)
         return self._on_host
@@ -152,21 +152,28 @@ class ThreadCommunicator(JsonObjects):
 
 
 def run_threads(
-    size: int, function: Callable[[ThreadCommunicator], T], *, ranks_per_host: int | None = None
+    size: int,
+    function: Callable[[ThreadCommunicator], T],
+    *,
+    ranks_per_host: int | None = None,
+    hosts: Sequence[int] | None = None,
 ) -> list[T]:
     """Run `function` on `size` ranks, threads of this process; their results by rank.
 
-    With `ranks_per_host` they pretend to be on several hosts, the last of which may have fewer ranks.
+    With `ranks_per_host` they pretend to be on several hosts, the last of which may have fewer ranks; with
+    `hosts`, number of the host of each rank, on these.
 
     The first exception of a rank ends the others at their next collective and is raised here.
     """
+    if ranks_per_host is not None:
+        hosts = [rank // ranks_per_host for rank in range(size)]
     world = _ThreadWorld(size)
     results: list[Any] = [None] * size
     errors: list[BaseException] = []
 
     def rank_main(rank: int) -> None:
         try:
-            results[rank] = function(ThreadCommunicator(rank, size, world, ranks_per_host))
+            results[rank] = function(ThreadCommunicator(rank, size, world, hosts))
         except BaseException as error:
             if not isinstance(error, threading.BrokenBarrierError):
                 errors.append(error)

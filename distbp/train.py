@@ -85,7 +85,7 @@ def _load(config: TrainConfig, comm: Communicator) -> Data:
 
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     # in exact mode what is added up first depends on the size of the parts
-    fixed = {"micro_batch"} if config.exact else {"leaves"}
+    fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
     may_change = _MAY_CHANGE ^ fixed
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}

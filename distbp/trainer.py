@@ -97,7 +97,8 @@ class Trainer:
         See `GradientReducer`.
     leaves : int, optional
         Exact mode: the same bits on any number of ranks, with a batch cut in so many leaves; see `distbp.exact`.
-        It needs one BLAS thread: `distbp.machine.limited_blas`.
+        It needs one BLAS thread (`distbp.machine.limited_blas`), and `micro_batch` is the most rows of a leaf: other
+        values, other bits.
     monitor : str
         Metric that early stopping and the best checkpoint watch.
     patience : int, optional

@@ -1,7 +1,7 @@
 """Transport: how pieces of the gradient are summed over ranks while this rank goes on computing.
 
 A piece is on its way from `Transport.start` to `Transport.wait`. It travels in two steps: every rank
-gets its part of the piece from all others and adds up, in the order of the ranks; then all get the sums
+gets its part of the piece from all others and adds up, by default in the order of the ranks; then all get the sums
 from each other. That is what a ring Allreduce sends, but in messages that go both ways at once.
 
 MPI gets on with them only when it is called: where the communicator allows it, a thread looks after
@@ -103,9 +103,12 @@ class _Piece:
             self._all = self._piece.reshape(self._comm.size, -1)
             self._sent = self._all.reshape(self._received.shape)
         elif self._code is None:
+            part = self._all.shape[1]
             for k, piece in enumerate(pieces):
-                self._all.reshape(-1)[: len(piece)] = piece
-                self._sent[:, k] = self._all
+                full = len(piece) // part
+                self._sent[:full, k] = piece[: full * part].reshape(full, part)
+                if full < len(self._sent):
+                    self._sent[full, k, : len(piece) - full * part] = piece[full * part :]
         else:
             flat = self._sent.reshape(-1)[: len(self._piece)]
             encode, decode = self._code

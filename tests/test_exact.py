@@ -37,20 +37,20 @@ def test_the_left_child_has_a_power_of_two_of_the_leaves(n):
 def test_whoever_has_which_leaves_the_sum_is_the_same(leaves, parts):
     rng = np.random.default_rng(leaves)
     values = {(leaf, leaf + 1): rng.standard_normal(3) * 10.0 ** rng.integers(-8, 8) for leaf in range(leaves)}
-    wanted = add_up(values, (0, leaves), np.empty(3))
+    wanted = add_up(values, (0, leaves))
     bounds = [leaves * part // parts for part in range(parts + 1)]
     known = {}
     for share in zip(bounds, bounds[1:], strict=False):
         for node in nodes(share, (0, leaves)):
-            known[node] = add_up(values, node, np.empty(3)).copy()
+            known[node] = add_up(values, node)
     assert sum(hi - lo for lo, hi in known) == leaves
-    assert np.array_equal(add_up(known, (0, leaves), np.empty(3)), wanted)
+    assert np.array_equal(add_up(known, (0, leaves)), wanted)
 
 
 def test_other_orders_give_other_bits():
     """Else the tests below would show nothing."""
     values = np.random.default_rng(0).standard_normal((8, 100))
-    tree = add_up({(i, i + 1): values[i] for i in range(8)}, (0, 8), np.empty(100))
+    tree = add_up({(i, i + 1): values[i] for i in range(8)}, (0, 8))
     assert np.count_nonzero(tree != np.add.accumulate(values)[-1]) > 50
 
 
@@ -86,6 +86,16 @@ def test_the_bits_are_those_of_one_process(size, per_host, reduction, options):
     alone = run(SerialCommunicator(), **options)
     for result in run_threads(size, lambda comm: run(comm, reduction=reduction, **options), ranks_per_host=per_host):
         assert result == alone
+
+
+@pytest.mark.parametrize("hosts", [[0, 1, 0, 1], [0, 1, 1, 0], [0, 1, 0, 2, 1, 0, 0], [2, 1, 0]])
+@pytest.mark.parametrize("leaves", [5, 6, 8])
+def test_ranks_in_any_order_on_hosts_of_any_size(hosts, leaves):
+    alone = run(SerialCommunicator(), leaves=leaves, bucket_bytes=96)
+    results = run_threads(
+        len(hosts), lambda comm: run(comm, leaves=leaves, reduction="shared", bucket_bytes=96), hosts=hosts
+    )
+    assert all(result == alone for result in results)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
