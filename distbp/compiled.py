@@ -60,11 +60,11 @@ _UPDATES: dict[str, Callable[..., None]] = {
 @lru_cache
 def compiled_update(name: str, dtype: np.dtype[Any]) -> Callable[..., None] | None:
     """The update ``f(theta, g, *state, *numbers)`` in place, all of `dtype`; None without Numba or such an update."""
+    if name not in _UPDATES:
+        return None
     try:
         import numba
     except ImportError:
-        return None
-    if name not in _UPDATES:
         return None
 
     def compile_(cache: bool) -> Callable[..., None]:
