@@ -6,18 +6,14 @@ delta recursion, a `Communicator` connects ranks, a `GradientReducer` sums gradi
 
 from distbp.activations import ACTIVATIONS
 from distbp.checkpoint import Checkpoints
-from distbp.communicator import (
-    Communicator,
-    MPICommunicator,
-    SerialCommunicator,
-    communicator,
-)
+from distbp.communicator import Communicator, SerialCommunicator
 from distbp.datasets import ArrayDataset, Column, Dataset, Target
-from distbp.errors import UserError
+from distbp.errors import RankLost, UserError
 from distbp.loading import Data, TableOptions, load, open_dataset
 from distbp.losses import BinaryCrossEntropy, Huber, Loss, SoftmaxCrossEntropy, SquaredError
 from distbp.metrics import evaluate
 from distbp.model import Model
+from distbp.mpi import MPICommunicator
 from distbp.network import Network
 from distbp.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
 from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
@@ -29,6 +25,7 @@ from distbp.stopping import MetricTarget
 from distbp.synthetic import SyntheticDataset
 from distbp.threads import ThreadCommunicator, run_threads
 from distbp.trainer import Trainer, TrainState
+from distbp.world import communicator
 
 __version__ = "0.1.0"
 
@@ -60,6 +57,7 @@ __all__ = [
     "Prepared",
     "Preprocessor",
     "RMSProp",
+    "RankLost",
     "SGD",
     "Schedule",
     "SerialCommunicator",

@@ -9,7 +9,6 @@ from distbp.loading import Data
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
-from distbp.reducer import GradientReducer
 from distbp.sampling import BatchSampler
 from distbp.schedules import Schedule, scale_rate
 from distbp.stopping import MetricTarget
@@ -53,6 +52,7 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
         drop_last=config.drop_last,
         reduction=config.reduction, bucket_bytes=int(min(config.bucket_mb, 2.0**20) * 2**20), compress=config.compress,
+        least_ranks=config.least_ranks,
         leaves=config.leaves if config.exact else None, monitor=config.monitor, patience=config.early_stopping,
         target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
         log_every=parse_interval(config.log_every, per_epoch),
@@ -79,15 +79,17 @@ def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
     return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
 
 
-def idle_options(config: TrainConfig, data: Data, reducer: GradientReducer) -> list[str]:
+def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]:
     """A remark for each option that was given and does nothing in this run."""
-    loss = _loss(config, data)[0].name
+    loss, reducer, elastic = _loss(config, data)[0].name, trainer.reducer, trainer.comm.elastic
     schedule = config.schedule
     used = {
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
         "leaves": (config.exact, "no --exact"),
+        "elastic": (elastic or not config.elastic, "one process"),
+        "least_ranks": (elastic, "ranks that cannot go on without the others"),
         "bucket_mb": (reducer.in_pieces, "a gradient that is not sent in pieces"),
         "compress": (reducer.sends, "a gradient that is not sent"),
         "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),

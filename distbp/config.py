@@ -124,6 +124,13 @@ class TrainConfig:
     )
     exact: bool = _option(False, "run", "the same bits on any number of ranks")
     leaves: int = _option(8, "run", "parts of a batch with --exact, which the ranks share out")
+    elastic: bool | None = _option(
+        None, "run", "go on when ranks die, with mpirun --with-ft ulfm (Open MPI 5); on where the launch has it"
+    )
+    least_ranks: int = _option(1, "run", "with fewer ranks, after losses, stop with a checkpoint and exit code 75")
+    hang_timeout: float = _option(
+        600.0, "run", "seconds without progress after which a run says where it hangs, and ends; 0: never"
+    )
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 
@@ -154,7 +161,7 @@ class TrainConfig:
         for name in ("micro_batch", "early_stopping"):
             need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
         need(self.decay_patience >= 0, "decay_patience", "at least 0")
-        for name in ("keep", "lr_scaling_base"):
+        for name in ("keep", "lr_scaling_base", "least_ranks"):
             need(getattr(self, name) >= 1, name, "at least 1")
         need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "a number above 0")
         need(self.lr is None or 0 < self.lr < math.inf, "lr", "a number above 0")
@@ -170,6 +177,8 @@ class TrainConfig:
         )
         for name in ("validation_fraction", "test_fraction"):
             need(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
+        need(0 <= self.hang_timeout < math.inf, "hang_timeout", "seconds, at least 1; or 0")
+        need(not 0 < self.hang_timeout < 1, "hang_timeout", "seconds, at least 1; or 0")
         need(self.bucket_mb > 0, "bucket_mb", "a number above 0")
         need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
         for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every"):

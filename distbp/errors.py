@@ -4,7 +4,7 @@ A `UserError` carries one line that says what is wrong, where, and what to do. F
 that line and nothing else; any other exception is a defect of ours and leaves a traceback in a file.
 """
 
-__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "UsageError", "UserError"]
+__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "RankLost", "UsageError", "UserError"]
 
 DONE = 0
 FAILED = 1
@@ -19,3 +19,7 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """A flag or a key that does not exist or cannot have that value."""
+
+
+class RankLost(Exception):
+    """Another rank has died, or says so: whoever is left calls `Communicator.recover`."""

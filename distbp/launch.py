@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distbp.communicator import Communicator
-from distbp.errors import FAILED, USAGE, UsageError, UserError
+from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
 
 __all__ = ["on_stop_signals", "run"]
 
@@ -40,6 +40,9 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
         return _say(f"error: {error}", FAILED)
     except KeyboardInterrupt:
         return _say("error: interrupted before the start", FAILED)
+    except RankLost:
+        _say("error: a rank died before all had met: start again", FAILED)
+        os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
     try:
         return main(comm)
     except KeyboardInterrupt:
@@ -57,7 +60,12 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     except Exception as error:
         message, code = _unexpected(error, comm), FAILED
     if comm.all_failed(_PATIENCE):
-        return _say(message, code) if comm.is_root else code
+        if comm.is_root:
+            _say(message, code)
+        try:
+            return comm.leave(code)
+        except RankLost:
+            os._exit(code)
     _say(f"rank {comm.rank} on {comm.host}: {message}", code)
     time.sleep(_FORWARD)
     comm.abort(code)
@@ -81,7 +89,7 @@ def _unexpected(error: Exception, comm: Communicator) -> str:
     return f"{line}; traceback in {path}"
 
 
-def on_stop_signals(stop: Callable[[], None], *, speak: bool = True) -> Callable[[], None]:
+def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
     """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {name: signal.getsignal(name) for name in names}
@@ -89,7 +97,7 @@ def on_stop_signals(stop: Callable[[], None], *, speak: bool = True) -> Callable
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if speak:
+        if speak():
             os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
         stop()
 

@@ -168,6 +168,7 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
         z = network.forward(X)
         losses = loss.value(z, y).astype(np.float64)
         weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
+        comm.recorder.tick()
         table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(z, y)])
     comm.allreduce(table)
     if len(figures.counts):

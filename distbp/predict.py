@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.communicator import Communicator, communicator
+from distbp.communicator import Communicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
 from distbp.loading import TableOptions, open_dataset
@@ -20,6 +20,7 @@ from distbp.machine import limited_blas
 from distbp.metrics import evaluate
 from distbp.model import Model
 from distbp.sampling import block_bounds
+from distbp.world import communicator
 
 __all__ = ["main", "predict"]
 

@@ -72,11 +72,17 @@ _OVERLAP_FROM = 1 << 18
 def choose_reduction(comm: Communicator, network: Network, rows: int, vectors: int | None = None) -> str:
     """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient.
 
+    Ranks that may die each keep everything.
+
     Gradients are shared for sure, `vectors` to a rank, where that is given.
     """
     if comm.size == 1:
         return "allreduce"
-    if min(comm.allgather_obj(comm.on_host().size)) > 1 and not _lacks_room(comm, network, rows, vectors):
+    if (
+        not comm.elastic
+        and min(comm.allgather_obj(comm.on_host().size)) > 1
+        and not _lacks_room(comm, network, rows, vectors)
+    ):
         return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
@@ -176,6 +182,11 @@ class GradientReducer:
     ) -> None:
         if reduction not in REDUCTIONS:
             raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
+        if reduction == "shared" and comm.elastic:
+            raise UserError(
+                "--reduction shared: each rank keeps a part of the optimizer's state, which would be lost with it;"
+                " --reduction auto, or --no-elastic"
+            )
         self.comm, self.network = comm, network
         self.reduction = reduction if reduction != "auto" else choose_reduction(comm, network, rows, self.vectors)
         self.group: Communicator | None = None

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +17,8 @@ from distbp.communicator import launched_processes
 
 __all__ = ["Reporter", "format_record", "read_records"]
 
+_KEPT = 16
+"""Latest records that every rank remembers."""
 _SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")
 
 
@@ -33,8 +36,9 @@ class Reporter:
     """
 
     def __init__(self, active: bool, metrics: Path | None = None, stream: TextIO | None = None) -> None:
-        self.active, self._stream = active, stream or sys.stdout
+        self.active, self._metrics, self._stream = active, metrics, stream or sys.stdout
         self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
+        self._latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._bar: Any = None
         self._task: Any = None
         self._next = 0.0
@@ -49,14 +53,31 @@ class Reporter:
             print(text, file=self._stream, flush=True)
 
     def record(self, record: dict[str, Any]) -> None:
-        """One line for programs, and its essence for people."""
-        if not self.active:
+        """One line for programs, and its essence for people; what has been said is not said again."""
+        if any(_same(record, said) for said in self._latest):
             return
+        self._latest.append(record)
+        if self.active:
+            self._write(record)
+            self.say(format_record(record))
+
+    def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
             self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
-        self.say(format_record(record))
+
+    def take_over(self) -> None:
+        """Speak from now on, in place of a rank that was lost: first what it had no time to say."""
+        if self.active:
+            return
+        self.active = True
+        if self._metrics is not None:
+            written = read_records(self._metrics, up_to_step=sys.maxsize)[-_KEPT:]
+            self._file = open(self._metrics, "a", encoding="utf-8")
+            for record in self._latest:
+                if not any(_same(record, other) for other in written):
+                    self._write(record)
 
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, on a terminal only."""
@@ -107,6 +128,11 @@ def _is_terminal(stream: TextIO) -> bool:
         return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))
     except OSError:
         return False
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether they are records of the same thing; the clocks of two ranks differ."""
+    return one["step"] == other["step"] and one.keys() == other.keys()
 
 
 def format_record(record: dict[str, Any]) -> str:

@@ -6,14 +6,17 @@
     checkpoints/         step-000000123.safetensors
     model.safetensors    the trained network
     results.json         final metrics; it exists only when the run is finished
+    events.jsonl         losses of ranks, and what they cost; only where there were some
 
-Rank 0 alone touches it. A lock, which the system drops when its holder dies, keeps a second run out.
+Rank 0 alone touches it; when that is lost, the first rank that is left. A lock, which the system drops when its holder
+dies, keeps a second run out.
 """
 
 import fcntl
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +25,9 @@ from distbp.communicator import Communicator, on_root
 from distbp.errors import UserError
 
 __all__ = ["RunDirectory", "default_run_dir"]
+
+_PATIENCE = 10.0
+"""Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
 
 
 def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
@@ -70,24 +76,45 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"the run directory {self.path} is a file")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / "lock", "a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            raise UserError(
-                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
-                " give another --run-dir"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {self._comm.host}")
-        self._lock.flush()
+        self._take_lock()
         if (self.path / "config.toml").exists() and not resume:
             raise UserError(
                 f"the run directory {self.path} holds a run already: continue it with --resume auto, or"
                 " give another --run-dir"
             )
+
+    def _take_lock(self, patience: float = 0.0) -> None:
+        deadline = time.monotonic() + patience
+        self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise UserError(
+                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
+                " give another --run-dir"
+            )
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {self._comm.host}")
+        self._lock.flush()
+
+    def take_over(self) -> None:
+        """Hold the lock in place of a rank that was lost; no other rank takes part."""
+        if self._lock is None:
+            self._take_lock(_PATIENCE)
+
+    def event(self, kind: str, **what: Any) -> None:
+        """Add a line to ``events.jsonl``, if this is rank 0; no other rank takes part."""
+        if self._comm.is_root:
+            when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            with open(self.path / "events.jsonl", "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"time": when, "event": kind, **what}) + "\n")
 
     def write(self, name: str, content: str) -> None:
         """Write a whole file; an error of rank 0 is raised on all ranks."""

@@ -4,15 +4,16 @@ Reads the configuration, builds the objects, hands them to the `Trainer`, writes
 """
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from distbp.building import build_trainer, idle_options, run_length
 from distbp.checkpoint import Checkpoints
-from distbp.communicator import Communicator, communicator, on_root, require_equal
+from distbp.communicator import Communicator, on_root, require_equal
 from distbp.config import TrainConfig, parse_train_config
-from distbp.errors import DONE, STOPPED, UsageError
+from distbp.errors import DONE, STOPPED, RankLost, UsageError
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
 from distbp.machine import describe, kernel_warning, limited_blas
@@ -21,12 +22,15 @@ from distbp.profile import Profile
 from distbp.reporting import Reporter, read_records
 from distbp.rundir import RunDirectory, default_run_dir
 from distbp.trainer import Trainer
+from distbp.watchdog import Watchdog
+from distbp.world import communicator
 
 __all__ = ["main", "train"]
 
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
-    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile".split()
+    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
+    " hang_timeout".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -46,27 +50,130 @@ def main(arguments: list[str] | None = None) -> int:
             raise problem or AssertionError
         return train(config, comm)
 
-    return run(work, lambda: communicator(config.communicator if config else "auto"))
+    return run(
+        work,
+        lambda: communicator(config.communicator, elastic=config.elastic) if config else communicator(elastic=False),
+    )
 
 
 def train(config: TrainConfig, comm: Communicator) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
-    require_equal(comm, dataclasses.asdict(config), "the options")
     with limited_blas(comm, most=1 if config.exact else None) as threads:
-        data = _load(config, comm)
-        if config.dry_run:
-            trainer = build_trainer(config, data, comm)
-            Reporter(comm.is_root).say(_plan(config, data, trainer, threads))
-            return DONE
-        resume = config.resume == "auto"
-        path = Path(config.run_dir) if config.run_dir else default_run_dir(config.data, resume)
-        path = Path(comm.bcast_obj(str(path)))
-        trainer = _trainer(config, data, comm, path)
-        directory = RunDirectory(path, comm, resume=resume)
+        job = _Job(config, comm, threads)
+        while True:
+            try:
+                return comm.leave(job.work())
+            except RankLost:
+                job.recover()
+
+
+class _Job:
+    """A training and its files: rank 0's, or when that is lost, those of the first rank that is left."""
+
+    def __init__(self, config: TrainConfig, comm: Communicator, threads: int) -> None:
+        self.config, self.comm, self.threads = config, comm, threads
+        self.ready = False
+        self.path: Path | None = None
+        self.data: Data
+        self.trainer: Trainer
+        self.directory: RunDirectory | None = None
+        self.reporter: Reporter
+        self.watchdog: Watchdog | None = None
+
+    def work(self) -> int:
+        """All of it, or after `recover` what is left of it."""
+        config, comm = self.config, self.comm
         try:
-            return _train_in(directory, config, data, trainer)
+            if not self.ready:
+                require_equal(comm, dataclasses.asdict(config), "the options")
+                self.data = _load(config, comm)
+                if config.dry_run:
+                    trainer = build_trainer(config, self.data, comm)
+                    Reporter(comm.is_root).say(_plan(config, self.data, trainer, self.threads))
+                    return DONE
+                self._prepare()
+                comm.agree()
+                self.ready = True
+            return self._train()
+        except BaseException as error:
+            if not isinstance(error, RankLost) and self.directory is not None:
+                self.directory.close()
+            raise
+
+    def recover(self) -> None:
+        """Go on without the ranks that were lost: from where the run is, or where it has not begun, from the start."""
+        if self.ready:
+            self.trainer.recover()
+            return
+        if self.directory is not None:
+            self.directory.close()
+        if self.watchdog is not None:
+            self.watchdog.stop()
+        lost = self.comm.recover()
+        Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
+
+    def _left(self) -> str:
+        return f"{self.comm.size} ranks" if self.comm.size > 1 else "1 rank"
+
+    def _whom(self, lost: list[int]) -> str:
+        return "lost " + ", ".join(self.comm.whois(name) for name in lost)
+
+    def on_loss(self, lost: list[int], seconds: float) -> None:
+        """Take over what rank 0 did, and say what happened."""
+        assert self.directory is not None
+        if self.comm.is_root:
+            self.directory.take_over()
+            self.reporter.take_over()
+        step, size = self.trainer.state.step, self.comm.size
+        self.directory.event("lost", ranks=lost, step=step, size=size, seconds=seconds)
+        fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
+        self.reporter.say(f"{self._whom(lost)} in step {step + 1}: {self._left()} go on after {seconds:.3f} s{fewer}")
+
+    def _prepare(self) -> None:
+        config, comm, data = self.config, self.comm, self.data
+        resume, known = config.resume == "auto", self.path or config.run_dir
+        path = Path(known) if known else default_run_dir(config.data, resume)
+        path = Path(comm.bcast_obj(str(path)))
+        trainer = self.trainer = _trainer(config, data, comm, path)
+        self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
+        self.path = path
+        resumed, warnings = trainer.resume() if resume else ("", [])
+        # with its folder: --config RUN/config.toml --resume auto continues this run and no other
+        self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
+        self.directory.write_json("manifest.json", describe(comm))
+        metrics = path / "metrics.jsonl"
+        self.watchdog = Watchdog(comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.state.step + 1)
+        if comm.is_root:
+            read_records(metrics, up_to_step=trainer.state.step)
+            for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
+                (path / name).unlink(missing_ok=True)
+        reporter = self.reporter = Reporter(comm.is_root, metrics)
+        trainer.on_record, trainer.on_loss = reporter.record, self.on_loss
+        warnings += [text for text in [kernel_warning()] if text]
+        idle = idle_options(config, data, trainer)
+        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
+            reporter.say(remark)
+        reporter.say(_opening(data, trainer, path))
+        if comm.size > 1:
+            reporter.say(trainer.reducer.describe())
+        if comm.elastic:
+            reporter.say("elastic: the ranks go on when others are lost")
+        if resumed:
+            reporter.say(f"resumed from {resumed}")
+
+    def _train(self) -> int:
+        assert self.directory is not None
+        undo = on_stop_signals(self.trainer.request_stop, speak=lambda: self.comm.is_root)
+        try:
+            code = _fit(self.trainer, self.config, self.data, self.directory, self.reporter)
         finally:
-            directory.close()
+            undo()
+        if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
+            self.watchdog.stop()
+        self.trainer.close()
+        self.reporter.close()
+        self.directory.close()
+        return code
 
 
 def _load(config: TrainConfig, comm: Communicator) -> Data:
@@ -94,44 +201,13 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 
 
-def _train_in(directory: RunDirectory, config: TrainConfig, data: Data, trainer: Trainer) -> int:
-    comm = trainer.comm
-    resumed, warnings = trainer.resume() if config.resume == "auto" else ("", [])
-    # with its folder: --config RUN/config.toml --resume auto continues this run and no other
-    directory.write("config.toml", dataclasses.replace(config, run_dir=str(directory.path)).to_toml())
-    directory.write_json("manifest.json", describe(comm))
-    metrics = directory.path / "metrics.jsonl"
-    if comm.is_root:
-        read_records(metrics, up_to_step=trainer.state.step)
-        for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
-            (directory.path / name).unlink(missing_ok=True)
-    reporter = Reporter(comm.is_root, metrics)
-    undo = on_stop_signals(trainer.request_stop, speak=comm.is_root)
-    try:
-        warnings += [text for text in [kernel_warning()] if text]
-        idle = idle_options(config, data, trainer.reducer)
-        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
-            reporter.say(remark)
-        reporter.say(_opening(data, trainer, directory.path))
-        if comm.size > 1:
-            reporter.say(trainer.reducer.describe())
-        if resumed:
-            reporter.say(f"resumed from {resumed}")
-        code = _fit(trainer, config, data, directory, reporter)
-        trainer.close()
-        return code
-    finally:
-        undo()
-        reporter.close()
-
-
 def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirectory, reporter: Reporter) -> int:
     epochs, steps = run_length(config)
     state = trainer.state
-    trainer.on_record = reporter.record
     start = (state.examples, state.seconds)
 
     def rate(examples: int = 0, seconds: float = 0.0) -> float:
+        state = trainer.state
         return (state.examples - examples) / max(1e-9, state.seconds - seconds)
 
     reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
@@ -140,6 +216,7 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
     if profile is not None:
         trainer.watched_by(profile)
     outcome = trainer.fit(epochs=epochs, steps=steps)
+    state = trainer.state
     reporter.stop_bar()
     if profile is not None:
         profile.stop()

@@ -13,6 +13,7 @@ All decisions (log, skip, stop, checkpoint) follow from reduced numbers and from
 ranks take them at the same step.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.errors import UserError
+from distbp.errors import RankLost, UserError
 from distbp.exact import ExactReducer
 from distbp.losses import Loss
 from distbp.metrics import evaluate, hits, metric_names
@@ -112,9 +113,14 @@ class Trainer:
     fingerprint : dict, optional
         What a checkpoint must agree with to be resumed; stored in it.
     on_record : callable, optional
-        Called on every rank with each log record, a dict with slash names.
+        Called on every rank with each log record, a dict with slash names; after the loss of a rank the last one may
+        come again.
     on_step : callable, optional
         Called on every rank after each step with the trainer.
+    on_loss : callable, optional
+        Called on every rank that is left with the names of lost ones, and the seconds that it took to go on.
+    least_ranks : int
+        With fewer ranks than this the run stops, with a checkpoint.
     """
 
     def __init__(
@@ -147,6 +153,8 @@ class Trainer:
         fingerprint: dict[str, Any] | None = None,
         on_record: Callable[[dict[str, Any]], None] | None = None,
         on_step: Callable[["Trainer"], None] | None = None,
+        on_loss: Callable[[list[int], float], None] | None = None,
+        least_ranks: int = 1,
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"a micro-batch has at least 1 row, not {micro_batch}")
@@ -157,30 +165,21 @@ class Trainer:
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
         self.comm.bcast(network.theta)
-        most = -(-batch_size // (leaves or self.comm.size))
-        rows = min(most, micro_batch or most)
-        self.reducer: GradientReducer
-        if leaves is None:
-            self.reducer = GradientReducer(
-                self.comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes, compress=compress
-            )
-        elif compress != "none":
-            raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
-        else:
-            self.reducer = ExactReducer(
-                self.comm, network, reduction, leaves=leaves, rows=rows, bucket_bytes=bucket_bytes
-            )
+        self.leaves, self.reduction = leaves, reduction
+        self.bucket_bytes, self.compress, self.micro_batch = bucket_bytes, compress, micro_batch
+        self.reducer = self._make_reducer()
         self.schedule = schedule or Schedule()
         self.peak_rate = optimizer.lr
         if not optimizer.layers:
             optimizer.layers = tuple(network.weight_slices)
         optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
-        self.micro_batch, self.clip_norm, self.on_nonfinite = micro_batch, clip_norm, on_nonfinite
+        self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
         self.log_every, self.eval_every = log_every, eval_every
         self.checkpoint_every, self.checkpoints = checkpoint_every, checkpoints
         self.fingerprint = fingerprint or {}
         self.on_record, self.on_step = on_record, on_step
+        self.on_loss, self.least_ranks = on_loss, least_ranks
         self.state = TrainState()
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
@@ -194,6 +193,23 @@ class Trainer:
         if target is not None:
             require_metric("the target", target.metric, has + trained)
         self._stop_here = self._stop_agreed = False
+        self._settled, self._finished, self._recovered = True, False, False
+        self._before: dict[str, Any] = {}
+        self._records: list[dict[str, Any]] = []  # of this step
+
+    def _make_reducer(self) -> GradientReducer:
+        most = -(-self.sampler.batch_size // (self.leaves or self.comm.size))
+        rows = min(most, self.micro_batch or most)
+        if self.leaves is None:
+            return GradientReducer(
+                self.comm, self.network, self.reduction,
+                rows=rows, bucket_bytes=self.bucket_bytes, compress=self.compress,
+            )  # fmt: skip
+        if self.compress != "none":
+            raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
+        return ExactReducer(
+            self.comm, self.network, self.reduction, leaves=self.leaves, rows=rows, bucket_bytes=self.bucket_bytes
+        )
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -202,6 +218,7 @@ class Trainer:
         batch = self.sampler.batch(self.state.step)
         self._backpropagate(batch)
         self.reducer.wait()
+        self._records = []  # until here others may be a step behind, and want to hear them
         if self._read_status(batch):
             own = self.reducer.own
             theta, grad = self.network.theta[own], self.network.grad[own]
@@ -279,34 +296,42 @@ class Trainer:
         {"done", "stopped", "early", "target"}
             Why it ended; ``stopped`` means by `request_stop`.
         """
-        total = self.sampler.total_steps(epochs, steps)
-        outcome: Outcome = "done"
-        if self.state.ended not in ("", "early", str(self.target)):
-            self.state.ended = ""  # another target than the one that ended the run
-        clock = time.perf_counter() - self.state.seconds
+        state, total = self.state, self.sampler.total_steps(epochs, steps)
+        if state.ended not in ("", "early", str(self.target)):
+            state.ended = ""  # another target than the one that ended the run
+        if not self._recovered:  # else this is the rest of the call that a loss interrupted
+            self._stop_agreed = self._finished = False
+        self._recovered = False
+        clock = time.perf_counter() - state.seconds
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
-                while self.state.step < total and not self.state.ended:
-                    self.step()
-                    self.state.seconds = time.perf_counter() - clock
-                    verdict = self._after_step(last=self.state.step == total)
-                    if self.on_step is not None:
-                        self.on_step(self)
-                    if verdict == "stopped" and self.state.step < total:
-                        outcome = "stopped"
-                        break
+                while not self._settled or (self.state.step < total and not self.state.ended and not self._stop_agreed):
+                    try:
+                        if self._settled:
+                            self.step()
+                            self.state.seconds = time.perf_counter() - clock
+                            self._unsettle()
+                        self._after_step(last=self.state.step == total)
+                        self._settled = True
+                        if self.on_step is not None:
+                            self.on_step(self)
+                    except RankLost:
+                        self._recover()
         except BaseException:
             self.reducer.transport.close()  # no thread talks beside whoever handles this
             raise
+        state = self.state
+        stopped = self._stop_agreed and not state.ended and state.step < total
         self._stop_here = False
-        if self.state.ended:
-            outcome = "early" if self.state.ended == "early" else "target"
-        if outcome != "stopped" and self.patience is not None and self.best_theta is not None:
+        if not stopped and self.patience is not None and self.best_theta is not None:
             self._set_theta(self.best_theta)
-        return outcome
+        self._finished = True
+        if stopped:
+            return "stopped"
+        return "done" if not state.ended else "early" if state.ended == "early" else "target"
 
-    def _after_step(self, *, last: bool) -> str:
-        """Log, evaluate and save where they are due; why to stop, or ""."""
+    def _after_step(self, *, last: bool) -> None:
+        """Log, evaluate and save where they are due."""
         state, verdict = self.state, ""
         record: dict[str, Any] = {}
         ends = last or self._stop_agreed
@@ -325,7 +350,6 @@ class Trainer:
         improved = state.best_step == state.step and self.patience is not None
         if self.checkpoints and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
             self.save()
-        return verdict or ("stopped" if self._stop_agreed else "")
 
     def _averages(self, *, reset: bool) -> dict[str, Any]:
         """Means since the last log; no loss where every step was skipped."""
@@ -366,11 +390,12 @@ class Trainer:
         return "early" if self.patience is not None and state.waited >= self.patience else ""
 
     def _record(self, record: dict[str, Any]) -> None:
+        state = self.state
+        epoch = state.step / self.sampler.steps_per_epoch
+        clocks = {"step": state.step, "epoch": epoch, "examples": state.examples, "seconds": state.seconds}
+        self._records.append(clocks | record)
         if self.on_record is not None:
-            state = self.state
-            epoch = state.step / self.sampler.steps_per_epoch
-            clocks = {"step": state.step, "epoch": epoch, "examples": state.examples, "seconds": state.seconds}
-            self.on_record(clocks | record)
+            self.on_record(self._records[-1])
 
     def evaluate(self, data: Prepared) -> dict[str, Any]:
         """Loss and metrics on all rows of `data`, by all ranks; see `distbp.metrics.evaluate`."""
@@ -398,6 +423,86 @@ class Trainer:
     def close(self) -> None:
         """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""
         self.reducer.close()
+
+    # --- losses -------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Go on without the ranks that died, if ``comm.elastic``.
+
+        Whoever is left calls it after a `RankLost` and repeats what it did. `fit` does so by itself; called again after
+        this it only does what is left of the call before.
+        """
+        self._recover()
+        self._recovered = True
+
+    def _unsettle(self) -> None:
+        """What comes after the step can be done again from here."""
+        self._settled = False
+        if self.comm.elastic:
+            self._before = {
+                "train": copy.copy(self.state), "schedule": dict(self.schedule.state), "best": self.best_theta,
+            }  # fmt: skip
+
+    def _recover(self) -> None:
+        start, lost = time.perf_counter(), list[int]()
+        while True:
+            try:
+                lost += self.comm.recover()
+                self.reducer.transport.abandon()
+                if not self._settled:
+                    self.state, self.best_theta = copy.copy(self._before["train"]), self._before["best"]
+                    self.schedule.state.update(self._before["schedule"])
+                self._catch_up()
+                self.reducer = self._make_reducer()
+                self.comm.agree()
+                break
+            except RankLost:
+                pass
+        self.optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
+        if self.comm.size < self.least_ranks:
+            self.request_stop()
+        if self.on_loss is not None:
+            self.on_loss(lost, time.perf_counter() - start)
+
+    def _catch_up(self) -> None:
+        """Ranks that are behind get everything from one that is not: nobody has to undo a step."""
+        comm = self.comm
+        places: list[int] = comm.allgather_obj(2 * self.state.step + self._settled + self._finished)
+        ahead = max(places)
+        source = places.index(ahead)
+        mine = {"theta": self.network.theta, **{f"optimizer/{k}": v for k, v in self.optimizer.state.items()}}
+        if self.best_theta is not None:
+            mine["best/theta"] = self.best_theta
+        said = comm.bcast_obj(
+            {
+                "train": asdict(self.state), "schedule": dict(self.schedule.state), "arrays": list(mine),
+                "t": self.optimizer.t, "lr": self.optimizer.lr, "grad_norm": self.grad_norm, "loss": self.batch_loss,
+                "stop": self._stop_agreed, "settled": self._settled, "finished": self._finished,
+                "records": self._records,
+            },
+            source,
+        )  # fmt: skip
+        behind = places[comm.rank] < ahead
+        arrays = {name: np.empty_like(self.network.theta) if behind else mine[name] for name in said["arrays"]}
+        for array in arrays.values():
+            comm.bcast(array, source)
+        comm.agree()  # a rank that has a half of it is still where it was
+        if not behind:
+            return
+        self.network.theta[...] = arrays.pop("theta")
+        self.best_theta = arrays.pop("best/theta", None)
+        self.optimizer.state = {name.removeprefix("optimizer/"): array for name, array in arrays.items()}
+        self.optimizer.t, self.optimizer.lr = said["t"], said["lr"]
+        self.state, self.schedule.state = TrainState(**said["train"]), said["schedule"]
+        self.grad_norm, self.batch_loss = said["grad_norm"], said["loss"]
+        self._stop_agreed, self._finished = said["stop"], said["finished"]
+        self._settled = said["settled"]
+        if not self._settled:
+            self._unsettle()
+        for record in said["records"]:
+            if self.on_record is not None:
+                self.on_record(record)
+        self._records = said["records"]
 
     # --- checkpoints --------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, Request
+from distbp.errors import RankLost
 
 __all__ = ["COMPRESSIONS", "Transport", "from_bf16", "to_bf16"]
 
@@ -145,6 +146,13 @@ class _Piece:
         flat = self._all.reshape(-1)[: len(self._piece)]
         self._piece[...] = flat if self._code is None else self._code[1](flat)
 
+    def abandon(self) -> None:
+        """Wait for the step under way, which fails."""
+        try:
+            self._request.wait()
+        except RankLost:
+            pass
+
     def forget(self) -> None:
         """Drop what rounding kept back."""
         self._kept[...] = 0.0
@@ -199,10 +207,13 @@ class Transport:
     def wait(self) -> None:
         """Return when all pieces hold their sums."""
         with self._turn:
-            while self._under_way:
-                self._advance()
-                if self.comm.crowded:  # whoever is waited for wants this core
-                    time.sleep(0)
+            if self._under_way:
+                self.comm.recorder.wait("sum of the gradient")
+                while self._under_way:
+                    self._advance()
+                    if self.comm.crowded:  # whoever is waited for wants this core
+                        time.sleep(0)
+                self.comm.recorder.leave()
         if self._problem is not None:
             raise self._problem
 
@@ -210,6 +221,12 @@ class Transport:
         """Drop what rounding kept back: from here on a run does not depend on what it was."""
         for piece in self._pieces.values():
             piece.forget()
+
+    def abandon(self) -> None:
+        """After a `RankLost`: MPI is done with the buffers of what was under way."""
+        for piece in self._under_way:
+            piece.abandon()
+        self.close()
 
     def close(self) -> None:
         """End the thread; what is under way is given up."""

@@ -12,7 +12,7 @@ import distbp
 PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
-    {"errors", "randomness", "compiled", "tape"},
+    {"errors", "randomness", "compiled", "tape", "recorder", "processes"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {
         "losses",
@@ -23,11 +23,12 @@ LAYERS = [
         "arrayfiles",
         "synthetic",
         "threads",
+        "mpi",
         "transport",
         "profile",
     },
-    {"reducer", "moments", "reporting", "rundir", "launch", "machine"},
-    {"preprocessing", "config", "exact"},
+    {"reducer", "moments", "reporting", "rundir", "launch", "machine", "elastic", "watchdog"},
+    {"preprocessing", "config", "exact", "world"},
     {"loading", "metrics", "model"},
     {"trainer"},
     {"building"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"__main__"},
 ]
 ONE_DOOR = {
-    "mpi4py": {"communicator"},
+    "mpi4py": {"mpi"},
     "safetensors": {"checkpoint"},
     "threadpoolctl": {"machine"},
     "rich": {"reporting"},

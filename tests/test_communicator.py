@@ -9,9 +9,11 @@ from communicator_contract import CHECKS
 
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
-from distbp.communicator import _pieces, available_cores, launched_processes, require_equal
+from distbp import mpi as module
+from distbp.communicator import available_cores, launched_processes, require_equal
+from distbp.mpi import _pieces
 
-module = sys.modules["distbp.communicator"]
+world_module = sys.modules["distbp.world"]
 VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 short_or_long = pytest.mark.parametrize("chunk", [64, 1 << 30])
@@ -230,7 +232,7 @@ def test_one_launched_process_needs_no_mpi4py(launched, monkeypatch):
 
 def test_many_worlds_of_one_are_an_error(launched, monkeypatch):
     launched(OMPI_COMM_WORLD_SIZE="4")
-    monkeypatch.setattr(module, "MPICommunicator", lambda: SimpleNamespace(size=1, library="Some MPI 1.0"))
+    monkeypatch.setattr(world_module, "MPICommunicator", lambda: SimpleNamespace(size=1, library="Some MPI 1.0"))
     with pytest.raises(UserError, match="started 4 processes but MPI sees a world of one.*Some MPI 1.0"):
         communicator_named("auto")
 
@@ -238,7 +240,7 @@ def test_many_worlds_of_one_are_an_error(launched, monkeypatch):
 def test_a_world_of_the_right_size_is_taken(launched, monkeypatch):
     launched(PMI_SIZE="4")
     world = SimpleNamespace(size=4, library="Some MPI 1.0")
-    monkeypatch.setattr(module, "MPICommunicator", lambda: world)
+    monkeypatch.setattr(world_module, "MPICommunicator", lambda: world)
     assert communicator_named("auto") is world
 
 

