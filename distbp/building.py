@@ -57,7 +57,9 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
         log_every=parse_interval(config.log_every, per_epoch),
         eval_every=parse_interval(config.eval_every, per_epoch),
-        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch), **more,
+        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch),
+        checkpoint_async=config.checkpoint_async, on_checkpoint_error=config.on_checkpoint_error,
+        audit_every=parse_interval(config.audit_every, per_epoch), **more,
     )  # fmt: skip
 
 

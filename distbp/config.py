@@ -23,6 +23,7 @@ from distbp.losses import LOSSES
 from distbp.network import INITIALISATIONS
 from distbp.optimizers import OPTIMIZERS
 from distbp.reducer import BUCKET_BYTES, REDUCTIONS
+from distbp.saving import ON_ERROR
 from distbp.schedules import SCHEDULES
 from distbp.transport import COMPRESSIONS
 
@@ -139,6 +140,11 @@ class TrainConfig:
         "never", "output", "auto: continue from the newest valid checkpoint, if any", ("never", "auto")
     )
     checkpoint_every: str = _option("1 epoch", "output", "steps, or e.g. '5 epochs'; 0: only at the end", metavar="N")
+    checkpoint_async: bool = _option(False, "output", "write checkpoints beside the next steps")
+    on_checkpoint_error: str = _option("stop", "output", "what a checkpoint that cannot be written does", ON_ERROR)
+    audit_every: str = _option(
+        "0", "output", "steps or epochs between comparisons of the ranks' parameters; 0: never", metavar="N"
+    )
     keep: int = _option(2, "output", "newest checkpoints that stay, besides the best")
     eval_every: str = _option(
         "1 epoch", "output", "steps or epochs between evaluations; 0: only at the end", metavar="N"
@@ -181,7 +187,7 @@ class TrainConfig:
         need(not 0 < self.hang_timeout < 1, "hang_timeout", "seconds, at least 1; or 0")
         need(self.bucket_mb > 0, "bucket_mb", "a number above 0")
         need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
-        for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every"):
+        for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every"):
             parse_interval(getattr(self, name), 1, name)
         self.hidden_sizes()
 

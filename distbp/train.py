@@ -30,7 +30,7 @@ __all__ = ["main", "train"]
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " hang_timeout".split()
+    " hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -129,6 +129,12 @@ class _Job:
         fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
         self.reporter.say(f"{self._whom(lost)} in step {step + 1}: {self._left()} go on after {seconds:.3f} s{fewer}")
 
+    def on_remark(self, text: str) -> None:
+        """Say it, and keep it."""
+        assert self.directory is not None
+        self.directory.event("remark", text=text, step=self.trainer.state.step)
+        self.reporter.say(text)
+
     def _prepare(self) -> None:
         config, comm, data = self.config, self.comm, self.data
         resume, known = config.resume == "auto", self.path or config.run_dir
@@ -148,7 +154,7 @@ class _Job:
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
                 (path / name).unlink(missing_ok=True)
         reporter = self.reporter = Reporter(comm.is_root, metrics)
-        trainer.on_record, trainer.on_loss = reporter.record, self.on_loss
+        trainer.on_record, trainer.on_loss, trainer.on_remark = reporter.record, self.on_loss, self.on_remark
         warnings += [text for text in [kernel_warning()] if text]
         idle = idle_options(config, data, trainer)
         for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:

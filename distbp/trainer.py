@@ -27,14 +27,17 @@ from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import RankLost, UserError
 from distbp.exact import ExactReducer
+from distbp.health import audit, slow_ranks
 from distbp.losses import Loss
 from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm
 from distbp.preprocessing import Prepared
 from distbp.profile import Profile
+from distbp.recovery import catch_up
 from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
 from distbp.sampling import Batch, BatchSampler
+from distbp.saving import Saver
 from distbp.schedules import Schedule
 from distbp.stopping import MetricTarget, is_better, require_metric
 
@@ -44,6 +47,8 @@ Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
+_ENOUGH = 0.5
+"""Seconds of computing from which ranks can be told to be slow."""
 
 
 @dataclass
@@ -110,6 +115,12 @@ class Trainer:
         In steps; 0 is never.
     checkpoints : Checkpoints, optional
         Where to save; not at all by default.
+    checkpoint_async : bool
+        Write them beside the next steps.
+    on_checkpoint_error : {"stop", "continue"}
+        What one that cannot be written does.
+    audit_every : int
+        Steps between comparisons of the replicas of the parameters; see `distbp.health.audit`.
     fingerprint : dict, optional
         What a checkpoint must agree with to be resumed; stored in it.
     on_record : callable, optional
@@ -119,6 +130,8 @@ class Trainer:
         Called on every rank after each step with the trainer.
     on_loss : callable, optional
         Called on every rank that is left with the names of lost ones, and the seconds that it took to go on.
+    on_remark : callable, optional
+        Called on every rank with a line about what does not end the run: a slow rank, a checkpoint that failed.
     least_ranks : int
         With fewer ranks than this the run stops, with a checkpoint.
     """
@@ -150,10 +163,14 @@ class Trainer:
         eval_every: int = 0,
         checkpoint_every: int = 0,
         checkpoints: Checkpoints | None = None,
+        checkpoint_async: bool = False,
+        on_checkpoint_error: str = "stop",
+        audit_every: int = 0,
         fingerprint: dict[str, Any] | None = None,
         on_record: Callable[[dict[str, Any]], None] | None = None,
         on_step: Callable[["Trainer"], None] | None = None,
         on_loss: Callable[[list[int], float], None] | None = None,
+        on_remark: Callable[[str], None] | None = None,
         least_ranks: int = 1,
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
@@ -176,11 +193,17 @@ class Trainer:
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
         self.log_every, self.eval_every = log_every, eval_every
-        self.checkpoint_every, self.checkpoints = checkpoint_every, checkpoints
+        self.audit_every, self.checkpoint_every = audit_every, checkpoint_every
+        self.saver: Saver | None = None
+        if checkpoints is not None:
+            self.saver = Saver(
+                checkpoints, self.comm, on_error=on_checkpoint_error, background=checkpoint_async,
+                on_remark=self._remark,
+            )  # fmt: skip
         self.fingerprint = fingerprint or {}
         self.on_record, self.on_step = on_record, on_step
-        self.on_loss, self.least_ranks = on_loss, least_ranks
-        self.state = TrainState()
+        self.on_loss, self.on_remark, self.least_ranks = on_loss, on_remark, least_ranks
+        self.state = TrainState(schedule=dict(self.schedule.state))
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
         self._kind = train.target.kind if train.target else "values"
@@ -194,7 +217,8 @@ class Trainer:
             require_metric("the target", target.metric, has + trained)
         self._stop_here = self._stop_agreed = False
         self._settled, self._finished, self._recovered = True, False, False
-        self._before: dict[str, Any] = {}
+        self._before: tuple[TrainState, Array | None] = self.state, None
+        self._computing = 0.0
         self._records: list[dict[str, Any]] = []  # of this step
 
     def _make_reducer(self) -> GradientReducer:
@@ -308,7 +332,7 @@ class Trainer:
                 while not self._settled or (self.state.step < total and not self.state.ended and not self._stop_agreed):
                     try:
                         if self._settled:
-                            self.step()
+                            self._timed_step()
                             self.state.seconds = time.perf_counter() - clock
                             self._unsettle()
                         self._after_step(last=self.state.step == total)
@@ -330,6 +354,11 @@ class Trainer:
             return "stopped"
         return "done" if not state.ended else "early" if state.ended == "early" else "target"
 
+    def _timed_step(self) -> None:
+        start, waited = time.perf_counter(), self.comm.recorder.waited
+        self.step()
+        self._computing += time.perf_counter() - start - (self.comm.recorder.waited - waited)
+
     def _after_step(self, *, last: bool) -> None:
         """Log, evaluate and save where they are due."""
         state, verdict = self.state, ""
@@ -348,8 +377,31 @@ class Trainer:
             self._record(record)
         state.ended = verdict
         improved = state.best_step == state.step and self.patience is not None
-        if self.checkpoints and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
-            self.save()
+        if _due(self.audit_every, state.step) and (differs := audit(self.comm, self.network, self.reducer.own)):
+            raise UserError(
+                f"step {state.step}: {differs}: a flipped bit in memory, or another library; resume from the last"
+                " checkpoint, without that host"
+            )
+        if self.saver and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
+            self.save(last=bool(ends or verdict))
+        if log and self.comm.size > 1 and not self.comm.crowded:
+            self._look_for_slow_ranks()
+
+    def _look_for_slow_ranks(self) -> None:
+        """Name ranks that were slow since the last log."""
+        lo, hi = self.reducer.share(self.sampler.batch_size)
+        per_row = self._computing / (hi - lo) if hi > lo else 0.0
+        enough = self._computing >= _ENOUGH
+        self._computing = 0.0
+        everyone = self.comm.allgather_obj([per_row, enough, self.comm.host])
+        if all(row[1] or not row[0] for row in everyone):
+            for rank, factor in slow_ranks([row[0] for row in everyone]).items():
+                who = f"rank {self.comm.names[rank]} on {everyone[rank][2]}"
+                self._remark(f"{who} computes {factor:.1f} times as long as the others, until step {self.state.step}")
+
+    def _remark(self, text: str) -> None:
+        if self.on_remark is not None:
+            self.on_remark(f"warning: {text}")
 
     def _averages(self, *, reset: bool) -> dict[str, Any]:
         """Means since the last log; no loss where every step was skipped."""
@@ -438,10 +490,7 @@ class Trainer:
     def _unsettle(self) -> None:
         """What comes after the step can be done again from here."""
         self._settled = False
-        if self.comm.elastic:
-            self._before = {
-                "train": copy.copy(self.state), "schedule": dict(self.schedule.state), "best": self.best_theta,
-            }  # fmt: skip
+        self._before = copy.copy(self.state), self.best_theta
 
     def _recover(self) -> None:
         start, lost = time.perf_counter(), list[int]()
@@ -450,8 +499,8 @@ class Trainer:
                 lost += self.comm.recover()
                 self.reducer.transport.abandon()
                 if not self._settled:
-                    self.state, self.best_theta = copy.copy(self._before["train"]), self._before["best"]
-                    self.schedule.state.update(self._before["schedule"])
+                    self.state, self.best_theta = copy.copy(self._before[0]), self._before[1]
+                    self.schedule.state.update(self.state.schedule)
                 self._catch_up()
                 self.reducer = self._make_reducer()
                 self.comm.agree()
@@ -465,70 +514,58 @@ class Trainer:
             self.on_loss(lost, time.perf_counter() - start)
 
     def _catch_up(self) -> None:
-        """Ranks that are behind get everything from one that is not: nobody has to undo a step."""
-        comm = self.comm
-        places: list[int] = comm.allgather_obj(2 * self.state.step + self._settled + self._finished)
-        ahead = max(places)
-        source = places.index(ahead)
-        mine = {"theta": self.network.theta, **{f"optimizer/{k}": v for k, v in self.optimizer.state.items()}}
-        if self.best_theta is not None:
-            mine["best/theta"] = self.best_theta
-        said = comm.bcast_obj(
-            {
-                "train": asdict(self.state), "schedule": dict(self.schedule.state), "arrays": list(mine),
-                "t": self.optimizer.t, "lr": self.optimizer.lr, "grad_norm": self.grad_norm, "loss": self.batch_loss,
-                "stop": self._stop_agreed, "settled": self._settled, "finished": self._finished,
-                "records": self._records,
-            },
-            source,
-        )  # fmt: skip
-        behind = places[comm.rank] < ahead
-        arrays = {name: np.empty_like(self.network.theta) if behind else mine[name] for name in said["arrays"]}
-        for array in arrays.values():
-            comm.bcast(array, source)
-        comm.agree()  # a rank that has a half of it is still where it was
-        if not behind:
+        arrays, said = self._memory()
+        said |= {
+            "lr": self.optimizer.lr, "grad_norm": self.grad_norm, "batch_loss": self.batch_loss,
+            "stop": self._stop_agreed, "settled": self._settled, "finished": self._finished, "records": self._records,
+        }  # fmt: skip
+        place = 2 * self.state.step + self._settled + self._finished
+        if (ahead := catch_up(self.comm, place, arrays, said)) is None:
             return
-        self.network.theta[...] = arrays.pop("theta")
-        self.best_theta = arrays.pop("best/theta", None)
-        self.optimizer.state = {name.removeprefix("optimizer/"): array for name, array in arrays.items()}
-        self.optimizer.t, self.optimizer.lr = said["t"], said["lr"]
-        self.state, self.schedule.state = TrainState(**said["train"]), said["schedule"]
-        self.grad_norm, self.batch_loss = said["grad_norm"], said["loss"]
-        self._stop_agreed, self._finished = said["stop"], said["finished"]
-        self._settled = said["settled"]
+        arrays, said = ahead
+        self._remember(arrays, said)
+        self.optimizer.lr, self.grad_norm, self.batch_loss = said["lr"], said["grad_norm"], said["batch_loss"]
+        self._stop_agreed, self._settled, self._finished = said["stop"], said["settled"], said["finished"]
         if not self._settled:
             self._unsettle()
-        for record in said["records"]:
+        self._records = said["records"]
+        for record in self._records:
             if self.on_record is not None:
                 self.on_record(record)
-        self._records = said["records"]
 
     # --- checkpoints --------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a checkpoint; an error of rank 0 is raised on all ranks."""
-        assert self.checkpoints is not None
-        problem = ""
+    def _memory(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """All that the run goes on from: arrays, of all but theta what this rank owns, and JSON."""
         arrays = {"theta": self.network.theta}
-        mine = {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
+        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
         if self.best_theta is not None:
-            mine["best/theta"] = self.best_theta
-        for name, array in mine.items():
-            whole = self.reducer.gather(array)
+            arrays["best/theta"] = self.best_theta
+        return arrays, {"train": asdict(self.state), "t": self.optimizer.t}
+
+    def _remember(self, arrays: dict[str, Array], said: dict[str, Any]) -> None:
+        """Go on from there; of each array what this rank owns."""
+        self._set_theta(arrays["theta"])
+        self.best_theta = arrays.get("best/theta")
+        self.optimizer.state = {
+            name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
+        }
+        self.optimizer.t, self.state = said["t"], TrainState(**said["train"])
+        self.schedule.state.update(self.state.schedule)
+
+    def save(self, *, last: bool = False) -> None:
+        """Write a checkpoint; an error of rank 0 is raised on all ranks. With `last` nothing goes on beside it."""
+        assert self.saver is not None
+        arrays, said = self._memory()
+        for name, mine in arrays.items():
+            whole = mine if name == "theta" else self.reducer.gather(mine)
             if self.comm.is_root:
-                arrays[name] = whole.copy()
-            self.reducer.barrier()
+                arrays[name] = whole.copy() if name != "theta" or self.saver.background else whole
+            if name != "theta":
+                self.reducer.barrier()
         self.reducer.transport.forget()
-        if self.comm.is_root:
-            state = {"train": asdict(self.state), "t": self.optimizer.t, "fingerprint": self.fingerprint}
-            try:
-                self.checkpoints.save(self.state.step, arrays, state, best=self.state.best_step)
-            except OSError as error:
-                problem = f"cannot write the checkpoint of step {self.state.step}: {error}"
-        problem = self.comm.bcast_obj(problem)
-        if problem:
-            raise UserError(f"{problem}; the one before it is intact")
+        said["fingerprint"] = self.fingerprint
+        self.saver.save(self.state.step, arrays, said, best=self.state.best_step, last=last)
 
     def resume(self) -> tuple[str, list[str]]:
         """Continue from the newest valid checkpoint, if there is one.
@@ -543,48 +580,17 @@ class Trainer:
         UserError
             When it belongs to another configuration, or every one is damaged.
         """
-        assert self.checkpoints is not None
-        arrays: dict[str, Array] = {}
-        found: dict[str, Any] = {"name": "", "problem": "", "warnings": []}
-        if self.comm.is_root:
-            try:
-                path, arrays, state, found["warnings"] = self.checkpoints.newest()
-                if path is not None:
-                    found |= {"name": str(path), **state, "arrays": list(arrays)}
-                    found["problem"] = _differences(state["fingerprint"], self.fingerprint, path.name)
-            except (UserError, OSError) as error:
-                found["problem"] = str(error)
-        found = self.comm.bcast_obj(found)
-        if found["problem"]:
-            raise UserError(found["problem"])
+        assert self.saver is not None
+        given, found = self.saver.newest(self.fingerprint)
         if found["name"]:
-            self._restore(found, arrays)
+            arrays = {}
+            for name in found["arrays"]:
+                array = given.get(name, np.empty_like(self.network.theta))
+                self.comm.bcast(array)
+                arrays[name] = array[self.reducer.own].copy()
+            self._remember(arrays, found)
         return found["name"], found["warnings"]
-
-    def _restore(self, found: dict[str, Any], arrays: dict[str, Array]) -> None:
-        for name in found["arrays"]:
-            array = arrays.get(name, np.empty_like(self.network.theta))
-            self.comm.bcast(array)
-            mine = array[self.reducer.own].copy()
-            if name == "theta":
-                self._set_theta(mine)
-            elif name == "best/theta":
-                self.best_theta = mine
-            else:
-                self.optimizer.state[name.removeprefix("optimizer/")] = mine
-        self.optimizer.t = found["t"]
-        self.state = TrainState(**found["train"])
-        self.schedule.state.update(self.state.schedule)
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
-    """What stands in the way of continuing a run under another configuration, or ""."""
-    keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
-    if not keys:
-        return ""
-    pairs = ", ".join(f"{k} was {theirs.get(k)!r} and is {ours.get(k)!r}" for k in keys)
-    return f"{name} is of another configuration: {pairs}; use another --run-dir, or the same options"

@@ -205,7 +205,7 @@ def main():
             subprocess.run(["rm", "-rf", folder, f"{folder}.log"])
     median, worst = statistics.median(seconds or [0]), max(seconds or [0])
     print(
-        f"{kind}: {arguments.runs} runs on {ranks} ranks ({whole:.1f} s each undisturbed), {len(failures)} failed; {hits}"
+        f"{kind}: {arguments.runs} runs on {ranks} ranks ({whole:.1f} s undisturbed), {len(failures)} failed; {hits}"
         f" ranks or jobs hit, {lost} losses survived in the run, {again} starts again; to go on: median"
         f" {1e3 * median:.0f} ms, worst {1e3 * worst:.0f} ms"
     )
