@@ -30,15 +30,17 @@ from distbp.sampling import block_bounds, part_bounds
 from distbp.tape import Tape
 from distbp.transport import Transport
 
-__all__ = ["ExactReducer", "add_up", "children", "nodes"]
+__all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
 
 Array = NDArray[Any]
 Node = tuple[int, int]
 """Leaves lo to hi - 1."""
 
-_PRODUCT_BYTES = 1 << 20
+_LEAF_PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
 _TILE_BYTES = 1 << 17
+SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}"
+"""What the bits depend on in this module; a checkpoint remembers it."""
 _BLOCK = 32768
 """Numbers added up at a time, which stay in the cache."""
 
@@ -96,7 +98,7 @@ class ExactReducer(GradientReducer):
             raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
         self.leaves, self.root = leaves, (0, leaves)
         item = network.dtype.itemsize
-        self._products = [_in_parts(layer, _PRODUCT_BYTES // item) for layer in network.layers]
+        self._products = [_in_parts(layer, _LEAF_PRODUCT_BYTES // item) for layer in network.layers]
         tiles = [tile for layer in network.layers for tile in _in_parts(layer, _TILE_BYTES // item)]
         self.tiles = [slice(lo, hi) for units, lo, hi in tiles if units is not None]
         self._all_tiles = sorted((lo, hi) for _, lo, hi in tiles)

@@ -5,6 +5,7 @@ manifest records versions, libraries, kernels and hosts.
 """
 
 import contextlib
+import json
 import os
 import platform
 import subprocess
@@ -19,7 +20,18 @@ import numpy as np
 import distbp
 from distbp.communicator import Communicator, available_cores
 
-__all__ = ["blas_threads", "describe", "kernel_warning", "limited_blas", "slow_kernel"]
+__all__ = [
+    "bits_depend_on",
+    "bits_of",
+    "blas_threads",
+    "describe",
+    "different_bits",
+    "kernel_warning",
+    "limited_blas",
+    "slow_kernel",
+]
+
+_VECTOR = ("sse", "ssse", "avx", "fma", "amx", "asimd", "sve")
 
 # OpenBLAS kernels by the width in bits of what they add and multiply at once
 _WIDTHS = {
@@ -58,8 +70,7 @@ def kernel_warning() -> str:
 
 def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
     """As `kernel_warning`, from the name of the kernel, /proc/cpuinfo and OPENBLAS_CORETYPE."""
-    fields = (line.partition(":") for line in cpuinfo.splitlines())
-    cpu = {name.strip(): value.strip() for name, _, value in reversed(list(fields))}  # the first core's
+    cpu = _fields(cpuinfo)
     flags = cpu.get("flags", "").split()
     allowed, better = 128, "Nehalem"
     if "avx2" in flags and "fma" in flags:
@@ -73,6 +84,72 @@ def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
     cure = f"unset OPENBLAS_CORETYPE, which is {forced}" if forced else f"set OPENBLAS_CORETYPE={better}"
     slower = f"{kernel} kernel ({width} bits) on a CPU with {allowed} bits"
     return f"OpenBLAS runs its {slower}, at about half the speed: {cure}"
+
+
+def bits_depend_on() -> dict[str, str]:
+    """What the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
+    from threadpoolctl import threadpool_info
+
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    fields = _cpuinfo()
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return {
+        "numpy": np.__version__,
+        "BLAS": ", ".join(
+            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in blas
+        ),
+        "CPU": fields.get("model name", platform.processor() or platform.machine()),
+        "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),
+    }
+
+
+def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[str]:
+    """Why exact mode may not be exact: ranks that differ, or a run that was begun elsewhere; the same on all ranks.
+
+    Parameters
+    ----------
+    comm : Communicator
+        The ranks.
+    before : dict, optional
+        `bits_depend_on` of the run that is resumed, on rank 0.
+    """
+    everyone: list[dict[str, str]] = comm.allgather_obj(bits_depend_on())
+    said = []
+    for rank, theirs in enumerate(everyone):
+        if text := _differences(everyone[0], theirs):
+            said.append(f"bits may depend on the number of ranks: on rank 0 and rank {rank} {text}")
+            break
+    if comm.is_root and before and (text := _differences(before, everyone[0])):
+        said.append(f"bits may differ from those of a run in one piece: before and now {text}")
+    texts: list[str] = comm.bcast_obj(said)
+    return texts
+
+
+def _differences(one: dict[str, str], other: dict[str, str]) -> str:
+    return "; ".join(f"{k} is {one[k]!r} and {other[k]!r}" for k in one if other.get(k, one[k]) != one[k])
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first core's lines of /proc/cpuinfo."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return _fields(text)
+
+
+def _fields(cpuinfo: str) -> dict[str, str]:
+    fields = (line.partition(":") for line in cpuinfo.splitlines())
+    return {name.strip(): value.strip() for name, _, value in reversed(list(fields))}
+
+
+def bits_of(manifest: Path) -> dict[str, str] | None:
+    """What `bits_depend_on` said when this manifest was written; None where there is none."""
+    try:
+        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return before
 
 
 def describe(comm: Communicator) -> dict[str, Any]:
@@ -91,6 +168,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "mpi": getattr(comm, "library", None),
         "communicator": type(comm).__name__,
         "size": comm.size,
+        "bits depend on": bits_depend_on(),
         "ranks": comm.allgather_obj(here),
         "command": sys.argv,
         "git": _git_revision(),

@@ -14,9 +14,10 @@ from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, on_root, require_equal
 from distbp.config import TrainConfig, parse_train_config
 from distbp.errors import DONE, STOPPED, RankLost, UsageError
+from distbp.exact import SUMS
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
-from distbp.machine import describe, kernel_warning, limited_blas
+from distbp.machine import bits_of, describe, different_bits, kernel_warning, limited_blas
 from distbp.model import Model
 from distbp.profile import Profile
 from distbp.reporting import Reporter, read_records
@@ -144,6 +145,9 @@ class _Job:
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.path = path
         resumed, warnings = trainer.resume() if resume else ("", [])
+        if config.exact:
+            before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
+            warnings += different_bits(comm, before)
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other
         self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
         self.directory.write_json("manifest.json", describe(comm))
@@ -203,6 +207,8 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
+    if config.exact:
+        fingerprint |= {"order of the sums": SUMS}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 

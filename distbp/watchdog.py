@@ -45,6 +45,7 @@ _DOING = {
     ("network", "backward"): "in the backward pass",
     ("losses", "value"): "computing the loss",
     ("optimizers", "step"): "updating the parameters",
+    ("trainer", "_backpropagate"): "in the passes",
     ("trainer", "save"): "saving a checkpoint",
     ("metrics", "evaluate"): "evaluating",
     ("reporting", "record"): "writing the log",
@@ -83,7 +84,7 @@ class Verdict(NamedTuple):
     for_good: bool = True
 
 
-def judge(reports: dict[int, Report], silent: dict[int, str], limit: float) -> Verdict:
+def judge(reports: dict[int, Report], silent: dict[int, tuple[str, str]], limit: float) -> Verdict:
     """Follow from what the ranks say who keeps the others waiting.
 
     Parameters
@@ -92,18 +93,18 @@ def judge(reports: dict[int, Report], silent: dict[int, str], limit: float) -> V
         By rank: ``host``, ``idle`` seconds without progress, ``step`` under way, ``inside`` (what it waits in, or ""),
         ``doing``, ``last`` (number, operation and bytes of its last collectives).
     silent : dict
-        Ranks that have said nothing: what the system knows about them, or "".
+        Ranks that have said nothing: their host, and what the system knows about them, or "".
     limit : float
         Seconds without progress that are too many; half of it is what a rank that goes on never needs.
     """
 
     def named(ranks: list[int]) -> str:
-        return ", ".join(f"rank {r} on {reports[r]['host']}" if r in reports else f"rank {r}" for r in ranks)
+        return ", ".join(f"rank {r} on {reports[r]['host'] if r in reports else silent[r][0]}" for r in ranks)
 
     step = max((report["step"] for report in reports.values()), default=0)
-    stopped = [rank for rank, known in silent.items() if known]
+    stopped = [rank for rank, (_, known) in silent.items() if known]
     if stopped:
-        known = " and ".join(sorted({silent[rank] for rank in stopped}))
+        known = " and ".join(sorted({silent[rank][1] for rank in stopped}))
         return Verdict(stopped, f"{named(stopped)} did not reach the end of step {step}: {known}")
     busy = [rank for rank, report in reports.items() if report["idle"] < limit / 2 and not report["inside"]]
     if busy:
@@ -212,7 +213,7 @@ class Watchdog:
             if len(reports) == len(names) or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        silent = {name: self._known(name) for name in names if name not in reports}
+        silent = {name: (self._processes[name][0], self._known(name)) for name in names if name not in reports}
         guilty, line, for_good = judge(reports, silent, self._limit)
         if comm.name == min(reports, default=comm.name):
             idle = max((report["idle"] for report in reports.values()), default=idle)

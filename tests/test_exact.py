@@ -123,7 +123,7 @@ def test_every_optimizer(name, dtype, size, per_host):
 @pytest.fixture
 def narrow_tiles(monkeypatch):
     monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
-    monkeypatch.setattr("distbp.exact._PRODUCT_BYTES", 1024)
+    monkeypatch.setattr("distbp.exact._LEAF_PRODUCT_BYTES", 1024)
     monkeypatch.setattr("distbp.exact._BLOCK", 50)
 
 
