@@ -121,6 +121,8 @@ class Checkpoints:
     def save(self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None = None) -> None:
         """Write one, then remove those that need not stay; `best` is the step of the best one."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for half in self.folder.glob(".step-*.tmp"):  # of a writer that was killed; there is one writer only
+            half.unlink(missing_ok=True)
         write_file(self.path(step), arrays, state)
         # later steps are of a branch that was left: damaged, or of a run that started anew
         files, here = self.all(), self.path(step)

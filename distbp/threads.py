@@ -186,7 +186,9 @@ class ThreadCommunicator(JsonObjects):
         self.barrier()
         world = self._world.slots[ranks[0]]
         self.barrier()
-        return ThreadCommunicator(ranks.index(self.rank), len(ranks), world)
+        part = ThreadCommunicator(ranks.index(self.rank), len(ranks), world)
+        part.recorder = self.recorder
+        return part
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """An array of the first rank: threads share all memory."""

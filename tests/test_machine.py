@@ -1,9 +1,20 @@
 """The machine: threads of a rank, and whether OpenBLAS runs the kernel that the CPU deserves."""
 
+import json
+
 import pytest
 
-from distbp import SerialCommunicator
-from distbp.machine import blas_threads, describe, kernel_warning, limited_blas, slow_kernel
+from distbp import SerialCommunicator, machine, run_threads
+from distbp.machine import (
+    bits_depend_on,
+    bits_of,
+    blas_threads,
+    describe,
+    different_bits,
+    kernel_warning,
+    limited_blas,
+    slow_kernel,
+)
 
 
 def cpu(vendor, family, flags):
@@ -70,3 +81,24 @@ def test_the_limit_ends_with_its_block():
 def test_the_manifest_names_the_kernel():
     manifest = describe(SerialCommunicator())
     assert manifest["ranks"][0]["blas"][0]["architecture"]
+
+
+def test_what_bits_depend_on_is_compared(tmp_path, monkeypatch):
+    here = bits_depend_on()
+    assert here["numpy"] and here["BLAS"] and here["CPU"]
+    path = tmp_path / "manifest.json"
+    assert bits_of(path) is None
+    path.write_text("no json")
+    assert bits_of(path) is None
+    path.write_text(json.dumps(describe(SerialCommunicator())))
+    assert bits_of(path) == here and different_bits(SerialCommunicator(), here) == []
+    (said,) = different_bits(SerialCommunicator(), here | {"numpy": "1.0"})
+    assert said.startswith("bits may differ from those of a run in one piece: before and now numpy is '1.0' and '")
+
+    def other(comm):
+        return different_bits(comm, None)
+
+    mixed = iter([here, here | {"BLAS": "mkl"}, here])
+    monkeypatch.setattr(machine, "bits_depend_on", lambda: next(mixed))
+    first, *others = run_threads(3, other)
+    assert others == [first, first] and "bits may depend on the number of ranks" in first[0] and "'mkl'" in first[0]
