@@ -45,6 +45,8 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
         os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
     try:
         return main(comm)
+    except SystemExit as error:  # by other code: the other ranks would wait
+        message, code = f"error: sys.exit({error.code!r}) was called", FAILED
     except KeyboardInterrupt:
         message, code = "error: interrupted before a checkpoint could be written", FAILED
     except UserError as error:

@@ -51,12 +51,13 @@ _DOING = {
     ("reporting", "record"): "writing the log",
     ("trainer", "fit"): "between two steps",
 }
+_GONE = "its process is gone"
 _STATES = {
     "T": "its process is stopped",
     "t": "its process is held by a debugger",
     "D": "its process waits for a disk",
-    "X": "its process is gone",
-    "Z": "its process is gone",
+    "X": _GONE,
+    "Z": _GONE,
 }
 
 Report = dict[str, Any]
@@ -227,7 +228,8 @@ class Watchdog:
             host, pid, started = self._processes[name]
             if name != comm.name and host == comm.host and name in silent:
                 end_process(pid, started, 1.0)
-        if not comm.elastic or not guilty:
+        unnoticed = any(name in silent and silent[name][1] == _GONE for name in guilty)  # MPI would know by now
+        if not comm.elastic or not guilty or unnoticed:
             os._exit(FAILED)
         if comm.name in guilty:
             comm.abort(FAILED)
