@@ -5,6 +5,7 @@ of them would spread: the audit compares checksums of every layer (the idea is M
 ranks and layer.
 """
 
+import time
 import zlib
 from collections import Counter
 from statistics import median
@@ -13,10 +14,12 @@ from typing import Any
 from distbp.communicator import Communicator
 from distbp.network import Network
 
-__all__ = ["SLOW", "audit", "slow_ranks"]
+__all__ = ["Pace", "audit", "slow_ranks"]
 
-SLOW = 1.5
+_SLOW = 1.5
 """Factor above the median of the others from which a rank is called slow."""
+_ENOUGH = 0.5
+"""Seconds of computing from which ranks can be told to be slow."""
 
 
 def audit(comm: Communicator, network: Network, own: slice) -> str:
@@ -45,7 +48,10 @@ def audit(comm: Communicator, network: Network, own: slice) -> str:
     if not odd:
         return ""
     who = ", ".join(f"rank {comm.names[rank]} on {everyone[rank][2]}" for rank in sorted(odd))
-    return f"the parameters of {who} differ from the others' in {', '.join(sorted(set().union(*odd.values())))}"
+    return (
+        f"the parameters of {who} differ from the others' in {', '.join(sorted(set().union(*odd.values())))}: a flipped"
+        " bit in memory, or another library; resume from the last checkpoint, without that host"
+    )
 
 
 def slow_ranks(seconds_per_row: list[float]) -> dict[int, float]:
@@ -53,6 +59,37 @@ def slow_ranks(seconds_per_row: list[float]) -> dict[int, float]:
     slow = {}
     for rank, mine in enumerate(seconds_per_row):
         others = [theirs for other, theirs in enumerate(seconds_per_row) if other != rank and theirs > 0.0]
-        if others and mine > SLOW * median(others):
+        if others and mine > _SLOW * median(others):
             slow[rank] = mine / median(others)
     return slow
+
+
+class Pace:
+    """How long this rank computes in its steps, beside the others."""
+
+    def __init__(self, comm: Communicator) -> None:
+        self._comm, self._computing = comm, 0.0
+        self._start = self._waited = 0.0
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._start, self._waited = time.perf_counter(), self._comm.recorder.waited
+
+    def end(self) -> None:
+        """It is over."""
+        waited = self._comm.recorder.waited - self._waited
+        self._computing += time.perf_counter() - self._start - waited
+
+    def slow(self, rows: int) -> list[str]:
+        """A line for each rank that was slow since the last call; `rows` is what this one computes in a step."""
+        computing, self._computing = self._computing, 0.0
+        comm = self._comm
+        if comm.size == 1 or comm.crowded:  # ranks that take turns on a core wait where they compute
+            return []
+        everyone = comm.allgather_obj([computing / rows if rows else 0.0, computing >= _ENOUGH, comm.host])
+        if not all(enough or not seconds for seconds, enough, _ in everyone):
+            return []
+        return [
+            f"rank {comm.names[rank]} on {everyone[rank][2]} computes {factor:.1f} times as long as the others"
+            for rank, factor in slow_ranks([row[0] for row in everyone]).items()
+        ]

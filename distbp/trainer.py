@@ -27,7 +27,7 @@ from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import RankLost, UserError
 from distbp.exact import ExactReducer
-from distbp.health import audit, slow_ranks
+from distbp.health import Pace, audit
 from distbp.losses import Loss
 from distbp.metrics import evaluate, hits, metric_names
 from distbp.network import Network
@@ -47,8 +47,6 @@ Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
-_ENOUGH = 0.5
-"""Seconds of computing from which ranks can be told to be slow."""
 
 
 @dataclass
@@ -218,7 +216,7 @@ class Trainer:
         self._stop_here = self._stop_agreed = False
         self._settled, self._finished, self._recovered = True, False, False
         self._before: tuple[TrainState, Array | None] = self.state, None
-        self._computing = 0.0
+        self._pace = Pace(self.comm)
         self._records: list[dict[str, Any]] = []  # of this step
 
     def _make_reducer(self) -> GradientReducer:
@@ -332,7 +330,9 @@ class Trainer:
                 while not self._settled or (self.state.step < total and not self.state.ended and not self._stop_agreed):
                     try:
                         if self._settled:
-                            self._timed_step()
+                            self._pace.begin()
+                            self.step()
+                            self._pace.end()
                             self.state.seconds = time.perf_counter() - clock
                             self._unsettle()
                         self._after_step(last=self.state.step == total)
@@ -354,11 +354,6 @@ class Trainer:
             return "stopped"
         return "done" if not state.ended else "early" if state.ended == "early" else "target"
 
-    def _timed_step(self) -> None:
-        start, waited = time.perf_counter(), self.comm.recorder.waited
-        self.step()
-        self._computing += time.perf_counter() - start - (self.comm.recorder.waited - waited)
-
     def _after_step(self, *, last: bool) -> None:
         """Log, evaluate and save where they are due."""
         state, verdict = self.state, ""
@@ -378,26 +373,12 @@ class Trainer:
         state.ended = verdict
         improved = state.best_step == state.step and self.patience is not None
         if _due(self.audit_every, state.step) and (differs := audit(self.comm, self.network, self.reducer.own)):
-            raise UserError(
-                f"step {state.step}: {differs}: a flipped bit in memory, or another library; resume from the last"
-                " checkpoint, without that host"
-            )
+            raise UserError(f"step {state.step}: {differs}")
         if self.saver and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
             self.save(last=bool(ends or verdict))
-        if log and self.comm.size > 1 and not self.comm.crowded:
-            self._look_for_slow_ranks()
-
-    def _look_for_slow_ranks(self) -> None:
-        """Name ranks that were slow since the last log."""
         lo, hi = self.reducer.share(self.sampler.batch_size)
-        per_row = self._computing / (hi - lo) if hi > lo else 0.0
-        enough = self._computing >= _ENOUGH
-        self._computing = 0.0
-        everyone = self.comm.allgather_obj([per_row, enough, self.comm.host])
-        if all(row[1] or not row[0] for row in everyone):
-            for rank, factor in slow_ranks([row[0] for row in everyone]).items():
-                who = f"rank {self.comm.names[rank]} on {everyone[rank][2]}"
-                self._remark(f"{who} computes {factor:.1f} times as long as the others, until step {self.state.step}")
+        for text in self._pace.slow(hi - lo) if log else ():
+            self._remark(f"{text}, until step {state.step}")
 
     def _remark(self, text: str) -> None:
         if self.on_remark is not None:
@@ -490,7 +471,8 @@ class Trainer:
     def _unsettle(self) -> None:
         """What comes after the step can be done again from here."""
         self._settled = False
-        self._before = copy.copy(self.state), self.best_theta
+        if self.comm.elastic:
+            self._before = copy.copy(self.state), self.best_theta
 
     def _recover(self) -> None:
         start, lost = time.perf_counter(), list[int]()

@@ -61,7 +61,7 @@ def test_a_slow_rank_is_named_in_the_log(monkeypatch):
     import time
 
     said = []
-    monkeypatch.setattr("distbp.trainer._ENOUGH", 0.001)
+    monkeypatch.setattr("distbp.health._ENOUGH", 0.001)
 
     def work(comm):
         def slow(trainer):
