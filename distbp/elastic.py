@@ -80,7 +80,12 @@ class ElasticCommunicator(MPICommunicator):
     def __init__(self) -> None:
         self._names: list[int] = []
         self._processes: list[tuple[str, int, int]] = []
-        super().__init__()
+        try:
+            super().__init__()
+        except RuntimeError as error:
+            if type(error).__module__.startswith("mpi4py"):  # some rank did not live to see the start
+                raise RankLost(" ".join(str(error).split())) from error
+            raise
         if self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED:
             raise UserError("--elastic: MPI was started by other code with threads, which deadlocks after a loss")
         self._names = list(range(self.size))

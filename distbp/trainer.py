@@ -256,6 +256,7 @@ class Trainer:
         network, reducer = self.network, self.reducer
         rows = batch.between(*reducer.share(batch.size))
         for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
+            self.comm.recorder.tick()
             mine = rows[part]
             X, y, w = self.train.take(mine, out=tape.X)
             assert y is not None

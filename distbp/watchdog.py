@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from distbp.checkpoint import atomic_write
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, launched_processes
 from distbp.errors import FAILED
 from distbp.processes import end_process, process_identity, process_state
 
@@ -156,7 +156,8 @@ class Watchdog:
     def __init__(self, comm: Communicator, folder: Path, limit: float, step: Callable[[], int]) -> None:
         self._comm, self._folder, self._limit, self._step = comm, folder, limit, step
         self._main = threading.current_thread().ident
-        self._parent = os.getppid()
+        # a process that nobody launched may well outlive the shell that started it
+        self._parent = os.getppid() if launched_processes() is not None else None
         if comm.is_root:
             shutil.rmtree(folder, ignore_errors=True)  # before anybody watches
         self._processes = comm.allgather_obj([comm.host, *process_identity(os.getpid())])
@@ -176,7 +177,7 @@ class Watchdog:
         look, listen = min(_LOOK, self._limit / 10), min(_LISTEN, self._limit / 10)
         seen, idle, heard = -1, 0.0, 0.0
         while not self._ended.wait(look):
-            if os.getppid() != self._parent:
+            if self._parent not in (None, os.getppid()):
                 _say(f"rank {self._comm.name} on {self._comm.host}: the launcher is gone: ending")
                 os._exit(FAILED)
             # looks are counted, not seconds: nobody is late because the whole machine was asleep

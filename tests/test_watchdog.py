@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from conftest import clean_environment
 
 from distbp import SerialCommunicator, run_threads
 from distbp.processes import end_process, process_identity, process_state
@@ -134,15 +136,24 @@ def test_a_rank_that_goes_on_goes_on(tmp_path, capfd):
     assert "the others wait for rank 1 on" in capfd.readouterr().err
 
 
-def test_a_rank_ends_when_its_launcher_is_gone(tmp_path):
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_rank_ends_when_its_launcher_is_gone(tmp_path, launched):
+    """Not so a process that nobody launched: its shell may be closed."""
     code = HANGS.replace("1.0", "float('inf')").replace("range(15)", "range(300)")
+    code = "import os; open('pid', 'w').write(str(os.getpid()))\n" + code
     launcher = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}]).wait()"],
+        env=clean_environment() | ({"PMI_SIZE": "1"} if launched else {}),
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(1.5)
     launcher.kill()
-    assert "the launcher is gone" in launcher.communicate(timeout=10)[1]
+    try:
+        said = launcher.communicate(timeout=10 if launched else 2)[1]
+    except subprocess.TimeoutExpired:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        said = launcher.communicate()[1]
+    assert ("the launcher is gone" in said) == launched
 
 
 def test_ends_of_processes():
