@@ -309,7 +309,7 @@ def check_buffer(buffer: Array, op: str = "sum") -> None:
 def require_equal(comm: Communicator, value: Any, what: str) -> None:
     """Raise `UserError` on all ranks unless all have the same JSON `value`."""
     differs = json.dumps(value, sort_keys=True) != json.dumps(comm.bcast_obj(value), sort_keys=True)
-    ranks = [str(rank) for rank, bad in enumerate(comm.allgather_obj(differs)) if bad]
+    ranks = [str(comm.names[rank]) for rank, bad in enumerate(comm.allgather_obj(differs)) if bad]
     if ranks:
         raise UserError(f"{what} on rank {', '.join(ranks[:5])} differ from rank 0's: do all hosts read the same file?")
 

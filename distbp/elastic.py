@@ -78,6 +78,8 @@ class ElasticCommunicator(MPICommunicator):
     }
 
     def __init__(self) -> None:
+        if "mpi4py.MPI" in sys.modules and "OMPI_MCA_coll" not in os.environ:
+            raise UserError("--elastic: MPI was started by other code, with what hangs or adds up wrongly after a loss")
         self._names: list[int] = []
         self._processes: list[tuple[str, int, int]] = []
         try:
@@ -176,7 +178,9 @@ class ElasticCommunicator(MPICommunicator):
             for name in lost
             if self._processes[name][0] == self.host and end_process(*self._processes[name][1:], _PATIENCE)
         ]
-        dead = set().union(*self.allgather_obj(gone))
+        everyone = self.allgather_obj([gone, self.recorder.count])
+        dead = {name for theirs, _ in everyone for name in theirs}
+        self.recorder.agree_on(max(count for _, count in everyone))
         self.host_ranks = sum(self._processes[name][0] == self.host for name in names)
         may_live = len(before) - len(dead)
         if 2 * len(names) > may_live:

@@ -57,6 +57,8 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"error: {where}{error.strerror or error}", FAILED
+    except RankLost as error:  # where nobody goes on without it
+        message, code = f"error: a rank was lost: {error}", FAILED
     except MemoryError as error:
         message, code = f"error: out of memory: {error}", FAILED
     except Exception as error:
@@ -68,7 +70,7 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
             return comm.leave(code)
         except RankLost:
             os._exit(code)
-    _say(f"rank {comm.rank} on {comm.host}: {message}", code)
+    _say(f"rank {comm.name} on {comm.host}: {message}", code)
     time.sleep(_FORWARD)
     comm.abort(code)
     return code
@@ -83,7 +85,7 @@ def _unexpected(error: Exception, comm: Communicator) -> str:
     """A defect: one line, and the traceback in a file."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     line = f"error: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
-    path = Path(f"distbp-error-rank{comm.rank}.txt").absolute()
+    path = Path(f"distbp-error-rank{comm.name}.txt").absolute()
     try:
         path.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:

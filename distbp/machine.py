@@ -117,7 +117,9 @@ def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[st
     said = []
     for rank, theirs in enumerate(everyone):
         if text := _differences(everyone[0], theirs):
-            said.append(f"bits may depend on the number of ranks: on rank 0 and rank {rank} {text}")
+            said.append(
+                f"bits may depend on the number of ranks: on ranks {comm.names[0]} and {comm.names[rank]} {text}"
+            )
             break
     if comm.is_root and before and (text := _differences(before, everyone[0])):
         said.append(f"bits may differ from those of a run in one piece: before and now {text}")

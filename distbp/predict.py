@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error")
     options = parser.parse_args(arguments)
-    return run(lambda comm: predict(options, comm), communicator)
+    return run(lambda comm: predict(options, comm), lambda: communicator(elastic=False))
 
 
 def predict(options: argparse.Namespace, comm: Communicator) -> int:

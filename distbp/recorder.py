@@ -54,6 +54,11 @@ class Recorder:
         self.progress += 1
         self.inside = ""
 
+    def agree_on(self, count: int) -> None:
+        """After a loss the next collective has the same number on all ranks again."""
+        self.count = count
+        self.last.clear()
+
     def tick(self) -> None:
         """Work goes on: a collective is started, a block of rows evaluated."""
         self.progress += 1

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 def catch_up(
-    comm: Communicator, place: int, arrays: dict[str, Array], said: dict[str, Any]
+    comm: Communicator, place: list[int], arrays: dict[str, Array], said: dict[str, Any]
 ) -> tuple[dict[str, Array], dict[str, Any]] | None:
     """What a rank that is ahead remembers, for one that is behind; None for one that is not.
 
@@ -25,8 +25,8 @@ def catch_up(
     ----------
     comm : Communicator
         The ranks that are left.
-    place : int
-        How far this rank is.
+    place : list of int
+        How far this rank is: the greater, the further.
     arrays, said : dict
         All that it remembers: arrays of one length and dtype, one of them ``theta``; and JSON.
 
@@ -35,12 +35,14 @@ def catch_up(
     RankLost
         On all ranks, if another one is lost meanwhile; then all are where they were.
     """
-    places: list[int] = comm.allgather_obj(place)
+    places: list[list[int]] = comm.allgather_obj(place)
     source = places.index(max(places))
-    behind = place < places[source]
+    if min(places) == places[source]:
+        return None
     said = comm.bcast_obj(said | {"arrays": list(arrays)}, source)
-    given = {name: np.empty_like(arrays["theta"]) if behind else arrays[name] for name in said["arrays"]}
+    mine = comm.rank == source
+    given = {name: arrays[name] if mine else np.empty_like(arrays["theta"]) for name in said["arrays"]}
     for array in given.values():
         comm.bcast(array, source)
     comm.agree()  # nobody begins to change what it has before all have it all
-    return (given, said) if behind else None
+    return (given, said) if place < places[source] else None

@@ -3,6 +3,7 @@
 On a terminal there is a bar with loss, samples/s and time left; in a log file, plain lines.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -62,10 +63,14 @@ class Reporter:
             self.say(format_record(record))
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self._file is not None:
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        if self._file is None:
+            return
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        try:
             self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
+        except OSError as error:  # of one rank; that a checkpoint cannot be written either all ranks learn together
+            print(f"distbp: warning: cannot write {self._metrics}: {error}", file=sys.stderr, flush=True)
 
     def take_over(self) -> None:
         """Speak from now on, in place of a rank that was lost: first what it had no time to say."""
@@ -73,11 +78,13 @@ class Reporter:
             return
         self.active = True
         if self._metrics is not None:
-            written = read_records(self._metrics, up_to_step=sys.maxsize)[-_KEPT:]
+            written = read_records(self._metrics, up_to_step=sys.maxsize)
+            unsaid = [record for record in self._latest if not any(_same(record, other) for other in written)]
             self._file = open(self._metrics, "a", encoding="utf-8")
-            for record in self._latest:
-                if not any(_same(record, other) for other in written):
-                    self._write(record)
+            for record in unsaid:
+                self._write(record)
+            # the lost one may have been ahead: what it wrote is not written again
+            self._latest = deque([*written, *unsaid], maxlen=_KEPT)
 
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, on a terminal only."""
@@ -114,7 +121,8 @@ class Reporter:
         """Close bar and file."""
         self.stop_bar()
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written has been said
+                self._file.close()
             self._file = None
 
 

@@ -6,7 +6,7 @@
     checkpoints/         step-000000123.safetensors
     model.safetensors    the trained network
     results.json         final metrics; it exists only when the run is finished
-    events.jsonl         losses of ranks, and what they cost; only where there were some
+    events.jsonl         losses of ranks and what they cost, warnings; only where there were some
 
 Rank 0 alone touches it; when that is lost, the first rank that is left. A lock, which the system drops when its holder
 dies, keeps a second run out.
@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -68,7 +69,7 @@ class RunDirectory:
         self._lock: TextIO | None = None
         try:
             on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
-        except UserError:
+        except BaseException:
             self.close()
             raise
 
@@ -105,16 +106,23 @@ class RunDirectory:
         self._lock.flush()
 
     def take_over(self) -> None:
-        """Hold the lock in place of a rank that was lost; no other rank takes part."""
-        if self._lock is None:
-            self._take_lock(_PATIENCE)
+        """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
+
+        def take() -> None:
+            if self._lock is None:
+                self._take_lock(_PATIENCE)
+
+        on_root(self._comm, take, f"cannot use the run directory {self.path}")
 
     def event(self, kind: str, **what: Any) -> None:
         """Add a line to ``events.jsonl``, if this is rank 0; no other rank takes part."""
         if self._comm.is_root:
             when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            with open(self.path / "events.jsonl", "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"time": when, "event": kind, **what}) + "\n")
+            try:
+                with open(self.path / "events.jsonl", "a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"time": when, "event": kind, **what}) + "\n")
+            except OSError as error:  # a full disk is no reason to end a training
+                print(f"distbp: warning: cannot write {self.path / 'events.jsonl'}: {error}", file=sys.stderr)
 
     def write(self, name: str, content: str) -> None:
         """Write a whole file; an error of rank 0 is raised on all ranks."""

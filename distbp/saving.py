@@ -70,25 +70,29 @@ class Saver:
         def write() -> None:
             try:
                 self.checkpoints.save(step, arrays, state, best=best)
-            except OSError as error:
+            except Exception as error:  # also what the file's library raises: the run is without a checkpoint
                 self._problem = f"cannot write the checkpoint of step {step}: {error}"
 
-        self._wait()
-        problem, self._problem = self._problem, ""
+        self.wait()
+        earlier, self._problem = self._problem, ""
         if self._comm.is_root:
             if self.background and not last:
                 self._thread = threading.Thread(target=write)
                 self._thread.start()
             else:
                 write()
-                problem, self._problem = self._problem or problem, ""
-        problem = self._comm.bcast_obj(problem)
-        if problem and (last or self._on_error == "stop"):
-            raise UserError(f"{problem}; the one before it is intact")
-        if problem and self._on_remark is not None:
-            self._on_remark(f"{problem}; the one before it is intact, training goes on")
+        now = "" if self._thread else self._problem
+        earlier, now = self._comm.bcast_obj([earlier, now])
+        for problem, is_last in (earlier, False), (now, last):
+            if problem and (is_last or self._on_error == "stop"):
+                raise UserError(f"{problem}; the one before it is intact")
+            if problem and self._on_remark is not None:
+                self._on_remark(f"{problem}; the one before it is intact, training goes on")
+        if self._thread is None:
+            self._problem = ""
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Return when nothing is being written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -22,14 +22,14 @@ from distbp.communicator import (
 from distbp.errors import RankLost
 from distbp.recorder import Recorder
 
-__all__ = ["Loss", "ThreadCommunicator", "run_threads"]
+__all__ = ["Death", "ThreadCommunicator", "run_threads"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loss:
+class Death:
     """That a rank dies in its n-th collective, for tests of what the others do then.
 
     Attributes
@@ -119,10 +119,10 @@ class ThreadCommunicator(JsonObjects):
         size: int,
         world: _ThreadWorld,
         hosts: Sequence[int] | None = None,
-        losses: Sequence[Loss] | None = None,
+        deaths: Sequence[Death] | None = None,
     ) -> None:
         self.rank, self.size, self._world = rank, size, world
-        self.elastic, self._losses = losses is not None, losses or ()
+        self.elastic, self._deaths = deaths is not None, deaths or ()
         self.name, self.recorder, self._turn = rank, Recorder(), 0
         self.host, self.host_cores = socket.gethostname(), len(available_cores())
         hosts = [0] * size if hosts is None else hosts
@@ -217,7 +217,7 @@ class ThreadCommunicator(JsonObjects):
         """All are here, and see what the others brought."""
         self.recorder.enter(operation, nbytes)
         place = self.name, self.recorder.count
-        mine = [loss for loss in self._losses if (loss.rank, loss.collective) == place]
+        mine = [death for death in self._deaths if (death.rank, death.collective) == place]
         if mine and not mine[0].heard_by:
             self._die()
         self._meet()
@@ -232,7 +232,7 @@ class ThreadCommunicator(JsonObjects):
             self._meet()
         except RankLost:
             number = self.recorder.count
-            if not any(self.name in loss.heard_by and loss.collective == number for loss in self._losses):
+            if not any(self.name in death.heard_by and death.collective == number for death in self._deaths):
                 raise
         self.recorder.leave()
 
@@ -295,12 +295,12 @@ def run_threads(
     *,
     ranks_per_host: int | None = None,
     hosts: Sequence[int] | None = None,
-    losses: Sequence[Loss] | None = None,
+    deaths: Sequence[Death] | None = None,
 ) -> list[T]:
     """Run `function` on `size` ranks, threads of this process; their results by rank.
 
     With `ranks_per_host` they pretend to be on several hosts, the last of which may have fewer ranks; with
-    `hosts`, number of the host of each rank, on these. With `losses`, even an empty list, ranks may die: the result of
+    `hosts`, number of the host of each rank, on these. With `deaths`, even an empty list, ranks may die: the result of
     a dead one is None.
 
     The first exception of a rank ends the others at their next collective and is raised here.
@@ -313,7 +313,7 @@ def run_threads(
 
     def rank_main(rank: int) -> None:
         try:
-            results[rank] = function(ThreadCommunicator(rank, size, world, hosts, losses))
+            results[rank] = function(ThreadCommunicator(rank, size, world, hosts, deaths))
         except _Dead:
             pass
         except BaseException as error:
@@ -328,6 +328,6 @@ def run_threads(
         thread.join()
     if errors:
         raise errors[0]
-    if world.barrier.broken and losses is None:
+    if world.barrier.broken and deaths is None:
         raise threading.BrokenBarrierError("a rank has aborted")
     return results

@@ -13,7 +13,7 @@ from distbp.building import build_trainer, idle_options, run_length
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, on_root, require_equal
 from distbp.config import TrainConfig, parse_train_config
-from distbp.errors import DONE, STOPPED, RankLost, UsageError
+from distbp.errors import DONE, STOPPED, RankLost, UsageError, UserError
 from distbp.exact import SUMS
 from distbp.launch import on_stop_signals, run
 from distbp.loading import Data, TableOptions, load
@@ -73,7 +73,8 @@ class _Job:
 
     def __init__(self, config: TrainConfig, comm: Communicator, threads: int) -> None:
         self.config, self.comm, self.threads = config, comm, threads
-        self.ready = False
+        self.ready = self.began = False
+        self.profile: Profile | None = None
         self.path: Path | None = None
         self.data: Data
         self.trainer: Trainer
@@ -86,6 +87,8 @@ class _Job:
         config, comm = self.config, self.comm
         try:
             if not self.ready:
+                if comm.size < config.least_ranks:
+                    return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
                 self.data = _load(config, comm)
                 if config.dry_run:
@@ -98,8 +101,17 @@ class _Job:
             return self._train()
         except BaseException as error:
             if not isinstance(error, RankLost) and self.directory is not None:
+                if self.ready and self.trainer.saver is not None:
+                    self.trainer.saver.wait()
                 self.directory.close()
             raise
+
+    def _too_few(self) -> int:
+        text = f"{self._left()}, fewer than --least-ranks {self.config.least_ranks}"
+        if not self.began:
+            raise UserError(f"{text}: start more ranks, or ask for fewer")
+        Reporter(self.comm.is_root).say(f"{text}: stopped before the training began")
+        return STOPPED
 
     def _speaks(self) -> bool:
         return self.comm.is_root and not (self.watchdog and self.watchdog.ending)
@@ -113,7 +125,7 @@ class _Job:
             self.directory.close()
         if self.watchdog is not None:
             self.watchdog.stop()
-        lost = self.comm.recover()
+        lost, self.began = self.comm.recover(), True
         Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
 
     def _left(self) -> str:
@@ -122,11 +134,11 @@ class _Job:
     def _whom(self, lost: list[int]) -> str:
         return "lost " + ", ".join(self.comm.whois(name) for name in lost)
 
-    def on_loss(self, lost: list[int], seconds: float) -> None:
-        """Take over what rank 0 did, and say what happened."""
+    def on_lost(self, lost: list[int], seconds: float) -> None:
+        """Take over what rank 0 did, and say what happened; all that are left do it together."""
         assert self.directory is not None
+        self.directory.take_over()
         if self.comm.is_root:
-            self.directory.take_over()
             self.reporter.take_over()
         step, size = self.trainer.state.step, self.comm.size
         self.directory.event("lost", ranks=lost, step=step, size=size, seconds=seconds)
@@ -161,7 +173,7 @@ class _Job:
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
                 (path / name).unlink(missing_ok=True)
         reporter = self.reporter = Reporter(comm.is_root, metrics)
-        trainer.on_record, trainer.on_loss, trainer.on_remark = reporter.record, self.on_loss, self.on_remark
+        trainer.on_record, trainer.on_lost, trainer.on_remark = reporter.record, self.on_lost, self.on_remark
         warnings += [text for text in [kernel_warning()] if text]
         idle = idle_options(config, data, trainer)
         for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
@@ -171,6 +183,9 @@ class _Job:
             reporter.say(trainer.reducer.describe())
         if comm.elastic:
             reporter.say("elastic: the ranks go on when others are lost")
+        if config.profile:
+            self.profile = Profile(comm)
+            trainer.watched_by(self.profile)
         if resumed:
             reporter.say(f"resumed from {resumed}")
 
@@ -178,7 +193,7 @@ class _Job:
         assert self.directory is not None
         undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
         try:
-            code = _fit(self.trainer, self.config, self.data, self.directory, self.reporter)
+            code = _fit(self.trainer, self.config, self.data, self.directory, self.reporter, self.profile)
         finally:
             undo()
         if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
@@ -216,7 +231,14 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 
 
-def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirectory, reporter: Reporter) -> int:
+def _fit(
+    trainer: Trainer,
+    config: TrainConfig,
+    data: Data,
+    directory: RunDirectory,
+    reporter: Reporter,
+    profile: Profile | None,
+) -> int:
     epochs, steps = run_length(config)
     state = trainer.state
     start = (state.examples, state.seconds)
@@ -227,9 +249,7 @@ def _fit(trainer: Trainer, config: TrainConfig, data: Data, directory: RunDirect
 
     reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
     trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
-    profile, before = Profile(trainer.comm) if config.profile else None, state.step
-    if profile is not None:
-        trainer.watched_by(profile)
+    before = state.step
     outcome = trainer.fit(epochs=epochs, steps=steps)
     state = trainer.state
     reporter.stop_bar()

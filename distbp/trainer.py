@@ -47,6 +47,7 @@ Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
+_FALSE_ALARMS = 3
 
 
 @dataclass
@@ -118,7 +119,8 @@ class Trainer:
     on_checkpoint_error : {"stop", "continue"}
         What one that cannot be written does.
     audit_every : int
-        Steps between comparisons of the replicas of the parameters; see `distbp.health.audit`.
+        Steps between comparisons of the replicas of the parameters, which are compared before each checkpoint too; see
+        `distbp.health.audit`.
     fingerprint : dict, optional
         What a checkpoint must agree with to be resumed; stored in it.
     on_record : callable, optional
@@ -126,7 +128,7 @@ class Trainer:
         come again.
     on_step : callable, optional
         Called on every rank after each step with the trainer.
-    on_loss : callable, optional
+    on_lost : callable, optional
         Called on every rank that is left with the names of lost ones, and the seconds that it took to go on.
     on_remark : callable, optional
         Called on every rank with a line about what does not end the run: a slow rank, a checkpoint that failed.
@@ -167,7 +169,7 @@ class Trainer:
         fingerprint: dict[str, Any] | None = None,
         on_record: Callable[[dict[str, Any]], None] | None = None,
         on_step: Callable[["Trainer"], None] | None = None,
-        on_loss: Callable[[list[int], float], None] | None = None,
+        on_lost: Callable[[list[int], float], None] | None = None,
         on_remark: Callable[[str], None] | None = None,
         least_ranks: int = 1,
     ) -> None:
@@ -200,7 +202,7 @@ class Trainer:
             )  # fmt: skip
         self.fingerprint = fingerprint or {}
         self.on_record, self.on_step = on_record, on_step
-        self.on_loss, self.on_remark, self.least_ranks = on_loss, on_remark, least_ranks
+        self.on_lost, self.on_remark, self.least_ranks = on_lost, on_remark, least_ranks
         self.state = TrainState(schedule=dict(self.schedule.state))
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
@@ -217,6 +219,7 @@ class Trainer:
         self._settled, self._finished, self._recovered = True, False, False
         self._before: tuple[TrainState, Array | None] = self.state, None
         self._pace = Pace(self.comm)
+        self._false_alarms = self._alarm_at = 0
         self._records: list[dict[str, Any]] = []  # of this step
 
     def _make_reducer(self) -> GradientReducer:
@@ -340,8 +343,8 @@ class Trainer:
                         self._settled = True
                         if self.on_step is not None:
                             self.on_step(self)
-                    except RankLost:
-                        self._recover()
+                    except RankLost as error:
+                        self._recover(error)
         except BaseException:
             self.reducer.transport.close()  # no thread talks beside whoever handles this
             raise
@@ -373,9 +376,11 @@ class Trainer:
             self._record(record)
         state.ended = verdict
         improved = state.best_step == state.step and self.patience is not None
-        if _due(self.audit_every, state.step) and (differs := audit(self.comm, self.network, self.reducer.own)):
+        saves = self.saver and (_due(self.checkpoint_every, state.step) or ends or verdict or improved)
+        audits = _due(self.audit_every, state.step) or (self.audit_every and saves)  # what is saved was compared
+        if audits and (differs := audit(self.comm, self.network, self.reducer.own)):
             raise UserError(f"step {state.step}: {differs}")
-        if self.saver and (_due(self.checkpoint_every, state.step) or ends or verdict or improved):
+        if saves:
             self.save(last=bool(ends or verdict))
         lo, hi = self.reducer.share(self.sampler.batch_size)
         for text in self._pace.slow(hi - lo) if log else ():
@@ -466,8 +471,8 @@ class Trainer:
         Whoever is left calls it after a `RankLost` and repeats what it did. `fit` does so by itself; called again after
         this it only does what is left of the call before.
         """
-        self._recover()
         self._recovered = True
+        self._recover()
 
     def _unsettle(self) -> None:
         """What comes after the step can be done again from here."""
@@ -475,7 +480,7 @@ class Trainer:
         if self.comm.elastic:
             self._before = copy.copy(self.state), self.best_theta
 
-    def _recover(self) -> None:
+    def _recover(self, error: RankLost | None = None) -> None:
         start, lost = time.perf_counter(), list[int]()
         while True:
             try:
@@ -487,14 +492,18 @@ class Trainer:
                 self._catch_up()
                 self.reducer = self._make_reducer()
                 self.comm.agree()
+                self.optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
+                if self.comm.size < self.least_ranks:
+                    self.request_stop()
+                if self.on_lost is not None:
+                    self.on_lost(lost, time.perf_counter() - start)
                 break
-            except RankLost:
-                pass
-        self.optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
-        if self.comm.size < self.least_ranks:
-            self.request_stop()
-        if self.on_loss is not None:
-            self.on_loss(lost, time.perf_counter() - start)
+            except RankLost as another:
+                error = another
+        self._false_alarms = 0 if lost or self._alarm_at != self.state.step else self._false_alarms + 1
+        self._alarm_at = self.state.step
+        if self._false_alarms > _FALSE_ALARMS:
+            raise UserError(f"step {self.state.step + 1}: MPI fails again and again, and no rank is lost: {error}")
 
     def _catch_up(self) -> None:
         arrays, said = self._memory()
@@ -502,7 +511,7 @@ class Trainer:
             "lr": self.optimizer.lr, "grad_norm": self.grad_norm, "batch_loss": self.batch_loss,
             "stop": self._stop_agreed, "settled": self._settled, "finished": self._finished, "records": self._records,
         }  # fmt: skip
-        place = 2 * self.state.step + self._settled + self._finished
+        place = [self.state.step, int(self._settled), int(self._finished)]
         if (ahead := catch_up(self.comm, place, arrays, said)) is None:
             return
         arrays, said = ahead

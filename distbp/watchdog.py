@@ -165,7 +165,10 @@ class Watchdog:
         self._parent = os.getppid() if launched_processes() is not None else None
         if comm.is_root:
             shutil.rmtree(folder, ignore_errors=True)  # before anybody watches
-        self._processes = comm.allgather_obj([comm.host, *process_identity(os.getpid())])
+        self._processes = dict(
+            zip(comm.names, comm.allgather_obj([comm.host, *process_identity(os.getpid())]), strict=True)
+        )
+        self._accused: set[int] = set()
         self._ended = threading.Event()
         self.ending = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -210,23 +213,23 @@ class Watchdog:
     def _alarm(self, idle: float) -> None:
         comm, mine = self._comm, self._path(self._comm.name)
         names = list(comm.names)
+        own = self._report(idle)
         try:
             self._folder.mkdir(exist_ok=True)
-            atomic_write(mine, json.dumps(self._report(idle)).encode())
-        except OSError as error:  # nobody will see it, but the others know that this rank is alive from its end
-            _say(f"rank {comm.name} on {comm.host}: cannot write {mine}: {error}; {self._report(idle)['doing']}")
+            atomic_write(mine, json.dumps(own).encode())
+        except OSError as error:
+            _say(f"rank {comm.name} on {comm.host}: cannot write {mine}: {error}; {own['doing']}")
         deadline = time.monotonic() + _ANSWER
         while True:
-            reports = self._read(names)
+            reports = self._read(names) | {comm.name: own}
             if len(reports) == len(names) or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
         silent = {name: (self._processes[name][0], self._known(name)) for name in names if name not in reports}
         guilty, line, for_good = judge(reports, silent, self._limit)
-        unnoticed = any(name in silent and silent[name][1] == _GONE for name in guilty)  # MPI would know by now
-        self.ending = for_good and (not comm.elastic or not guilty or unnoticed)
-        if comm.name == min(reports, default=comm.name):
-            idle = max((report["idle"] for report in reports.values()), default=idle)
+        self.ending = for_good and (not comm.elastic or not guilty or self._stays(guilty, reports, silent))
+        if comm.name == min(reports):
+            idle = max(report["idle"] for report in reports.values())
             _say(f"{line}, for {idle:.0f} s (--hang-timeout {self._limit:g})")
         time.sleep(_LAST_WORDS)  # the others have read the same reports
         mine.unlink(missing_ok=True)
@@ -235,12 +238,21 @@ class Watchdog:
             return
         for name in guilty:
             host, pid, started = self._processes[name]
-            if name != comm.name and host == comm.host and name in silent:
-                end_process(pid, started, 1.0)
+            if name != comm.name and host == comm.host and name in silent and not end_process(pid, started, 1.0):
+                self.ending = True
         if self.ending:
             os._exit(FAILED)
         if comm.name in guilty:
             comm.abort(FAILED)
+
+    def _stays(self, guilty: list[int], reports: dict[int, Report], silent: dict[int, tuple[str, str]]) -> bool:
+        """Whether nobody can end one of those that say nothing so that MPI notices."""
+        hosts = {report["host"] for report in reports.values()}
+        again = self._accused & silent.keys()
+        self._accused = set(guilty)
+        return bool(again) or any(
+            name in silent and (silent[name][0] not in hosts or silent[name][1] == _GONE) for name in guilty
+        )
 
     def _read(self, names: list[int]) -> dict[int, Report]:
         reports = {}

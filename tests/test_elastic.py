@@ -18,6 +18,7 @@ from conftest import clean_environment
 from distbp import RankLost, SerialCommunicator, UserError, communicator, launch
 from distbp.elastic import ElasticCommunicator, why_not_elastic
 from distbp.errors import FAILED
+from distbp.recorder import Recorder
 from distbp.reporting import Reporter, read_records
 from distbp.rundir import RunDirectory
 
@@ -57,7 +58,7 @@ def test_a_launch_that_cannot_is_an_error_not_a_silence(monkeypatch, environment
 def survivors(names, before, hosts, here):
     """An `ElasticCommunicator` after a shrink, without MPI."""
     comm = ElasticCommunicator.__new__(ElasticCommunicator)
-    comm.host, comm.name = here, names[0]
+    comm.host, comm.name, comm.recorder = here, names[0], Recorder()
     comm._processes = [(host, 2**30 + i, 1) for i, host in enumerate(hosts)]  # none of them is there
     answers = iter([names])
     comm.allgather_obj = lambda value: next(answers, [value])
@@ -157,6 +158,34 @@ def test_the_log_goes_on_without_a_gap_or_a_double(tmp_path):
     second.close()
 
 
+def test_what_the_lost_rank_has_written_is_not_written_again(tmp_path):
+    """It had the last sum, and the others had not."""
+    path = tmp_path / "metrics.jsonl"
+    first, second = Reporter(True, path, sys.stderr), Reporter(False, path, sys.stderr)
+    for step in range(10, 300, 10):
+        first.record(record(step))
+        if step < 290:
+            second.record(record(step))
+    first.close()
+    second.take_over()
+    second.record(record(290))
+    second.record(record(300))
+    second.close()
+    assert [r["step"] for r in read_records(path)] == list(range(10, 310, 10))
+
+
+def test_a_log_that_cannot_be_written_is_said_and_does_not_end_the_run(tmp_path, capsys):
+    reporter = Reporter(True, Path("/dev/full"), sys.stdout)
+    reporter.record(record(10))
+    reporter.close()
+    assert "warning: cannot write /dev/full" in capsys.readouterr().err
+    directory = RunDirectory(tmp_path / "run", SerialCommunicator(), resume=False)
+    (tmp_path / "run" / "events.jsonl").mkdir()
+    directory.event("lost", ranks=[1])
+    assert "events.jsonl" in capsys.readouterr().err
+    directory.close()
+
+
 def test_the_lock_passes_on_when_its_holder_is_dead(tmp_path, monkeypatch):
     monkeypatch.setattr("distbp.rundir._PATIENCE", 0.2)
     holder = RunDirectory(tmp_path / "run", SerialCommunicator(), resume=False)
@@ -216,7 +245,8 @@ def starts(tmp_path):
         ("touch run/checkpoints/step-00000000$n.safetensors; [ $n -lt 6 ] && exit 9; " + DONE, 0, 6),
         ("[ $n -lt 3 ] && exit 137; " + DONE, 0, 3),
         ("exit 9", 9, 3),  # no progress
-        ("exit 1", 1, 1),  # wrong input, which has said so
+        ("rm run/manifest.json; exit 1", 1, 1),  # wrong input, which has said so
+        ("[ $n -lt 3 ] && exit 1; " + DONE, 0, 3),  # a hang, an abort
         ("touch run/checkpoints/step-00000000$n.safetensors; [ $n = 1 ] && exit 1; " + DONE, 0, 2),
         ("exit 2", 2, 1),
         ("touch run/checkpoints/step-00000000$n.safetensors; [ $n -lt 3 ] && exit 75; " + DONE, 0, 3),
@@ -244,6 +274,12 @@ def test_a_start_that_hangs_and_an_end_that_hangs_are_ended(until_done, tmp_path
     assert process.returncode == 0 and len(starts(tmp_path)) == 2 and "not started after 1 s" in said
     time.sleep(0.2)
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(p)]
+
+
+def test_a_configuration_file_wants_its_folder_named(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "train-until-done", "--python", tmp_path, "--config", "a.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "give --run-dir" in done.stderr
 
 
 def _read(path):

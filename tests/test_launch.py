@@ -13,7 +13,8 @@ from distbp.launch import on_stop_signals, run
 class Ranks(SerialCommunicator):
     """Rank 2 of 3, whose fellows fail as well or go on."""
 
-    rank, size = 2, 3
+    rank = name = 2
+    size = 3
 
     def __init__(self, all_fail):
         super().__init__()

@@ -18,7 +18,7 @@ from distbp import (
 )
 from distbp.errors import RankLost
 from distbp.optimizers import Adam
-from distbp.threads import Loss
+from distbp.threads import Death
 
 STEPS, LEAVES = 6, 4
 
@@ -70,7 +70,7 @@ def check(results, undisturbed, dead):
 
 
 def collectives(size, folder):
-    (first, *_) = run_threads(size, lambda comm: trained(comm, folder), losses=[])
+    (first, *_) = run_threads(size, lambda comm: trained(comm, folder), deaths=[])
     return first["span"]
 
 
@@ -81,8 +81,8 @@ def test_a_loss_in_any_collective(rank, heard_by, undisturbed, tmp_path):
     if rank in heard_by:
         return
     for n in collectives(3, tmp_path / "whole"):
-        losses = [Loss(rank, n, frozenset(heard_by))]
-        results = run_threads(3, lambda comm, n=n: trained(comm, tmp_path / str(n)), losses=losses)
+        deaths = [Death(rank, n, frozenset(heard_by))]
+        results = run_threads(3, lambda comm, n=n: trained(comm, tmp_path / str(n)), deaths=deaths)
         check(results, undisturbed, {rank})
 
 
@@ -95,8 +95,8 @@ def test_several_losses_down_to_one_rank(seed, undisturbed, tmp_path):
     ranks = [int(rank) for rank in rng.permutation(4)[:count]]
     first = int(rng.choice(span))
     places = [first, *(first + int(k) for k in rng.integers(0, 12, count - 1))]
-    losses = [Loss(rank, n) for rank, n in zip(ranks, places, strict=True)]
-    results = run_threads(4, lambda comm: trained(comm, tmp_path / "run"), losses=losses)
+    deaths = [Death(rank, n) for rank, n in zip(ranks, places, strict=True)]
+    results = run_threads(4, lambda comm: trained(comm, tmp_path / "run"), deaths=deaths)
     dead = {rank for rank, result in enumerate(results) if result is None}
     assert dead <= set(ranks) and ranks[0] in dead
     check(results, undisturbed, dead)
@@ -106,7 +106,7 @@ def test_several_losses_down_to_one_rank(seed, undisturbed, tmp_path):
 def test_without_exact_mode_the_same_to_rounding(reduction, tmp_path):
     options = {"leaves": None, "reduction": reduction, "bucket_bytes": 128}
     alone = np.frombuffer(trained(SerialCommunicator(), leaves=None)["theta"], np.float32)
-    results = run_threads(3, lambda comm: trained(comm, tmp_path, **options), losses=[Loss(1, 30), Loss(0, 60)])
+    results = run_threads(3, lambda comm: trained(comm, tmp_path, **options), deaths=[Death(1, 30), Death(0, 60)])
     for result in results:
         if result is not None:
             np.testing.assert_allclose(np.frombuffer(result["theta"], np.float32), alone, rtol=1e-3, atol=1e-5)
@@ -120,7 +120,7 @@ def test_a_stop_and_a_loss(n, undisturbed, tmp_path):
         if trainer.comm.name == 1 and trainer.state.step == 2:
             trainer.request_stop()
 
-    results = run_threads(3, lambda comm: trained(comm, tmp_path, on_step=stop), losses=[Loss(0, n)])
+    results = run_threads(3, lambda comm: trained(comm, tmp_path, on_step=stop), deaths=[Death(0, n)])
     left = [result for result in results if result is not None]
     assert len({result["outcome"] for result in left}) == len({result["theta"] for result in left}) == 1
     if left[0]["outcome"] == "stopped":
@@ -130,13 +130,29 @@ def test_a_stop_and_a_loss(n, undisturbed, tmp_path):
 def test_too_few_ranks_stop_with_a_checkpoint(tmp_path):
     lost = []
     results = run_threads(
-        3, lambda comm: trained(comm, tmp_path, least_ranks=3, on_loss=lambda names, s: lost.append(names)),
-        losses=[Loss(2, 20)],
+        3, lambda comm: trained(comm, tmp_path, least_ranks=3, on_lost=lambda names, s: lost.append(names)),
+        deaths=[Death(2, 20)],
     )  # fmt: skip
     assert [result and result["outcome"] for result in results] == ["stopped", "stopped", None]
     assert lost == [[2], [2]] and Checkpoints(tmp_path).all()
 
 
+def test_an_error_that_is_no_loss_is_not_recovered_from_for_ever(tmp_path):
+    def fails(trainer):
+        if trainer.state.step == 2:
+            raise RankLost("MPI_ERR_TRUNCATE")
+
+    def work(comm):
+        def again(trainer):
+            trainer._settled = trainer.state.step != 2
+            fails(trainer)
+
+        trained(comm, tmp_path, on_step=again)
+
+    with pytest.raises(UserError, match="MPI fails again and again, and no rank is lost: MPI_ERR_TRUNCATE"):
+        run_threads(2, work, deaths=[])
+
+
 def test_a_shared_optimizer_state_is_refused():
     with pytest.raises(UserError, match="--reduction shared: .* would be lost"):
-        run_threads(2, lambda comm: trained(comm, reduction="shared"), losses=[])
+        run_threads(2, lambda comm: trained(comm, reduction="shared"), deaths=[])

@@ -160,6 +160,31 @@ def test_an_error_ends_the_run_or_does_not(tmp_path, background):
         strict.save(6, arrays(6), {}, best=None)  # in the background it is known by then
 
 
+def test_an_earlier_error_does_not_end_a_run_that_is_done(tmp_path):
+    said = []
+    saver = Saver(Broken(tmp_path), SerialCommunicator(), on_error="continue", background=True, on_remark=said.append)
+    saver.save(1, arrays(1), {"step": 1}, best=None)
+    saver.wait()
+    Broken.full = False
+    try:
+        saver.save(2, arrays(2), {"step": 2}, best=None, last=True)
+    finally:
+        Broken.full = True
+    assert len(said) == 1 and "of step 1" in said[0] and there(saver.checkpoints) == 2
+
+
+def test_whatever_goes_wrong_in_the_background_is_an_error(tmp_path):
+    class Large(Checkpoints):
+        def save(self, *arguments, **more):
+            raise MemoryError("no room for a copy")
+
+    saver = Saver(Large(tmp_path), SerialCommunicator(), background=True)
+    saver.save(1, arrays(1), {}, best=None)
+    with pytest.raises(UserError, match="of step 1: no room for a copy"):
+        saver.save(2, arrays(2), {}, best=None)
+    saver.wait()
+
+
 def test_a_slow_disk_does_not_hold_up_the_run(tmp_path):
     go_on = threading.Event()
 

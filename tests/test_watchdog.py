@@ -52,6 +52,22 @@ def test_a_rank_that_goes_on_is_only_named():
     assert verdict.guilty == [1] and not verdict.for_good and "goes on: evaluating" in verdict.line
 
 
+@pytest.mark.parametrize(
+    ("silent", "accused", "stays"),
+    [
+        ({}, set(), False),
+        ({2: ("node1", "its process is stopped")}, set(), False),  # a neighbour ends it
+        ({2: ("node1", "its process is stopped")}, {2}, True),  # which did not help
+        ({2: ("node9", "")}, set(), True),  # nobody is there
+        ({2: ("node1", "its process is gone")}, set(), True),  # MPI would know by now
+    ],
+)
+def test_a_rank_that_nobody_can_end_ends_the_job(silent, accused, stays):
+    watchdog = Watchdog.__new__(Watchdog)
+    watchdog._accused = accused
+    assert watchdog._stays(list(silent), {0: report(), 1: report()}, silent) == stays
+
+
 def test_what_a_thread_does():
     assert doing(None) == "not running"
     assert doing(sys._getframe()).startswith("in test_what_a_thread_does (test_watchdog.py:")
