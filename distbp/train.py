@@ -193,7 +193,7 @@ class _Job:
         assert self.directory is not None
         undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
         try:
-            code = _fit(self.trainer, self.config, self.data, self.directory, self.reporter, self.profile)
+            code = self._fit()
         finally:
             undo()
         if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
@@ -202,6 +202,47 @@ class _Job:
         self.reporter.close()
         self.directory.close()
         return code
+
+    def _fit(self) -> int:
+        """Train, evaluate, write model and results."""
+        trainer, directory, reporter, profile = self.trainer, self.directory, self.reporter, self.profile
+        assert directory is not None
+        epochs, steps = run_length(self.config)
+        state = trainer.state
+        start = (state.examples, state.seconds)
+
+        def rate(examples: int = 0, seconds: float = 0.0) -> float:
+            state = trainer.state
+            return (state.examples - examples) / max(1e-9, state.seconds - seconds)
+
+        reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
+        trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
+        before = state.step
+        outcome = trainer.fit(epochs=epochs, steps=steps)
+        state = trainer.state
+        reporter.stop_bar()
+        if profile is not None:
+            profile.stop()
+            reporter.say(profile.table(state.step - before))
+            directory.write("trace.json", profile.trace())
+        if outcome == "stopped":
+            again = f"--resume auto --run-dir {directory.path}"
+            reporter.say(f"stopped at step {state.step} with a checkpoint; continue with {again}")
+            return STOPPED
+        results: dict[str, Any] = {"outcome": outcome, "step": state.step, "examples": state.examples}
+        if state.best is not None:
+            results |= {f"best {trainer.monitor}": state.best, "best step": state.best_step}
+        for name, part in (("val", self.data.validation), ("test", self.data.test)):
+            if part is not None:
+                results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
+        results |= {"seconds": state.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
+        path = directory.path / "model.safetensors"
+        model = Model(trainer.network, trainer.loss, self.data.target, self.data.preprocessor)
+        on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
+        directory.write_json("results.json", results)
+        for line in _closing(results, self.config, directory.path):
+            reporter.say(line)
+        return DONE
 
 
 def _load(config: TrainConfig, comm: Communicator) -> Data:
@@ -229,54 +270,6 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
         fingerprint |= {"order of the sums": SUMS}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
-
-
-def _fit(
-    trainer: Trainer,
-    config: TrainConfig,
-    data: Data,
-    directory: RunDirectory,
-    reporter: Reporter,
-    profile: Profile | None,
-) -> int:
-    epochs, steps = run_length(config)
-    state = trainer.state
-    start = (state.examples, state.seconds)
-
-    def rate(examples: int = 0, seconds: float = 0.0) -> float:
-        state = trainer.state
-        return (state.examples - examples) / max(1e-9, state.seconds - seconds)
-
-    reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
-    trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
-    before = state.step
-    outcome = trainer.fit(epochs=epochs, steps=steps)
-    state = trainer.state
-    reporter.stop_bar()
-    if profile is not None:
-        profile.stop()
-        reporter.say(profile.table(state.step - before))
-        trace = profile.trace()
-        directory.write("trace.json", trace)
-    if outcome == "stopped":
-        reporter.say(
-            f"stopped at step {state.step} with a checkpoint; continue with --resume auto --run-dir {directory.path}"
-        )
-        return STOPPED
-    results: dict[str, Any] = {"outcome": outcome, "step": state.step, "examples": state.examples}
-    if state.best is not None:
-        results |= {f"best {trainer.monitor}": state.best, "best step": state.best_step}
-    for name, part in (("val", data.validation), ("test", data.test)):
-        if part is not None:
-            results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
-    results |= {"seconds": state.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
-    path = directory.path / "model.safetensors"
-    model = Model(trainer.network, trainer.loss, data.target, data.preprocessor)
-    on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
-    directory.write_json("results.json", results)
-    for line in _closing(results, config, directory.path):
-        reporter.say(line)
-    return DONE
 
 
 def _opening(data: Data, trainer: Trainer, path: Path) -> str:

@@ -83,6 +83,7 @@ def there(checkpoints):
     return state["step"]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of a process with threads; the child only writes
 @pytest.mark.parametrize("half", [False, True])
 def test_killed_before_any_system_call(tmp_path, half):
     count = calls_of_a_save(tmp_path)
