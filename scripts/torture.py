@@ -234,6 +234,8 @@ def hangs(kind, arguments, top):
         f"{kind}: {runs} runs on {ranks} ranks, {failures} failed; ended after the limit: median"
         f" {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s"
     )
+    if not failures:
+        subprocess.run(["rm", "-rf", top])
     return bool(failures)
 
 
