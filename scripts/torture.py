@@ -98,16 +98,18 @@ def send(mark, number, which):
     return hit
 
 
-def disturb(kind, process, folder, mark, chance, ranks, whole):
-    """Do the evil of `kind` to a run that takes `whole` seconds; how many ranks were hit."""
-    later = whole * 0.97
-    if kind == "kill":
-        time.sleep(chance.uniform(0.2, later))
-        return send(mark, signal.SIGKILL, {chance.randrange(ranks)})
+def wait_for_training(process, folder):
     while process.poll() is None and not (folder / "metrics.jsonl").exists():
         time.sleep(0.01)
-    began = time.monotonic()
-    training = max(0.2, later - 2.0)
+    return time.monotonic()
+
+
+def disturb(kind, process, folder, mark, chance, ranks, whole, training):
+    """Do the evil of `kind` to a run of `whole` seconds, `training` of them in training; how many ranks were hit."""
+    if kind == "kill":
+        time.sleep(chance.uniform(0.2, whole * 0.97))
+        return send(mark, signal.SIGKILL, {chance.randrange(ranks)})
+    began = wait_for_training(process, folder)
     if kind == "checkpoint":
         time.sleep(chance.uniform(0.0, training))
         while process.poll() is None and time.monotonic() < began + whole:
@@ -263,10 +265,10 @@ def main():
         return hangs(kind, arguments, top)
     undisturbed = top / "undisturbed"
     began = time.monotonic()
-    assert start(undisturbed, options, kind, ranks, "undisturbed").wait(arguments.limit) == 0, (
-        "the undisturbed run failed"
-    )
-    whole = time.monotonic() - began
+    process = start(undisturbed, options, kind, ranks, "undisturbed")
+    training = -wait_for_training(process, undisturbed)
+    assert process.wait(arguments.limit) == 0, "the undisturbed run failed"
+    whole, training = time.monotonic() - began, 0.9 * (training + time.monotonic() - 0.7)  # without the last words
     model, log = (undisturbed / "model.safetensors").read_bytes(), log_of(undisturbed)
     failures, hits, lost, again, seconds = [], 0, 0, 0, []
     for run in range(arguments.first, arguments.first + arguments.runs):
@@ -276,7 +278,7 @@ def main():
             process, hit = restart(folder, options, chance, mark, arguments.limit)
         else:
             process = start(folder, options, kind, ranks, mark)
-            hit = disturb(kind, process, folder, mark, chance, ranks, whole)
+            hit = disturb(kind, process, folder, mark, chance, ranks, whole, training)
         hits += hit
         problem = ""
         try:
