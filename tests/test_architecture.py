@@ -78,20 +78,20 @@ def test_every_module_has_a_layer():
     assert set(MODULES) == set(LAYER)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", MODULES, ids="{}.py".format)
 def test_imports_go_strictly_downward(module):
     ours = {name.split(".")[1] for name in imported(module) if name.startswith("distbp.")}
     upward = {name for name in ours if name in LAYER and LAYER[name] >= LAYER[module]}
     assert not upward, f"{module} imports {upward} of its own or a higher layer"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", MODULES, ids="{}.py".format)
 def test_each_library_has_one_door(module):
     libraries = {name.split(".")[0] for name in imported(module)} & set(ONE_DOOR)
     assert all(module in ONE_DOOR[library] for library in libraries)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", MODULES, ids="{}.py".format)
 def test_every_module_says_what_it_is_for_and_what_is_public(module):
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
     assert len(ast.get_docstring(tree) or "") > 40

@@ -13,7 +13,7 @@ from distbp.errors import UsageError
 from distbp.reporting import Reporter, format_record, read_records
 
 FIELDS = dataclasses.fields(TrainConfig)
-INTERVALS = ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every")
+INTERVALS = ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every")
 
 
 def flag(field):
@@ -24,7 +24,7 @@ def another(field):
     """A valid value of an option that is not its default."""
     if field.metadata["choices"]:
         return next(choice for choice in reversed(field.metadata["choices"]) if choice != field.default)
-    if isinstance(field.default, bool):
+    if "bool" in str(field.type):
         return not field.default
     if "int" in str(field.type):
         return 7
