@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from distbp.errors import RankLost, UserError
 from distbp.mpi import MPICommunicator
@@ -32,7 +32,8 @@ __all__ = ["ElasticCommunicator", "why_not_elastic"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_COLLECTIVES_TO_AVOID = ("han", "adapt")
+_TO_AVOID = ("han", "adapt")
+_WITHOUT = "^" + ",".join(_TO_AVOID)
 _LAST_WORDS = 0.5
 """Seconds from the agreement on the end to the end: who exits at once seems dead to those who have not heard it yet."""
 _TRIES = 20
@@ -44,13 +45,13 @@ def why_not_elastic(environment: dict[str, str]) -> str:
     """What stands in the way of going on after a loss in this launch, or ""."""
     if environment.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("1", "true", "t", "yes", "enabled"):
         return "needs Open MPI 5 and a launch with fault tolerance: mpirun --with-ft ulfm"
-    chosen = environment.get("OMPI_MCA_coll", "^" + ",".join(_COLLECTIVES_TO_AVOID))
+    chosen = environment.get("OMPI_MCA_coll", _WITHOUT)
     names = chosen.lstrip("^").split(",")
-    for name in _COLLECTIVES_TO_AVOID:
+    for name in _TO_AVOID:
         if (name in names) != chosen.startswith("^"):
             return (
                 f"adds up wrongly after a loss with Open MPI's coll/{name}, which this launch has on"
-                f" (--mca coll {chosen}): --mca coll ^han,adapt"
+                f" (--mca coll {chosen}): --mca coll {_WITHOUT}"
             )
     return ""
 
@@ -65,7 +66,7 @@ def _guarded(method: F) -> F:
         except self._mpi.Exception as error:
             raise RankLost(" ".join(str(error).split())) from error
 
-    return call  # type: ignore[return-value]
+    return cast(F, call)
 
 
 class ElasticCommunicator(MPICommunicator):
@@ -73,9 +74,7 @@ class ElasticCommunicator(MPICommunicator):
 
     elastic = True
     thread_level: ClassVar[str] = "single"
-    settings: ClassVar[dict[str, str]] = MPICommunicator.settings | {
-        "OMPI_MCA_coll": "^" + ",".join(_COLLECTIVES_TO_AVOID)
-    }
+    settings: ClassVar[dict[str, str]] = MPICommunicator.settings | {"OMPI_MCA_coll": _WITHOUT}
 
     def __init__(self) -> None:
         if "mpi4py.MPI" in sys.modules and "OMPI_MCA_coll" not in os.environ:

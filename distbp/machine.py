@@ -86,17 +86,21 @@ def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
     return f"OpenBLAS runs its {slower}, at about half the speed: {cure}"
 
 
-def bits_depend_on() -> dict[str, str]:
-    """What the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
+def _blas() -> list[dict[str, Any]]:
+    """The BLAS libraries of this process."""
     from threadpoolctl import threadpool_info
 
-    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def bits_depend_on() -> dict[str, str]:
+    """What the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
     fields = _cpuinfo()
     flags = fields.get("flags", fields.get("Features", "")).split()
     return {
         "numpy": np.__version__,
         "BLAS": ", ".join(
-            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in blas
+            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in _blas()
         ),
         "CPU": fields.get("model name", platform.processor() or platform.machine()),
         "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),
@@ -156,10 +160,7 @@ def bits_of(manifest: Path) -> dict[str, str] | None:
 
 def describe(comm: Communicator) -> dict[str, Any]:
     """The manifest; all ranks take part, rank 0 writes it."""
-    from threadpoolctl import threadpool_info
-
-    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    kernels = [{k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in blas]
+    kernels = [{k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in _blas()]
     here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
     return {
         "distbp": distbp.__version__,

@@ -69,7 +69,7 @@ class RunDirectory:
         self._lock: TextIO | None = None
         try:
             on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
-        except BaseException:
+        except BaseException:  # also a lost rank: whoever begins again wants the lock
             self.close()
             raise
 

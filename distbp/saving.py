@@ -73,23 +73,25 @@ class Saver:
             except Exception as error:  # also what the file's library raises: the run is without a checkpoint
                 self._problem = f"cannot write the checkpoint of step {step}: {error}"
 
-        self.wait()
-        earlier, self._problem = self._problem, ""
-        if self._comm.is_root:
-            if self.background and not last:
-                self._thread = threading.Thread(target=write)
-                self._thread.start()
-            else:
-                write()
-        now = "" if self._thread else self._problem
+        earlier, now = self._outcome(), ""
+        if self._comm.is_root and self.background and not last:
+            self._thread = threading.Thread(target=write)
+            self._thread.start()
+        elif self._comm.is_root:
+            write()
+            now = self._outcome()
         earlier, now = self._comm.bcast_obj([earlier, now])
         for problem, is_last in (earlier, False), (now, last):
             if problem and (is_last or self._on_error == "stop"):
                 raise UserError(f"{problem}; the one before it is intact")
             if problem and self._on_remark is not None:
                 self._on_remark(f"{problem}; the one before it is intact, training goes on")
-        if self._thread is None:
-            self._problem = ""
+
+    def _outcome(self) -> str:
+        """What went wrong with the last write, which is over then; said once."""
+        self.wait()
+        problem, self._problem = self._problem, ""
+        return problem
 
     def wait(self) -> None:
         """Return when nothing is being written."""

@@ -99,8 +99,10 @@ class _Job:
                 comm.agree()
                 self.ready = True
             return self._train()
-        except BaseException as error:
-            if not isinstance(error, RankLost) and self.directory is not None:
+        except RankLost:
+            raise  # the files are still wanted
+        except BaseException:
+            if self.directory is not None:
                 if self.ready and self.trainer.saver is not None:
                     self.trainer.saver.wait()
                 self.directory.close()

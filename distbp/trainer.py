@@ -382,9 +382,10 @@ class Trainer:
             raise UserError(f"step {state.step}: {differs}")
         if saves:
             self.save(last=bool(ends or verdict))
-        lo, hi = self.reducer.share(self.sampler.batch_size)
-        for text in self._pace.slow(hi - lo) if log else ():
-            self._remark(f"{text}, until step {state.step}")
+        if log:
+            lo, hi = self.reducer.share(self.sampler.batch_size)
+            for text in self._pace.slow(hi - lo):
+                self._remark(f"{text}, until step {state.step}")
 
     def _remark(self, text: str) -> None:
         if self.on_remark is not None:
@@ -549,12 +550,13 @@ class Trainer:
         """Write a checkpoint; an error of rank 0 is raised on all ranks. With `last` nothing goes on beside it."""
         assert self.saver is not None
         arrays, said = self._memory()
+        theta = arrays.pop("theta")  # which is whole on every rank
         for name, mine in arrays.items():
-            whole = mine if name == "theta" else self.reducer.gather(mine)
+            whole = self.reducer.gather(mine)
             if self.comm.is_root:
-                arrays[name] = whole.copy() if name != "theta" or self.saver.background else whole
-            if name != "theta":
-                self.reducer.barrier()
+                arrays[name] = whole.copy()
+            self.reducer.barrier()
+        arrays["theta"] = theta.copy() if self.comm.is_root and self.saver.background else theta
         self.reducer.transport.forget()
         said["fingerprint"] = self.fingerprint
         self.saver.save(self.state.step, arrays, said, best=self.state.best_step, last=last)

@@ -85,17 +85,20 @@ def start(folder, options, kind, ranks, mark):
     )  # fmt: skip
 
 
-def send(mark, number, which):
-    """Signal to the ranks `which`; how many there were."""
+def send(number, pids):
+    """A signal to some processes; how many there were."""
     hit = 0
-    for pid, rank in processes(mark).items():
-        if rank in which:
-            try:
-                os.kill(pid, number)
-                hit += 1
-            except ProcessLookupError:
-                pass
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+            hit += 1
+        except ProcessLookupError:
+            pass
     return hit
+
+
+def hit_ranks(mark, which, number=signal.SIGKILL):
+    return send(number, [pid for pid, rank in processes(mark).items() if rank in which])
 
 
 def wait_for_training(process, folder):
@@ -108,26 +111,26 @@ def disturb(kind, process, folder, mark, chance, ranks, whole, training):
     """Do the evil of `kind` to a run of `whole` seconds, `training` of them in training; how many ranks were hit."""
     if kind == "kill":
         time.sleep(chance.uniform(0.2, whole * 0.97))
-        return send(mark, signal.SIGKILL, {chance.randrange(ranks)})
+        return hit_ranks(mark, {chance.randrange(ranks)})
     began = wait_for_training(process, folder)
     if kind == "checkpoint":
         time.sleep(chance.uniform(0.0, training))
         while process.poll() is None and time.monotonic() < began + whole:
             if any(name.startswith(".") for name in os.listdir(folder / "checkpoints")):
-                return send(mark, signal.SIGKILL, {0})
+                return hit_ranks(mark, {0})
         return 0
     if kind == "down":
         hit = 0
         for rank in chance.sample(range(ranks), ranks - 1):
             time.sleep(chance.uniform(0.0, training / (ranks - 1)))
-            hit += send(mark, signal.SIGKILL, {rank})
+            hit += hit_ranks(mark, {rank})
         return hit
     time.sleep(chance.uniform(0.0, training))
     which = set(chance.sample(range(ranks), 2 if kind == "two" else 1)) if kind != "rank0" else {0}
-    return send(mark, signal.SIGSTOP if kind == "stop" else signal.SIGKILL, which)
+    return hit_ranks(mark, which, signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
 
 
-def restart(folder, options, chance, mark, limit):
+def restart(folder, options, chance, mark):
     """Killed whole, and started on another number of ranks, a few times; then left alone."""
     killed = 0
     for _ in range(chance.randint(1, 3)):
@@ -135,11 +138,7 @@ def restart(folder, options, chance, mark, limit):
         time.sleep(chance.uniform(0.3, 4.0))
         everyone = processes(mark)
         killed += any(rank is not None for rank in everyone.values())
-        for pid in everyone:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        send(signal.SIGKILL, everyone)
         process.wait()
         deadline = time.monotonic() + 5.0
         while processes(mark) and time.monotonic() < deadline:
@@ -170,11 +169,9 @@ def patched(owner, name, action):
         return original(*a, **k)
     object.__setattr__(owner, name, call) if not isinstance(owner, type) else setattr(owner, name, call)
 
-def count(trainer, *a, **k):
-    place["step"] = trainer.state.step + 1
 original_step = Trainer.step
 def step_(self):
-    count(self)
+    place["step"] = self.state.step + 1
     if mine and kind == "hang-collective" and place["step"] == step:
         Path(sys.argv[4]).write_text(str(time.time()))
         self.comm.bcast_obj("a call too many")
@@ -225,8 +222,7 @@ def hangs(kind, arguments, top):
         mark = uuid.uuid4().hex
         problem, after = hang(kind, top / f"run-{run}", random.Random(f"{kind} {seed} {run}"), mark, ranks, run)
         left = processes(mark)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
+        send(signal.SIGKILL, left)
         problem = problem or (f"{len(left)} processes left behind" if left else "")
         failures += bool(problem)
         seconds.append(after)
@@ -275,7 +271,7 @@ def main():
         chance = random.Random(f"{kind} {arguments.seed} {run}")
         folder, mark = top / f"run-{run}", uuid.uuid4().hex
         if kind == "restart":
-            process, hit = restart(folder, options, chance, mark, arguments.limit)
+            process, hit = restart(folder, options, chance, mark)
         else:
             process = start(folder, options, kind, ranks, mark)
             hit = disturb(kind, process, folder, mark, chance, ranks, whole, training)
@@ -288,11 +284,7 @@ def main():
         except subprocess.TimeoutExpired:
             problem = "hangs"
         left = processes(mark)
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        send(signal.SIGKILL, left)
         process.wait()
         if left and not problem:
             problem = f"{len(left)} processes left behind"
