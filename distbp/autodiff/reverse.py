@@ -1,0 +1,354 @@
+"""Automatic differentiation of plain NumPy code, in reverse mode: the lecture's graph, and the chain rule over it.
+
+    import numpy as np
+    from distbp.autodiff import grad
+
+    def logistic(z):
+        return 1.0 / (1.0 + np.exp(-z))
+
+    grad(logistic)(1.5)      # logistic(1.5) * (1 - logistic(1.5))
+
+Forwards, the function runs once as it stands, on `Traced` arguments (`tracing`), and leaves behind a graph: a node for
+each primitive, which knows its arguments. Backwards, the nodes are visited from the result to the arguments. When a
+node's turn comes, all that depends on it has been visited, so its gradient g = dC/d(node) is complete, and the *rules*
+of its primitive (`derivatives`) say what that means for each argument,
+
+    dC/d(argument) += rule(g, node, arguments)
+
+The delta recursion of `network` is this walk for one particular graph: each node is visited once, whatever the number
+of paths through it, so that all derivatives together cost a small multiple of the function (Baur & Strassen 1983;
+Griewank & Walther 2008, section 3.3). Rules are plain NumPy too: where the derivative of a derivative is wanted, they
+run on traced numbers, and leave behind a graph of their own.
+"""
+
+from collections.abc import Callable
+from operator import getitem
+from typing import Any
+
+import numpy as np
+
+from distbp.autodiff.derivatives import COMPLEX, add_at
+from distbp.autodiff.special import load_special
+from distbp.autodiff.tracing import RULES, NotDifferentiable, Traced
+
+__all__ = ["grad", "hessian_vector_product", "jacobian", "leaves_of", "like", "value_and_grad", "vjp"]
+
+Array = Any
+Tree = Any
+"""An array or number, or tuples, lists and dicts of trees."""
+
+
+def _backward(result: Traced, seed: Array, variables: list[Traced]) -> list[Array | None]:
+    """The gradient of each variable, given `seed`, that of the result; None where nothing depends on it."""
+    first = variables[0].serial
+    nodes: dict[int, Traced] = {}  # all on the way from the result to the variables, by number
+    pending, beyond = [result], False
+    while pending:
+        node = pending.pop()
+        if node.serial in nodes:
+            continue
+        nodes[node.serial] = node
+        for a in node.args:
+            if type(a) is Traced:
+                if a.serial >= first:
+                    pending.append(a)
+                else:
+                    beyond = True  # somebody else differentiates with respect to what came before
+    del node, pending
+    wanted = {variable.serial for variable in variables}
+    depends = _dependent(nodes, wanted) if beyond else nodes
+    grads: dict[int, Array] = {result.serial: seed}
+    ours: set[int] = set()  # gradients that nobody else holds: sums are taken in place
+    found: dict[int, Array] = {}
+    for serial in sorted(nodes, reverse=True):  # a node comes after all that depends on it
+        node = nodes.pop(serial)
+        g = grads.pop(serial, None)
+        if g is None:
+            continue
+        if serial in wanted:
+            found[serial] = g
+            continue
+        function, args = node.function, node.args
+        rules = RULES[function]
+        if beyond:  # the derivative is differentiated, too: the rules run on traced numbers
+            given, ans = list(args), node
+        else:
+            given, ans = [a.value if type(a) is Traced else a for a in args], node.value
+        if g.dtype.kind == "c" and function not in COMPLEX:
+            raise NotDifferentiable(f"{function.__name__} of complex numbers: no rule is known")
+        for k, a in enumerate(args):
+            if type(a) is not Traced or (s := a.serial) < first or (beyond and s not in depends):
+                continue
+            if function is getitem and s in ours and not beyond:
+                add_at(grads[s], args[1], g)
+                continue
+            if type(rules) is tuple:
+                rule = rules[k] if k < len(rules) else None
+                if rule is None:
+                    raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
+                part = rule(g, ans, *given, **node.kwargs)
+            else:
+                part = rules(k, g, ans, *given, **node.kwargs)  # type: ignore[operator]
+            value = a.value
+            if part.shape != value.shape:
+                part = _sum_to(part, value.shape)
+            if g.dtype.kind == "c" and value.dtype.kind != "c":
+                part = np.real(part)
+            if s not in grads:
+                grads[s] = part
+                if function is getitem:
+                    ours.add(s)
+            elif s in ours and part.dtype == grads[s].dtype and type(part) is not Traced:
+                grads[s] += part
+            else:
+                grads[s] = grads[s] + part
+                if type(grads[s]) is np.ndarray:
+                    ours.add(s)
+    return [found.get(variable.serial) for variable in variables]
+
+
+def _dependent(nodes: dict[int, Traced], wanted: set[int]) -> set[int]:
+    """The numbers of the nodes that depend on a variable."""
+    depends = set(wanted)
+    for serial in sorted(nodes):
+        if any(type(a) is Traced and a.serial in depends for a in nodes[serial].args):
+            depends.add(serial)
+    return depends
+
+
+def _sum_to(g: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of what was broadcast from that shape: the sum over its copies."""
+    lead = g.ndim - len(shape)
+    if lead < 0:
+        return np.broadcast_to(g, shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
+    g = np.sum(g, axes) if axes else g
+    return g if g.shape == shape else np.broadcast_to(np.reshape(g, _with_ones(g, shape)), shape)
+
+
+def _with_ones(g: Array, shape: tuple[int, ...]) -> Any:
+    return shape if g.size == int(np.prod(shape, dtype=int)) else g.shape
+
+
+# --- trees: nested tuples, lists and dicts of arrays -----------------------------------------------------
+
+
+def leaves_of(tree: Tree, path: str = "") -> list[tuple[str, Any]]:
+    """The arrays of a tree, each with its place as text."""
+    if isinstance(tree, dict):
+        return [leaf for k, v in tree.items() for leaf in leaves_of(v, f"{path}[{k!r}]")]
+    if isinstance(tree, (tuple, list)):
+        return [leaf for k, v in enumerate(tree) for leaf in leaves_of(v, f"{path}[{k}]")]
+    return [(path, tree)]
+
+
+def like(tree: Tree, leaves: Any) -> Tree:
+    """A tree of the same kind with other leaves, from an iterator."""
+    if isinstance(tree, dict):
+        return type(tree)((k, like(v, leaves)) for k, v in tree.items())
+    if isinstance(tree, (tuple, list)):
+        parts = [like(v, leaves) for v in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return next(leaves)
+
+
+def _variable(path: str, x: Any) -> Traced:
+    """A leaf of the arguments, from which derivatives are taken."""
+    if type(x) is Traced:
+        return Traced(x)
+    if type(x) is int:
+        x = float(x)
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        raise NotDifferentiable(f"argument {path}: complex numbers; give real and imaginary part as two arguments")
+    if array.dtype.kind != "f":
+        raise NotDifferentiable(
+            f"argument {path}: a derivative is taken by floating-point numbers, and this is {array.dtype}"
+            " (x.astype(float), or another argnum)"
+        )
+    return Traced(array if array.ndim else array[()])
+
+
+# --- what one asks for -----------------------------------------------------------------------------------
+
+
+def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Callable[[Tree], tuple[Tree, ...]]]:
+    """The value of ``f(*args)``, and a function that pulls a gradient of it back to the arguments.
+
+    Parameters
+    ----------
+    f : callable
+        Of trees of float arrays, made of NumPy's functions; it gives an array or a tree of arrays.
+    *args, **kwargs
+        Its arguments; derivatives are taken by the positional ones.
+
+    Returns
+    -------
+    value : array or tree
+    pull : callable
+        ``pull(g)``, where `g` is like `value`, gives a tuple with a gradient like each of `args`: the product of `g`
+        with the Jacobian matrix. It can be called any number of times.
+
+    Raises
+    ------
+    NotDifferentiable
+        Where there is no derivative, or none that is known.
+    """
+    load_special()
+    leaves = [leaf for i, arg in enumerate(args) for leaf in leaves_of(arg, f"{i} " if len(args) > 1 else "")]
+    variables = [_variable(path.strip() or "0", x) for path, x in leaves]
+    if not variables:
+        raise NotDifferentiable("there is no argument to take a derivative by")
+    traced = iter(variables)
+    result = f(*[like(arg, traced) for arg in args], **kwargs)
+    outputs = [x for _, x in leaves_of(result)]
+    first = variables[0].serial
+    older = _older(outputs, first)
+
+    def pull(g: Tree) -> tuple[Tree, ...]:
+        seeds = [x for _, x in leaves_of(g)]
+        if len(seeds) != len(outputs):
+            raise ValueError(f"the gradient has {len(seeds)} parts, the value {len(outputs)}")
+        totals: list[Any] = [None] * len(variables)
+        for out, seed in zip(outputs, seeds, strict=True):
+            if type(out) is not Traced or out.serial < first:
+                continue
+            if type(seed) is not Traced:
+                seed = np.asarray(seed, out.dtype)[()]
+            if np.shape(seed) != out.shape:
+                raise ValueError(f"a gradient of shape {np.shape(seed)} for a value of shape {out.shape}")
+            for i, part in enumerate(_backward(out, seed, variables)):
+                if part is not None:
+                    totals[i] = part if totals[i] is None else totals[i] + part
+        grads = iter(_finished(totals, variables))
+        return tuple(like(arg, grads) for arg in args)
+
+    values = iter(x if type(x) is not Traced or older else x.value for x in outputs)
+    return like(result, values), pull
+
+
+def _older(outputs: list[Any], first: int) -> bool:
+    """Whether something that was traced before `first` enters: then values stay traced."""
+    pending = [x for x in outputs if type(x) is Traced]
+    seen: set[int] = set()
+    while pending:
+        node = pending.pop()
+        if node.serial < first:
+            return True
+        if node.serial not in seen:
+            seen.add(node.serial)
+            pending += [a for a in node.args if type(a) is Traced]
+    return False
+
+
+def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
+    """Gradients in the precision of the variables, in arrays that nobody else holds; zeros where there is none."""
+    out, seen = [], set[int]()
+    for g, variable in zip(grads, variables, strict=True):
+        x = variable.value
+        while type(x) is Traced:
+            x = x.value
+        if g is None:
+            g = np.zeros_like(x)[()]
+        elif g.dtype != x.dtype:
+            g = g.astype(x.dtype)
+        if type(g) is np.ndarray:
+            if not g.flags.writeable or g.base is not None or id(g) in seen:
+                g = np.array(g)
+            seen.add(id(g))
+        out.append(g)
+    return out
+
+
+def _scalar(value: Any, name: str) -> Any:
+    if isinstance(value, (tuple, list, dict)) or np.shape(value) != ():
+        what = (
+            f"an array of shape {np.shape(value)}" if not isinstance(value, (tuple, list, dict)) else "several arrays"
+        )
+        raise NotDifferentiable(f"{name} wants a function whose value is one number, and this is {what}: vjp, jacobian")
+    return np.ones((), value.dtype)[()] if hasattr(value, "dtype") else 1.0
+
+
+def value_and_grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Tree]]:
+    """A function that gives the value of `f`, one number, and its gradient; see `grad`."""
+    several = isinstance(argnum, tuple)
+    numbers = argnum if isinstance(argnum, tuple) else (argnum,)
+
+    def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Tree]:
+        def of_chosen(*chosen: Any) -> Any:
+            all_args = list(args)
+            for k, x in zip(numbers, chosen, strict=True):
+                all_args[k] = x
+            return f(*all_args, **kwargs)
+
+        value, pull = vjp(of_chosen, *[args[k] for k in numbers])
+        grads = pull(_scalar(value, "grad"))
+        return value, grads if several else grads[0]
+
+    return value_and_gradient
+
+
+def grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[..., Tree]:
+    """The gradient of a function whose value is one number.
+
+    Parameters
+    ----------
+    f : callable
+        Made of NumPy's functions.
+    argnum : int or tuple of int
+        The positional argument, or arguments, by which the derivative is taken: arrays, or trees of arrays.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of `f`, gives the gradient, which is like the argument, or a tuple of gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    >>> float(grad(grad(np.exp))(0.0))
+    1.0
+    """
+    both = value_and_grad(f, argnum)
+
+    def gradient(*args: Any, **kwargs: Any) -> Tree:
+        return both(*args, **kwargs)[1]
+
+    return gradient
+
+
+def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
+    """All derivatives of an array by an array: shape of the value, then shape of the argument; a pull for each row."""
+
+    def matrix(*args: Any, **kwargs: Any) -> Array:
+        def of_one(x: Any) -> Any:
+            return f(*args[:argnum], x, *args[argnum + 1 :], **kwargs)
+
+        value, pull = vjp(of_one, args[argnum])
+        shape = np.shape(value)
+        basis = np.eye(int(np.prod(shape, dtype=int)), dtype=value.dtype).reshape(-1, *shape)
+        rows = [pull(row[()] if shape else row)[0] for row in basis]
+        inner = np.shape(args[argnum])
+        return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)
+
+    return matrix
+
+
+def hessian_vector_product(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Tree]:
+    """A function of the arguments of `f`, and behind them a direction v: the Hessian matrix times v, without it.
+
+    The gradient of ``<grad f(x), v>`` (Pearlmutter 1994).
+    """
+
+    def product(*args: Any, **kwargs: Any) -> Tree:
+        *args_of_f, direction = args
+
+        def along(*inner: Any) -> Any:
+            slopes = leaves_of(grad(f, argnum)(*inner, **kwargs))
+            return sum(np.sum(g * v) for (_, g), (_, v) in zip(slopes, leaves_of(direction), strict=True))
+
+        return grad(along, argnum)(*args_of_f)
+
+    return product

@@ -1,0 +1,79 @@
+"""Derivatives of scipy.special's ufuncs, which NumPy hands over like its own; SciPy is not imported for them."""
+
+import sys
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from distbp.autodiff.tracing import CONSTANT, RULES
+
+__all__ = ["load_special"]
+
+_EXP = 2.0 / sqrt(pi)
+
+
+def load_special() -> bool:
+    """Fill in the rules, where SciPy is loaded and they are not yet known; whether anything was new."""
+    s: Any = sys.modules.get("scipy.special")
+    if s is None or getattr(s, "expit", None) is None or s.expit in RULES:
+        return False
+    normal = 1.0 / sqrt(2.0 * pi)
+    rules: dict[str, list[Any]] = {
+        "expit": [lambda g, ans, x: g * ans * (1.0 - ans)],
+        "logit": [lambda g, ans, x: g / (x * (1.0 - x))],
+        "log_expit": [lambda g, ans, x: g * s.expit(-x)],
+        "erf": [lambda g, ans, x: g * _EXP * np.exp(-x * x)],
+        "erfc": [lambda g, ans, x: -g * _EXP * np.exp(-x * x)],
+        "erfcx": [lambda g, ans, x: g * (2.0 * x * ans - _EXP)],
+        "erfinv": [lambda g, ans, x: g * np.exp(ans * ans) / _EXP],
+        "erfcinv": [lambda g, ans, x: -g * np.exp(ans * ans) / _EXP],
+        "ndtr": [lambda g, ans, x: g * normal * np.exp(-0.5 * x * x)],
+        "log_ndtr": [lambda g, ans, x: g * normal * np.exp(-0.5 * x * x - ans)],
+        "ndtri": [lambda g, ans, x: g * np.exp(0.5 * ans * ans) / normal],
+        "gammaln": [lambda g, ans, x: g * s.psi(x)],
+        "loggamma": [lambda g, ans, x: g * s.psi(x)],
+        "gamma": [lambda g, ans, x: g * ans * s.psi(x)],
+        "rgamma": [lambda g, ans, x: -g * ans * s.psi(x)],
+        "psi": [lambda g, ans, x: g * s.zeta(2.0, x)],
+        "zeta": [None, lambda g, ans, k, x: -g * k * s.zeta(k + 1.0, x)],
+        "beta": [
+            lambda g, ans, a, b: g * ans * (s.psi(a) - s.psi(a + b)),
+            lambda g, ans, a, b: g * ans * (s.psi(b) - s.psi(a + b)),
+        ],
+        "betaln": [
+            lambda g, ans, a, b: g * (s.psi(a) - s.psi(a + b)),
+            lambda g, ans, a, b: g * (s.psi(b) - s.psi(a + b)),
+        ],
+        "gammainc": [None, lambda g, ans, a, x: g * np.exp(s.xlogy(a - 1.0, x) - x - s.gammaln(a))],
+        "gammaincc": [None, lambda g, ans, a, x: -g * np.exp(s.xlogy(a - 1.0, x) - x - s.gammaln(a))],
+        "xlogy": [
+            lambda g, ans, x, y: g * np.where((x == 0) & (y == 0), 0.0, np.log(np.where(y == 0, 1.0, y))),
+            lambda g, ans, x, y: g * np.where(x == 0, 0.0, x / np.where(y == 0, 1.0, y)),
+        ],
+        "xlog1py": [lambda g, ans, x, y: g * np.log1p(y), lambda g, ans, x, y: g * x / (1.0 + y)],
+        "entr": [lambda g, ans, x: -g * (1.0 + np.log(x))],
+        "rel_entr": [lambda g, ans, x, y: g * (1.0 + np.log(x / y)), lambda g, ans, x, y: -g * x / y],
+        "kl_div": [lambda g, ans, x, y: g * np.log(x / y), lambda g, ans, x, y: g * (1.0 - x / y)],
+        "exp10": [lambda g, ans, x: g * ans * np.log(10.0)],
+        "expm1": [lambda g, ans, x: g * (ans + 1.0)],
+        "log1p": [lambda g, ans, x: g / (1.0 + x)],
+        "cosm1": [lambda g, ans, x: -g * np.sin(x)],
+        "i0": [lambda g, ans, x: g * s.i1(x)],
+        "i0e": [lambda g, ans, x: g * (s.i1e(x) - np.sign(x) * ans)],
+        "i1": [lambda g, ans, x: g * 0.5 * (s.i0(x) + s.iv(2.0, x))],
+        "iv": [None, lambda g, ans, v, x: g * 0.5 * (s.iv(v - 1.0, x) + s.iv(v + 1.0, x))],
+        "j0": [lambda g, ans, x: -g * s.j1(x)],
+        "j1": [lambda g, ans, x: g * 0.5 * (s.j0(x) - s.jv(2.0, x))],
+        "jv": [None, lambda g, ans, v, x: g * 0.5 * (s.jv(v - 1.0, x) - s.jv(v + 1.0, x))],
+        "huber": [None, lambda g, ans, delta, r: g * np.clip(r, -delta, delta)],
+        "pseudo_huber": [None, lambda g, ans, delta, r: g * r / np.sqrt(1.0 + (r / delta) ** 2)],
+        "boxcox": [lambda g, ans, x, k: g * x ** (k - 1.0), None],
+        "sindg": [lambda g, ans, x: g * (pi / 180.0) * s.cosdg(x)],
+        "cosdg": [lambda g, ans, x: -g * (pi / 180.0) * s.sindg(x)],
+    }
+    for name, of in rules.items():
+        if hasattr(s, name):
+            RULES[getattr(s, name)] = tuple(of)
+    CONSTANT.add(s.round)
+    return True
