@@ -9,8 +9,9 @@ from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.datasets import ArrayDataset, Column, Dataset, Target
 from distbp.errors import RankLost, UserError
+from distbp.function_model import FunctionModel
 from distbp.loading import Data, TableOptions, load, open_dataset
-from distbp.losses import BinaryCrossEntropy, Huber, Loss, SoftmaxCrossEntropy, SquaredError
+from distbp.losses import BinaryCrossEntropy, FunctionLoss, Huber, Loss, SoftmaxCrossEntropy, SquaredError
 from distbp.metrics import evaluate
 from distbp.model import Model
 from distbp.mpi import MPICommunicator
@@ -41,6 +42,8 @@ __all__ = [
     "Communicator",
     "Data",
     "Dataset",
+    "FunctionLoss",
+    "FunctionModel",
     "GradientReducer",
     "Huber",
     "LAMB",

@@ -2,7 +2,8 @@
 
 Each has its value ``g(z)`` and a way to multiply a delta by its derivative. Most derivatives follow
 from the *output* ``a = g(z)`` alone, so the pre-activation ``z`` need not be kept and ``g`` works in
-place; the two that need ``z`` (gelu, silu) say so, and the network keeps it for them.
+place; the two that need ``z`` (gelu, silu) say so, and the network keeps it for them. Any NumPy function that
+works element by element is one too: its derivative is found by `autodiff`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "Activation", "activation_named", "sigmoid"]
+from distbp.autodiff import NotDifferentiable, vjp
+from distbp.errors import UserError
+from distbp.functions import is_function_name, resolve
+
+__all__ = ["ACTIVATIONS", "Activation", "activation_named", "activation_of", "sigmoid"]
 
 Array = NDArray[Any]
 
@@ -157,7 +162,37 @@ ACTIVATIONS = {
 
 
 def activation_named(name: str) -> Activation:
-    """The activation of that name; `ValueError` names those that there are."""
+    """The activation of that name, or the user's ``module:function``; `ValueError` names those that there are."""
+    if is_function_name(name):
+        return activation_of(resolve(name, "--activation"), name)
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}, or module:function")
     return ACTIVATIONS[name]
+
+
+def activation_of(function: Callable[[Array], Array], name: str) -> Activation:
+    """The activation that a function of arrays is; it works element by element.
+
+    Raises
+    ------
+    UserError
+        When it does not, or cannot be differentiated.
+    """
+
+    def value(z: Array, out: Array) -> None:
+        np.copyto(out, function(z), casting="same_kind")
+
+    def times_derivative(delta: Array, z: Array) -> None:
+        delta[...] = vjp(function, z)[1](delta)[0]
+
+    probe = np.linspace(-1.0, 1.0, 6).reshape(2, 3)
+    try:
+        shape = np.shape(function(probe))
+        if shape == probe.shape:
+            times_derivative(probe.copy(), probe)
+    except (TypeError, ValueError) as error:
+        what = error if isinstance(error, NotDifferentiable) else f"{type(error).__name__}: {error}"
+        raise UserError(f"--activation {name}: {what}") from error
+    if shape != probe.shape:
+        raise UserError(f"--activation {name}: an array of shape {probe.shape} became one of {shape}")
+    return Activation(name, value, times_derivative, from_z=True)

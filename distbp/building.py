@@ -5,8 +5,9 @@ from typing import Any
 from distbp.communicator import Communicator
 from distbp.config import TrainConfig, parse_interval
 from distbp.errors import UsageError, UserError
+from distbp.function_model import FunctionModel
 from distbp.loading import Data
-from distbp.losses import Loss, make_loss
+from distbp.losses import FunctionLoss, Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
 from distbp.sampling import BatchSampler
@@ -20,10 +21,15 @@ __all__ = ["build_trainer", "idle_options", "run_length"]
 def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: Any) -> Trainer:
     """Network, loss, optimiser, schedule and trainer from a configuration."""
     loss, n_outputs = _loss(config, data)
-    sizes = [data.preprocessor.n_inputs, *config.hidden_sizes(), n_outputs]
-    network = Network(
-        sizes, config.activation, init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed
-    )
+    n_inputs = data.preprocessor.n_inputs
+    network: Network | FunctionModel
+    if config.model is not None:
+        network = FunctionModel.named(config.model, n_inputs, n_outputs, dtype=config.dtype, seed=config.seed)
+    else:
+        network = Network(
+            [n_inputs, *config.hidden_sizes(), n_outputs], config.activation,
+            init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed,
+        )  # fmt: skip
     optimizer = make_optimizer(
         config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         layers=network.weight_slices,
@@ -78,6 +84,8 @@ def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
     }:  # fmt: skip
         raise UserError(f"--loss {name} does not suit a {data.target}; {suits[kind]} does")
     loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
+    if isinstance(loss, FunctionLoss):
+        return loss, getattr(loss.function, "n_outputs", n)
     return loss, 1 if name == "binary-cross-entropy" and kind == "classes" and n == 2 else n
 
 
@@ -85,7 +93,12 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
     """A remark for each option that was given and does nothing in this run."""
     loss, reducer, elastic = _loss(config, data)[0].name, trainer.reducer, trainer.comm.elastic
     schedule = config.schedule
+    dense = config.model is None, "--model"
     used = {
+        "hidden": dense,
+        "activation": dense,
+        "init": dense,
+        "dropout": dense,
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),

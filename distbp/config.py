@@ -19,6 +19,7 @@ from typing import Any
 
 from distbp.activations import ACTIVATIONS
 from distbp.errors import UsageError
+from distbp.functions import is_function_name
 from distbp.losses import LOSSES
 from distbp.network import INITIALISATIONS
 from distbp.optimizers import OPTIMIZERS
@@ -30,8 +31,17 @@ from distbp.transport import COMPRESSIONS
 __all__ = ["TrainConfig", "parse_interval", "parse_train_config"]
 
 
+class _OrFunction(tuple[str, ...]):
+    """Choices beside which a function of the user's may be named."""
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or is_function_name(str(value))
+
+
 def _option(default: Any, group: str, text: str, choices: Any = None, metavar: str | None = None) -> Any:
-    meta = {"group": group, "help": text, "choices": tuple(choices) if choices else None, "metavar": metavar}
+    if choices and not isinstance(choices, tuple):
+        choices = tuple(choices)
+    meta = {"group": group, "help": text, "choices": choices, "metavar": metavar}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -73,13 +83,24 @@ class TrainConfig:
     hidden: str = _option(
         "256,128", "model", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS"
     )
-    activation: str = _option("relu", "model", "of the hidden layers", ACTIVATIONS)
+    activation: str = _option(
+        "relu", "model", "of the hidden layers; or module:function, a function of arrays", _OrFunction(ACTIVATIONS)
+    )
+    model: str | None = _option(
+        None,
+        "model",
+        "a model of your own in place of the dense network: a pair (init, predict) of functions",
+        metavar="MODULE:NAME",
+    )
     init: str = _option("auto", "model", "initial weights; auto suits the activation", INITIALISATIONS)
     dropout: float = _option(0.0, "model", "fraction of hidden activations dropped in training")
     dtype: str = _option("float32", "model", "of parameters and passes", ("float32", "float64"))
 
     loss: str = _option(
-        "auto", "loss", "auto: softmax, binary cross-entropy for labels, squared error for values", ("auto", *LOSSES)
+        "auto",
+        "loss",
+        "auto: softmax, binary cross-entropy for labels, squared error for values; or module:function",
+        _OrFunction(("auto", *LOSSES)),
     )
     label_smoothing: float = _option(0.0, "loss", "of the softmax cross-entropy")
     huber_threshold: float = _option(

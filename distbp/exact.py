@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
+from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network, ones
 from distbp.optimizers import squared_norm
 from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
@@ -87,7 +88,7 @@ class ExactReducer(GradientReducer):
     def __init__(
         self,
         comm: Communicator,
-        network: Network,
+        network: Network | FunctionModel,
         reduction: str = "auto",
         *,
         leaves: int,
@@ -268,11 +269,13 @@ class ExactReducer(GradientReducer):
 def _in_parts(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
     """A layer in parts of about `most` parameters: units, first parameter and last + 1, from the last to the first.
 
-    The units of the part that has all biases are None.
+    The units of the part that has all biases, if there are any, are None.
     """
     n, start = layer.fan_in, layer.weights.start
     count = max(1, round(n * layer.fan_out / most))
     width = -(-layer.fan_out // (4 * count)) * 4
     parts = [slice(lo, min(lo + width, layer.fan_out)) for lo in reversed(range(0, layer.fan_out, width))]
-    cut: list[tuple[slice | None, int, int]] = [(None, layer.bias.start, layer.bias.stop)]
+    cut: list[tuple[slice | None, int, int]] = []
+    if layer.bias.start < layer.bias.stop:
+        cut.append((None, layer.bias.start, layer.bias.stop))
     return cut + [(units, start + units.start * n, start + units.stop * n) for units in parts]

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from distbp.communicator import Communicator
+from distbp.function_model import FunctionModel
 from distbp.network import Network
 
 __all__ = ["Pace", "audit", "slow_ranks"]
@@ -22,16 +23,15 @@ _ENOUGH = 0.5
 """Seconds of computing from which ranks can be told to be slow."""
 
 
-def audit(comm: Communicator, network: Network, own: slice) -> str:
+def audit(comm: Communicator, network: Network | FunctionModel, own: slice) -> str:
     """What differs between replicas of the parameters, or ""; the same on all ranks.
 
     Ranks with the same stretch `own` are replicas; where ranks of a host share memory, those are on other hosts.
     """
     sums = []
-    for layer in network.layers:
-        for part in layer.weights, layer.bias:
-            lo, hi = max(part.start, own.start), min(part.stop, own.stop)
-            sums.append(zlib.crc32(network.theta[lo:hi].data) if lo < hi else 0)
+    for _, part in network.parts:
+        lo, hi = max(part.start, own.start), min(part.stop, own.stop)
+        sums.append(zlib.crc32(network.theta[lo:hi].data) if lo < hi else 0)
     everyone: list[list[Any]] = comm.allgather_obj([own.start, own.stop, comm.host, *sums])
     odd: dict[int, set[str]] = {}
     for lo, hi in sorted({(row[0], row[1]) for row in everyone}):
@@ -41,7 +41,7 @@ def audit(comm: Communicator, network: Network, own: slice) -> str:
             (usual, count), *others = Counter(values.values()).most_common()
             if others:
                 most = count > others[0][1]  # of two that differ nobody knows which one is right
-                name = f"layer {i // 2} ({'biases' if i % 2 else 'weights'})"
+                name = network.parts[i][0]
                 for rank in ranks:
                     if not most or values[rank] != usual:
                         odd.setdefault(rank, set()).add(name)

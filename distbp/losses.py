@@ -6,18 +6,25 @@ so softmax cannot be paired with squared error by accident, and each pair is sta
 Shapes: ``z`` is (n, n_outputs); the target ``y`` is (n, n_outputs), or (n,) integers, the classes.
 A loss is a *sum over outputs* for each row; the mean over rows is taken once, by the trainer, with
 the global count.
+
+Any function of outputs and targets that gives the loss of each row is one too: its delta is found by `autodiff`.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.activations import sigmoid
+from distbp.autodiff import NotDifferentiable, vjp
+from distbp.errors import UserError
+from distbp.functions import is_function_name, resolve
 
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
+    "FunctionLoss",
     "Huber",
     "Loss",
     "SoftmaxCrossEntropy",
@@ -41,6 +48,10 @@ class Loss(Protocol):
         """The prediction: probabilities for a classifier, values for a regression."""
         ...
 
+    def scores(self, z: Array) -> Array:
+        """What metrics compare with the target: the logits, or what takes their place."""
+        ...
+
 
 def _dense(y: Array, z: Array) -> Array:
     """Classes (n,) as zeros and ones in the shape of `z`: one column of 0/1, or one-hot."""
@@ -52,7 +63,13 @@ def _dense(y: Array, z: Array) -> Array:
     return onehot
 
 
-class SquaredError:
+class _Logits:
+    def scores(self, z: Array) -> Array:
+        """The logits."""
+        return z
+
+
+class SquaredError(_Logits):
     """Half the squared error of the lecture, ``1/2 sum_k (z_k - y_k)^2``; delta is ``z - y``."""
 
     name = "squared-error"
@@ -68,7 +85,7 @@ class SquaredError:
         return z
 
 
-class Huber:
+class Huber(_Logits):
     """Quadratic near zero, linear beyond `threshold` (Huber 1964, equation 1.1).
 
     Parameters
@@ -97,7 +114,7 @@ class Huber:
         return z
 
 
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(_Logits):
     """``-sum_k y_k log p_k + (1 - y_k) log(1 - p_k)``, ``p = sigmoid(z)``; delta is ``p - y``.
 
     With one output a two-class problem, with several a multi-label one.
@@ -119,7 +136,7 @@ class BinaryCrossEntropy:
         return sigmoid(z)
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(_Logits):
     """``-sum_k t_k log p_k`` with ``p = softmax(z)``; delta is ``p - t``.
 
     Parameters
@@ -160,11 +177,57 @@ class SoftmaxCrossEntropy:
         return p
 
 
+class FunctionLoss:
+    """The user's own loss.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(z, y)`` gives the loss of each row, (n,), from the outputs of the network, of any shape that begins
+        with n, and the targets. Two attributes of it are used, where it has them: ``link(z)``, the prediction, and
+        ``n_outputs``, the number of outputs that it wants of a dense network.
+    name : str
+        ``module:function``, which goes into the model file.
+    """
+
+    def __init__(self, function: Callable[[Array, Array], Array], name: str) -> None:
+        if not callable(function):
+            raise UserError(f"--loss {name}: not a function")
+        self.function, self.name = function, name
+
+    def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
+        """Loss of each row; see `Loss.value`."""
+        try:
+            if delta is None:
+                rows = np.asarray(self.function(z, y))
+            else:
+                rows, pull = vjp(lambda outputs: self.function(outputs, y), z)
+        except NotDifferentiable as error:
+            raise UserError(f"--loss {self.name}: {error}") from error
+        if np.shape(rows) != (len(z),):
+            raise UserError(
+                f"--loss {self.name}: for {len(z)} rows it gives an array of shape {np.shape(rows)}; the loss of each"
+                " row is wanted"
+            )
+        if delta is not None:
+            delta[...] = pull(np.ones_like(rows))[0]
+        return rows
+
+    def link(self, z: Array) -> Array:
+        """The function's own link, or the outputs as they are."""
+        link = getattr(self.function, "link", None)
+        return z if link is None else np.asarray(link(z))
+
+    scores = link
+
+
 LOSSES = ("squared-error", "huber", "binary-cross-entropy", "softmax-cross-entropy")
 
 
 def make_loss(name: str, *, smoothing: float = 0.0, threshold: float = 1.0) -> Loss:
-    """The loss of that name, with the parameter that it has."""
+    """The loss of that name, with the parameter that it has, or the user's ``module:function``."""
+    if is_function_name(name):
+        return FunctionLoss(resolve(name, "--loss"), name)
     match name:
         case "squared-error":
             return SquaredError()
@@ -174,4 +237,4 @@ def make_loss(name: str, *, smoothing: float = 0.0, threshold: float = 1.0) -> L
             return BinaryCrossEntropy()
         case "softmax-cross-entropy":
             return SoftmaxCrossEntropy(smoothing)
-    raise ValueError(f"unknown loss {name!r}: one of {', '.join(LOSSES)}")
+    raise ValueError(f"unknown loss {name!r}: one of {', '.join(LOSSES)}, or module:function")

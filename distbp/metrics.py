@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
 from distbp.datasets import Target
-from distbp.losses import Loss
+from distbp.function_model import FunctionModel
+from distbp.losses import FunctionLoss, Loss
 from distbp.moments import merge, moments
 from distbp.network import Network
 from distbp.preprocessing import Prepared
 from distbp.sampling import block_bounds
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "metric_names"]
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "metric_names"]
 
 Array = NDArray[Any]
 
@@ -83,6 +84,19 @@ class _Classes:
         return out
 
 
+class _Nothing:
+    """Only the loss: the outputs are no predictions of the target."""
+
+    n_sums = 0
+    counts = np.zeros(0)
+
+    def add(self, z: Array, y: Array) -> Array:
+        return np.zeros(0)
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        return {}
+
+
 class _Labels:
     """For each label: true and false positives and negatives; rows with every label right."""
 
@@ -138,9 +152,20 @@ class _Values:
         }
 
 
-def _figures(data: Prepared, top_k: int) -> _Figures:
+def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target | None) -> str:
+    """What metrics there are: those of the target's kind, or ``loss`` alone, where outputs are no predictions of it."""
+    if target is None:
+        return "values"
+    linked = isinstance(loss, FunctionLoss) and hasattr(loss.function, "link") and target.kind != "labels"
+    fits = network.output_shape == (target.n_outputs,) or (target.kind == "classes" and network.output_shape == (1,))
+    return target.kind if linked or fits else "loss"
+
+
+def _figures(kind: str, data: Prepared, top_k: int) -> _Figures:
     assert data.target is not None
-    match data.target.kind:
+    match kind:
+        case "loss":
+            return _Nothing()
         case "classes":
             return _Classes(data.target, top_k)
         case "labels":
@@ -148,7 +173,9 @@ def _figures(data: Prepared, top_k: int) -> _Figures:
     return _Values(data.target, data.preprocessor.target_scale)
 
 
-def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3) -> dict[str, Any]:
+def evaluate(
+    network: Network | FunctionModel, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
+) -> dict[str, Any]:
     """Loss and metrics of `network` on all rows of `data`, computed by all ranks together.
 
     Returns
@@ -158,7 +185,7 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
         (rows are the true classes); for labels ``accuracy`` (share of labels right), ``exact_match``,
         ``macro_f1``; for values ``rmse``, ``mae``, ``r2`` in the units of the target.
     """
-    figures = _figures(data, top_k)
+    figures = _figures(kind_of_metrics(network, loss, data.target), data, top_k)
     n_blocks = -(-data.n_rows // EVALUATION_BLOCK)
     table = np.zeros((n_blocks, 2 + figures.n_sums))
     for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
@@ -169,7 +196,7 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
         losses = loss.value(z, y).astype(np.float64)
         weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
         comm.recorder.tick()
-        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(z, y)])
+        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(loss.scores(z), y)])
     comm.allreduce(table)
     if len(figures.counts):
         comm.allreduce(figures.counts)
@@ -177,9 +204,11 @@ def evaluate(network: Network, loss: Loss, data: Prepared, comm: Communicator, *
     return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
 
 
-def metric_names(target: Target | None) -> list[str]:
-    """What `evaluate` gives for a target, but for the confusion matrix."""
-    match target and target.kind:
+def metric_names(target: Target | None, kind: str) -> list[str]:
+    """What `evaluate` gives for a target and a kind of metrics, but for the confusion matrix."""
+    match target and kind:
+        case "loss":
+            return ["loss"]
         case "classes":
             return ["loss", "accuracy", "macro_f1", *(["top3"] if target and target.n_outputs > 3 else [])]
         case "labels":

@@ -1,8 +1,9 @@
 """The trained model as a file: network, preprocessing and classes in one ``model.safetensors``.
 
 Tensors carry the names and shapes of ``torch.nn.Sequential(Linear, activation, Linear, ...)``:
-``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ... What PyTorch does not need stands as JSON in
-the header. Nothing in the file depends on the ranks, the time or the host.
+``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ...; those of a `FunctionModel` are called by their
+places. What PyTorch does not need stands as JSON in the header; functions of the user's by name, never as code.
+Nothing in the file depends on the ranks, the time or the host.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from distbp.checkpoint import DamagedFile, read_file, write_file
 from distbp.datasets import ArrayDataset, Column, Dataset, Target
+from distbp.errors import UserError
+from distbp.function_model import FunctionModel
 from distbp.losses import Loss, make_loss
 from distbp.network import Network
 from distbp.preprocessing import Prepared, Preprocessor
@@ -28,7 +31,7 @@ _BLOCK = 4096
 class Model:
     """A network with all that is needed to use it on raw data."""
 
-    network: Network
+    network: Network | FunctionModel
     loss: Loss
     target: Target
     preprocessor: Preprocessor
@@ -41,33 +44,38 @@ class Model:
 
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``."""
-        net, tensors = self.network, {}
-        for i, layer in enumerate(net.layers):
-            tensors[f"{2 * i}.weight"] = layer.W.T
-            tensors[f"{2 * i}.bias"] = layer.b
         state = {
             "format": "distbp-model-1",
-            "sizes": net.sizes,
-            "activation": net.activation.name,
+            **self.network.architecture(),
             "loss": self.loss.name,
-            "loss_parameters": vars(self.loss),
+            "loss_parameters": {k: v for k, v in vars(self.loss).items() if isinstance(v, float)},
             "target": asdict(self.target),
             "preprocessing": self.preprocessor.as_dict(),
         }
-        write_file(Path(path), tensors, state)
+        write_file(Path(path), self.network.tensors(), state)
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
-        """Read a ``model.safetensors``, or that of a run directory; raises `DamagedFile`, `FileNotFoundError`."""
+        """Read a ``model.safetensors``, or that of a run directory; raises `DamagedFile`, `FileNotFoundError`.
+
+        A model of the user's own functions needs their module; `UserError` names it, where it is missing.
+        """
         path = Path(path)
         path = path / "model.safetensors" if path.is_dir() else path
         tensors, state = read_file(path)
         if state.get("format") != "distbp-model-1":
             raise DamagedFile(f"{path}: not a model of distbp")
-        network = Network(state["sizes"], state["activation"], dtype=tensors["0.weight"].dtype)
-        for i, layer in enumerate(network.layers):
-            layer.W[...] = tensors[f"{2 * i}.weight"].T
-            layer.b[...] = tensors[f"{2 * i}.bias"]
+        dtype = next(iter(tensors.values())).dtype
+        network: Network | FunctionModel
+        if "model" in state:
+            network = FunctionModel.named(state["model"], *state["sizes"], dtype=dtype)
+        else:
+            network = Network(state["sizes"], state["activation"], dtype=dtype)
+        own = network.tensors()
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise UserError(f"{path}: its parameters are others than those of {state['model']}, which has changed")
+        for name, tensor in own.items():
+            tensor[...] = tensors[name]
         target = state["target"]
         return cls(
             network,

@@ -155,6 +155,51 @@ class Network:
         self.tape = self._tapes(0)
         self._initialise(init)
 
+    dense = True
+    """Whether ranks can share rows and units of it."""
+
+    @property
+    def parts(self) -> list[tuple[str, slice]]:
+        """Names of the arrays of parameters, and where they lie in `theta`."""
+        both = [(f"layer {i}", layer) for i, layer in enumerate(self.layers)]
+        return [
+            part
+            for name, layer in both
+            for part in ((f"{name} (weights)", layer.weights), (f"{name} (biases)", layer.bias))
+        ]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the outputs of a row."""
+        return (self.sizes[-1],)
+
+    def tensors(self) -> dict[str, Array]:
+        """Views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
+        pairs = [((f"{2 * i}.weight", layer.W.T), (f"{2 * i}.bias", layer.b)) for i, layer in enumerate(self.layers)]
+        return dict(tensor for pair in pairs for tensor in pair)
+
+    def architecture(self) -> dict[str, Any]:
+        """What a model file says besides the parameters."""
+        return {"sizes": self.sizes, "activation": self.activation.name}
+
+    def describe(self) -> str:
+        """Sizes and activation, for people."""
+        hidden = f" ({self.activation.name})" if len(self.layers) > 1 else ""
+        return f"network {'-'.join(map(str, self.sizes))}{hidden}"
+
+    def table(self) -> list[str]:
+        """A line for each layer: its size, and what a row costs in a step."""
+        lines = [f"{'layer':<8}{'inputs':>8}{'outputs':>9}{'parameters':>12}{'flop/row (step)':>17}"]
+        for i, layer in enumerate(self.layers):
+            n = layer.W.size + layer.b.size
+            passes = 2 if i == 0 else 3  # the first layer passes no delta on
+            lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
+        return lines
+
+    def row_numbers(self) -> int:
+        """Activations and deltas that are kept of a row."""
+        return sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
+
     @property
     def weight_slices(self) -> list[slice]:
         """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""

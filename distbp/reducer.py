@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator, SharedMemory
 from distbp.errors import UserError
+from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network
 from distbp.optimizers import squared_norm
 from distbp.sampling import block_bounds, part_bounds
@@ -69,7 +70,9 @@ _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in pieces pays between hosts."""
 
 
-def choose_reduction(comm: Communicator, network: Network, rows: int, vectors: int | None = None) -> str:
+def choose_reduction(
+    comm: Communicator, network: Network | FunctionModel, rows: int, vectors: int | None = None
+) -> str:
     """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient.
 
     Ranks that may die each keep everything.
@@ -87,13 +90,15 @@ def choose_reduction(comm: Communicator, network: Network, rows: int, vectors: i
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
 
-def _row_numbers(network: Network) -> int:
+def _row_numbers(network: Network | FunctionModel) -> int:
     """Activations and deltas of one row."""
     return network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
 
 
-def choose_sharing(comm: Communicator, network: Network, rows: int) -> str:
+def choose_sharing(comm: Communicator, network: Network | FunctionModel, rows: int) -> str:
     """What the ranks of a host share in `shared`; the same on all ranks."""
+    if not network.dense:
+        return "gradients"
     small = rows * _row_numbers(network) < _UNITS_BELOW * network.n_parameters
     # a dropout mask is made by rows; and to meet often costs more than it brings where ranks take turns on a core
     if small and not network.dropout and not comm.crowded:
@@ -102,7 +107,7 @@ def choose_sharing(comm: Communicator, network: Network, rows: int) -> str:
     return "rows" if several_hosts else "gradients"
 
 
-def _lacks_room(comm: Communicator, network: Network, rows: int, vectors: int | None) -> str:
+def _lacks_room(comm: Communicator, network: Network | FunctionModel, rows: int, vectors: int | None) -> str:
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
     n, ranks = network.n_parameters, comm.on_host().size
     joint = vectors is None and choose_sharing(comm, network, rows) != "gradients"
@@ -113,7 +118,7 @@ def _lacks_room(comm: Communicator, network: Network, rows: int, vectors: int | 
     return lacking[0] if lacking else ""
 
 
-def unit_edges(network: Network) -> Array:
+def unit_edges(network: Network | FunctionModel) -> Array:
     """Where stretches may be cut: between units, at a multiple of 4 where there are many (the products' kernels)."""
     edges = [0]
     for layer in network.layers:
@@ -138,7 +143,7 @@ class GradientReducer:
     ----------
     comm : Communicator
         The ranks; all make the same calls in the same order.
-    network : Network
+    network : Network or FunctionModel
         Gradient, and for `shared` parameters, become views of this object's memory.
     reduction : {"auto", "allreduce", "overlap", "shared"}
         See above; ``auto`` is what `choose_reduction` says.
@@ -173,7 +178,7 @@ class GradientReducer:
     def __init__(
         self,
         comm: Communicator,
-        network: Network,
+        network: Network | FunctionModel,
         reduction: str = "auto",
         *,
         rows: int = 0,

@@ -280,10 +280,9 @@ def _opening(data: Data, trainer: Trainer, path: Path) -> str:
         if part is not None:
             parts.append(f"{part.n_rows:,} to {name}")
     net, ranks = trainer.network, trainer.comm.size
-    hidden = f" ({net.activation.name})" if len(net.layers) > 1 else ""
     return (
         f"{data.target}: {', '.join(parts)}\n"
-        f"network {'-'.join(map(str, net.sizes))}{hidden}, {net.n_parameters:,} parameters,"
+        f"{net.describe()}, {net.n_parameters:,} parameters,"
         f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
     )
 
@@ -316,14 +315,9 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
     rows = -(-trainer.sampler.batch_size // comm.size)
     rows = min(rows, trainer.micro_batch or rows)
     lines = [config.to_toml(), _opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
-    lines.append(f"{'layer':<8}{'inputs':>8}{'outputs':>9}{'parameters':>12}{'flop/row (step)':>17}")
-    for i, layer in enumerate(net.layers):
-        n = layer.W.size + layer.b.size
-        passes = 2 if i == 0 else 3  # the first layer passes no delta on
-        lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
+    lines += net.table()
     item = net.dtype.itemsize
-    buffers = 2 + net.activation.from_z + 2 * (net.dropout > 0)
-    activations = rows * sum(net.sizes[1:]) * item * buffers
+    activations = rows * net.row_numbers() * item
     states = len(trainer.optimizer.buffers)
     own = trainer.reducer.own.stop - trainer.reducer.own.start
     mib = 2.0**20

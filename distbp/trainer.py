@@ -27,9 +27,10 @@ from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import RankLost, UserError
 from distbp.exact import ExactReducer
+from distbp.function_model import FunctionModel
 from distbp.health import Pace, audit
 from distbp.losses import Loss
-from distbp.metrics import evaluate, hits, metric_names
+from distbp.metrics import evaluate, hits, kind_of_metrics, metric_names
 from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm
 from distbp.preprocessing import Prepared
@@ -72,7 +73,7 @@ class Trainer:
 
     Parameters
     ----------
-    network : Network
+    network : Network or FunctionModel
         What is trained, in place. Rank 0's initial parameters are everybody's.
     loss : Loss
         Its loss.
@@ -138,7 +139,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | FunctionModel,
         loss: Loss,
         optimizer: Optimizer,
         train: Prepared,
@@ -206,8 +207,9 @@ class Trainer:
         self.state = TrainState(schedule=dict(self.schedule.state))
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
-        self._kind = train.target.kind if train.target else "values"
-        has = [f"{name}/val" for name in metric_names(train.target)] if validation and eval_every else []
+        self._kind = kind_of_metrics(network, loss, train.target)
+        named = metric_names(train.target, self._kind)
+        has = [f"{name}/val" for name in named] if validation and eval_every else []
         trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if log_every else []
         if patience is not None:
             require_metric("early stopping", monitor, has)
@@ -256,7 +258,7 @@ class Trainer:
 
     def _backpropagate(self, batch: Batch) -> None:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
-        network, reducer = self.network, self.reducer
+        network, loss, reducer = self.network, self.loss, self.reducer
         rows = batch.between(*reducer.share(batch.size))
         for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
             self.comm.recorder.tick()
@@ -264,15 +266,15 @@ class Trainer:
             X, y, w = self.train.take(mine, out=tape.X)
             assert y is not None
             z = network.forward(X, step=batch.step, rows=mine, tape=tape)
-            right = hits(z, y, self._kind)
-            losses = self.loss.value(z, y, delta=z)
+            right = hits(loss.scores(z), y, self._kind)
+            losses = loss.value(z, y, delta=z)
             if w is not None:
                 losses *= w
-                z *= w[:, None]
+                z *= w.reshape(-1, *(1,) * (z.ndim - 1))
             delta = np.divide(z, batch.size, out=tape.delta[-1])
-            loss = float(losses.sum())
-            bad = 0 if math.isfinite(loss) else len(mine) - np.count_nonzero(np.isfinite(losses))
-            reducer.status += np.array((loss, len(mine), right, 0, bad))
+            total = float(losses.sum())
+            bad = 0 if math.isfinite(total) else len(mine) - np.count_nonzero(np.isfinite(losses))
+            reducer.status += np.array((total, len(mine), right, 0, bad))
             network.backward(delta, reducer.gradient)
 
     def _read_status(self, batch: Batch) -> bool:

@@ -14,11 +14,13 @@ PACKAGE = Path(distbp.__file__).parent
 LAYERS = [
     {"autodiff.tracing"},
     {"autodiff.derivatives", "autodiff.special"},
-    {"autodiff.compositions", "autodiff.rearrangements", "autodiff.algebra", "autodiff.fourier", "autodiff.no_derivative"},
+    {f"autodiff.{name}" for name in ("compositions", "rearrangements", "algebra", "fourier", "no_derivative")},
     {"autodiff.reverse"},
     {"autodiff.checking"},
     {"autodiff"},
-    {"errors", "randomness", "compiled", "tape", "recorder", "processes"},
+    {"errors"},
+    {"functions"},
+    {"randomness", "compiled", "tape", "recorder", "processes"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {
         "losses",
@@ -32,6 +34,9 @@ LAYERS = [
         "mpi",
         "transport",
         "profile",
+    },
+    {
+        "function_model",
     },
     {
         "reducer",

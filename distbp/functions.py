@@ -1,0 +1,58 @@
+"""The user's own functions, by name: ``module:function``, from the current folder or the Python path.
+
+A model file holds such names and never code: whoever loads it needs the module.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from distbp.errors import UserError
+
+__all__ = ["is_function_name", "resolve"]
+
+
+def is_function_name(text: str) -> bool:
+    """Whether `text` names a function of the user's, not one of ours."""
+    return ":" in text
+
+
+def resolve(text: str, what: str) -> Any:
+    """What ``module:name`` names.
+
+    Parameters
+    ----------
+    text : str
+        ``module:name``; both may have dots.
+    what : str
+        What asks for it, for messages: ``--loss``.
+
+    Raises
+    ------
+    UserError
+        When there is no such module or name, or the module cannot be imported. Modules of the standard library are
+        refused: a model file should not be able to call them.
+    """
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise UserError(f"{what} {text!r}: write module:name")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise UserError(f"{what} {text}: {module} is a module of Python itself; a module of your own is meant")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            raise UserError(
+                f"{what} {text}: there is no module {error.name!r} in this folder or on the Python path (PYTHONPATH)"
+            ) from None
+        raise UserError(f"{what} {text}: {module} needs the module {error.name!r}, which is not there") from None
+    except Exception as error:
+        raise UserError(f"{what} {text}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{what} {text}: {module} has no {part!r}")
+        found = getattr(found, part)
+    return found
