@@ -12,6 +12,7 @@ __all__: list[str] = []
 
 Array = Any
 linalg: Any = np.linalg
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 # --- products -----------------------------------------------------------------------------------------
@@ -69,12 +70,11 @@ def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
         axes = list(range(np.ndim(a) - axes, np.ndim(a))), list(range(axes))
     of_a, of_b = ([int(i) % x.ndim for i in np.atleast_1d(which)] for x, which in zip((a, b), axes, strict=True))
     rest_a, rest_b = [i for i in range(a.ndim) if i not in of_a], [i for i in range(b.ndim) if i not in of_b]
-    k = int(np.prod([a.shape[i] for i in of_a], dtype=int))
-    product = np.matmul(
-        np.reshape(np.transpose(a, rest_a + of_a), (-1, k)) if k else np.zeros((0, 0)),
-        np.reshape(np.transpose(b, of_b + rest_b), (k, -1)) if k else np.zeros((0, 0)),
-    )
-    return np.reshape(product, [a.shape[i] for i in rest_a] + [b.shape[i] for i in rest_b])
+    labels_a, labels_b = list(_LETTERS[: a.ndim]), list(_LETTERS[a.ndim : a.ndim + b.ndim])
+    for i, j in zip(of_a, of_b, strict=True):
+        labels_b[j] = labels_a[i]
+    out = [labels_a[i] for i in rest_a] + [labels_b[i] for i in rest_b]
+    return d.contract(f"{''.join(labels_a)},{''.join(labels_b)}->{''.join(out)}", a, b)
 
 
 @composes(np.kron)
@@ -111,12 +111,11 @@ def _einsum(*operands: Any, out: Any = None, optimize: Any = False, **kw: Any) -
 
 def _explicit(operands: Any) -> tuple[str, list[Any]]:
     """Subscripts with an arrow, without dots and spaces, and the operands."""
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     if not isinstance(operands[0], str):  # operand, labels, operand, labels, ..., labels of the result
         arrays, lists = list(operands[0 : len(operands) // 2 * 2 : 2]), list(operands[1::2])
 
         def text(labels: Any) -> str:
-            return "".join("..." if c is Ellipsis else letters[c] for c in labels)
+            return "".join("..." if c is Ellipsis else _LETTERS[c] for c in labels)
 
         subscripts = ",".join(map(text, lists)) + ("->" + text(operands[-1]) if len(operands) % 2 else "")
     else:
@@ -125,7 +124,7 @@ def _explicit(operands: Any) -> tuple[str, list[Any]]:
     labels = inputs.split(",")
     if len(labels) != len(arrays):
         raise ValueError(f"np.einsum: {len(labels)} subscripts for {len(arrays)} operands")
-    free = [c for c in reversed(letters) if c not in inputs]
+    free = [c for c in reversed(_LETTERS) if c not in inputs]
     dots = [np.ndim(x) - len(of.replace("...", "")) for of, x in zip(labels, arrays, strict=True) if "..." in of]
     longest = "".join(free[: max(dots, default=0)])
     labels = [

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.tracing import RULES, Rule, Traced, identity, primitive
+from distbp.autodiff.tracing import KEEPS, RULES, Rule, Traced, identity, primitive
 
 __all__ = ["COMPLEX", "add_at", "concatenate", "contract", "defvjp", "eigh_packed", "gather", "scatter", "svd_packed"]
 
@@ -33,6 +33,10 @@ Array = Any
 def defvjp(function: Any, *rules: Rule | None) -> None:
     """Give a function its rules, one for each argument; None for one that has no derivative."""
     RULES[function] = rules
+
+
+def _keep(what: str, *functions: Any) -> None:
+    KEEPS.update(dict.fromkeys(functions, what))
 
 
 # --- element by element -------------------------------------------------------------------------------
@@ -561,3 +565,23 @@ COMPLEX = {
     windows, overlap_add, absolute_complex, identity,
 }  # fmt: skip
 """What may give complex numbers."""
+
+# --- what rules ask for ---------------------------------------------------------------------------------
+
+_keep(
+    "shapes", np.add, np.subtract, np.negative, np.positive, np.conjugate, np.deg2rad, np.radians, np.rad2deg,
+    np.degrees, np.ldexp, np.where, np.real, np.imag, np.sum, np.mean, np.cumsum, operator.getitem, scatter, gather,
+    ungather, concatenate, stack, np.reshape, np.expand_dims, np.squeeze, np.broadcast_to, np.transpose, np.swapaxes,
+    np.moveaxis, np.flip, np.roll, pad_constant, windows, overlap_add, np.fft.fft, np.fft.ifft,
+)  # fmt: skip
+_keep(
+    "result", np.reciprocal, np.sqrt, np.cbrt, np.exp, np.exp2, np.expm1, np.tan, np.tanh, np.linalg.inv,
+    np.linalg.cholesky, eigh_packed, svd_packed,
+)  # fmt: skip
+_keep(
+    "arguments", np.absolute, np.fabs, np.square, np.log, np.log2, np.log10, np.log1p, np.sin, np.cos, np.arcsin,
+    np.arccos, np.arctan, np.sinh, np.cosh, np.arcsinh, np.arccosh, np.arctanh, np.arctan2, np.maximum, np.minimum,
+    np.fmax, np.fmin, np.remainder, np.fmod, np.copysign, np.nan_to_num, log_determinant,
+)  # fmt: skip
+_keep("others", np.multiply, np.matmul, contract)
+_keep("divisor", np.divide)

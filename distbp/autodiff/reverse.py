@@ -29,7 +29,7 @@ import numpy as np
 
 from distbp.autodiff.derivatives import COMPLEX, add_at
 from distbp.autodiff.special import load_special
-from distbp.autodiff.tracing import RULES, NotDifferentiable, Traced
+from distbp.autodiff.tracing import RULES, Node, NotDifferentiable, Traced, boxed
 
 __all__ = ["grad", "hessian_vector_product", "jacobian", "leaves_of", "like", "value_and_grad", "vjp"]
 
@@ -38,22 +38,21 @@ Tree = Any
 """An array or number, or tuples, lists and dicts of trees."""
 
 
-def _backward(result: Traced, seed: Array, variables: list[Traced]) -> list[Array | None]:
+def _backward(result: Node, seed: Array, variables: list[Node]) -> list[Array | None]:
     """The gradient of each variable, given `seed`, that of the result; None where nothing depends on it."""
     first = variables[0].serial
-    nodes: dict[int, Traced] = {}  # all on the way from the result to the variables, by number
+    nodes: dict[int, Node] = {}  # all on the way from the result to the variables, by number
     pending, beyond = [result], False
     while pending:
         node = pending.pop()
         if node.serial in nodes:
             continue
         nodes[node.serial] = node
-        for a in node.args:
-            if type(a) is Traced:
-                if a.serial >= first:
-                    pending.append(a)
-                else:
-                    beyond = True  # somebody else differentiates with respect to what came before
+        for below in _below(node):
+            if below.serial >= first:
+                pending.append(below)
+            else:
+                beyond = True  # somebody else differentiates with respect to what came before
     del node, pending
     wanted = {variable.serial for variable in variables}
     depends = _dependent(nodes, wanted) if beyond else nodes
@@ -71,13 +70,15 @@ def _backward(result: Traced, seed: Array, variables: list[Traced]) -> list[Arra
         function, args = node.function, node.args
         rules = RULES[function]
         if beyond:  # the derivative is differentiated, too: the rules run on traced numbers
-            given, ans = list(args), node
+            given, ans = args, boxed(node)
         else:
-            given, ans = [a.value if type(a) is Traced else a for a in args], node.value
+            given = [a.value if type(a) is Traced else a for a in args]
+            ans = node if node.result is None else node.result
         if g.dtype.kind == "c" and function not in COMPLEX:
             raise NotDifferentiable(f"{function.__name__} of complex numbers: no rule is known")
         for k, a in enumerate(args):
-            if type(a) is not Traced or (s := a.serial) < first or (beyond and s not in depends):
+            below = a.node if type(a) is Traced else a
+            if type(below) is not Node or (s := below.serial) < first or (beyond and s not in depends):
                 continue
             if function is getitem and s in ours and not beyond:
                 add_at(grads[s], args[1], g)
@@ -89,10 +90,9 @@ def _backward(result: Traced, seed: Array, variables: list[Traced]) -> list[Arra
                 part = rule(g, ans, *given, **node.kwargs)
             else:
                 part = rules(k, g, ans, *given, **node.kwargs)  # type: ignore[operator]
-            value = a.value
-            if part.shape != value.shape:
-                part = _sum_to(part, value.shape)
-            if g.dtype.kind == "c" and value.dtype.kind != "c":
+            if part.shape != below.shape:
+                part = _sum_to(part, below.shape)
+            if g.dtype.kind == "c" and below.dtype.kind != "c":
                 part = np.real(part)
             if s not in grads:
                 grads[s] = part
@@ -107,11 +107,16 @@ def _backward(result: Traced, seed: Array, variables: list[Traced]) -> list[Arra
     return [found.get(variable.serial) for variable in variables]
 
 
-def _dependent(nodes: dict[int, Traced], wanted: set[int]) -> set[int]:
+def _below(node: Node) -> list[Node]:
+    """The nodes of the arguments."""
+    return [a.node if type(a) is Traced else a for a in node.args if type(a) in (Traced, Node)]
+
+
+def _dependent(nodes: dict[int, Node], wanted: set[int]) -> set[int]:
     """The numbers of the nodes that depend on a variable."""
     depends = set(wanted)
     for serial in sorted(nodes):
-        if any(type(a) is Traced and a.serial in depends for a in nodes[serial].args):
+        if any(below.serial in depends for below in _below(nodes[serial])):
             depends.add(serial)
     return depends
 
@@ -136,9 +141,9 @@ def _with_ones(g: Array, shape: tuple[int, ...]) -> Any:
 def leaves_of(tree: Tree, path: str = "") -> list[tuple[str, Any]]:
     """The arrays of a tree, each with its place as text."""
     if isinstance(tree, dict):
-        return [leaf for k, v in tree.items() for leaf in leaves_of(v, f"{path}[{k!r}]")]
+        return [leaf for k, v in tree.items() for leaf in leaves_of(v, f"{path}.{k}" if path else str(k))]
     if isinstance(tree, (tuple, list)):
-        return [leaf for k, v in enumerate(tree) for leaf in leaves_of(v, f"{path}[{k}]")]
+        return [leaf for k, v in enumerate(tree) for leaf in leaves_of(v, f"{path}.{k}" if path else str(k))]
     return [(path, tree)]
 
 
@@ -195,14 +200,14 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
         Where there is no derivative, or none that is known.
     """
     load_special()
-    leaves = [leaf for i, arg in enumerate(args) for leaf in leaves_of(arg, f"{i} " if len(args) > 1 else "")]
-    variables = [_variable(path.strip() or "0", x) for path, x in leaves]
+    leaves = [leaf for i, arg in enumerate(args) for leaf in leaves_of(arg, str(i) if len(args) > 1 else "")]
+    variables = [_variable(path or "0", x) for path, x in leaves]
     if not variables:
         raise NotDifferentiable("there is no argument to take a derivative by")
     traced = iter(variables)
     result = f(*[like(arg, traced) for arg in args], **kwargs)
     outputs = [x for _, x in leaves_of(result)]
-    first = variables[0].serial
+    first = variables[0].node.serial
     older = _older(outputs, first)
 
     def pull(g: Tree) -> tuple[Tree, ...]:
@@ -211,13 +216,13 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
             raise ValueError(f"the gradient has {len(seeds)} parts, the value {len(outputs)}")
         totals: list[Any] = [None] * len(variables)
         for out, seed in zip(outputs, seeds, strict=True):
-            if type(out) is not Traced or out.serial < first:
+            if type(out) is not Traced or out.node.serial < first:
                 continue
             if type(seed) is not Traced:
                 seed = np.asarray(seed, out.dtype)[()]
             if np.shape(seed) != out.shape:
                 raise ValueError(f"a gradient of shape {np.shape(seed)} for a value of shape {out.shape}")
-            for i, part in enumerate(_backward(out, seed, variables)):
+            for i, part in enumerate(_backward(out.node, seed, [x.node for x in variables])):
                 if part is not None:
                     totals[i] = part if totals[i] is None else totals[i] + part
         grads = iter(_finished(totals, variables))
@@ -229,7 +234,7 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
 
 def _older(outputs: list[Any], first: int) -> bool:
     """Whether something that was traced before `first` enters: then values stay traced."""
-    pending = [x for x in outputs if type(x) is Traced]
+    pending = [x.node for x in outputs if type(x) is Traced]
     seen: set[int] = set()
     while pending:
         node = pending.pop()
@@ -237,7 +242,7 @@ def _older(outputs: list[Any], first: int) -> bool:
             return True
         if node.serial not in seen:
             seen.add(node.serial)
-            pending += [a for a in node.args if type(a) is Traced]
+            pending += _below(node)
     return False
 
 
@@ -246,8 +251,6 @@ def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
     out, seen = [], set[int]()
     for g, variable in zip(grads, variables, strict=True):
         x = variable.value
-        while type(x) is Traced:
-            x = x.value
         if g is None:
             g = np.zeros_like(x)[()]
         elif g.dtype != x.dtype:

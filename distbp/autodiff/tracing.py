@@ -1,18 +1,19 @@
 """Tracing: how plain NumPy code leaves behind the graph of what it computed.
 
-A `Traced` array holds a value and remembers how it came about: which function gave it, of which arguments. NumPy
-itself hands every call that sees one over to it, ufuncs by ``__array_ufunc__`` and all other functions by
-``__array_function__`` (NEP 13 and NEP 18), so the code that is differentiated imports nothing but NumPy.
+A `Traced` array holds a value, and a `Node` that remembers how it came about: which function gave it, of which
+arguments. NumPy itself hands every call that sees one over to it, ufuncs by ``__array_ufunc__`` and all other functions
+by ``__array_function__`` (NEP 13 and NEP 18), so the code that is differentiated imports nothing but NumPy.
 
     x = Traced(np.float64(1.5))
     y = 1.0 / (1.0 + np.exp(-x))
 
 makes four nodes, negative, exp, add and divide, each of which points to what it was computed from. Nodes are numbered
-in the order in which they are made: a node has a greater number than its arguments.
+in the order in which they are made: a node has a greater number than its arguments. A node keeps the values that the
+rules of its function ask for and no others: what else the program lets go is gone.
 
 What NumPy can do is sorted into four tables, which `derivatives`, `special` and `compositions` fill:
 
-    RULES         primitives: one rule for each argument gives its part of the gradient
+    RULES         primitives: one rule for each argument gives its part of the gradient; KEEPS says of what
     COMPOSITIONS  written here in terms of others, and differentiated through them
     CONSTANT      piecewise constant or about shapes: what they give has no derivative, and is not traced
     UNSUPPORTED   the rest, each with what to do instead
@@ -21,8 +22,9 @@ What NumPy can do is sorted into four tables, which `derivatives`, `special` and
 import inspect
 import itertools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,11 +32,14 @@ import numpy as np
 __all__ = [
     "COMPOSITIONS",
     "CONSTANT",
+    "KEEPS",
     "METHODS",
     "RULES",
     "UNSUPPORTED",
+    "Node",
     "NotDifferentiable",
     "Traced",
+    "boxed",
     "call",
     "composes",
     "primitive",
@@ -49,6 +54,10 @@ Rule = Callable[..., Any]
 RULES: dict[Any, tuple[Rule | None, ...] | Rule] = {}
 """A rule for each argument, None where it has no derivative; or for functions of any number of arguments one
 ``rule(k, g, ans, *args, **kwargs)`` for argument number k."""
+KEEPS: dict[Any, str] = {}
+"""The values that the rules of a function ask for, all where it is not named here: ``shapes`` (none; they see nodes in
+their place, which have shape and dtype), ``result``, ``arguments``, ``others`` (each rule the other arguments), or
+``divisor`` (the second argument; its own rule the result, too)."""
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 CONSTANT: set[Any] = set()
 UNSUPPORTED: dict[Any, str] = {}
@@ -60,6 +69,44 @@ _count = itertools.count(1).__next__
 
 class NotDifferentiable(TypeError):
     """A derivative was asked for where there is none, or none that is known; the text says what to do."""
+
+
+class Node:
+    """A value in the graph: of which function, of which arguments.
+
+    Attributes
+    ----------
+    function : callable or None
+        The primitive that gave it; None of a variable.
+    args, kwargs : list and dict
+        Its arguments: traced arrays; nodes, of those whose values nobody asks for; and what is not traced.
+    result : ndarray or None
+        The value, where a rule asks for it.
+    serial : int
+        Number in the order of making.
+    shape, dtype
+        Of the value.
+    """
+
+    __slots__ = ("args", "dtype", "function", "kwargs", "result", "serial", "shape")
+
+    function: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    result: Any
+    serial: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def ndim(self) -> int:
+        """As of an array."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """As of an array."""
+        return prod(self.shape)
 
 
 class Traced:
@@ -74,22 +121,22 @@ class Traced:
         What it stands for; of a `Traced` it is a copy that points to it.
     """
 
-    __slots__ = ("args", "function", "kwargs", "serial", "value")
+    __slots__ = ("node", "value")
+
+    node: Node
 
     def __init__(self, value: Any) -> None:
-        self.function: Any = None
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: Mapping[str, Any] = _NOTHING
         self.value: Any = value
         if type(value) is Traced:
-            self.function, self.args, self.value = identity, (value,), value.value
-        self.serial = _count()
+            self.value, self.node = value.value, _node(identity, (value,), _NOTHING, value.value)
+        else:
+            self.node = _node(None, (), _NOTHING, value)
 
     # --- what NumPy calls -----------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__":
-            if not kwargs and ufunc in RULES:
+            if not kwargs and ufunc in RULES and ufunc not in COMPOSITIONS:
                 return record(ufunc, inputs)
             return call(ufunc, inputs, _without_output(ufunc, kwargs))
         reduction = METHODS.get((ufunc, method))
@@ -100,7 +147,7 @@ class Traced:
             raise NotDifferentiable(f"np.{ufunc.__name__}.{method} of a traced array: no rule is known")
         if "axis" not in kwargs and len(inputs) == 1:
             kwargs["axis"] = 0
-        return call(reduction, inputs, _without_output(ufunc, kwargs))
+        return reduction(*inputs, **_without_output(ufunc, kwargs))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return call(function, args, kwargs)
@@ -236,10 +283,44 @@ class Traced:
 
 def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> Traced:
     """Call a primitive on the values, and make a node of the result."""
-    node = _new(Traced)
-    node.value = function(*[a.value if type(a) is Traced else a for a in args], **kwargs)
-    node.function, node.args, node.kwargs, node.serial = function, args, kwargs, _count()
+    traced = _new(Traced)
+    traced.value = value = function(*[a.value if type(a) is Traced else a for a in args], **kwargs)
+    traced.node = _node(function, args, kwargs, value)
+    return traced
+
+
+def _node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Node:
+    """A node that keeps what the rules of the function ask for."""
+    node = _new(Node)
+    node.function, node.kwargs, node.serial = function, kwargs, _count()
+    node.shape, node.dtype, node.result = value.shape, value.dtype, None
+    keeps = KEEPS.get(function)
+    if keeps == "shapes":
+        node.args = [a.node if type(a) is Traced else a for a in args]
+    elif keeps == "others":
+        several = [type(a) for a in args].count(Traced) > 1
+        node.args = args if several else [a.node if type(a) is Traced else a for a in args]
+    elif keeps == "arguments":
+        node.args = args
+    elif keeps == "result":
+        node.args, node.result = [a.node if type(a) is Traced else a for a in args], value
+    elif keeps == "divisor":
+        x, y = args
+        node.args = (x.node if type(x) is Traced else x, y)
+        if type(y) is Traced:
+            node.result = value
+    else:
+        node.args, node.result = args, value
     return node
+
+
+def boxed(node: Node) -> Any:
+    """The result that a node has kept, traced; of one that has not the node, which has its shape."""
+    if node.result is None:
+        return node
+    traced = _new(Traced)
+    traced.node, traced.value = node, node.result
+    return traced
 
 
 def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> Any:
@@ -298,6 +379,7 @@ def astype(x: Any, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
+KEEPS[identity] = KEEPS[astype] = "shapes"
 RULES[identity] = (lambda g, ans, x: g,)
 RULES[astype] = (lambda g, ans, x, dtype: g.astype(x.dtype), None)
 
@@ -371,16 +453,16 @@ def _binary(ufunc: Any, apply: Callable[[Any, Any], Any]) -> tuple[Callable[...,
     """An operator and its reflection: as `record`, without the way through NumPy, which numbers do not need."""
 
     def forward(self: Traced, other: Any) -> Any:
-        node = _new(Traced)
-        node.value = apply(self.value, other.value if type(other) is Traced else other)
-        node.function, node.args, node.kwargs, node.serial = ufunc, (self, other), _NOTHING, _count()
-        return node
+        traced = _new(Traced)
+        traced.value = value = apply(self.value, other.value if type(other) is Traced else other)
+        traced.node = _node(ufunc, (self, other), _NOTHING, value)
+        return traced
 
     def reflected(self: Traced, other: Any) -> Any:
-        node = _new(Traced)
-        node.value = apply(other, self.value)
-        node.function, node.args, node.kwargs, node.serial = ufunc, (other, self), _NOTHING, _count()
-        return node
+        traced = _new(Traced)
+        traced.value = value = apply(other, self.value)
+        traced.node = _node(ufunc, (other, self), _NOTHING, value)
+        return traced
 
     return forward, reflected
 
