@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.autodiff import NotDifferentiable, vjp
-from distbp.autodiff.reverse import Tree, leaves_of, like
+from distbp.autodiff.trees import Tree, leaves_of, like
 from distbp.errors import UserError
 from distbp.functions import resolve
 from distbp.network import Layer

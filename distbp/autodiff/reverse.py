@@ -22,6 +22,7 @@ run on traced numbers, and leave behind a graph of their own.
 """
 
 from collections.abc import Callable
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -30,131 +31,97 @@ import numpy as np
 from distbp.autodiff.derivatives import COMPLEX, add_at
 from distbp.autodiff.special import load_special
 from distbp.autodiff.tracing import RULES, Node, NotDifferentiable, Traced, boxed
+from distbp.autodiff.trees import Tree, leaves_of, like
 
-__all__ = ["grad", "hessian_vector_product", "jacobian", "leaves_of", "like", "value_and_grad", "vjp"]
+__all__ = ["grad", "hessian_vector_product", "jacobian", "value_and_grad", "vjp"]
 
 Array = Any
-Tree = Any
-"""An array or number, or tuples, lists and dicts of trees."""
 
 
-def _backward(result: Node, seed: Array, variables: list[Node]) -> list[Array | None]:
-    """The gradient of each variable, given `seed`, that of the result; None where nothing depends on it."""
-    first = variables[0].serial
-    nodes: dict[int, Node] = {}  # all on the way from the result to the variables, by number
-    pending, beyond = [result], False
-    while pending:
-        node = pending.pop()
-        if node.serial in nodes:
-            continue
-        nodes[node.serial] = node
-        for below in _below(node):
-            if below.serial >= first:
-                pending.append(below)
-            else:
-                beyond = True  # somebody else differentiates with respect to what came before
-    del node, pending
-    wanted = {variable.serial for variable in variables}
-    depends = _dependent(nodes, wanted) if beyond else nodes
-    grads: dict[int, Array] = {result.serial: seed}
+def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool) -> dict[int, Array]:
+    """The chain rule, node by node: gradients of the variables, by number, from those of the results.
+
+    `order` and `closed` are what `_graph` gives.
+    """
+    on_the_way = {node.serial for node in order}
     ours: set[int] = set()  # gradients that nobody else holds: sums are taken in place
-    found: dict[int, Array] = {}
-    for serial in sorted(nodes, reverse=True):  # a node comes after all that depends on it
-        node = nodes.pop(serial)
-        g = grads.pop(serial, None)
-        if g is None:
+    for node in order:
+        if node.serial in variables or (g := grads.pop(node.serial, None)) is None:
             continue
-        if serial in wanted:
-            found[serial] = g
-            continue
-        function, args = node.function, node.args
+        # g is complete: all that depends on the node has been visited
+        function, args, result = node.function, node.args, node.result
         rules = RULES[function]
-        if beyond:  # the derivative is differentiated, too: the rules run on traced numbers
-            given, ans = args, boxed(node)
-        else:
-            given = [a.value if type(a) is Traced else a for a in args]
-            ans = node if node.result is None else node.result
-        if g.dtype.kind == "c" and function not in COMPLEX:
+        if closed:
+            given, ans = [a.value if type(a) is Traced else a for a in args], node if result is None else result
+        else:  # the derivative will be differentiated, too: the rules run on traced numbers
+            given, ans = list(args), boxed(node)
+        if (is_complex := g.dtype.kind == "c") and function not in COMPLEX:
             raise NotDifferentiable(f"{function.__name__} of complex numbers: no rule is known")
         for k, a in enumerate(args):
             below = a.node if type(a) is Traced else a
-            if type(below) is not Node or (s := below.serial) < first or (beyond and s not in depends):
+            if type(below) is not Node or (s := below.serial) not in on_the_way:
                 continue
-            if function is getitem and s in ours and not beyond:
+            if s in ours and function is getitem and type(g) is not Traced:
                 add_at(grads[s], args[1], g)
                 continue
-            if type(rules) is tuple:
+            if isinstance(rules, tuple):
                 rule = rules[k] if k < len(rules) else None
-                if rule is None:
-                    raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
-                part = rule(g, ans, *given, **node.kwargs)
             else:
-                part = rules(k, g, ans, *given, **node.kwargs)  # type: ignore[operator]
+                rule = partial(rules, k)
+            if rule is None:
+                raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
+            part = rule(g, ans, *given, **node.kwargs)
             if part.shape != below.shape:
                 part = _sum_to(part, below.shape)
-            if g.dtype.kind == "c" and below.dtype.kind != "c":
+            if is_complex and below.dtype.kind != "c":
                 part = np.real(part)
             if s not in grads:
                 grads[s] = part
-                if function is getitem:
+                if function is getitem and type(part) is np.ndarray:
                     ours.add(s)
-            elif s in ours and part.dtype == grads[s].dtype and type(part) is not Traced:
+            elif s in ours and type(part) is not Traced and part.dtype == grads[s].dtype:
                 grads[s] += part
             else:
                 grads[s] = grads[s] + part
                 if type(grads[s]) is np.ndarray:
                     ours.add(s)
-    return [found.get(variable.serial) for variable in variables]
+    return grads
+
+
+def _graph(results: list[Node], variables: list[Node]) -> tuple[list[Node], bool]:
+    """The nodes between results and variables, each before its arguments; and whether nothing else is traced.
+
+    Something else is where the function is part of another one that is differentiated: a derivative in a derivative.
+    """
+    first = min(variable.serial for variable in variables)
+    found: dict[int, Node] = {}
+    pending, closed = list(results), True
+    while pending:
+        node = pending.pop()
+        if node.serial < first:
+            closed = False
+        elif node.serial not in found:
+            found[node.serial] = node
+            pending += _below(node)
+    if not closed:  # of the nodes that are as young as the variables some do not depend on them
+        depends = {variable.serial for variable in variables}
+        for serial in sorted(found):
+            if any(below.serial in depends for below in _below(found[serial])):
+                depends.add(serial)
+        found = {serial: node for serial, node in found.items() if serial in depends}
+    return [found[serial] for serial in sorted(found, reverse=True)], closed  # a node is younger than its arguments
 
 
 def _below(node: Node) -> list[Node]:
     """The nodes of the arguments."""
-    return [a.node if type(a) is Traced else a for a in node.args if type(a) in (Traced, Node)]
-
-
-def _dependent(nodes: dict[int, Node], wanted: set[int]) -> set[int]:
-    """The numbers of the nodes that depend on a variable."""
-    depends = set(wanted)
-    for serial in sorted(nodes):
-        if any(below.serial in depends for below in _below(nodes[serial])):
-            depends.add(serial)
-    return depends
+    return [a.node if isinstance(a, Traced) else a for a in node.args if isinstance(a, (Traced, Node))]
 
 
 def _sum_to(g: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of what was broadcast from that shape: the sum over its copies."""
     lead = g.ndim - len(shape)
-    if lead < 0:
-        return np.broadcast_to(g, shape)
-    axes = tuple(i for i, n in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
-    g = np.sum(g, axes) if axes else g
-    return g if g.shape == shape else np.broadcast_to(np.reshape(g, _with_ones(g, shape)), shape)
-
-
-def _with_ones(g: Array, shape: tuple[int, ...]) -> Any:
-    return shape if g.size == int(np.prod(shape, dtype=int)) else g.shape
-
-
-# --- trees: nested tuples, lists and dicts of arrays -----------------------------------------------------
-
-
-def leaves_of(tree: Tree, path: str = "") -> list[tuple[str, Any]]:
-    """The arrays of a tree, each with its place as text."""
-    if isinstance(tree, dict):
-        return [leaf for k, v in tree.items() for leaf in leaves_of(v, f"{path}.{k}" if path else str(k))]
-    if isinstance(tree, (tuple, list)):
-        return [leaf for k, v in enumerate(tree) for leaf in leaves_of(v, f"{path}.{k}" if path else str(k))]
-    return [(path, tree)]
-
-
-def like(tree: Tree, leaves: Any) -> Tree:
-    """A tree of the same kind with other leaves, from an iterator."""
-    if isinstance(tree, dict):
-        return type(tree)((k, like(v, leaves)) for k, v in tree.items())
-    if isinstance(tree, (tuple, list)):
-        parts = [like(v, leaves) for v in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return next(leaves)
+    copied = tuple(i for i, n in enumerate(g.shape) if i < lead or shape[i - lead] != n)
+    return np.reshape(np.sum(g, copied), shape)
 
 
 def _variable(path: str, x: Any) -> Traced:
@@ -206,44 +173,29 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
         raise NotDifferentiable("there is no argument to take a derivative by")
     traced = iter(variables)
     result = f(*[like(arg, traced) for arg in args], **kwargs)
-    outputs = [x for _, x in leaves_of(result)]
-    first = variables[0].node.serial
-    older = _older(outputs, first)
+    outputs, roots = [x for _, x in leaves_of(result)], [x.node for x in variables]
+    order, closed = _graph([x.node for x in outputs if type(x) is Traced], roots)
+    reached, numbers = {node.serial for node in order}, {node.serial for node in roots}
 
     def pull(g: Tree) -> tuple[Tree, ...]:
         seeds = [x for _, x in leaves_of(g)]
         if len(seeds) != len(outputs):
             raise ValueError(f"the gradient has {len(seeds)} parts, the value {len(outputs)}")
-        totals: list[Any] = [None] * len(variables)
+        grads: dict[int, Array] = {}
         for out, seed in zip(outputs, seeds, strict=True):
-            if type(out) is not Traced or out.node.serial < first:
-                continue
+            if type(out) is not Traced or (serial := out.node.serial) not in reached:
+                continue  # it does not depend on the arguments
             if type(seed) is not Traced:
                 seed = np.asarray(seed, out.dtype)[()]
-            if np.shape(seed) != out.shape:
-                raise ValueError(f"a gradient of shape {np.shape(seed)} for a value of shape {out.shape}")
-            for i, part in enumerate(_backward(out.node, seed, [x.node for x in variables])):
-                if part is not None:
-                    totals[i] = part if totals[i] is None else totals[i] + part
-        grads = iter(_finished(totals, variables))
-        return tuple(like(arg, grads) for arg in args)
+            if seed.shape != out.shape:
+                raise ValueError(f"a gradient of shape {seed.shape} for a value of shape {out.shape}")
+            grads[serial] = seed if serial not in grads else grads[serial] + seed
+        found = _backward(order, grads, numbers, closed)
+        finished = iter(_finished([found.get(node.serial) for node in roots], variables))
+        return tuple(like(arg, finished) for arg in args)
 
-    values = iter(x if type(x) is not Traced or older else x.value for x in outputs)
+    values = iter(x.value if type(x) is Traced and closed else x for x in outputs)
     return like(result, values), pull
-
-
-def _older(outputs: list[Any], first: int) -> bool:
-    """Whether something that was traced before `first` enters: then values stay traced."""
-    pending = [x.node for x in outputs if type(x) is Traced]
-    seen: set[int] = set()
-    while pending:
-        node = pending.pop()
-        if node.serial < first:
-            return True
-        if node.serial not in seen:
-            seen.add(node.serial)
-            pending += _below(node)
-    return False
 
 
 def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
