@@ -35,6 +35,10 @@ class Column:
     categories: tuple[str, ...] | None = None
 
 
+_FEW = 4
+"""Values that are called by their names."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What is to be predicted.
@@ -65,7 +69,7 @@ class Target:
                 return f"classification of {names!r} into {len(self.classes)} classes"
             case "labels":
                 return f"multi-label classification, {len(self.names)} labels"
-        return f"regression of {names!r}"
+        return f"regression of {names!r}" if len(self.names) <= _FEW else f"regression of {len(self.names)} values"
 
 
 class Dataset(Protocol):

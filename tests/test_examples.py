@@ -1,0 +1,101 @@
+"""The examples train as they say."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distbp import ArrayDataset, Prepared, Subset, fit_preprocessor
+from distbp.autodiff import check_grads
+from distbp.communicator import SerialCommunicator
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def example(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return lambda name: importlib.import_module(f"examples.{name}")
+
+
+def test_gradients_of_the_convolutional_network(example, rng):
+    convolution = example("convolution")
+    parameters = convolution.init(rng, 16 * 16, 3)
+    X = rng.standard_normal((2, 256))
+    check_grads(lambda p: np.tanh(convolution.predict(p, X)), parameters, order=1, tol=1e-6)
+
+
+def test_gradients_of_the_transformer(example, rng, monkeypatch):
+    transformer = example("transformer")
+    for name, value in {"LENGTH": 6, "WIDTH": 8, "LAYERS": 1}.items():
+        monkeypatch.setattr(transformer, name, value)
+    parameters = transformer.init(rng)
+    X, y = rng.integers(0, 90, (2, 3, 6))
+    check_grads(lambda p: transformer.loss(transformer.predict(p, X.astype(float)), y), parameters, order=1)
+
+
+def test_the_transformer_does_not_look_ahead(example, rng):
+    transformer = example("transformer")
+    parameters = transformer.init(rng)
+    X = rng.integers(0, 90, (1, transformer.LENGTH)).astype(float)
+    changed = X.copy()
+    changed[0, 40:] = 7.0
+    before, after = (transformer.predict(parameters, x)[0] for x in (X, changed))
+    np.testing.assert_allclose(before[:40], after[:40], rtol=1e-12)
+    assert not np.allclose(before[40:], after[40:])
+
+
+def test_gradients_of_the_mixture(example, rng):
+    loss = example("mixture_density").loss
+    y = rng.random((5, 1))
+    check_grads(lambda z: loss(z, y), rng.standard_normal((5, 9)))
+
+
+def train(launch, data, *options):
+    done = launch("-m", "distbp.train", "--data", data, *options, ranks=2, timeout=120, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.launch
+def test_mixture_density_on_two_ranks(launch, tmp_path):
+    made = launch(ROOT / "examples" / "mixture_density.py", "inverse.npz")
+    assert made.returncode == 0, made.stderr
+    out = train(
+        launch, "inverse.npz", *"--loss examples.mixture_density:loss --hidden 16 --activation tanh --epochs 8".split(),
+        *"--batch-size 100 --lr 0.01".split(),
+    )  # fmt: skip
+    test = next(line for line in out.splitlines() if line.startswith("test: "))
+    loss = float(test.split()[2].rstrip(","))
+    assert loss < 0.9 and "rmse" in test  # the best single normal distribution around a curve gets 1.1
+
+
+@pytest.mark.launch
+def test_transformer_on_two_ranks(launch, tmp_path):
+    made = launch(ROOT / "examples" / "transformer.py", "c.npz")
+    assert made.returncode == 0, made.stderr
+    out = train(
+        launch, "c.npz", *"--task regression --preprocessing none --no-scale-target --steps 10 --log-every 5".split(),
+        *"--model examples.transformer:model --loss examples.transformer:loss --batch-size 8 --eval-every 0".split(),
+        *"--validation-fraction 0 --test-fraction 0.01 --lr 0.003".split(),
+    )  # fmt: skip
+    losses = [float(line.split("loss/train")[1].split()[0]) for line in out.splitlines() if "loss/train" in line]
+    assert losses[-1] < losses[0] < 5.0
+
+
+def test_convolution_learns_digits(example):
+    """In one process, on the embedded digits blown up to the size of MNIST's."""
+    from distbp import Adam, FunctionModel, SoftmaxCrossEntropy, Trainer, load
+
+    data = load("digits")
+    small = data.train.take(np.arange(320))
+    X = np.kron(small[0].reshape(-1, 8, 8), np.ones((2, 2))).reshape(len(small[0]), -1)
+    target = data.target
+    rows = Subset(ArrayDataset(X, small[1], target, class_values=np.arange(10)))
+    rows = Prepared(rows, fit_preprocessor(rows, SerialCommunicator(), scaling="none"), np.float32)
+    convolution = example("convolution")
+    model = FunctionModel(*convolution.model, 256, 10)
+    trainer = Trainer(model, SoftmaxCrossEntropy(), Adam(3e-3), rows, batch_size=32, leaves=2)
+    trainer.fit(epochs=4)
+    assert trainer.evaluate(rows)["accuracy"] > 0.8
