@@ -1,4 +1,4 @@
-"""``distbp train ...`` and ``distbp predict ...``: the front doors as sub-commands."""
+"""``distbp train ...``, ``distbp predict ...``, ``distbp check ...``: the front doors as sub-commands."""
 
 import sys
 
@@ -12,6 +12,7 @@ usage: distbp COMMAND [options]
 
   train      train a network; put 'mpirun -n P' in front of it for P ranks
   predict    predictions of a trained model for new rows
+  check      one gradient by several methods: their errors, their times, and how they grow
 
 'distbp COMMAND --help' lists the options of a command; 'distbp --version' tells the version."""
 
@@ -28,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
             from distbp import predict
 
             return predict.main(rest)
+        case ["check", *rest]:
+            from distbp import check
+
+            return check.main(rest)
         case ["--version"]:
             print(f"distbp {__version__}")
             return 0

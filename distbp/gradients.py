@@ -1,6 +1,6 @@
 """One gradient in six ways: what `distbp.check` compares.
 
-The cost of a batch of n rows is C(theta) = 1/n sum of the rows' losses. Its gradient by
+The gradient of the cost C(theta) of a `Problem` by
 
     path_sum        the aggregation lemma: dC/dz_i(l) is a sum over all paths from unit i of layer l to the outputs, of
                     the product of the local derivatives on the way; one product a path, width^depth of them
@@ -11,14 +11,9 @@ The cost of a batch of n rows is C(theta) = 1/n sum of the rows' losses. Its gra
     complex_step    Im C(theta + i h e_k) / h for each parameter: nothing is subtracted, h can be 1e-20 (Squire & Trapp
                     1998); where C is analytic
     summed_by_ranks each rank its rows, and the sum over the ranks, as the trainer does it
-
-The plain functions here are written a second time on purpose: no line of them is shared with `network`, `activations`
-and `losses`.
 """
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -26,107 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.autodiff import grad
-from distbp.autodiff.reverse import Tree, leaves_of, like
-from distbp.function_model import FunctionModel
-from distbp.losses import Loss
 from distbp.network import Network
+from distbp.problem import Problem
 from distbp.reducer import GradientReducer
 
 __all__ = [
-    "ANALYTIC", "PLAIN_ACTIVATIONS", "PLAIN_LOSSES", "Problem", "by_autodiff", "complex_step", "count_paths",
-    "differences", "path_sum", "plain_network", "recursion", "summed_by_ranks", "why_no_complex_step",
+    "by_autodiff", "complex_step", "count_paths", "differences", "path_sum", "recursion", "summed_by_ranks",
+    "why_no_complex_step",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 COMPLEX_STEP = 1e-20
-
-PLAIN_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "identity": lambda z: z,
-    "relu": lambda z: np.where(z > 0.0, z, 0.0),
-    "leaky_relu": lambda z: np.where(z > 0.0, z, 0.01 * z),
-    "elu": lambda z: np.where(z > 0.0, z, np.expm1(np.minimum(z, 0.0))),
-    "gelu": lambda z: 0.5 * z * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (z + 0.044715 * z * z * z))),
-    "silu": lambda z: z / (1.0 + np.exp(-z)),
-    "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
-    "tanh": np.tanh,
-    "softplus": lambda z: np.log1p(np.exp(z)),
-}
-
-
-def _huber(z: Any, y: Any) -> Any:
-    size = np.abs(z - y)
-    return np.sum(np.where(size <= 1.0, 0.5 * size * size, size - 0.5), axis=1)
-
-
-PLAIN_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
-    "squared-error": lambda z, y: 0.5 * np.sum((z - y) * (z - y), axis=1),
-    "huber": _huber,
-    "binary-cross-entropy": lambda z, y: np.sum(np.log1p(np.exp(z)) - y * z, axis=1),
-    "softmax-cross-entropy": lambda z, y: np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(y)), y],
-}
-
-ANALYTIC = {*PLAIN_ACTIVATIONS, *PLAIN_LOSSES} - {"relu", "leaky_relu", "elu", "huber"}
-
-
-@dataclass
-class Problem:
-    """A gradient that is wanted: of which cost, at which parameters.
-
-    Attributes
-    ----------
-    network : Network or FunctionModel
-        In float64; its `theta` is where.
-    loss : Loss
-        Its loss.
-    X, y : ndarray
-        The batch, (n, n_inputs) and (n, ...).
-    predict : callable
-        ``predict(parameters, X)``, the network in plain NumPy.
-    losses : callable
-        ``losses(z, y)``, the loss of each row in plain NumPy.
-    """
-
-    network: Network | FunctionModel
-    loss: Loss
-    X: Array
-    y: Array
-    predict: Callable[[Tree, Array], Any]
-    losses: Callable[[Any, Array], Any]
-
-    def cost(self, parameters: Tree) -> Any:
-        """C, a number; of plain, traced or complex parameters."""
-        return np.sum(self.losses(self.predict(parameters, self.X), self.y)) / len(self.X)
-
-    def parameters(self, theta: Array) -> Tree:
-        """`theta` as a tree: for a network a list of (W, b), for a model its own. Views, so `theta` may be changed."""
-        network = self.network
-        if isinstance(network, FunctionModel):
-            shapes = [np.shape(x) for _, x in leaves_of(network.parameters)]
-            views = (theta[part].reshape(shape) for (_, part), shape in zip(network.parts, shapes, strict=True))
-            return like(network.parameters, views)
-        return [
-            (theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in network.layers
-        ]
-
-    def flat(self, tree: Tree) -> Array:
-        """The reverse of `parameters`: weights lie unit by unit in `theta`, so those of a network are transposed."""
-        transposed = isinstance(self.network, Network)
-        return np.concatenate([np.ravel(np.transpose(x) if transposed else x) for _, x in leaves_of(tree)])
-
-
-def plain_network(activation: Callable[[Any], Any]) -> Callable[[Tree, Array], Any]:
-    """The forward pass in plain NumPy: ``predict([(W, b), ...], X)``."""
-
-    def predict(parameters: Tree, X: Array) -> Any:
-        a: Any = X
-        for W, b in parameters[:-1]:
-            a = activation(a @ W + b)
-        W, b = parameters[-1]
-        return a @ W + b
-
-    return predict
-
 
 # --- (1) and (2): by hand, for a dense network -----------------------------------------------------------
 
@@ -167,7 +73,7 @@ def _local_derivatives(network: Network) -> list[list[Array]]:
     """``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
     kept = network.tape.z if network.activation.from_z else network.tape.a
     tables = []
-    for a, above in zip(kept, network.layers[1:], strict=True):
+    for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
         slope = np.ones_like(a)
         network.activation.times_derivative(slope, a)
         tables.append(list(slope.T[:, None, :] * above.W[:, :, None]))
@@ -242,8 +148,7 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             up, down, left, right = (
-                complex(problem.cost(problem.parameters(theta + step * direction)))
-                for step in (1j * h, -1j * h, -h, h)
+                complex(problem.cost(problem.parameters(theta + step * direction))) for step in (1j * h, -1j * h, -h, h)
             )
     except Exception as error:
         return f"it does not take complex numbers ({' '.join(str(error).split())[:70]})"
@@ -263,7 +168,7 @@ def summed_by_ranks(problem: Problem, reducer: GradientReducer) -> Array:
     for part, tape in reducer.parts(n, n):
         mine = np.arange(first, last)[part]
         np.copyto(tape.X, problem.X[mine])
-        z = network.forward(tape.X, tape=tape)  # type: ignore[arg-type]
+        z = network.forward(tape.X, tape=tape)
         problem.loss.value(z, problem.y[mine], delta=z)
         network.backward(np.divide(z, n, out=tape.delta[-1]), reducer.gradient)
     reducer.wait()

@@ -12,7 +12,7 @@ import distbp
 PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
-    {"autodiff.tracing"},
+    {"autodiff.tracing", "autodiff.trees"},
     {"autodiff.derivatives", "autodiff.special"},
     {f"autodiff.{name}" for name in ("compositions", "rearrangements", "algebra", "fourier", "no_derivative")},
     {"autodiff.reverse"},
@@ -39,6 +39,7 @@ LAYERS = [
         "function_model",
     },
     {
+        "problem",
         "reducer",
         "moments",
         "reporting",
@@ -53,9 +54,11 @@ LAYERS = [
     },
     {"preprocessing", "config", "exact", "world"},
     {"loading", "metrics", "model"},
-    {"trainer"},
-    {"building"},
-    {"train", "predict"},
+    {"trainer", "gradients", "growth"},
+    {"building", "comparison"},
+    {"check_report"},
+    {"check_plot"},
+    {"train", "predict", "check"},
     {"__main__"},
 ]
 ONE_DOOR = {
@@ -67,6 +70,7 @@ ONE_DOOR = {
     "sklearn": set(),
     "autograd": set(),
     "numba": {"compiled"},
+    "matplotlib": {"check_plot"},
     "scipy": set(),
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,169 @@
+"""Front door: ``python -m distbp.check``: the lecture's argument as an experiment.
+
+One gradient, by the sum over all paths, the delta recursion, automatic differentiation, central differences and the
+complex step, on networks of growing depth and width: the error and the time of each, and how they grow. Under
+``mpirun -n P`` also the gradient that P ranks sum. An activation, loss or model of your own is checked the same way.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from distbp.activations import ACTIVATIONS
+from distbp.check_report import (
+    Report,
+    growth_lines,
+    measurement_lines,
+    model_lines,
+    product_lines,
+    step_lines,
+)  # fmt: skip
+from distbp.communicator import Communicator, on_root
+from distbp.comparison import Measurement, compare, complaints, obstacle, step_errors
+from distbp.errors import DONE, UsageError, UserError
+from distbp.functions import is_function_name, resolve
+from distbp.growth import product_graphs
+from distbp.launch import run
+from distbp.losses import LOSSES
+from distbp.machine import limited_blas
+from distbp.problem import TARGETS, Problem, dense_problem, model_problem
+from distbp.world import communicator
+
+__all__ = ["check", "main"]
+
+NETWORKS: dict[int, tuple[int, ...]] = {
+    2: (4, 8, 12, 16), 4: (2, 4, 6, 8), 8: (2, 3, 4, 5, 8, 16, 32, 64), 16: (2,), 32: (2,), 64: (2,),
+}  # fmt: skip
+"""Depths by width. The depth is the number of layers of weights."""
+QUICK: dict[int, tuple[int, ...]] = {2: (4, 7, 10), 4: (2, 4, 6), 8: (2, 4, 8, 16)}
+STEPS = [10.0 ** (-k / 2.0) for k in range(2, 27)]
+_STEPS_OF = (8, 3)
+"""Width and depth of the network whose differences are taken with many steps."""
+_MODEL_SECONDS = 3.0
+"""About the most for the differences of a model, which may be large and slow."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distbp.check", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--activation", help=f"{', '.join(ACTIVATIONS)}, or module:function; tanh by default")
+    parser.add_argument("--loss", default="squared-error", help=f"{', '.join(LOSSES)}, or module:function")
+    parser.add_argument("--model", metavar="MODULE:NAME", help="a pair (init, predict) in place of dense networks")
+    parser.add_argument("--inputs", type=int, metavar="N", help="inputs of a row for --model; 8 by default")
+    parser.add_argument("--outputs", type=int, metavar="N", help="outputs, and targets, for --model; 3 by default")
+    parser.add_argument("--targets", choices=TARGETS, default="auto", help="random targets; auto: what the loss wants")
+    parser.add_argument("--seed", type=int, default=0, help="of parameters and data; 0 by default")
+    parser.add_argument("--plot", metavar="FILE", help="draw times and errors: .png, .svg or .pdf; needs matplotlib")
+    parser.add_argument("--quick", action="store_true", help="small networks only, in some seconds")
+    options = parser.parse_args(arguments)
+    return run(lambda comm: check(options, comm), lambda: communicator(elastic=False))
+
+
+def check(options: argparse.Namespace, comm: Communicator) -> int:
+    """Check as `options` say, on all ranks of `comm`; an error above its limit is a `UserError` on all of them."""
+    _refuse(options)
+    with limited_blas(comm, 1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a user's function may overflow: its numbers tell
+        report = _of_model(options, comm) if options.model else _of_networks(options, comm)
+    wrong: list[str] = comm.bcast_obj(complaints(report.measurements, report.what) + report.wrong_graphs())
+    if options.plot:
+        from distbp.check_plot import draw
+
+        on_root(comm, lambda: draw(report, options.plot), f"--plot {options.plot}")
+        if comm.is_root:
+            print(f"\nplot: {options.plot}")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(wrong[0] + more)
+    if comm.is_root:
+        print("\nall methods agree")
+    return DONE
+
+
+def _refuse(options: argparse.Namespace) -> None:
+    """What cannot be done is said before the work."""
+    name = options.activation or "tanh"
+    if not is_function_name(name) and name not in ACTIVATIONS:
+        raise UsageError(f"--activation {name}: one of {', '.join(ACTIVATIONS)}, or module:function")
+    if not is_function_name(options.loss) and options.loss not in LOSSES:
+        raise UsageError(f"--loss {options.loss}: one of {', '.join(LOSSES)}, or module:function")
+    for option in ("inputs", "outputs"):
+        value = getattr(options, option)
+        if value is not None and not options.model:
+            raise UsageError(f"--{option} is for --model; dense networks of several sizes are made without it")
+        if value is not None and value < 1:
+            raise UsageError(f"--{option} {value}: at least 1")
+    if options.activation and options.model:
+        raise UsageError("--activation is for dense networks, and --model has its own")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: at least 0")
+    if options.plot:
+        if not options.plot.endswith((".png", ".svg", ".pdf")):
+            raise UsageError(f"--plot {options.plot}: a name that ends in .png, .svg or .pdf")
+        if find_spec("matplotlib") is None:
+            raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
+
+
+def _of_networks(options: argparse.Namespace, comm: Communicator) -> Report:
+    """Dense networks, of all sizes; printed as they come."""
+    activation = options.activation or "tanh"
+    outputs = getattr(resolve(options.loss, "--loss"), "n_outputs", None) if is_function_name(options.loss) else None
+
+    def problem(width: int, depth: int) -> Problem:
+        sizes = [width] * depth + [outputs or width]
+        return dense_problem(sizes, activation, options.loss, targets=options.targets, seed=options.seed)
+
+    what = f"--activation {activation} --loss {options.loss}"
+    example = problem(*_STEPS_OF)
+    why_not = obstacle(example, what, (activation, options.loss))
+    report = Report(what, comm.size, [f"complex step: does not apply, {why_not}"] if why_not else [])
+    _print(comm, measurement_lines(report, header=True))
+    for width, depths in (QUICK if options.quick else NETWORKS).items():
+        for depth in depths:
+            measured = compare(problem(width, depth), comm, analytic=not why_not)
+            _keep(report, measured, comm)
+    if comm.is_root:
+        report.steps = list(zip(STEPS, step_errors(example, STEPS), strict=True))
+        report.graphs = product_graphs()
+        _print(comm, [*report.remarks, "", *growth_lines(report), "", *step_lines(report), "", *product_lines(report)])
+    return report
+
+
+def _keep(report: Report, measured: Measurement | None, comm: Communicator) -> None:
+    if measured is not None:
+        report.measurements.append(measured)
+        _print(comm, measurement_lines(report))
+
+
+def _of_model(options: argparse.Namespace, comm: Communicator) -> Report:
+    """The user's model, by what applies."""
+    problem = model_problem(
+        options.model, options.inputs or 8, options.outputs or 3, options.loss,
+        targets=options.targets, seed=options.seed,
+    )  # fmt: skip
+    what = f"--model {options.model} --loss {options.loss}"
+    why_not = obstacle(problem, what, (options.model, options.loss))
+    report = Report(what, comm.size, ["sum over paths, delta recursion: do not apply, they are for dense networks"])
+    if why_not:
+        report.remarks.append(f"complex step: does not apply, {why_not}")
+    most = _MODEL_SECONDS / (10.0 if options.quick else 1.0)
+    measured = compare(problem, comm, analytic=not why_not, most=most, seed=options.seed)
+    if measured is not None:
+        report.measurements.append(measured)
+        report.steps = list(zip(STEPS, step_errors(problem, STEPS, most=most, seed=options.seed), strict=True))
+        _print(comm, [*model_lines(report, len(problem.X)), *report.remarks, "", *step_lines(report)])
+    return report
+
+
+def _print(comm: Communicator, lines: Sequence[str]) -> None:
+    if comm.is_root:
+        print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

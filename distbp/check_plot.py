@@ -1,0 +1,82 @@
+"""The picture of `distbp.check`: time against depth and number of parameters, error of differences against their step.
+
+The one module that needs matplotlib, which is imported when something is drawn.
+"""
+
+from typing import Any
+
+from distbp.check_report import Report
+
+__all__ = ["draw"]
+
+# Okabe & Ito 2008: eight colours that people with any colour vision tell apart
+_COLOURS = {
+    "paths": "#D55E00", "recursion": "#0072B2", "autodiff": "#009E73", "central": "#E69F00", "complex": "#CC79A7",
+    "ranks": "#000000",
+}  # fmt: skip
+_MARKS = {"paths": "v", "recursion": "o", "autodiff": "s", "central": "^", "complex": "D", "ranks": "x"}
+_EPS = 2.0**-53
+
+
+def draw(report: Report, file: str) -> None:
+    """Draw what was found; the name of the file says the format."""
+    from matplotlib.figure import Figure  # type: ignore[import-not-found, unused-ignore]
+
+    panels = [_depth, _parameters, _steps] if report.graphs else [_steps]
+    figure = Figure(figsize=(5.2 * len(panels), 5.4), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        panel(axes, report)
+        axes.grid(alpha=0.3, linewidth=0.6)
+        axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    figure.suptitle(f"one gradient, {report.what}", fontsize=10)
+    figure.savefig(file, dpi=150)
+
+
+def _depth(axes: Any, report: Report) -> None:
+    """Straight lines of slope 1 are linear; what bends upwards is exponential."""
+    deepest = max(report.measurements, key=lambda m: m.depth).width
+    for name in report.columns():
+        widths = sorted({m.width for m in report.of("paths")}) if name == "paths" else [deepest]
+        for width, line in zip(widths, (":", "--", "-", "-.", "-.", "-.", "-."), strict=False):
+            rows = sorted(report.of(name, width=width), key=lambda m: m.depth)
+            if len(rows) > 1:
+                style = {"color": _COLOURS[name], "marker": _MARKS[name], "linestyle": line if name == "paths" else "-"}
+                label = report.title(name) + (f", width {width}" if name == "paths" else "")
+                axes.plot([m.depth for m in rows], [m.results[name].seconds for m in rows], label=label, ms=4, **style)
+    axes.set(xscale="log", yscale="log", xlabel="depth (layers of weights)", ylabel="time of one gradient (s)")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set_title(f"width {deepest}; paths grow by the width with each layer", fontsize=9)
+
+
+def _parameters(axes: Any, report: Report) -> None:
+    """All networks; differences lie on a line of slope 1 where an evaluation costs the same."""
+    for name in report.columns():
+        rows = sorted(report.of(name, depth=2), key=lambda m: m.parameters)
+        if len(rows) > 1:
+            axes.plot(
+                [m.parameters for m in rows], [m.results[name].seconds for m in rows], label=report.title(name), ms=4,
+                color=_COLOURS[name], marker=_MARKS[name],
+            )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="number of parameters", ylabel="time of one gradient (s)")
+    axes.set_title("depth 2, growing width", fontsize=9)
+
+
+def _steps(axes: Any, report: Report) -> None:
+    """The V: rounding to the left, what is cut off of the series to the right."""
+    steps = [h for h, _ in report.steps]
+    for i, (label, name) in enumerate((("forward differences", "recursion"), ("central differences", "central"))):
+        axes.plot(
+            steps, [errors[i] for _, errors in report.steps], label=label, ms=4,
+            color=_COLOURS[name], marker=_MARKS[name],
+        )  # fmt: skip
+    first = report.steps[0][1]
+    grey = {"color": "0.45", "linewidth": 1.0}
+    left = [h for h in steps if h <= 1e-5]
+    axes.plot(left, [_EPS / h for h in left], linestyle=":", label="eps / h: rounding", **grey)
+    right = [h for h in steps if h >= 1e-8]
+    axes.plot(right, [first[0] * h / steps[0] for h in right], linestyle="--", label="~ h: series cut off", **grey)
+    right = [h for h in steps if h >= 1e-5]
+    axes.plot(right, [first[1] * (h / steps[0]) ** 2 for h in right], linestyle="-.", label="~ h$^2$", **grey)
+    axes.set(xscale="log", yscale="log", xlabel="step h", ylabel="largest relative error")
+    axes.set_title("error of differences", fontsize=9)

@@ -1,0 +1,161 @@
+"""What is differentiated by many methods: a network, a loss, a batch, and all of it once more in plain NumPy.
+
+The cost of a batch of n rows is C(theta) = 1/n sum of the rows' losses. The plain functions here are written a second
+time on purpose: no line of them is shared with `network`, `activations` and `losses`. They take plain, traced and,
+where they are analytic, complex numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.activations import activation_named
+from distbp.autodiff.trees import Tree, leaves_of, like
+from distbp.function_model import FunctionModel
+from distbp.functions import is_function_name, resolve
+from distbp.losses import FunctionLoss, Loss, make_loss
+from distbp.network import Network
+from distbp.randomness import bits, key, normal
+
+__all__ = ["ANALYTIC", "TARGETS", "Problem", "dense_problem", "model_problem"]
+
+Array = NDArray[Any]
+
+TARGETS = ("auto", "values", "classes", "labels")
+_TARGETS_OF = {"softmax-cross-entropy": "classes", "binary-cross-entropy": "labels"}
+_ROWS = 5
+
+PLAIN_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda z: z,
+    "relu": lambda z: np.where(z > 0.0, z, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0.0, z, 0.01 * z),
+    "elu": lambda z: np.where(z > 0.0, z, np.expm1(np.minimum(z, 0.0))),
+    "gelu": lambda z: 0.5 * z * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (z + 0.044715 * z * z * z))),
+    "silu": lambda z: z / (1.0 + np.exp(-z)),
+    "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
+    "tanh": np.tanh,
+    "softplus": lambda z: np.log1p(np.exp(z)),
+}
+
+
+def _huber(z: Any, y: Any) -> Any:
+    size = np.abs(z - y)
+    return np.sum(np.where(size <= 1.0, 0.5 * size * size, size - 0.5), axis=1)
+
+
+PLAIN_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "squared-error": lambda z, y: 0.5 * np.sum((z - y) * (z - y), axis=1),
+    "huber": _huber,
+    "binary-cross-entropy": lambda z, y: np.sum(np.log1p(np.exp(z)) - y * z, axis=1),
+    "softmax-cross-entropy": lambda z, y: np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(y)), y],
+}
+
+ANALYTIC = {*PLAIN_ACTIVATIONS, *PLAIN_LOSSES} - {"relu", "leaky_relu", "elu", "huber"}
+
+
+@dataclass
+class Problem:
+    """A gradient that is wanted: of which cost, at which parameters.
+
+    Attributes
+    ----------
+    network : Network or FunctionModel
+        In float64; its `theta` is where.
+    loss : Loss
+        Its loss.
+    X, y : ndarray
+        The batch, (n, n_inputs) and (n, ...).
+    predict : callable
+        ``predict(parameters, X)``, the network in plain NumPy.
+    losses : callable
+        ``losses(z, y)``, the loss of each row in plain NumPy.
+    """
+
+    network: Network | FunctionModel
+    loss: Loss
+    X: Array
+    y: Array
+    predict: Callable[[Tree, Array], Any]
+    losses: Callable[[Any, Array], Any]
+
+    def cost(self, parameters: Tree) -> Any:
+        """C, a number; of plain, traced or complex parameters."""
+        return np.sum(self.losses(self.predict(parameters, self.X), self.y)) / len(self.X)
+
+    def parameters(self, theta: Array) -> Tree:
+        """`theta` as a tree: for a network a list of (W, b), for a model its own. Views, so `theta` may be changed."""
+        network = self.network
+        if isinstance(network, FunctionModel):
+            shapes = [np.shape(x) for _, x in leaves_of(network.parameters)]
+            views = (theta[part].reshape(shape) for (_, part), shape in zip(network.parts, shapes, strict=True))
+            return like(network.parameters, views)
+        return [
+            (theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in network.layers
+        ]
+
+    def flat(self, tree: Tree) -> Array:
+        """The reverse of `parameters`: weights lie unit by unit in `theta`, so those of a network are transposed."""
+        transposed = isinstance(self.network, Network)
+        return np.concatenate([np.ravel(np.transpose(x) if transposed else x) for _, x in leaves_of(tree)])
+
+
+def plain_network(activation: Callable[[Any], Any]) -> Callable[[Tree, Array], Any]:
+    """The forward pass in plain NumPy: ``predict([(W, b), ...], X)``."""
+
+    def predict(parameters: Tree, X: Array) -> Any:
+        a: Any = X
+        for W, b in parameters[:-1]:
+            a = activation(a @ W + b)
+        W, b = parameters[-1]
+        return a @ W + b
+
+    return predict
+
+
+def dense_problem(
+    sizes: Sequence[int], activation: str, loss: str, *, targets: str = "auto", seed: int = 0, rows: int = _ROWS
+) -> Problem:
+    """A dense network, random data, random biases; `activation` and `loss` as for `distbp.train`."""
+    network = Network(sizes, activation, dtype=np.float64, seed=seed)
+    for i, layer in enumerate(network.layers):
+        layer.b[:] = 0.1 * normal(key(seed, "check biases", i), np.arange(layer.fan_out))
+    mine = is_function_name(activation)
+    plain = resolve(activation, "--activation") if mine else PLAIN_ACTIVATIONS[activation_named(activation).name]
+    return _problem(network, plain_network(plain), loss, targets, seed, rows)
+
+
+def model_problem(name: str, n_inputs: int, n_outputs: int, loss: str, *, targets: str, seed: int) -> Problem:
+    """The model of the user's of that name, and random data."""
+    model = FunctionModel.named(name, n_inputs, n_outputs, dtype=np.float64, seed=seed)
+    pair = resolve(name, "--model")
+    predict = pair[1] if isinstance(pair, (tuple, list)) else pair.predict
+    return _problem(model, predict, loss, targets, seed, _ROWS)
+
+
+def _problem(
+    network: Network | FunctionModel,
+    predict: Callable[[Any, Array], Any],
+    loss: str,
+    targets: str,
+    seed: int,
+    rows: int,
+) -> Problem:
+    made = make_loss(loss)
+    plain = made.function if isinstance(made, FunctionLoss) else PLAIN_LOSSES[made.name]
+    n_outputs = network.n_outputs if isinstance(network, FunctionModel) else network.sizes[-1]
+    if hasattr(plain, "n_outputs"):  # it wants more outputs than there are targets
+        n_outputs = 1
+    X = normal(key(seed, "check inputs"), np.arange(rows * network.sizes[0])).reshape(rows, -1)
+    y = _targets(targets if targets != "auto" else _TARGETS_OF.get(loss, "values"), rows, n_outputs, seed)
+    return Problem(network, made, X, y, predict, plain)
+
+
+def _targets(kind: str, rows: int, n_outputs: int, seed: int) -> Array:
+    seed, numbers = key(seed, "check targets"), np.arange(rows * n_outputs)
+    if kind == "classes":
+        return (bits(seed, numbers[:rows]) % np.uint64(n_outputs)).astype(np.int64)
+    values = normal(seed, numbers).reshape(rows, n_outputs)
+    return values if kind == "values" else (values > 0.0).astype(np.float64)
