@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib import stride_tricks
 
 from distbp.autodiff import derivatives as d
-from distbp.autodiff.tracing import COMPOSITIONS, METHODS, NotDifferentiable, composes, refuse_output, value_of
+from distbp.autodiff.tracing import COMPOSITIONS, METHODS, NotDifferentiable, Traced, composes, refuse_output, value_of
 
 __all__: list[str] = []
 
@@ -165,18 +165,19 @@ def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
 
 @composes(np.correlate)
 def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
-    if mode == "same" and len(v) > len(a) or mode == "valid" and len(v) > len(a):
-        raise NotDifferentiable("np.correlate of a traced array: the longer one first")
+    if len(v) > len(a):
+        return np.flip(_correlate(v, a, mode))
     n = len(v)
     full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * v, -1)
     if mode == "full":
         return full
-    cut = n // 2 if mode == "same" else n - 1
+    cut = (n - 1) // 2 if mode == "same" else n - 1
     return full[cut : cut + (len(a) if mode == "same" else len(a) - n + 1)]
 
 
 @composes(np.polyval)
 def _polyval(p: Array, x: Array) -> Array:
+    x = x if type(x) is Traced else np.asarray(x)
     y = 0.0 * x
     for k in range(len(p)):
         y = y * x + p[k]
@@ -185,7 +186,7 @@ def _polyval(p: Array, x: Array) -> Array:
 
 @composes(np.vander)
 def _vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
-    powers = range(len(x) if N is None else N)
+    x, powers = x.astype(np.promote_types(x.dtype, int)), range(len(x) if N is None else N)
     return np.stack([x**k for k in (powers if increasing else reversed(powers))], -1)
 
 
@@ -233,24 +234,31 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
 
 METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False, **kw: _norm(x, None, axis, keepdims)
 COMPOSITIONS[linalg.norm] = _norm
-COMPOSITIONS[linalg.vector_norm] = lambda x, /, *, axis=None, keepdims=False, ord=2: (
-    _norm(np.ravel(x), ord, None) if axis is None and not keepdims else _norm(x, ord, axis, keepdims)
-)
 COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
 
 
+@composes(linalg.vector_norm)
+def _norm_of_vectors(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
+    axes = tuple(range(x.ndim)) if axis is None else tuple(int(a) % x.ndim for a in np.atleast_1d(axis))
+    rest = [i for i in range(x.ndim) if i not in axes]
+    flat = np.reshape(np.transpose(x, [*rest, *axes]), [x.shape[i] for i in rest] + [-1])
+    norm = _norm(flat, ord, -1)
+    return np.expand_dims(norm, axes) if keepdims else norm
+
+
 @composes(linalg.slogdet)
-def _slogdet(a: Array) -> tuple[Array, Array]:
-    return np.linalg.slogdet(value_of(a))[0], d.log_determinant(a)
+def _slogdet(a: Array) -> Any:
+    sign, _ = plain = np.linalg.slogdet(value_of(a))
+    return type(plain)(sign, d.log_determinant(a))
 
 
 @composes(linalg.eigh)
-def _eigh(a: Array, UPLO: str = "L") -> tuple[Array, Array]:
-    packed = d.eigh_packed(a)
-    return packed[..., 0, :], packed[..., 1:, :]
+def _eigh(a: Array, UPLO: str = "L") -> Any:
+    packed = d.eigh_packed(a, UPLO)
+    return type(linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
 
 
-COMPOSITIONS[linalg.eigvalsh] = lambda a, UPLO="L": _eigh(a)[0]
+COMPOSITIONS[linalg.eigvalsh] = lambda a, UPLO="L": _eigh(a, UPLO)[0]
 
 
 @composes(linalg.svd)
@@ -263,7 +271,7 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitia
     u, s, v = packed[..., :tall, :], packed[..., tall, :], packed[..., tall + 1 :, :]
     if not compute_uv:
         return s
-    return (u, s, v.mT) if m >= n else (v, s, u.mT)
+    return type(linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
 
 
 COMPOSITIONS[linalg.svdvals] = lambda x, /: _svd(x, compute_uv=False)

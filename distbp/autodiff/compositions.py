@@ -117,7 +117,9 @@ def _select(conditions: Any, choices: Any, default: Array = 0) -> Array:
 @composes(np.choose)
 def _choose(index: Array, choices: Any, out: Any = None, mode: str = "raise") -> Array:
     refuse_output(out)
-    index, stacked = value_of(index), np.stack(np.broadcast_arrays(*choices))
+    index, dtype = value_of(index), np.result_type(*map(value_of, choices))
+    choices = [(c if type(c) is Traced else np.asarray(c)).astype(dtype) for c in choices]
+    stacked = np.stack(np.broadcast_arrays(*choices))
     if mode != "raise":
         raise NotDifferentiable("np.choose of a traced array: mode='raise' only")
     return np.take_along_axis(stacked, np.broadcast_to(index, stacked.shape[1:])[None], 0)[0]
@@ -137,12 +139,15 @@ def _piecewise(x: Array, conditions: Any, functions: Any, *args: Any, **kw: Any)
 
 @composes(np.interp)
 def _interp(x: Array, xp: Array, fp: Array, left: Any = None, right: Any = None, period: Any = None) -> Array:
-    if period is not None or left is not None or right is not None:
-        raise NotDifferentiable("np.interp of a traced array: without left, right and period")
+    if period is not None:
+        raise NotDifferentiable("np.interp of a traced array: without period")
+    x, xp, fp = (a if type(a) is Traced else np.asarray(a, float) for a in (x, xp, fp))
     inside = np.clip(x, value_of(xp)[0], value_of(xp)[-1])
     i = np.clip(np.searchsorted(value_of(xp), value_of(inside), "right") - 1, 0, len(xp) - 2)
     x0, x1, f0, f1 = xp[i], xp[i + 1], fp[i], fp[i + 1]
-    return f0 + (f1 - f0) * (inside - x0) / (x1 - x0)
+    y = f0 + (f1 - f0) * (inside - x0) / (x1 - x0)
+    y = y if left is None else np.where(x < xp[0], left, y)
+    return y if right is None else np.where(x > xp[-1], right, y)
 
 
 # --- reductions ---------------------------------------------------------------------------------------
@@ -183,9 +188,12 @@ def _average(a: Array, axis: Any = None, weights: Array = None, returned: bool =
     if weights is None:
         total, count = np.mean(a, axis, keepdims=keepdims), np.size(a) / max(1, np.size(np.mean(value_of(a), axis)))
         return (total, np.zeros_like(total) + count) if returned else total
+    weights = weights if type(weights) is Traced else np.asarray(weights)
     if np.ndim(weights) != np.ndim(a):
-        weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
-    weights = weights + np.zeros(np.shape(a), np.result_type(value_of(weights)))
+        axes = [i % np.ndim(a) for i in np.atleast_1d(axis)]
+        ordered = np.transpose(weights, np.argsort(axes))
+        weights = np.reshape(ordered, [n if i in axes else 1 for i, n in enumerate(np.shape(a))])
+    weights = np.broadcast_to(weights.astype(np.result_type(weights.dtype, a.dtype)), a.shape)
     scale = np.sum(weights, axis, keepdims=keepdims)
     mean = np.sum(a * weights, axis, keepdims=keepdims) / scale
     return (mean, scale) if returned else mean
@@ -244,7 +252,7 @@ def _median(a: Array, axis: Any = None, out: Any = None, overwrite_input: bool =
 
 @composes(np.percentile)
 def _percentile(a: Array, q: Array, *how: Any, **kw: Any) -> Array:
-    return _quantile(a, np.asarray(q) / 100.0, *how, **kw)
+    return _quantile(a, q / 100.0 if type(q) in (int, float) else np.asarray(q) / 100.0, *how, **kw)
 
 
 @composes(np.quantile)
@@ -259,6 +267,7 @@ def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_i
     ordered, place = np.sort(flat, -1), np.asarray(q) * (flat.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above, part = np.minimum(below + 1, flat.shape[-1] - 1), place - below
+    part = part.astype(a.dtype) if type(q) in (int, float) else part
     picked = ordered[..., below] + (ordered[..., above] - ordered[..., below]) * part
     picked = np.moveaxis(picked, range(len(rest), picked.ndim), range(np.ndim(q)))
     if keepdims:
@@ -277,6 +286,7 @@ def _cov(m: Array, y: Array = None, rowvar: bool = True, bias: bool = False, ddo
         return x if rowvar or x.shape[0] == 1 else x.T
 
     x = rows(m) if y is None else np.concatenate([rows(m), rows(y)])
+    x = x.astype(np.result_type(x.dtype, float))  # as NumPy does
     x = x - np.mean(x, 1, keepdims=True)
     total = np.matmul(x, x.T) / (x.shape[1] - ((0 if bias else 1) if ddof is None else ddof))
     return np.squeeze(total)
@@ -310,8 +320,8 @@ def _diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: A
 
 @composes(np.ediff1d)
 def _ediff1d(a: Array, to_end: Array = None, to_begin: Array = None) -> Array:
-    parts = [x if x is None else np.ravel(x) for x in (to_begin, np.diff(np.ravel(a)), to_end)]
-    return np.concatenate([x for x in parts if x is not None])
+    parts = [np.ravel(x) for x in (to_begin, np.diff(np.ravel(a)), to_end) if x is not None]
+    return np.concatenate([x.astype(a.dtype) for x in parts])
 
 
 @composes(np.gradient)
@@ -347,4 +357,4 @@ def log_softmax(x: Array, axis: Any = None) -> Array:
     return x - logsumexp(x, axis, True)
 
 
-METHODS[np.logaddexp, "reduce"] = lambda x, axis=0, keepdims=False, **kw: logsumexp(x, axis, keepdims)
+METHODS[np.logaddexp, "reduce"] = lambda x, axis=0, keepdims=False: logsumexp(x, axis, keepdims)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.tracing import KEEPS, RULES, Rule, Traced, identity, primitive
+from distbp.autodiff.tracing import KEEPS, RULES, NotDifferentiable, Rule, Traced, identity, primitive
 
 __all__ = ["COMPLEX", "add_at", "concatenate", "contract", "defvjp", "eigh_packed", "gather", "scatter", "svd_packed"]
 
@@ -45,12 +45,12 @@ defvjp(np.add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 defvjp(np.subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: -g)
 defvjp(
     np.multiply,
-    lambda g, ans, x, y: g * (y if ans.dtype.kind == "f" else np.conj(y)),
-    lambda g, ans, x, y: g * (x if ans.dtype.kind == "f" else np.conj(x)),
+    lambda g, ans, x, y: g * (y if ans.dtype.kind == "f" else y.conjugate()),
+    lambda g, ans, x, y: g * (x if ans.dtype.kind == "f" else x.conjugate()),
 )
 defvjp(
     np.divide,
-    lambda g, ans, x, y: g / (y if ans.dtype.kind == "f" else np.conj(y)),
+    lambda g, ans, x, y: g / (y if ans.dtype.kind == "f" else y.conjugate()),
     lambda g, ans, x, y: -g * ans / y if ans.dtype.kind == "f" else -g * np.conj(ans / y),
 )
 defvjp(np.remainder, lambda g, ans, x, y: g, lambda g, ans, x, y: -g * np.floor_divide(x, y))
@@ -59,12 +59,15 @@ defvjp(np.fmod, lambda g, ans, x, y: g, lambda g, ans, x, y: -g * np.trunc(x / y
 
 def _power_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
     if type(y) in (int, float):
-        return g * (2.0 * x if y == 2 else y * x ** (y - 1.0) if y else 0.0 * x)
-    return g * y * x ** np.where(y == 0, 1.0, y - 1.0)
+        slope = 2.0 * x if y == 2 else y * x ** (y - 1.0) if y else 0.0 * x
+    else:
+        slope = y * x ** np.where(y == 0, 1.0, y - 1.0)
+    return g * (slope if ans.dtype.kind == "f" else np.conj(slope))
 
 
 def _power_y(g: Array, ans: Array, x: Array, y: Array) -> Array:
-    return g * ans * np.log(np.where(x == 0, 1.0, x))
+    slope = ans * (float(np.log(x or 1.0)) if type(x) in (int, float) else np.log(np.where(x == 0, 1.0, x)))
+    return g * (slope if ans.dtype.kind == "f" else np.conj(slope))
 
 
 defvjp(np.power, _power_x, _power_y)
@@ -75,10 +78,10 @@ defvjp(np.absolute, lambda g, ans, x: g * np.sign(x))
 defvjp(np.fabs, lambda g, ans, x: g * np.sign(x))
 defvjp(np.conjugate, lambda g, ans, x: np.conj(g))
 defvjp(np.reciprocal, lambda g, ans, x: -g * ans * ans)
-defvjp(np.square, lambda g, ans, x: g * (2.0 * x))
+defvjp(np.square, lambda g, ans, x: g * (2.0 * (x if ans.dtype.kind == "f" else np.conj(x))))
 defvjp(np.sqrt, lambda g, ans, x: g * 0.5 / ans)
 defvjp(np.cbrt, lambda g, ans, x: g / (3.0 * ans * ans))
-defvjp(np.exp, lambda g, ans, x: g * ans)
+defvjp(np.exp, lambda g, ans, x: g * (ans if ans.dtype.kind == "f" else np.conj(ans)))
 defvjp(np.exp2, lambda g, ans, x: g * ans * log(2.0))
 defvjp(np.expm1, lambda g, ans, x: g * (ans + 1.0))
 defvjp(np.log, lambda g, ans, x: g / x)
@@ -120,7 +123,7 @@ defvjp(np.deg2rad, lambda g, ans, x: g * (pi / 180.0))
 defvjp(np.radians, lambda g, ans, x: g * (pi / 180.0))
 defvjp(np.rad2deg, lambda g, ans, x: g * (180.0 / pi))
 defvjp(np.degrees, lambda g, ans, x: g * (180.0 / pi))
-defvjp(np.copysign, lambda g, ans, x, y: g * np.copysign(np.sign(x), x * y), None)
+defvjp(np.copysign, lambda g, ans, x, y: g * np.sign(x) * np.copysign(1.0, y), lambda g, ans, x, y: 0.0 * g)
 defvjp(np.ldexp, lambda g, ans, x, n: np.ldexp(g, n), None)
 
 
@@ -128,22 +131,22 @@ def _not_zero(x: Array) -> Array:
     return np.where(x == 0, 1.0, x) if (x == 0).any() else x
 
 
-def _wins(x: Array, y: Array) -> Array:
-    """1 where x > y, 1/2 where they are equal; a number that is not one counts for both, which it makes so."""
+def _larger(g: Array, x: Array, y: Array) -> Array:
+    """G where x > y, half of it where they are equal; a number that is not one counts for both, which it makes so."""
     wins, tie = ~(y >= x), x == y
-    return np.where(tie, 0.5, wins) if tie.any() else wins
+    return np.where(tie, 0.5 * g, g * wins) if tie.any() else g * wins
 
 
-def _beats(x: Array, y: Array) -> Array:
+def _better(g: Array, x: Array, y: Array) -> Array:
     """The same for fmax, which passes over what is not a number."""
     wins, tie = (x > y) | (y != y), x == y
-    return np.where(tie, 0.5, wins) if tie.any() else wins
+    return np.where(tie, 0.5 * g, g * wins) if tie.any() else g * wins
 
 
-defvjp(np.maximum, lambda g, ans, x, y: g * _wins(x, y), lambda g, ans, x, y: g * _wins(y, x))
-defvjp(np.minimum, lambda g, ans, x, y: g * _wins(y, x), lambda g, ans, x, y: g * _wins(x, y))
-defvjp(np.fmax, lambda g, ans, x, y: g * _beats(x, y), lambda g, ans, x, y: g * _beats(y, x))
-defvjp(np.fmin, lambda g, ans, x, y: g * (1.0 - _beats(x, y)), lambda g, ans, x, y: g * (1.0 - _beats(y, x)))
+defvjp(np.maximum, lambda g, ans, x, y: _larger(g, x, y), lambda g, ans, x, y: _larger(g, y, x))
+defvjp(np.minimum, lambda g, ans, x, y: _larger(g, y, x), lambda g, ans, x, y: _larger(g, x, y))
+defvjp(np.fmax, lambda g, ans, x, y: _better(g, x, y), lambda g, ans, x, y: _better(g, y, x))
+defvjp(np.fmin, lambda g, ans, x, y: _better(g, -x, -y), lambda g, ans, x, y: _better(g, -y, -x))
 defvjp(np.where, None, lambda g, ans, c, x, y: np.where(c, g, 0.0), lambda g, ans, c, x, y: np.where(c, 0.0, g))
 defvjp(np.real, lambda g, ans, x: g + 0j if x.dtype.kind == "c" else g)
 defvjp(np.imag, lambda g, ans, x: g * 1j)
@@ -182,15 +185,16 @@ def _sum(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, ou
 def _mean(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None,
           keepdims: bool = False, *, where: Any = True) -> Array:  # fmt: skip
     if where is not True:
-        return _spread(g / np.sum(np.broadcast_to(where, x.shape), axis, keepdims=keepdims), x, axis, keepdims) * where
+        count = np.sum(np.broadcast_to(where, x.shape), axis, x.dtype, keepdims=keepdims)
+        return _spread(g / count, x, axis, keepdims) * where
     return _spread(g / (x.size / max(1, ans.size)), x, axis, keepdims)
 
 
 def _extreme(g: Array, ans: Array, x: Array, axis: Any = None, out: None = None, keepdims: bool = False,
              initial: Any = None, where: Any = True) -> Array:  # fmt: skip
     best = (x == _spread(ans, x, axis, keepdims)) & where
-    count = np.sum(best, axis, keepdims=keepdims)
-    return _spread(g / np.where(count == 0, 1, count), x, axis, keepdims) * best
+    count = np.maximum(np.sum(best, axis, x.dtype, keepdims=keepdims), 1)
+    return _spread(g / count, x, axis, keepdims) * best
 
 
 def _prod(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None,
@@ -249,6 +253,7 @@ defvjp(root_sum_squares, lambda g, ans, x, axis: g * x / _not_zero(ans), None)
 
 
 def _matmul_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
+    y = np.asarray(y) if type(y) is list else y
     if y.ndim == 1:
         return g * y if x.ndim == 1 else g[..., None] * y
     if x.ndim == 1:
@@ -257,6 +262,7 @@ def _matmul_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
 
 
 def _matmul_y(g: Array, ans: Array, x: Array, y: Array) -> Array:
+    x = np.asarray(x) if type(x) is list else x
     if x.ndim == 1:
         return g * x if y.ndim == 1 else x[:, None] * g[..., None, :]
     if y.ndim == 1:
@@ -315,8 +321,8 @@ def _contract(k: int, g: Array, ans: Array, subscripts: str, *operands: Array) -
     known = set(out).union(*(of for of, _ in others))
     wanted = "".join(c for i, c in enumerate(mine) if c in known and c not in mine[:i])
     part = contract(",".join([out, *(of for of, _ in others)]) + "->" + wanted, g, *(operand for _, operand in others))
-    if wanted == mine:
-        return part
+    if wanted == mine:  # sizes of 1 stretch
+        return part if part.shape == x.shape else np.broadcast_to(part, np.broadcast_shapes(part.shape, x.shape))
     # labels that only this operand has were summed; one that it has twice picks a diagonal
     sizes = dict(zip(mine, x.shape, strict=True))
     first = "".join(dict.fromkeys(mine))
@@ -414,7 +420,7 @@ def _stack(k: int, g: Array, ans: Array, axis: int, *arrays: Array) -> Array:
 
 RULES[stack] = _stack
 
-defvjp(np.reshape, lambda g, ans, x, *how, order="C", **kw: np.reshape(g, x.shape, order=order))
+defvjp(np.reshape, lambda g, ans, x, shape=None, order="C", **kw: np.reshape(g, x.shape, _known(order)))
 defvjp(np.expand_dims, lambda g, ans, x, axis: np.reshape(g, x.shape))
 defvjp(np.squeeze, lambda g, ans, x, axis=None: np.reshape(g, x.shape))
 defvjp(np.broadcast_to, lambda g, ans, x, *how, **kw: g)
@@ -425,11 +431,17 @@ defvjp(np.flip, lambda g, ans, x, axis=None: np.flip(g, axis))
 defvjp(np.roll, lambda g, ans, x, shift, axis=None: np.roll(g, np.negative(shift), axis))
 
 
+def _known(order: str) -> Any:
+    if order == "A":
+        raise NotDifferentiable("np.reshape of a traced array: order='A' depends on how it lies in memory; C or F")
+    return order
+
+
 def _inverse(axes: Any, ndim: int) -> Any:
     return np.argsort([a % ndim for a in axes])
 
 
-def _pad(g: Array, ans: Array, x: Array, width: Any, *how: Any, **kw: Any) -> Array:
+def _pad(g: Array, ans: Array, x: Array, width: Any, value: Any = 0) -> Array:
     before = np.broadcast_to(width, (x.ndim, 2))[:, 0]
     return g[tuple(slice(int(b), int(b) + n) for b, n in zip(before, x.shape, strict=True))]
 
@@ -473,24 +485,30 @@ defvjp(overlap_add, lambda g, ans, x, shape, axis, of: windows(g, shape, axis), 
 
 
 def _solve_a(g: Array, ans: Array, a: Array, b: Array) -> Array:
-    gb = np.linalg.solve(a.mT, g)
-    return -gb[..., None] * ans if b.ndim == 1 else -np.matmul(gb, ans.mT)
+    gb = _solve_b(g, ans, a, b)
+    return -gb[..., None] * ans[..., None, :] if b.ndim == 1 else -np.matmul(gb, ans.mT)
+
+
+def _solve_b(g: Array, ans: Array, a: Array, b: Array) -> Array:
+    return np.linalg.solve(a.mT, g[..., None])[..., 0] if b.ndim == 1 else np.linalg.solve(a.mT, g)
 
 
 def _symmetric(x: Array) -> Array:
     return 0.5 * (x + x.mT)
 
 
-def _cholesky(g: Array, ans: Array, a: Array, **kw: Any) -> Array:
+def _cholesky(g: Array, ans: Array, a: Array, *, upper: bool = False) -> Array:
+    if upper:
+        return _cholesky(g.mT, ans.mT, a)
     inner = np.matmul(ans.mT, g)
-    inner = np.tril(inner) * (1.0 - 0.5 * np.eye(a.shape[-1]))
+    inner = np.tril(inner) * (1.0 - 0.5 * np.eye(a.shape[-1], dtype=a.dtype))
     half = np.linalg.solve(ans.mT, inner)
     return _symmetric(np.linalg.solve(ans.mT, half.mT).mT)
 
 
 defvjp(np.linalg.inv, lambda g, ans, a: -np.matmul(np.matmul(ans.mT, g), ans.mT))
 defvjp(np.linalg.det, lambda g, ans, a: (g * ans)[..., None, None] * np.linalg.inv(a).mT)
-defvjp(np.linalg.solve, _solve_a, lambda g, ans, a, b: np.linalg.solve(a.mT, g))
+defvjp(np.linalg.solve, _solve_a, _solve_b)
 defvjp(np.linalg.cholesky, _cholesky)
 
 
@@ -504,15 +522,15 @@ defvjp(log_determinant, lambda g, ans, a: g[..., None, None] * np.linalg.inv(a).
 
 
 @primitive
-def eigh_packed(a: Array) -> Array:
+def eigh_packed(a: Array, part: Any = "L") -> Array:
     """Eigenvalues, as the first row, above the eigenvectors of symmetric matrices."""
-    w, v = np.linalg.eigh(a)
+    w, v = np.linalg.eigh(a, part)
     return np.concatenate([w[..., None, :], v], -2)
 
 
-def _eigh(g: Array, ans: Array, a: Array) -> Array:
+def _eigh(g: Array, ans: Array, a: Array, part: str = "L") -> Array:
     w, v, gw, gv = ans[..., 0, :], ans[..., 1:, :], g[..., :1, :], g[..., 1:, :]
-    eye = np.eye(a.shape[-1])
+    eye = np.eye(a.shape[-1], dtype=a.dtype)
     inner = gw * eye
     if type(gv) is Traced or gv.any():
         inner = inner + np.matmul(v.mT, gv) * _over(w[..., None, :] - w[..., :, None], eye)
@@ -524,7 +542,7 @@ def _over(x: Array, eye: Array) -> Array:
     return (1.0 - eye) / (x + eye)
 
 
-defvjp(eigh_packed, _eigh)
+defvjp(eigh_packed, _eigh, None)
 
 
 @primitive
@@ -538,7 +556,7 @@ def _svd(g: Array, ans: Array, a: Array) -> Array:
     m, k = a.shape[-2:]
     u, s, v = ans[..., :m, :], ans[..., m, :], ans[..., m + 1 :, :]
     gu, gs, gv = g[..., :m, :], g[..., m : m + 1, :], g[..., m + 1 :, :]
-    eye = np.eye(k)
+    eye = np.eye(k, dtype=a.dtype)
     inner, rest = gs * eye, 0.0
     if type(g) is Traced or gu.any() or gv.any():
         square = s[..., None, :] ** 2 - s[..., :, None] ** 2
@@ -559,10 +577,10 @@ defvjp(np.fft.fft, lambda g, ans, x, n=None, axis=-1, norm=None: np.conj(np.fft.
 defvjp(np.fft.ifft, lambda g, ans, x, n=None, axis=-1, norm=None: np.conj(np.fft.ifft(np.conj(g), n, axis, norm)))
 
 COMPLEX = {
-    np.add, np.subtract, np.multiply, np.divide, np.negative, np.positive, np.conjugate, np.sum, np.mean, np.cumsum,
-    np.reshape, np.expand_dims, np.squeeze, np.broadcast_to, np.transpose, np.swapaxes, np.moveaxis, np.flip, np.roll,
-    np.where, np.fft.fft, np.fft.ifft, operator.getitem, scatter, gather, ungather, concatenate, stack, pad_constant,
-    windows, overlap_add, absolute_complex, identity,
+    np.add, np.subtract, np.multiply, np.divide, np.power, np.square, np.exp, np.negative, np.positive, np.conjugate,
+    np.sum, np.mean, np.cumsum, np.reshape, np.expand_dims, np.squeeze, np.broadcast_to, np.transpose, np.swapaxes,
+    np.moveaxis, np.flip, np.roll, np.where, np.fft.fft, np.fft.ifft, operator.getitem, scatter, gather, ungather,
+    concatenate, stack, pad_constant, windows, overlap_add, absolute_complex, identity,
 }  # fmt: skip
 """What may give complex numbers."""
 

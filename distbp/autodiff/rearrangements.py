@@ -32,13 +32,17 @@ def _concatenate(arrays: Any, axis: int | None = 0, out: Any = None, **kw: Any) 
     arrays = list(arrays)
     if axis is None:
         arrays, axis = [np.ravel(a) for a in arrays], 0
-    return d.concatenate(axis % max(1, np.ndim(arrays[0])), *arrays)
+    return d.concatenate(axis % max(1, np.ndim(arrays[0])), *map(_array, arrays))
+
+
+def _array(a: Any) -> Array:
+    return a if type(a) is Traced else np.asarray(a)
 
 
 @composes(np.stack)
 def _stack(arrays: Any, axis: int = 0, out: Any = None, **kw: Any) -> Array:
     refuse_output(out)
-    return d.stack(axis, *arrays)
+    return d.stack(axis, *map(_array, arrays))
 
 
 @composes(np.vstack)
@@ -92,12 +96,10 @@ def _insert(a: Array, index: Any, values: Array, axis: int | None = None) -> Arr
         raise NotDifferentiable("np.insert of a traced array: at one place, a whole number")
     if axis is None:
         a, axis = np.ravel(a), 0
-    shape = tuple(1 if i == axis % a.ndim else n for i, n in enumerate(a.shape))
-    if np.ndim(values) == a.ndim - 1 and a.ndim > 1:
-        values = np.expand_dims(values, axis)
-    if np.shape(values)[axis % a.ndim : axis % a.ndim + 1] != shape[axis % a.ndim : axis % a.ndim + 1]:
-        shape = tuple(np.size(values) if i == axis % a.ndim else n for i, n in enumerate(shape))
-    before, after = np.split(a, [int(index) % (a.shape[axis] + 1) if index < 0 else int(index)], axis)
+    values = np.moveaxis(np.reshape(values, (1,) * (a.ndim - np.ndim(values)) + np.shape(values)), 0, axis)
+    shape = tuple(values.shape[i] if i == axis % a.ndim else n for i, n in enumerate(a.shape))
+    values = values.astype(a.dtype)
+    before, after = np.split(a, [int(index) + (a.shape[axis] if index < 0 else 0)], axis)
     return np.concatenate([before, np.broadcast_to(values, shape), after], axis)
 
 
@@ -172,10 +174,11 @@ def _meshgrid(*xi: Array, copy: bool = True, sparse: bool = False, indexing: str
 @composes(np.linspace)
 def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False,
               dtype: Any = None, axis: int = 0, **kw: Any) -> Any:  # fmt: skip
-    step = (stop - start) / max(1, num - 1 if endpoint else num)
+    count = num - 1 if endpoint else num
+    step = (stop - start) / max(1, count)
     parts = np.reshape(np.arange(num, dtype=np.result_type(step.dtype)), (-1,) + (1,) * step.ndim)
     points = np.moveaxis(start + parts * step, 0, axis)
-    return (points, step) if retstep else points
+    return (points, step if count > 0 else np.nan) if retstep else points
 
 
 @composes(np.logspace)
@@ -185,7 +188,7 @@ def _logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, b
 
 @composes(np.geomspace)
 def _geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, **kw: Any) -> Array:
-    return np.exp(_linspace(np.log(start), np.log(stop), num, endpoint))
+    return np.exp(_linspace(np.log(start), np.log(stop), num, endpoint)).astype(float)
 
 
 @composes(np.take)
@@ -241,11 +244,14 @@ def _bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
     x = value_of(x)
     if type(weights) is not Traced:
         return np.bincount(x, value_of(weights), minlength)
-    return d.scatter(weights, x, (max(minlength, int(np.max(x, initial=-1)) + 1),))
+    return d.scatter(weights.astype(float), x, (max(minlength, int(np.max(x, initial=-1)) + 1),))
 
 
 @composes(np.pad)
 def _pad(a: Array, width: Any, mode: Any = "constant", **kw: Any) -> Array:
+    if isinstance(width, dict):
+        axes = {axis % a.ndim: w for axis, w in width.items()}
+        width = [np.broadcast_to(axes.get(axis, 0), 2).tolist() for axis in range(a.ndim)]
     if mode == "constant":
         constant = kw.get("constant_values", 0)
         if type(constant) is Traced:

@@ -1,7 +1,7 @@
 """Derivatives of scipy.special's ufuncs, which NumPy hands over like its own; SciPy is not imported for them."""
 
 import sys
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,11 @@ def load_special() -> bool:
             lambda g, ans, a, b: g * (s.psi(a) - s.psi(a + b)),
             lambda g, ans, a, b: g * (s.psi(b) - s.psi(a + b)),
         ],
-        "gammainc": [None, lambda g, ans, a, x: g * np.exp(s.xlogy(a - 1.0, x) - x - s.gammaln(a))],
-        "gammaincc": [None, lambda g, ans, a, x: -g * np.exp(s.xlogy(a - 1.0, x) - x - s.gammaln(a))],
+        "gammainc": [None, lambda g, ans, a, x: g * np.exp(s.xlogy(a - 1.0 + 0.0 * x, x) - x - s.gammaln(a + 0.0 * x))],
+        "gammaincc": [
+            None,
+            lambda g, ans, a, x: -g * np.exp(s.xlogy(a - 1.0 + 0.0 * x, x) - x - s.gammaln(a + 0.0 * x)),
+        ],
         "xlogy": [
             lambda g, ans, x, y: g * np.where((x == 0) & (y == 0), 0.0, np.log(np.where(y == 0, 1.0, y))),
             lambda g, ans, x, y: g * np.where(x == 0, 0.0, x / np.where(y == 0, 1.0, y)),
@@ -55,8 +58,8 @@ def load_special() -> bool:
         "entr": [lambda g, ans, x: -g * (1.0 + np.log(x))],
         "rel_entr": [lambda g, ans, x, y: g * (1.0 + np.log(x / y)), lambda g, ans, x, y: -g * x / y],
         "kl_div": [lambda g, ans, x, y: g * np.log(x / y), lambda g, ans, x, y: g * (1.0 - x / y)],
-        "exp2": [lambda g, ans, x: g * ans * np.log(2.0)],
-        "exp10": [lambda g, ans, x: g * ans * np.log(10.0)],
+        "exp2": [lambda g, ans, x: g * ans * log(2.0)],
+        "exp10": [lambda g, ans, x: g * ans * log(10.0)],
         "expm1": [lambda g, ans, x: g * (ans + 1.0)],
         "log1p": [lambda g, ans, x: g / (1.0 + x)],
         "cbrt": [lambda g, ans, x: g / (3.0 * ans * ans)],
@@ -82,7 +85,18 @@ def load_special() -> bool:
         "spence": [lambda g, ans, x: g * np.log(x) / (1.0 - x)],
         "huber": [None, lambda g, ans, delta, r: g * np.clip(r, -delta, delta)],
         "pseudo_huber": [None, lambda g, ans, delta, r: g * r / np.sqrt(1.0 + (r / delta) ** 2)],
-        "betainc": [None, None, lambda g, ans, a, b, x: g * np.exp(s.xlogy(a - 1.0, x) + s.xlog1py(b - 1.0, -x) - s.betaln(a, b))],
+        "betainc": [
+            None,
+            None,
+            lambda g, ans, a, b, x: (
+                g
+                * np.exp(
+                    s.xlogy(a - 1.0 + 0.0 * x, x)
+                    + s.xlog1py(b - 1.0 + 0.0 * x, -x)
+                    - s.betaln(a + 0.0 * x, b + 0.0 * x)
+                )
+            ),
+        ],
         "boxcox": [lambda g, ans, x, k: g * x ** (k - 1.0), None],
         "boxcox1p": [lambda g, ans, x, k: g * (1.0 + x) ** (k - 1.0), None],
         "inv_boxcox": [lambda g, ans, y, k: g * ans ** (1.0 - k), None],
@@ -91,7 +105,8 @@ def load_special() -> bool:
         "tandg": [lambda g, ans, x: g * (pi / 180.0) * (1.0 + ans * ans)],
     }
     for name, of in rules.items():
-        if hasattr(s, name):
-            RULES[getattr(s, name)] = tuple(of)
+        function = getattr(s._ufuncs, f"_{name}", None) or getattr(s, name, None)  # zeta is a function around a ufunc
+        if isinstance(function, np.ufunc):
+            RULES[function] = tuple(of)
     CONSTANT.add(s.round)
     return True

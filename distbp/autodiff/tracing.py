@@ -156,7 +156,8 @@ class Traced:
         raise NotDifferentiable(
             "something makes a plain array of a traced one, which would lose the derivative: np.stack([...]) in place"
             " of np.array([...]), np.where or np.concatenate in place of writing into an array, functions of NumPy in"
-            " place of those of other libraries; autodiff.value_of(x), where the derivative is not wanted"
+            " place of those of other libraries (autodiff has logsumexp, softmax and log_softmax);"
+            " autodiff.value_of(x), where the derivative is not wanted"
         )
 
     # --- what Python calls ------------------------------------------------------------------------------
@@ -267,6 +268,10 @@ class Traced:
     def flatten(self, order: str = "C") -> Any:
         """As of an array."""
         return call(np.ravel, (self,), {"order": order})
+
+    def compress(self, condition: Any, axis: int | None = None) -> Any:
+        """As of an array."""
+        return call(np.compress, (condition, self, axis))
 
     def reshape(self, *shape: Any, **how: Any) -> Any:
         """As of an array."""
@@ -506,7 +511,7 @@ for _name, _function in {
 }.items():
     setattr(Traced, f"__{_name}__", _function)
 for _numpy in (
-    np.all, np.any, np.argmax, np.argmin, np.argsort, np.clip, np.compress, np.conjugate, np.cumprod, np.cumsum,
+    np.all, np.any, np.argmax, np.argmin, np.argsort, np.clip, np.conjugate, np.cumprod, np.cumsum,
     np.diagonal, np.dot, np.max, np.mean, np.min, np.nonzero, np.prod, np.ravel, np.repeat, np.round, np.squeeze,
     np.std, np.sum, np.swapaxes, np.take, np.trace, np.var, np.searchsorted,
 ):  # fmt: skip

@@ -1,0 +1,276 @@
+"""Every derivative of `distbp.autodiff`: against differences, in both precisions, and what it does at kinks."""
+
+import contextlib
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import scipy.special as special
+from autodiff_cases import CASES, Draw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distbp.autodiff import check_grads, grad, jacobian, vjp
+from distbp.autodiff.tracing import COMPOSITIONS, METHODS, RULES, value_of
+from distbp.autodiff.trees import leaves_of, like
+
+SEEDS = range(12)  # for the tests in which every case has to be run, again and again
+
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+def is_variable(x):
+    return isinstance(x, (np.ndarray, np.floating)) and np.asarray(x).dtype.kind == "f"
+
+
+def call_of(name, d):
+    """A function of the variables alone, the variables, and the call in plain NumPy."""
+    of = CASES[name]
+    args, kwargs = of.make(d)
+    args = tuple(args)
+    leaves = [x for _, x in leaves_of(args)]
+    variables = [x for x in leaves if is_variable(x)]
+
+    def f(*inner):
+        given = iter(inner)
+        return of.function(*like(args, (next(given) if is_variable(x) else x for x in leaves)), **kwargs)
+
+    return f, variables, args, kwargs
+
+
+def fixed(f, variables, k):
+    """The same with all but variable k as constants, that is, as plain arrays."""
+    return lambda x: f(*variables[:k], x, *variables[k + 1 :])
+
+
+def assert_same(traced, plain, tolerance=1e-12):
+    """Values, shapes, precisions and containers."""
+    if isinstance(plain, (tuple, list)):
+        assert type(traced) is type(plain) and len(traced) == len(plain)
+        for a, b in zip(traced, plain, strict=True):
+            assert_same(a, b, tolerance)
+        return
+    traced = value_of(traced)
+    assert np.shape(traced) == np.shape(plain)
+    assert np.asarray(traced).dtype == np.asarray(plain).dtype
+    np.testing.assert_allclose(traced, plain, rtol=tolerance, atol=tolerance)
+
+
+@contextlib.contextmanager
+def quiet():
+    """NumPy's warnings, of empty means and the like, are NumPy's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+# --- values, and derivatives against differences -----------------------------------------------------------
+
+
+@each_case
+def test_values_are_those_of_numpy_and_derivatives_those_of_differences(name):
+    @settings(max_examples=CASES[name].examples, derandomize=True, deadline=None, database=None)
+    @given(st.data())
+    def run(data):
+        f, variables, args, kwargs = call_of(name, Draw(data))
+        with quiet():
+            assert_same(vjp(f, *variables)[0], CASES[name].function(*args, **kwargs))
+            check_grads(f, *variables)
+            if len(variables) > 1:
+                for k in range(len(variables)):
+                    check_grads(fixed(f, variables, k), variables[k], order=1)
+
+    run()
+
+
+@each_case
+def test_float32_stays_float32(name):
+    """The value as far as in NumPy, and what comes out of every rule."""
+    with watched() as seen:
+        for seed in range(min(CASES[name].examples, 4)):
+            f, variables, _, _ = call_of(name, Draw(seed=seed))
+            single = [np.float32(x) for x in variables]
+            with quiet():
+                value, pull = vjp(f, *single)
+                assert_same(value, f(*single), 2e-5)
+                grads = pull(like(value, (np.ones_like(x)[()] for _, x in leaves_of(value))))
+            assert {g.dtype for g in grads} <= {np.dtype(np.float32)}
+    wide = {where for where, g, part in seen if g in ("f", "F") and part in ("d", "D")}
+    assert not wide, f"float64 comes out of the rules of {wide}"
+
+
+# --- is every rule there, and would a mistake be noticed ------------------------------------------------------
+
+
+def label(function):
+    return getattr(function, "__name__", repr(function))
+
+
+@contextlib.contextmanager
+def watched(scale=None):
+    """Tables that note what is called: (function, argument), and the precisions before and after.
+
+    With ``scale = (function, argument)`` what this rule gives is 0.1 % too large.
+    """
+    seen, tables = [], [(table, dict(table)) for table in (RULES, COMPOSITIONS, METHODS)]
+
+    def of_rule(function, k, rule):
+        if rule is None:
+            return None
+
+        def watching(g, ans, *args, **kwargs):
+            part = rule(g, ans, *args, **kwargs)
+            seen.append(((function, k), g.dtype.char, part.dtype.char))
+            return part * 1.001 if scale == (function, k) else part
+
+        return watching
+
+    def of_every(function, rule):
+        def watching(k, g, ans, *args, **kwargs):
+            part = rule(k, g, ans, *args, **kwargs)
+            seen.append(((function, None), g.dtype.char, part.dtype.char))
+            return part * 1.001 if scale == (function, None) else part
+
+        return watching
+
+    def of_composition(key, composition):
+        def watching(*args, **kwargs):
+            seen.append((key, "", ""))
+            return composition(*args, **kwargs)
+
+        return watching if callable(composition) else composition
+
+    for function, rules in tables[0][1].items():
+        if type(rules) is tuple:
+            RULES[function] = tuple(of_rule(function, k, rule) for k, rule in enumerate(rules))
+        else:
+            RULES[function] = of_every(function, rules)
+    for function, composition in tables[1][1].items():
+        COMPOSITIONS[function] = of_composition(function, composition)
+    for key, function in tables[2][1].items():
+        METHODS[key] = of_composition(key, function)
+    try:
+        yield seen
+    finally:
+        for table, before in tables:
+            table.clear()
+            table.update(before)
+
+
+def entries():
+    """Every rule, composition and method."""
+    for function, rules in RULES.items():
+        if type(rules) is tuple:
+            yield from ((function, k) for k, rule in enumerate(rules) if rule is not None)
+        else:
+            yield function, None
+    yield from COMPOSITIONS
+    yield from METHODS
+
+
+@functools.cache
+def reached():
+    """What each entry of the tables is reached by: cases, with the seed."""
+    found = {}
+    for name in CASES:
+        for seed in SEEDS:
+            f, variables, _, _ = call_of(name, Draw(seed=seed))
+            with watched() as seen, quiet(), contextlib.suppress(AssertionError):
+                check_grads(f, *variables)
+            for key in {where for where, _, _ in seen}:
+                found.setdefault(key, []).append((name, seed))
+    return found
+
+
+def test_every_rule_and_composition_is_run_by_a_case():
+    missing = [key for key in entries() if key not in reached()]
+    assert not missing, missing
+
+
+IS_ZERO = (np.copysign, 1)
+RULES_ONE_BY_ONE = [entry for entry in entries() if type(entry) is tuple and entry not in METHODS and entry != IS_ZERO]
+
+
+@pytest.mark.parametrize("rule", RULES_ONE_BY_ONE, ids=lambda rule: f"{label(rule[0])} by argument {rule[1]}")
+def test_a_rule_wrong_by_a_thousandth_is_noticed(rule):
+    for name, seed in reached()[rule]:
+        f, variables, _, _ = call_of(name, Draw(seed=seed))
+        with quiet():
+            check_grads(f, *variables)
+            with watched(scale=rule):
+                try:
+                    check_grads(f, *variables)
+                except AssertionError:
+                    return
+    raise AssertionError("nobody notices")
+
+
+# --- conventions, where there is no derivative -----------------------------------------------------------------
+
+x3 = np.array([1.0, 3.0, 3.0])
+zero = np.zeros(3)
+CONVENTIONS = {
+    "equal maxima share": (lambda x: np.max(x), x3, [0, 0.5, 0.5]),
+    "equal minima share": (lambda x: np.min(x), -x3, [0, 0.5, 0.5]),
+    "all of a whole array": (lambda x: np.max(x), zero, [1 / 3] * 3),
+    "maximum(x, y) at x = y": (lambda x: np.sum(np.maximum(x, 3.0)), x3, [0, 0.5, 0.5]),
+    "minimum(x, y) at x = y": (lambda x: np.sum(np.minimum(x, 3.0)), x3, [1, 0.5, 0.5]),
+    "fmax(x, y) at x = y": (lambda x: np.sum(np.fmax(x, 3.0)), x3, [0, 0.5, 0.5]),
+    "fmin(x, y) at x = y": (lambda x: np.sum(np.fmin(x, 3.0)), x3, [1, 0.5, 0.5]),
+    "maximum(x, x)": (lambda x: np.sum(np.maximum(x, x)), x3, [1, 1, 1]),
+    "relu at 0": (lambda x: np.sum(np.maximum(x, 0.0)), zero, [0.5, 0.5, 0.5]),
+    "fmax passes over NaN": (lambda x: np.sum(np.fmax(x, np.nan)), x3, [1, 1, 1]),
+    "fmin passes over NaN": (lambda x: np.sum(np.fmin(x, np.nan)), x3, [1, 1, 1]),
+    "fmin of NaN": (lambda x: np.sum(np.fmin(x, 2.0)), np.array([np.nan, 1.0, 3.0]), [0, 1, 0]),
+    "fmax of NaN": (lambda x: np.sum(np.fmax(x, 2.0)), np.array([np.nan, 1.0, 3.0]), [0, 0, 1]),
+    "|x| at 0": (lambda x: np.sum(np.abs(x)), zero, zero),
+    "fabs at 0": (lambda x: np.sum(np.fabs(x)), zero, zero),
+    "norm at 0": (lambda x: np.linalg.norm(x), zero, zero),
+    "norm of order 3 at 0": (lambda x: np.linalg.norm(x, 3), zero, zero),
+    "norm of order 1 at 0": (lambda x: np.linalg.norm(x, 1), zero, zero),
+    "Frobenius norm at 0": (lambda x: np.linalg.norm(x, "fro"), np.zeros((2, 2)), np.zeros((2, 2))),
+    "hypot at 0": (lambda x: np.sum(np.hypot(x, 0.0)), zero, zero),
+    "std of equal numbers": (lambda x: np.std(x), np.ones(3), zero),
+    "clip at its bounds": (lambda x: np.sum(np.clip(x, 1.0, 3.0)), np.array([1.0, 3.0, 4.0]), [1, 1, 0]),
+    "x**0": (lambda x: np.sum(x**0), zero, zero),
+    "x**0 as an array": (lambda x: np.sum(x ** np.zeros(3)), zero, zero),
+    "x**1 at 0": (lambda x: np.sum(x**1), zero, [1, 1, 1]),
+    "x**2 at 0": (lambda x: np.sum(x**2), zero, zero),
+    "0**y": (lambda y: np.sum(0.0**y), np.array([1.0, 2.0, 3.0]), zero),
+    "0**y as an array": (lambda y: np.sum(zero**y), np.array([1.0, 2.0, 3.0]), zero),
+    "logaddexp of -inf": (lambda x: np.sum(np.logaddexp(x, -np.inf)), np.array([-np.inf, 0.0, 1.0]), [0, 1, 1]),
+    "a product with a zero": (lambda x: np.prod(x), np.array([2.0, 0.0, 3.0]), [0, 6, 0]),
+    "a product with two": (lambda x: np.prod(x), np.array([2.0, 0.0, 0.0]), zero),
+    "sort with equal numbers": (lambda x: np.sort(x)[1], x3, [0, 1, 0]),
+    "median of equal numbers": (lambda x: np.median(x), x3, [0, 1, 0]),
+    "sinc at 0": (lambda x: np.sum(np.sinc(x)), zero, zero),
+    "sign, floor, round": (lambda x: np.sum(np.sign(x) * x + np.floor(x) + np.round(x)), x3, [1, 1, 1]),
+    "remainder": (lambda x: np.sum(x % 2.0), x3, [1, 1, 1]),
+    "the chosen branch": (lambda x: np.sum(np.where(x > 2, x**2, 3 * x)), x3, [3, 6, 6]),
+    "only what was chosen": (lambda x: np.sum(np.where(x > 0, np.log(np.where(x > 0, x, 1.0)), 0.0)), zero, zero),
+    "xlogy at 0": (lambda x: np.sum(special.xlogy(0.0, x)), zero, zero),
+    "nan_to_num": (lambda x: np.sum(np.nan_to_num(x)), np.array([1.0, np.nan, np.inf]), [1, 0, 0]),
+    "nansum": (lambda x: np.nansum(x), np.array([1.0, np.nan, 2.0]), [1, 0, 1]),
+    "an empty sum": (lambda x: np.sum(x) + np.prod(x), np.zeros(0), []),
+    "an empty array, in a list": (lambda x: np.sum(np.concatenate([x, x3])), np.zeros(0), []),
+    "no row": (lambda x: np.sum(np.exp(x @ np.ones((2, 3)))), np.zeros((0, 2)), np.zeros((0, 2))),
+    "no element picked": (lambda x: np.sum(x[x > 9]), x3, zero),
+    "nothing that depends on x": (lambda x: np.float64(2.0), x3, zero),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_conventions(name):
+    f, at, expected = CONVENTIONS[name]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        actual = grad(f)(np.asarray(at))
+        single = grad(f)(np.asarray(at, np.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-14)
+    np.testing.assert_allclose(single, expected, rtol=1e-6)
+    assert actual.dtype == np.float64 and single.dtype == np.float32
+
+
+def test_second_derivatives_at_kinks_are_numbers():
+    for f in (np.linalg.norm, np.std, lambda x: np.sum(np.abs(x)), lambda x: np.sum(np.hypot(x, 0.0))):
+        assert np.isfinite(jacobian(grad(f))(np.zeros(3))).all()
