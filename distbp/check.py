@@ -21,7 +21,7 @@ from distbp.check_report import (
     step_lines,
 )  # fmt: skip
 from distbp.communicator import Communicator, on_root
-from distbp.comparison import Measurement, compare, complaints, obstacle, step_errors
+from distbp.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again, wait_quietly
 from distbp.errors import DONE, UsageError, UserError
 from distbp.functions import is_function_name, resolve
 from distbp.growth import product_graphs
@@ -110,7 +110,7 @@ def _refuse(options: argparse.Namespace) -> None:
 
 
 def _of_networks(options: argparse.Namespace, comm: Communicator) -> Report:
-    """Dense networks, of all sizes; printed as they come."""
+    """Dense networks, of all sizes; the table is printed while the times are measured for the last time."""
     activation = options.activation or "tanh"
     outputs = getattr(resolve(options.loss, "--loss"), "n_outputs", None) if is_function_name(options.loss) else None
 
@@ -123,21 +123,27 @@ def _of_networks(options: argparse.Namespace, comm: Communicator) -> Report:
     why_not = obstacle(example, what, (activation, options.loss))
     report = Report(what, comm.size, [f"complex step: does not apply, {why_not}"] if why_not else [])
     _print(comm, measurement_lines(report, header=True))
-    for width, depths in (QUICK if options.quick else NETWORKS).items():
-        for depth in depths:
-            measured = compare(problem(width, depth), comm, analytic=not why_not)
-            _keep(report, measured, comm)
+    problems = [problem(w, depth) for w, depths in (QUICK if options.quick else NETWORKS).items() for depth in depths]
+    found = [compare(each, comm, analytic=not why_not) for each in problems]
     if comm.is_root:
+        _time_again(
+            report, problems, [measured for measured in found if measured is not None], 1 if options.quick else 2
+        )
         report.steps = list(zip(STEPS, step_errors(example, STEPS), strict=True))
         report.graphs = product_graphs()
         _print(comm, [*report.remarks, "", *growth_lines(report), "", *step_lines(report), "", *product_lines(report)])
+    wait_quietly(comm)
     return report
 
 
-def _keep(report: Report, measured: Measurement | None, comm: Communicator) -> None:
-    if measured is not None:
-        report.measurements.append(measured)
-        _print(comm, measurement_lines(report))
+def _time_again(report: Report, problems: list[Problem], found: list[Measurement], times: int) -> None:
+    """Measure times again, all in turn so that what disturbs one turn does not disturb all, and print the table."""
+    for turn in range(1, times + 1):
+        for problem, measured in zip(problems, found, strict=True):
+            time_again(problem, measured)
+            if turn == times:
+                report.measurements.append(measured)
+                print("\n".join(measurement_lines(report)), flush=True)
 
 
 def _of_model(options: argparse.Namespace, comm: Communicator) -> Report:

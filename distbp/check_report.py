@@ -141,7 +141,7 @@ def growth_lines(report: Report) -> list[str]:
         times = np.median([evaluations(m, name) for m in report.measurements])
         lines.append(
             f"  {METHODS[name]:<20}time ~ depth^{power:.2f} at width {width}: O(depth);"
-            f" {times:.1f} evaluations of the cost, whatever the size"
+            f" {times:.1f} evaluations of the cost (median)"
         )
     for name in ("central", "complex"):
         rows = report.of(name)
