@@ -842,6 +842,8 @@ case("np.extract", lambda x, c: np.extract(c, x), shaped(of(np.array([[True, Fal
 case("np.sort", np.sort, shaped(of(), of(0), of(None), of(axis=-1), shapes=((2, 3), (4,))))
 case("np.partition", lambda x, kth, *how: np.partition(x, kth, *how)[..., kth], shaped(of(1), of(0, -1), of(1, None)))
 case("np.unique_values", np.unique_values, shaped(of(), shapes=((4,), (2, 2))))
+for _f in (np.unique_counts, np.unique_inverse, np.unique_all):
+    case(name_of(_f), _f, shaped(of(), shapes=((4,), (2, 2))))
 case("np.unique", np.unique, shaped(of(), shapes=((4,), (2, 2))))
 case("np.bincount", np.bincount, lambda d: of(np.array([0, 3, 1, 3]), d.array((4,)), *d.pick((), (6,))))
 case(

@@ -22,13 +22,11 @@ CONSTANT |= {
     # of the whole
     np.all, np.any, np.allclose, np.array_equal, np.array_equiv, np.argmax, np.argmin, np.nanargmax, np.nanargmin,
     np.argsort, np.argpartition, np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted,
-    np.digitize, np.histogram, np.histogram2d, np.histogramdd, np.histogram_bin_edges, np.lexsort, np.iscomplexobj,
-    np.isrealobj, np.unique_counts, np.unique_inverse, np.unique_all, np.intersect1d, np.setdiff1d, np.setxor1d,
-    np.union1d, linalg.matrix_rank,
+    np.digitize, np.lexsort, np.iscomplexobj, np.isrealobj, linalg.matrix_rank,
     # shapes and types
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type, np.may_share_memory,
     np.shares_memory, np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.einsum_path, np.array2string,
-    np.array_repr, np.array_str, np.ravel_multi_index, np.unravel_index, np.ix_, np.diag_indices_from,
+    np.array_repr, np.array_str, np.ravel_multi_index, np.unravel_index, np.diag_indices_from,
     np.tril_indices_from, np.triu_indices_from, np.packbits, np.unpackbits, np.save, np.savetxt, np.savez,
     np.savez_compressed, np.is_busday, np.busday_count, np.busday_offset,
 }  # fmt: skip
@@ -56,6 +54,15 @@ UNSUPPORTED |= dict.fromkeys(
 UNSUPPORTED |= dict.fromkeys(
     (np.nanmedian, np.nanpercentile, np.nanquantile), "np.quantile(x[~np.isnan(x)], ...) is known"
 )
+UNSUPPORTED |= dict.fromkeys(
+    (np.histogram, np.histogram2d, np.histogramdd, np.histogram_bin_edges),
+    "counts have no derivative, edges have: give it autodiff.value_of(x); np.bincount of weights is known",
+)
+UNSUPPORTED |= dict.fromkeys(
+    (np.intersect1d, np.setdiff1d, np.setxor1d, np.union1d),
+    "np.unique(np.concatenate([x, y])) and x[np.isin(x, y)] are known",
+)
+UNSUPPORTED[np.ix_] = "np.meshgrid(..., sparse=True, indexing='ij') is known"
 UNSUPPORTED[np.i0] = "scipy.special.i0 is known"
 UNSUPPORTED[np.nextafter] = "it is no function of real numbers"
 UNSUPPORTED[np.sort_complex] = "np.sort is known"

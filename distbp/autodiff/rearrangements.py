@@ -232,6 +232,21 @@ def _unique_values(x: Array) -> Array:
     return np.ravel(x)[np.unique(value_of(x), return_index=True)[1]]
 
 
+@composes(np.unique_counts)
+def _unique_counts(x: Array) -> Any:
+    return np.unique_counts(value_of(x))._replace(values=_unique_values(x))
+
+
+@composes(np.unique_inverse)
+def _unique_inverse(x: Array) -> Any:
+    return np.unique_inverse(value_of(x))._replace(values=_unique_values(x))
+
+
+@composes(np.unique_all)
+def _unique_all(x: Array) -> Any:
+    return np.unique_all(value_of(x))._replace(values=_unique_values(x))
+
+
 @composes(np.unique)
 def _unique(x: Array, *how: Any, **kw: Any) -> Array:
     if how or kw:

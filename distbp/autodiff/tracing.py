@@ -340,8 +340,9 @@ def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTH
         return call(function, tuple(_joined(a) for a in args), kwargs)
     if function in CONSTANT:
         return function(*[value_of(a) for a in args], **{k: value_of(a) for k, a in kwargs.items()})
-    name = getattr(function, "__module__", None) or "numpy"
-    name = f"{name}.{function.__name__}".replace("numpy.", "np.")
+    known_to_numpy = getattr(np, function.__name__, None) is function
+    name = getattr(function, "__module__", None) or ("numpy" if known_to_numpy else "ufunc")
+    name = f"{name}.{function.__name__}".replace("numpy.", "np.").removeprefix("ufunc.")
     what = UNSUPPORTED.get(function, "no rule is known; write it with other functions, or give one: autodiff.defvjp")
     raise NotDifferentiable(f"{name} of a traced array: {what}")
 
