@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return predict.main(rest)
         case ["check", *rest]:
-            from distbp import check
+            from distbp.check import __main__ as check
 
             return check.main(rest)
         case ["--version"]:

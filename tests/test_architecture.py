@@ -39,7 +39,6 @@ LAYERS = [
         "function_model",
     },
     {
-        "problem",
         "reducer",
         "moments",
         "reporting",
@@ -54,11 +53,12 @@ LAYERS = [
     },
     {"preprocessing", "config", "exact", "world"},
     {"loading", "metrics", "model"},
-    {"trainer", "gradients", "growth"},
-    {"building", "comparison"},
-    {"check_report"},
-    {"check_plot"},
-    {"train", "predict", "check"},
+    {"trainer", "check.problem"},
+    {"building", "check.gradients", "check.growth"},
+    {"check.comparison"},
+    {"check.report"},
+    {"check.plot"},
+    {"train", "predict", "check.__main__"},
     {"__main__"},
 ]
 ONE_DOOR = {
@@ -70,7 +70,7 @@ ONE_DOOR = {
     "sklearn": set(),
     "autograd": set(),
     "numba": {"compiled"},
-    "matplotlib": {"check_plot"},
+    "matplotlib": {"check.plot"},
     "scipy": set(),
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -12,11 +12,9 @@ from conftest import clean_environment
 
 from distbp import ACTIVATIONS, SerialCommunicator
 from distbp.autodiff.tracing import RULES
-from distbp.check import main
-from distbp.check_plot import draw
-from distbp.check_report import Report, seconds
-from distbp.comparison import compare, complaints, obstacle, relative_error, step_errors
-from distbp.gradients import (
+from distbp.check.__main__ import main
+from distbp.check.comparison import compare, complaints, obstacle, relative_error, step_errors
+from distbp.check.gradients import (
     by_autodiff,
     complex_step,
     count_paths,
@@ -26,9 +24,11 @@ from distbp.gradients import (
     summed_by_ranks,
     why_no_complex_step,
 )
-from distbp.growth import exponent, factor, graph_size, product_graphs
+from distbp.check.growth import exponent, factor, graph_size, product_graphs
+from distbp.check.plot import draw
+from distbp.check.problem import ANALYTIC, dense_problem, model_problem
+from distbp.check.report import Report, seconds
 from distbp.losses import LOSSES
-from distbp.problem import ANALYTIC, dense_problem, model_problem
 from distbp.reducer import REDUCTIONS, GradientReducer
 
 SIZES = (3, 4, 2, 3)
@@ -129,7 +129,7 @@ def test_paths_are_counted():
 
 
 def test_each_path_costs_a_product(monkeypatch):
-    from distbp import gradients
+    from distbp.check import gradients
 
     ends, original = [], gradients._sum_over_paths
 
@@ -328,7 +328,8 @@ def test_bad_input_gets_one_line(mine, capsys, options, code, said):
 
 
 def test_a_plot_without_matplotlib(tmp_path):
-    hidden = "import sys; sys.modules['matplotlib'] = None; from distbp.check import main; sys.exit(main(sys.argv[1:]))"
+    run = "from distbp.check.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    hidden = f"import sys; sys.modules['matplotlib'] = None; {run}"
     command = [sys.executable, "-c", hidden, "--plot", "picture.png"]
     done = subprocess.run(
         command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from distbp.activations import ACTIVATIONS
-from distbp.check_report import (
+from distbp.check.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again, wait_quietly
+from distbp.check.growth import product_graphs
+from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
+from distbp.check.report import (
     Report,
     growth_lines,
     measurement_lines,
@@ -21,14 +24,11 @@ from distbp.check_report import (
     step_lines,
 )  # fmt: skip
 from distbp.communicator import Communicator, on_root
-from distbp.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again, wait_quietly
 from distbp.errors import DONE, UsageError, UserError
 from distbp.functions import is_function_name, resolve
-from distbp.growth import product_graphs
 from distbp.launch import run
 from distbp.losses import LOSSES
 from distbp.machine import limited_blas
-from distbp.problem import TARGETS, Problem, dense_problem, model_problem
 from distbp.world import communicator
 
 __all__ = ["check", "main"]
@@ -72,7 +72,7 @@ def check(options: argparse.Namespace, comm: Communicator) -> int:
         report = _of_model(options, comm) if options.model else _of_networks(options, comm)
     wrong: list[str] = comm.bcast_obj(complaints(report.measurements, report.what) + report.wrong_graphs())
     if options.plot:
-        from distbp.check_plot import draw
+        from distbp.check.plot import draw
 
         on_root(comm, lambda: draw(report, options.plot), f"--plot {options.plot}")
         if comm.is_root:

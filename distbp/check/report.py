@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distbp.comparison import LIMITS, METHODS, Measurement
-from distbp.growth import Graph, exponent, factor
+from distbp.check.comparison import LIMITS, METHODS, Measurement
+from distbp.check.growth import Graph, exponent, factor
 
 __all__ = [
     "Report", "evaluations", "growth_lines", "measurement_lines", "model_lines", "product_lines", "seconds",

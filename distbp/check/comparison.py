@@ -17,10 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.autodiff import NotDifferentiable
-from distbp.communicator import Communicator
-from distbp.errors import UserError
-from distbp.functions import is_function_name
-from distbp.gradients import (
+from distbp.check.gradients import (
     by_autodiff,
     complex_step,
     count_paths,
@@ -30,9 +27,12 @@ from distbp.gradients import (
     summed_by_ranks,
     why_no_complex_step,
 )
-from distbp.growth import stopwatch
+from distbp.check.growth import stopwatch
+from distbp.check.problem import ANALYTIC, Problem
+from distbp.communicator import Communicator
+from distbp.errors import UserError
+from distbp.functions import is_function_name
 from distbp.network import Network
-from distbp.problem import ANALYTIC, Problem
 from distbp.randomness import bits, key, normal
 from distbp.reducer import GradientReducer
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.autodiff import grad
+from distbp.check.problem import Problem
 from distbp.network import Network
-from distbp.problem import Problem
 from distbp.reducer import GradientReducer
 
 __all__ = [

@@ -5,7 +5,7 @@ The one module that needs matplotlib, which is imported when something is drawn.
 
 from typing import Any
 
-from distbp.check_report import Report
+from distbp.check.report import Report
 
 __all__ = ["draw"]
 
