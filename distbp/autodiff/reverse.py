@@ -46,8 +46,8 @@ def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], c
     on_the_way = {node.serial for node in order}
     ours: set[int] = set()  # gradients that nobody else holds: sums are taken in place
     for node in order:
-        if node.serial in variables or (g := grads.pop(node.serial, None)) is None:
-            continue
+        if node.serial in variables or node.function is None or (g := grads.pop(node.serial, None)) is None:
+            continue  # without a function: a variable of a derivative in this function, which is done
         # g is complete: all that depends on the node has been visited
         function, args, result = node.function, node.args, node.result
         rules = RULES[function]
@@ -283,7 +283,8 @@ def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
 
         value, pull = vjp(of_one, args[argnum])
         shape = np.shape(value)
-        basis = np.eye(int(np.prod(shape, dtype=int)), dtype=value.dtype).reshape(-1, *shape)
+        n = int(np.prod(shape, dtype=int))
+        basis = np.eye(n, dtype=value.dtype).reshape(n, *shape)
         rows = [pull(row[()] if shape else row)[0] for row in basis]
         inner = np.shape(args[argnum])
         return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)

@@ -138,7 +138,10 @@ class Traced:
         if method == "__call__":
             if not kwargs and ufunc in RULES and ufunc not in COMPOSITIONS:
                 return record(ufunc, inputs)
-            return call(ufunc, inputs, _without_output(ufunc, kwargs))
+            kwargs = _without_output(ufunc, kwargs)
+            if kwargs and ufunc in RULES:
+                raise NotDifferentiable(f"np.{ufunc.__name__} of a traced array: without {', '.join(kwargs)}=")
+            return call(ufunc, inputs, kwargs)
         reduction = METHODS.get((ufunc, method))
         if reduction is None and method == "outer" and len(inputs) == 2:
             a, b = inputs
@@ -253,6 +256,8 @@ class Traced:
 
     def item(self, *index: Any) -> Any:
         """The one element, traced."""
+        if not index and self.size != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
         return call(np.ravel, (self,))[index[0] if len(index) == 1 else 0] if len(index) < 2 else self[index]
 
     def astype(self, dtype: Any, **how: Any) -> Any:
@@ -333,6 +338,7 @@ def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTH
     if (composed := COMPOSITIONS.get(function)) is not None:
         return composed(*args, **kwargs)
     if function in RULES:
+        refuse_output(kwargs.get("out"))
         if any(type(a) is Traced for a in kwargs.values()):
             args, kwargs = _positional(function, args, kwargs)
         if any(type(a) is Traced for a in args):
