@@ -960,6 +960,22 @@ case(
     ),
     lambda d: of(d.array((3,))),
 )
+case(
+    "norms and products of complex numbers",
+    lambda x, y: (
+        np.linalg.norm(x + 1j * y),
+        np.linalg.norm(x + 1j * y, 1, axis=0),
+        np.var(x - 1j * y),
+        np.std(x * 1j + y, axis=0),
+        *parts(np.vdot(x + 1j * y, y + 2j * x)),
+        *parts(np.vecdot(x + 1j * y, y + 2j * x)),
+        *parts(np.correlate(x + 1j * y, y[1:] - 2j * x[:2])),
+        *parts(np.correlate(y[1:] - 2j * x[:2], x + 1j * y, "full")),
+        *parts(np.convolve(x + 1j * y, y - 2j * x)),
+        np.real_if_close(x + 0j * y),
+    ),
+    lambda d: of(d.array((3,)), d.array((3,))),
+)
 case("np.fft.fftshift", fft.fftshift, shaped(of(), of(0), of(axes=(0, 1)), of(-1)))
 case("np.fft.ifftshift", fft.ifftshift, shaped(of(), of(0), of(axes=(1,))))
 
@@ -1020,6 +1036,7 @@ case(
     lambda d: of(d.array((2, 3))),
 )
 case("iteration", lambda x: [row[0] * len(row) for row in x] + [v * v for v in x.flat], lambda d: of(d.array((2, 3))))
+case("the order of memory", lambda x: (x.T.ravel("A"), x.T.ravel("K"), x.T.flatten("F"), x.ravel("K")), shaped(of()))
 case("unpacking", lambda x: (lambda a, b, c: a * b + np.exp(c))(*x), lambda d: of(d.array((3,))))
 case("branches", lambda x: np.sin(x) if x > 0 else x**2 if x < -1 else 3 * x, lambda d: of(d.array(())))
 case(

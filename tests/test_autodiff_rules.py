@@ -103,6 +103,31 @@ def test_float32_stays_float32(name):
     assert not wide, f"float64 comes out of the rules of {wide}"
 
 
+def test_other_precisions_are_those_of_numpy():
+    x = np.arange(1.0, 10.0).reshape(3, 3)
+
+    def f(x):
+        return (
+            np.sum(x, dtype=np.float32),
+            np.mean(x, 1, np.float32),
+            np.prod(x, dtype=np.float64),
+            np.var(x, 0, np.float32),
+            np.cumsum(x, 0, np.float32),
+            np.cumulative_sum(x, axis=0, dtype=np.float32),
+            np.trace(x, dtype=np.float32),
+            np.stack([x, x], dtype=np.float32),
+            np.concatenate([x, x], dtype=np.float32),
+            np.linspace(x, 1.0, 3, dtype=np.float32),
+            x.astype(np.float32),
+            x.sum(dtype=np.float32),
+        )
+
+    assert_same(vjp(f, x)[0], f(x), 1e-6)
+    for k in range(len(f(x))):
+        slope = grad(lambda x, k=k: np.sum(f(x)[k]))(x)
+        assert slope.dtype == np.float64 and np.isfinite(slope).all() and slope.any()
+
+
 # --- is every rule there, and would a mistake be noticed ------------------------------------------------------
 
 
@@ -247,6 +272,7 @@ CONVENTIONS = {
     "a product with two": (lambda x: np.prod(x), np.array([2.0, 0.0, 0.0]), zero),
     "sort with equal numbers": (lambda x: np.sort(x)[1], x3, [0, 1, 0]),
     "median of equal numbers": (lambda x: np.median(x), x3, [0, 1, 0]),
+    "median with NaN": (lambda x: np.nan_to_num(np.median(x)), np.array([1.0, np.nan, 2.0]), zero),
     "sinc at 0": (lambda x: np.sum(np.sinc(x)), zero, zero),
     "sign, floor, round": (lambda x: np.sum(np.sign(x) * x + np.floor(x) + np.round(x)), x3, [1, 1, 1]),
     "remainder": (lambda x: np.sum(x % 2.0), x3, [1, 1, 1]),

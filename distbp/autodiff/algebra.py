@@ -41,12 +41,12 @@ def _outer(a: Array, b: Array, out: Any = None) -> Array:
 
 @composes(np.vdot)
 def _vdot(a: Array, b: Array) -> Array:
-    return np.matmul(np.reshape(a, -1), np.reshape(b, -1))
+    return np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1))
 
 
 @composes(np.vecdot, linalg.vecdot)
 def _vecdot(a: Array, b: Array, /, *, axis: int = -1) -> Array:
-    return np.sum(a * b, axis)
+    return np.sum(np.conj(a) * b, axis)
 
 
 @composes(np.matvec)
@@ -56,7 +56,7 @@ def _matvec(a: Array, b: Array) -> Array:
 
 @composes(np.vecmat)
 def _vecmat(a: Array, b: Array) -> Array:
-    return np.matmul(a[..., None, :], b)[..., 0, :]
+    return np.matmul(np.conj(a)[..., None, :], b)[..., 0, :]
 
 
 @composes(linalg.matmul)
@@ -143,12 +143,12 @@ def _explicit(operands: Any) -> tuple[str, list[Any]]:
 def _trace(a: Array, offset: int = 0, axis1: int | None = None, axis2: int | None = None, dtype: Any = None,
            out: Any = None) -> Array:  # fmt: skip
     refuse_output(out)
-    return np.sum(np.diagonal(a, offset, 0 if axis1 is None else axis1, 1 if axis2 is None else axis2), -1)
+    return np.sum(np.diagonal(a, offset, 0 if axis1 is None else axis1, 1 if axis2 is None else axis2), -1, dtype)
 
 
 @composes(linalg.trace)
 def _linalg_trace(a: Array, /, *, offset: int = 0, dtype: Any = None) -> Array:
-    return np.sum(np.diagonal(a, offset, -2, -1), -1)
+    return np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
 
 
 @composes(np.convolve)
@@ -166,9 +166,9 @@ def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
 @composes(np.correlate)
 def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
     if len(v) > len(a):
-        return np.flip(_correlate(v, a, mode))
+        return np.flip(np.conj(_correlate(v, a, mode)))
     n = len(v)
-    full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * v, -1)
+    full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * np.conj(v), -1)
     if mode == "full":
         return full
     cut = (n - 1) // 2 if mode == "same" else n - 1
@@ -195,6 +195,7 @@ def _vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
 
 def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
     """``np.linalg.norm``."""
+    x = np.abs(x) if x.dtype.kind == "c" and ord not in (2, -2, "nuc") else x
     if axis is None and (ord is None or x.ndim == 1):
         flat = _norm(np.ravel(x), ord, 0, True)
         return np.reshape(flat, (1,) * x.ndim if keepdims else ())

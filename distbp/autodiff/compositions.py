@@ -97,9 +97,14 @@ def _unwrap(p: Array, *how: Any, **kw: Any) -> Array:
     return p + (np.unwrap(value_of(p), *how, **kw) - value_of(p))
 
 
-@composes(np.real_if_close, np.copy)
-def _same(x: Array, *how: Any, **kw: Any) -> Array:
+@composes(np.copy)
+def _copy(x: Array, *how: Any, **kw: Any) -> Array:
     return record(identity, (x,))
+
+
+@composes(np.real_if_close)
+def _real_if_close(x: Array, tol: float = 100) -> Array:
+    return np.real(x) if np.isrealobj(np.real_if_close(value_of(x), tol)) else x
 
 
 @composes(np.astype)
@@ -161,12 +166,13 @@ def _kept(x: Array, where: Any, otherwise: float) -> Array:
 def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
          *, where: Any = True, correction: float | None = None, **kw: Any) -> Array:  # fmt: skip
     refuse_output(out)
-    ddof = ddof if correction is None else correction
+    a, ddof = a if dtype is None else a.astype(dtype), ddof if correction is None else correction
     mean = kw.get("mean")
     mean = np.mean(a, axis, keepdims=True, where=where) if mean is None else mean
-    square = _kept((a - mean) ** 2, where, 0.0)
+    rest = a - mean
+    square = _kept((np.abs(rest) if a.dtype.kind == "c" else rest) ** 2, where, 0.0)
     count = np.sum(np.broadcast_to(where, a.shape), axis, keepdims=keepdims)
-    return np.sum(square, axis, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(a.dtype)
+    return np.sum(square, axis, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(square.dtype)
 
 
 @composes(np.std)
@@ -226,17 +232,20 @@ COMPOSITIONS[np.nanstd] = _over_numbers(np.std)
 
 
 @composes(np.cumulative_sum)
-def _cumulative_sum(x: Array, /, *, axis: Any = None, include_initial: bool = False, **kw: Any) -> Array:
-    return _cumulative(np.cumsum, np.zeros, x, axis, include_initial)
+def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
+                    include_initial: bool = False) -> Array:  # fmt: skip
+    return _cumulative(np.cumsum, np.zeros, x, axis, dtype, out, include_initial)
 
 
 @composes(np.cumulative_prod)
-def _cumulative_prod(x: Array, /, *, axis: Any = None, include_initial: bool = False, **kw: Any) -> Array:
-    return _cumulative(np.cumprod, np.ones, x, axis, include_initial)
+def _cumulative_prod(x: Array, /, *, axis: Any = None, dtype: Any = None, out: Any = None,
+                     include_initial: bool = False) -> Array:  # fmt: skip
+    return _cumulative(np.cumprod, np.ones, x, axis, dtype, out, include_initial)
 
 
-def _cumulative(function: Any, first: Any, x: Array, axis: Any, include_initial: bool) -> Array:
-    axis = 0 if axis is None else axis
+def _cumulative(function: Any, first: Any, x: Array, axis: Any, dtype: Any, out: Any, include_initial: bool) -> Array:
+    refuse_output(out)
+    axis, x = 0 if axis is None else axis, x if dtype is None else x.astype(dtype)
     total = function(x, axis)
     if include_initial:
         shape = tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape))
@@ -269,6 +278,8 @@ def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_i
     above, part = np.minimum(below + 1, flat.shape[-1] - 1), place - below
     part = part.astype(a.dtype) if type(q) in (int, float) else part
     picked = ordered[..., below] + (ordered[..., above] - ordered[..., below]) * part
+    if (unknown := np.isnan(value_of(ordered)[..., -1])).any():
+        picked = np.where(np.reshape(unknown, unknown.shape + (1,) * np.ndim(q)), np.nan, picked)
     picked = np.moveaxis(picked, range(len(rest), picked.ndim), range(np.ndim(q)))
     if keepdims:
         picked = picked.reshape(*np.shape(q), *(1 if i in axes else n for i, n in enumerate(a.shape)))

@@ -33,6 +33,7 @@ Array = Any
 def defvjp(function: Any, *rules: Rule | None) -> None:
     """Give a function its rules, one for each argument; None for one that has no derivative."""
     RULES[function] = rules
+    KEEPS.pop(function, None)  # other rules may ask for other values
 
 
 def _keep(what: str, *functions: Any) -> None:

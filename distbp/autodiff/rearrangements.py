@@ -22,14 +22,14 @@ linalg: Any = np.linalg
 @composes(np.ravel)
 def _ravel(a: Array, order: str = "C") -> Array:
     if order in "AK":
-        order = "F" if order == "A" and np.isfortran(value_of(a)) else "C"
+        order = "F" if np.isfortran(value_of(a)) else "C"
     return a.reshape(-1, order=order)
 
 
 @composes(np.concatenate)
-def _concatenate(arrays: Any, axis: int | None = 0, out: Any = None, **kw: Any) -> Array:
+def _concatenate(arrays: Any, axis: int | None = 0, out: Any = None, *, dtype: Any = None, **kw: Any) -> Array:
     refuse_output(out)
-    arrays = list(arrays)
+    arrays = [a if dtype is None else _array(a).astype(dtype) for a in arrays]
     if axis is None:
         arrays, axis = [np.ravel(a) for a in arrays], 0
     return d.concatenate(axis % max(1, np.ndim(arrays[0])), *map(_array, arrays))
@@ -40,9 +40,9 @@ def _array(a: Any) -> Array:
 
 
 @composes(np.stack)
-def _stack(arrays: Any, axis: int = 0, out: Any = None, **kw: Any) -> Array:
+def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, **kw: Any) -> Array:
     refuse_output(out)
-    return d.stack(axis, *map(_array, arrays))
+    return d.stack(axis, *[a if dtype is None else a.astype(dtype) for a in map(_array, arrays)])
 
 
 @composes(np.vstack)
@@ -178,6 +178,7 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
     step = (stop - start) / max(1, count)
     parts = np.reshape(np.arange(num, dtype=np.result_type(step.dtype)), (-1,) + (1,) * step.ndim)
     points = np.moveaxis(start + parts * step, 0, axis)
+    points = points if dtype is None else points.astype(dtype)
     return (points, step if count > 0 else np.nan) if retstep else points
 
 
