@@ -156,6 +156,9 @@ class TrainConfig:
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 
+    noise_scale: int = _option(
+        0, "output", "steps between estimates of the gradient noise scale, which is logged; 0: never", metavar="N"
+    )
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _option(
         "never", "output", "auto: continue from the newest valid checkpoint, if any", ("never", "auto")
@@ -183,6 +186,7 @@ class TrainConfig:
 
         need(self.batch_size >= 1, "batch_size", "at least 1 row")
         need(self.leaves >= 1, "leaves", "at least 1")
+        need(self.noise_scale >= 0, "noise_scale", "at least 0")
         for name in ("epochs", "steps"):
             need((getattr(self, name) or 0) >= 0, name, "at least 0")
         for name in ("micro_batch", "early_stopping"):

@@ -185,6 +185,11 @@ class FunctionModel:
             lines.append(f"{name:<24}{shape!s:>20}{part.stop - part.start:>12,}")
         return lines
 
+    def group_squares(self, tape: Tape) -> tuple[float, int]:
+        """For `noise_scale`: ``n |g|^2`` of the rows that were passed together, a group, and 1; of no rows nothing."""
+        n, g = len(tape.X), tape.deltas[0][0]
+        return (float(np.dot(g, g)) / n, 1) if n else (0.0, 0)
+
     def row_numbers(self) -> int:
         """Numbers that are kept of a row, as far as it is known: inputs and outputs."""
         return sum(self.sizes)

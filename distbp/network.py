@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.activations import activation_named
+from distbp.noise_scale import row_squares
 from distbp.randomness import bits, key, normal, uniform
 from distbp.tape import Tape, Tapes
 
@@ -195,6 +196,11 @@ class Network:
             passes = 2 if i == 0 else 3  # the first layer passes no delta on
             lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
         return lines
+
+    def group_squares(self, tape: Tape) -> tuple[float, int]:
+        """For `noise_scale`: the sum of ``n |g|^2`` over groups of rows, here single ones, and their number."""
+        squares = row_squares(tape)
+        return float(squares.sum()), len(squares)
 
     def row_numbers(self) -> int:
         """Activations and deltas that are kept of a row."""

@@ -49,7 +49,7 @@ __all__ = ["BUCKET_BYTES", "REDUCTIONS", "STATUS", "GradientReducer", "choose_re
 
 Array = NDArray[Any]
 
-STATUS = ("loss", "rows", "hits", "stop", "nonfinite")
+STATUS = ("loss", "rows", "hits", "stop", "nonfinite", "squares", "groups")
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 BUCKET_BYTES = 1 << 18
 """About the bytes of a piece of the gradient that travels while others are computed."""
@@ -158,7 +158,7 @@ class GradientReducer:
     ----------
     own : slice
         The parameters that this rank updates, the same on all its peers.
-    status : ndarray of shape (5,)
+    status : ndarray of shape (7,)
         The numbers named in `STATUS`: set before `wait`, sums over all ranks after it.
     square : float
         Squared norm of the whole gradient, after `wait`.

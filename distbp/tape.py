@@ -35,7 +35,7 @@ class Tape:
     products fastest. The logits are always unit by unit, which is what softmax likes.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of all
-    ranks that share memory; ``units[l]`` are the units of layer l that this rank computes.
+    ranks that share memory; ``units[l]`` are the units of layer l that this rank computes, ``rows`` its rows of these.
     """
 
     def __init__(self) -> None:
@@ -48,6 +48,7 @@ class Tape:
         self.inputs: list[Array] = []
         self.deltas: list[Array] = []
         self.units: list[slice] = []
+        self.rows = slice(None)
 
     def whole_input(self, i: int, a: Array) -> Array:
         """What the product of layer `i` reads, given that this rank has computed `a` of it."""
@@ -63,12 +64,12 @@ class TapeByUnits(Tape):
 
     def __init__(self, rows: slice, meet: Callable[[], None]) -> None:
         super().__init__()
-        self._rows, self._meet = rows, meet
+        self.rows, self._meet = rows, meet
 
     def whole_input(self, i: int, a: Array) -> Array:
         """That of all ranks, once they have all come here; in the last layer, of the rows of this one."""
         self._meet()
-        return self.inputs[i] if i < len(self.inputs) - 1 else self.inputs[i][self._rows]
+        return self.inputs[i] if i < len(self.inputs) - 1 else self.inputs[i][self.rows]
 
     def whole_delta(self, i: int, delta: Array) -> Array:
         """That of all ranks, once they have all come here."""
@@ -140,6 +141,7 @@ class Tapes:
     def _make(self, n: int, first: int, total: int) -> Tape:
         sizes, rows = self._sizes, slice(first, first + n)
         tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
+        tape.rows = rows
 
         def cut(memory: Array, shape: tuple[int, ...], of: int) -> Array:
             """An array (rows, units) for a layer of `of` units."""

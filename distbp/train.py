@@ -31,7 +31,7 @@ __all__ = ["main", "train"]
 _MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
+    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp import noise_scale
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import RankLost, UserError
@@ -65,6 +66,7 @@ class TrainState:
     waited: int = 0
     skipped: int = 0
     schedule: dict[str, Any] = field(default_factory=dict)
+    noise: list[float] = field(default_factory=lambda: [0.0] * 3)
     ended: str = ""
 
 
@@ -111,6 +113,9 @@ class Trainer:
         Early stopping: end after this many evaluations without improvement, and restore the best.
     target : MetricTarget, optional
         End when it is reached.
+    noise_every : int
+        Steps between estimates of the gradient noise scale, which is logged; see `distbp.noise_scale`. Networks of your
+        own need at least two groups: ranks, leaves, or micro-batches.
     log_every, eval_every, checkpoint_every : int
         In steps; 0 is never.
     checkpoints : Checkpoints, optional
@@ -160,6 +165,7 @@ class Trainer:
         monitor: str = "loss/val",
         patience: int | None = None,
         target: MetricTarget | None = None,
+        noise_every: int = 0,
         log_every: int = 0,
         eval_every: int = 0,
         checkpoint_every: int = 0,
@@ -193,7 +199,7 @@ class Trainer:
         optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
-        self.log_every, self.eval_every = log_every, eval_every
+        self.noise_every, self.log_every, self.eval_every = noise_every, log_every, eval_every
         self.audit_every, self.checkpoint_every = audit_every, checkpoint_every
         self.saver: Saver | None = None
         if checkpoints is not None:
@@ -259,7 +265,7 @@ class Trainer:
     def _backpropagate(self, batch: Batch) -> None:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
         network, loss, reducer = self.network, self.loss, self.reducer
-        rows = batch.between(*reducer.share(batch.size))
+        rows, measures = batch.between(*reducer.share(batch.size)), _due(self.noise_every, batch.step + 1)
         for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
             self.comm.recorder.tick()
             mine = rows[part]
@@ -274,8 +280,9 @@ class Trainer:
             delta = np.divide(z, batch.size, out=tape.delta[-1])
             total = float(losses.sum())
             bad = 0 if math.isfinite(total) else len(mine) - np.count_nonzero(np.isfinite(losses))
-            reducer.status += np.array((total, len(mine), right, 0, bad))
             network.backward(delta, reducer.gradient)
+            squares, groups = network.group_squares(tape) if measures else (0.0, 0)
+            reducer.status += np.array((total, len(mine), right, 0, bad, squares * batch.size**2, groups))
 
     def _read_status(self, batch: Batch) -> bool:
         """Take the reduced status into the state; whether loss and gradient are finite."""
@@ -290,6 +297,9 @@ class Trainer:
             return False
         state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]
         state.skipped = 0
+        squares, groups = status[STATUS.index("squares")], status[STATUS.index("groups")]
+        if groups > 1:
+            state.noise = noise_scale.averaged(state.noise, *noise_scale.estimate(squares, groups, batch.size, square))
         return True
 
     def _pass_over(self, bad_rows: int) -> None:
@@ -408,6 +418,7 @@ class Trainer:
             "grad_norm": self.grad_norm,
             "samples_per_second": sums["rows"] / elapsed,
         }
+        record |= noise_scale.figures(state.noise)
         if reset:
             state.sums, state.sums_since = [0.0] * len(STATUS), state.seconds
         return record
@@ -546,6 +557,7 @@ class Trainer:
             name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
         }
         self.optimizer.t, self.state = said["t"], TrainState(**said["train"])
+        self.state.sums += [0.0] * (len(STATUS) - len(self.state.sums))  # of an earlier version
         self.schedule.state.update(self.state.schedule)
 
     def save(self, *, last: bool = False) -> None:

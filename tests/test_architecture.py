@@ -18,9 +18,9 @@ LAYERS = [
     {"autodiff.reverse"},
     {"autodiff.checking"},
     {"autodiff"},
-    {"errors"},
-    {"functions"},
-    {"randomness", "compiled", "tape", "recorder", "processes"},
+    {"errors", "tape"},
+    {"functions", "noise_scale"},
+    {"randomness", "compiled", "recorder", "processes"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {
         "losses",

@@ -1,0 +1,187 @@
+"""The gradient noise scale: its estimates against the definition, gradient by gradient."""
+
+from fractions import Fraction
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+import pytest
+from conftest import prepared
+from hypothesis import given
+from hypothesis import strategies as st
+from test_functions import twin
+
+from distbp import SGD, FunctionModel, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp.noise_scale import averaged, estimate, figures
+from distbp.sampling import block_bounds
+
+N = 60
+
+
+def data(seed=5):
+    rng = np.random.default_rng(seed)
+    return prepared(rng.standard_normal((N, 7)), rng.integers(0, 4, N), weights=rng.uniform(0.2, 3.0, N))
+
+
+def one_by_one(model, loss, rows, which):
+    """The gradient of each row by itself, (n, n_parameters): the definition."""
+    gradients = []
+    for row in which:
+        X, y, w = rows.take(np.array([row]))
+        tape = model.tapes(1)(1)
+        tape.X[...] = X
+        z = model.forward(tape.X, tape=tape)
+        delta = np.empty_like(z)
+        loss.value(z, y, delta)
+        model.backward(delta * w[:, None])
+        gradients.append(model.grad.copy())
+    return np.array(gradients)
+
+
+def by_definition(gradients):
+    """tr of the sample covariance, and what is left of the squared mean."""
+    mean = gradients.mean(axis=0)
+    trace = ((gradients - mean) ** 2).sum() / (len(gradients) - 1)
+    return trace, mean @ mean - trace / len(gradients)
+
+
+def logged(comm, model=None, *, batch=37, steps=1, **options):
+    """The figures of a training of some steps with a rate of 0."""
+    model = model or Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
+    records = []
+    trainer = Trainer(
+        model, SoftmaxCrossEntropy(), SGD(0.0), data(), comm=comm, batch_size=batch, seed=11, noise_every=1,
+        log_every=1, on_record=records.append, **options,
+    )  # fmt: skip
+    trainer.fit(steps=steps)
+    trainer.close()
+    return records[-1]
+
+
+def expected(batch=37):
+    model = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
+    rows = data()
+    trainer = Trainer(model, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=batch, seed=11)
+    which = trainer.sampler.batch(0).rows(0, 1)
+    return by_definition(one_by_one(model, SoftmaxCrossEntropy(), rows, which))
+
+
+WAYS = [
+    {},
+    {"reduction": "shared"},
+    {"reduction": "allreduce"},
+    {"reduction": "overlap"},
+    {"leaves": 5},
+    {"micro_batch": 4},
+]
+
+
+def assert_is(record, wanted):
+    trace, square = wanted
+    np.testing.assert_allclose([record["noise_trace"], record["noise_square"]], wanted, rtol=1e-10)
+    assert square <= 0 or record["noise_scale"] == pytest.approx(trace / square, rel=1e-10)
+
+
+@pytest.mark.parametrize("options", WAYS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_give_the_definition(size, options):
+    """Sample weights, uneven shards, units shared or not."""
+    for record in run_threads(size, partial(logged, **options)):
+        assert_is(record, expected())
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("options", WAYS)
+def test_rows_give_the_definition_on_ranks(comm, options):
+    assert_is(logged(comm, **options), expected())
+
+
+def test_dropout_and_activations_that_keep_z(rng):
+    for activation in "relu", "gelu":
+        net = Network([7, 16, 12, 4], activation, dtype=np.float64, seed=3)
+        rows = data()
+        sampler = Trainer(net, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=20, seed=11).sampler
+        wanted = by_definition(one_by_one(net, SoftmaxCrossEntropy(), rows, sampler.batch(0).rows(0, 1)))
+        assert_is(logged(SerialCommunicator(), net, batch=20), wanted)
+
+
+def groups_of(gradients, sizes):
+    """sum n |g|^2 over groups in a row, and the figures that follow."""
+    cuts = np.cumsum([0, *sizes])
+    means = [gradients[lo:hi].mean(axis=0) for lo, hi in zip(cuts, cuts[1:], strict=False)]
+    squares = sum(n * (g @ g) for n, g in zip(sizes, means, strict=True))
+    mean = gradients.mean(axis=0)
+    return estimate(squares, len(sizes), len(gradients), mean @ mean)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "groups"),
+    [
+        ({}, 3, 3),
+        ({"reduction": "allreduce"}, 2, 2),
+        ({"leaves": 5}, 1, 5),
+        ({"leaves": 5}, 3, 5),
+        ({"micro_batch": 10}, 1, 4),
+    ],
+)
+def test_shards_leaves_and_micro_batches_of_function_models(options, size, groups):
+    """A network of the user's has no deltas of layers: groups of rows it is."""
+    rows, loss = data(), SoftmaxCrossEntropy()
+    sampler = Trainer(twin()[1], loss, SGD(0.0), rows, batch_size=37, seed=11).sampler
+    bounds = [block_bounds(37, k, groups) for k in range(groups)]
+    of = [10, 10, 10, 7] if "micro_batch" in options else [hi - lo for lo, hi in bounds]
+    gradients = one_by_one(twin()[1], loss, rows, sampler.batch(0).rows(0, 1))
+    wanted = groups_of(gradients, of)
+
+    def run(comm):
+        return logged(comm, twin()[1], **options)
+
+    for record in run_threads(size, run):
+        assert_is(record, wanted)
+
+
+def test_one_group_tells_nothing():
+    assert "noise_trace" not in logged(SerialCommunicator(), twin()[1])
+    assert isinstance(twin()[1], FunctionModel)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=5, max_size=6), st.integers(2, 4))
+def test_the_mean_over_all_batches_is_exact(numbers, batch):
+    """Every batch without replacement of a tiny set, in rational arithmetic."""
+    g = [Fraction(n) for n in numbers]
+    mean = sum(g) / len(g)
+    scatter = sum((x - mean) ** 2 for x in g) / (len(g) - 1)
+    found = []
+    for chosen in combinations(g, batch):
+        inner = sum(chosen) / batch
+        trace = (sum(x * x for x in chosen) - batch * inner**2) / (batch - 1)
+        found.append((trace, inner**2 - trace / batch))
+    assert sum(t for t, _ in found) / len(found) == scatter
+    assert sum(s for _, s in found) / len(found) == mean**2 - scatter / len(g)
+
+
+def test_a_quadratic_with_known_covariance(rng):
+    """Gradients with mean G and covariance Sigma: the scale is found within two per cent."""
+    G, deviations = rng.standard_normal(12), rng.uniform(0.5, 2.0, 12)
+    sums = [0.0, 0.0, 0.0]
+    total = np.zeros(3)
+    for _ in range(4000):
+        g = G + deviations * rng.standard_normal((16, 12))
+        mean = g.mean(axis=0)
+        trace, square = estimate(np.sum(g * g), 16, 16, mean @ mean)
+        sums = averaged(sums, trace, square)
+        total += (trace, square, 1.0)
+    truth = np.sum(deviations**2) / (G @ G)
+    assert total[0] / total[1] == pytest.approx(truth, rel=0.02)
+    assert figures(sums)["noise_scale"] == pytest.approx(truth, rel=0.3)  # of about the last twenty
+
+
+def test_figures_where_there_is_nothing_to_divide_by():
+    assert figures([0.0, 0.0, 0.0]) == {}
+    assert "noise_scale" not in figures(averaged([0.0] * 3, 2.0, -1.0))
+
+
+def test_exact_mode_logs_the_same_numbers_on_any_number_of_ranks():
+    records = [run_threads(size, partial(logged, leaves=6, steps=5))[0] for size in (1, 2, 3)]
+    values = [[r[k] for k in ("noise_trace", "noise_square")] for r in records]
+    assert values[0] == values[1] == values[2]
