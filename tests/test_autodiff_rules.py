@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import warnings
 
 import autograd.numpy as anp
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distbp.autodiff import check_grads, grad, jacobian, vjp
-from distbp.autodiff.tracing import COMPOSITIONS, METHODS, RULES, value_of
+from distbp.autodiff.tracing import COMPOSITIONS, METHODS, RULES, Traced, value_of
 from distbp.autodiff.trees import leaves_of, like
 
 SEEDS = range(12)  # for the tests in which every case has to be run, again and again
@@ -101,6 +102,37 @@ def test_float32_stays_float32(name):
             assert {g.dtype for g in grads} <= {np.dtype(np.float32)}
     wide = {where for where, g, part in seen if g in ("f", "F") and part in ("d", "D")}
     assert not wide, f"float64 comes out of the rules of {wide}"
+
+
+def is_of_numpy(function):
+    return (getattr(function, "__module__", "") or "").startswith("numpy")
+
+
+def by_keyword(function, args, kwargs):
+    """The arguments of a call, by keyword where they may be; None where there are no names."""
+    try:
+        parameters = inspect.signature(function).parameters
+        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    except ValueError:
+        return None
+    if any(parameters[k].kind is inspect.Parameter.VAR_POSITIONAL for k in bound):
+        return None
+    positional = [x for k, x in bound.items() if parameters[k].kind is inspect.Parameter.POSITIONAL_ONLY]
+    keywords = {k: x for k, x in bound.items() if parameters[k].kind is not inspect.Parameter.POSITIONAL_ONLY}
+    return positional, keywords | keywords.pop("kwargs", {})
+
+
+@pytest.mark.parametrize("name", [k for k, of in CASES.items() if is_of_numpy(of.function)])
+def test_arguments_have_the_names_that_numpy_gives_them(name):
+    function = CASES[name].function
+    for seed in range(min(CASES[name].examples, 4)):
+        _, _, args, kwargs = call_of(name, Draw(seed=seed))
+        call = by_keyword(function, args, kwargs)
+        if call is None or name.startswith("np.unique_"):  # whose signatures hide that they take no names
+            return
+        with quiet():
+            traced = like(call, (Traced(x) if is_variable(x) else x for _, x in leaves_of(call)))
+            assert_same(function(*traced[0], **traced[1]), function(*args, **kwargs))
 
 
 def test_other_precisions_are_those_of_numpy():

@@ -57,9 +57,10 @@ def _where(condition: Array, *xy: Array) -> Array:
 
 
 @composes(np.clip)
-def _clip(x: Array, a_min: Array = None, a_max: Array = None, out: Any = None, **kw: Array) -> Array:
+def _clip(a: Array, a_min: Array = None, a_max: Array = None, out: Any = None, *, min: Array = None, max: Array = None
+          ) -> Array:  # fmt: skip
     refuse_output(out)
-    lo, hi = kw.get("min", a_min), kw.get("max", a_max)
+    x, lo, hi = a, a_min if min is None else min, a_max if max is None else max
     if type(lo) is Traced or type(hi) is Traced:
         x = x if lo is None else np.maximum(x, lo)
         return x if hi is None else np.minimum(x, hi)
@@ -83,13 +84,13 @@ def _angle(z: Array, deg: bool = False) -> Array:
 
 
 @composes(np.real)
-def _real(z: Array) -> Array:
-    return record(np.real, (z,)) if z.dtype.kind == "c" else z
+def _real(val: Array) -> Array:
+    return record(np.real, (val,)) if val.dtype.kind == "c" else val
 
 
 @composes(np.imag)
-def _imag(z: Array) -> Array:
-    return record(np.imag, (z,)) if z.dtype.kind == "c" else np.zeros_like(z)
+def _imag(val: Array) -> Array:
+    return record(np.imag, (val,)) if val.dtype.kind == "c" else np.zeros_like(val)
 
 
 @composes(np.unwrap)
@@ -98,13 +99,13 @@ def _unwrap(p: Array, *how: Any, **kw: Any) -> Array:
 
 
 @composes(np.copy)
-def _copy(x: Array, *how: Any, **kw: Any) -> Array:
-    return record(identity, (x,))
+def _copy(a: Array, *how: Any, **kw: Any) -> Array:
+    return record(identity, (a,))
 
 
 @composes(np.real_if_close)
-def _real_if_close(x: Array, tol: float = 100) -> Array:
-    return np.real(x) if np.isrealobj(np.real_if_close(value_of(x), tol)) else x
+def _real_if_close(a: Array, tol: float = 100) -> Array:
+    return np.real(a) if np.isrealobj(np.real_if_close(value_of(a), tol)) else a
 
 
 @composes(np.astype)
@@ -113,16 +114,16 @@ def _astype(x: Array, dtype: Any, /, **kw: Any) -> Array:
 
 
 @composes(np.select)
-def _select(conditions: Any, choices: Any, default: Array = 0) -> Array:
-    for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
+def _select(condlist: Any, choicelist: Any, default: Array = 0) -> Array:
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         default = np.where(condition, choice, default)
     return default
 
 
 @composes(np.choose)
-def _choose(index: Array, choices: Any, out: Any = None, mode: str = "raise") -> Array:
+def _choose(a: Array, choices: Any, out: Any = None, mode: str = "raise") -> Array:
     refuse_output(out)
-    index, dtype = value_of(index), np.result_type(*map(value_of, choices))
+    index, dtype = value_of(a), np.result_type(*map(value_of, choices))
     choices = [(c if type(c) is Traced else np.asarray(c)).astype(dtype) for c in choices]
     stacked = np.stack(np.broadcast_arrays(*choices))
     if mode != "raise":
@@ -131,12 +132,12 @@ def _choose(index: Array, choices: Any, out: Any = None, mode: str = "raise") ->
 
 
 @composes(np.piecewise)
-def _piecewise(x: Array, conditions: Any, functions: Any, *args: Any, **kw: Any) -> Array:
-    conditions = [np.asarray(value_of(c)) for c in conditions]
-    if len(functions) == len(conditions) + 1:
+def _piecewise(x: Array, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Array:
+    conditions = [np.asarray(value_of(c)) for c in condlist]
+    if len(funclist) == len(conditions) + 1:
         conditions = [*conditions, ~np.any(conditions, axis=0)]
     out = np.zeros_like(value_of(x))
-    for condition, f in zip(conditions, functions, strict=True):
+    for condition, f in zip(conditions, funclist, strict=True):
         safe = np.where(condition, x, value_of(x).reshape(-1)[int(np.argmax(condition))] if condition.any() else 0.0)
         out = np.where(condition, f(safe, *args, **kw) if callable(f) else f, out)
     return out
@@ -164,10 +165,9 @@ def _kept(x: Array, where: Any, otherwise: float) -> Array:
 
 @composes(np.var)
 def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
-         *, where: Any = True, correction: float | None = None, **kw: Any) -> Array:  # fmt: skip
+         *, where: Any = True, mean: Array = None, correction: float | None = None) -> Array:  # fmt: skip
     refuse_output(out)
     a, ddof = a if dtype is None else a.astype(dtype), ddof if correction is None else correction
-    mean = kw.get("mean")
     mean = np.mean(a, axis, keepdims=True, where=where) if mean is None else mean
     rest = a - mean
     square = _kept((np.abs(rest) if a.dtype.kind == "c" else rest) ** 2, where, 0.0)
@@ -266,10 +266,10 @@ def _percentile(a: Array, q: Array, *how: Any, **kw: Any) -> Array:
 
 @composes(np.quantile)
 def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_input: bool = False,
-              method: str = "linear", keepdims: bool = False, **kw: Any) -> Array:  # fmt: skip
+              method: str = "linear", keepdims: bool = False, *, weights: Any = None) -> Array:  # fmt: skip
     refuse_output(out)
-    if method != "linear":
-        raise NotDifferentiable("quantiles of a traced array: method='linear' only")
+    if method != "linear" or weights is not None:
+        raise NotDifferentiable("quantiles of a traced array: method='linear' only, without weights")
     axes = tuple(range(a.ndim)) if axis is None else tuple(i % a.ndim for i in np.atleast_1d(axis))
     rest = tuple(i for i in range(a.ndim) if i not in axes)
     flat = np.transpose(a, rest + axes).reshape(*(a.shape[i] for i in rest), -1)
@@ -305,7 +305,7 @@ def _cov(m: Array, y: Array = None, rowvar: bool = True, bias: bool = False, ddo
 
 @composes(np.corrcoef)
 def _corrcoef(x: Array, y: Array = None, rowvar: bool = True, **kw: Any) -> Array:
-    c = np.atleast_2d(_cov(x, y, rowvar))
+    c = np.atleast_2d(_cov(x, y, rowvar, **kw))
     scale = np.sqrt(np.diagonal(c))
     return np.squeeze(c / scale[:, None] / scale)
 
@@ -330,9 +330,9 @@ def _diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: A
 
 
 @composes(np.ediff1d)
-def _ediff1d(a: Array, to_end: Array = None, to_begin: Array = None) -> Array:
-    parts = [np.ravel(x) for x in (to_begin, np.diff(np.ravel(a)), to_end) if x is not None]
-    return np.concatenate([x.astype(a.dtype) for x in parts])
+def _ediff1d(ary: Array, to_end: Array = None, to_begin: Array = None) -> Array:
+    parts = [np.ravel(x) for x in (to_begin, np.diff(np.ravel(ary)), to_end) if x is not None]
+    return np.concatenate([x.astype(ary.dtype) for x in parts])
 
 
 @composes(np.gradient)

@@ -4,6 +4,7 @@ One that only moves elements is called once on their numbers, from 1, and the el
 rule serves them all.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,24 +47,24 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, **
 
 
 @composes(np.vstack)
-def _vstack(arrays: Any, **kw: Any) -> Array:
-    return np.concatenate([np.atleast_2d(a) for a in arrays], 0)
+def _vstack(tup: Any, **kw: Any) -> Array:
+    return np.concatenate([np.atleast_2d(a) for a in tup], 0, **kw)
 
 
 @composes(np.hstack)
-def _hstack(arrays: Any, **kw: Any) -> Array:
-    arrays = [np.atleast_1d(a) for a in arrays]
-    return np.concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
+def _hstack(tup: Any, **kw: Any) -> Array:
+    arrays = [np.atleast_1d(a) for a in tup]
+    return np.concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, **kw)
 
 
 @composes(np.dstack)
-def _dstack(arrays: Any, **kw: Any) -> Array:
-    return np.concatenate([np.atleast_3d(a) for a in arrays], 2)
+def _dstack(tup: Any) -> Array:
+    return np.concatenate([np.atleast_3d(a) for a in tup], 2)
 
 
 @composes(np.column_stack)
-def _column_stack(arrays: Any) -> Array:
-    return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in arrays], 1)
+def _column_stack(tup: Any) -> Array:
+    return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1)
 
 
 @composes(np.block)
@@ -86,12 +87,13 @@ def _block(arrays: Any) -> Array:
 
 
 @composes(np.append)
-def _append(a: Array, values: Array, axis: int | None = None) -> Array:
-    return np.concatenate([np.ravel(a), np.ravel(values)] if axis is None else [a, values], 0 if axis is None else axis)
+def _append(arr: Array, values: Array, axis: int | None = None) -> Array:
+    return np.concatenate([np.ravel(arr), np.ravel(values)] if axis is None else [arr, values], axis or 0)
 
 
 @composes(np.insert)
-def _insert(a: Array, index: Any, values: Array, axis: int | None = None) -> Array:
+def _insert(arr: Array, obj: Any, values: Array, axis: int | None = None) -> Array:
+    a, index = arr, obj
     if not isinstance(index, (int, np.integer)):
         raise NotDifferentiable("np.insert of a traced array: at one place, a whole number")
     if axis is None:
@@ -104,8 +106,8 @@ def _insert(a: Array, index: Any, values: Array, axis: int | None = None) -> Arr
 
 
 @composes(np.array_split)
-def _array_split(a: Array, sections: Any, axis: int = 0) -> list[Array]:
-    n = a.shape[axis]
+def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
+    a, sections, n = ary, indices_or_sections, ary.shape[axis]
     if isinstance(sections, (int, np.integer)):
         small, more = divmod(n, sections)
         cuts = np.cumsum([0] + [small + 1] * more + [small] * (int(sections) - more)).tolist()
@@ -116,15 +118,15 @@ def _array_split(a: Array, sections: Any, axis: int = 0) -> list[Array]:
 
 
 @composes(np.split)
-def _split(a: Array, sections: Any, axis: int = 0) -> Any:
-    if isinstance(sections, (int, np.integer)) and a.shape[axis] % sections:
+def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    if isinstance(indices_or_sections, (int, np.integer)) and ary.shape[axis] % indices_or_sections:
         raise ValueError("array split does not result in an equal division")
-    return _array_split(a, sections, axis)
+    return _array_split(ary, indices_or_sections, axis)
 
 
-COMPOSITIONS[np.vsplit] = lambda a, sections: _split(a, sections, 0)
-COMPOSITIONS[np.hsplit] = lambda a, sections: _split(a, sections, 0 if a.ndim == 1 else 1)
-COMPOSITIONS[np.dsplit] = lambda a, sections: _split(a, sections, 2)
+COMPOSITIONS[np.vsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0)
+COMPOSITIONS[np.hsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
+COMPOSITIONS[np.dsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2)
 
 
 @composes(np.unstack)
@@ -183,13 +185,17 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
 
 
 @composes(np.logspace)
-def _logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Array = 10.0, **kw: Any) -> Array:
-    return base ** _linspace(start, stop, num, endpoint)
+def _logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Array = 10.0, dtype: Any = None,
+              axis: int = 0) -> Array:  # fmt: skip
+    points = base ** _linspace(start, stop, num, endpoint, axis=axis)
+    return points if dtype is None else points.astype(dtype)
 
 
 @composes(np.geomspace)
-def _geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, **kw: Any) -> Array:
-    return np.exp(_linspace(np.log(start), np.log(stop), num, endpoint)).astype(float)
+def _geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+               ) -> Array:  # fmt: skip
+    points = np.exp(_linspace(np.log(start), np.log(stop), num, endpoint, axis=axis))
+    return points.astype(float if dtype is None else dtype)
 
 
 @composes(np.take)
@@ -210,8 +216,8 @@ def _compress(condition: Any, a: Array, axis: int | None = None, out: Any = None
 
 
 @composes(np.extract)
-def _extract(condition: Any, a: Array) -> Array:
-    return np.ravel(a)[np.flatnonzero(value_of(condition))]
+def _extract(condition: Any, arr: Array) -> Array:
+    return np.ravel(arr)[np.flatnonzero(value_of(condition))]
 
 
 @composes(np.sort)
@@ -249,10 +255,10 @@ def _unique_all(x: Array) -> Any:
 
 
 @composes(np.unique)
-def _unique(x: Array, *how: Any, **kw: Any) -> Array:
+def _unique(ar: Array, *how: Any, **kw: Any) -> Array:
     if how or kw:
         raise NotDifferentiable("np.unique of a traced array: without options")
-    return _unique_values(x)
+    return _unique_values(ar)
 
 
 @composes(np.bincount)
@@ -264,7 +270,8 @@ def _bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
 
 
 @composes(np.pad)
-def _pad(a: Array, width: Any, mode: Any = "constant", **kw: Any) -> Array:
+def _pad(array: Array, pad_width: Any, mode: Any = "constant", **kw: Any) -> Array:
+    a, width = array, pad_width
     if isinstance(width, dict):
         axes = {axis % a.ndim: w for axis, w in width.items()}
         width = [np.broadcast_to(axes.get(axis, 0), 2).tolist() for axis in range(a.ndim)]
@@ -281,29 +288,42 @@ def _pad(a: Array, width: Any, mode: Any = "constant", **kw: Any) -> Array:
 
 def _moved(function: Any) -> Callable[..., Array]:
     """A function that moves elements, leaves some out, doubles some, or puts zeros: by their numbers."""
+    first = next(iter(inspect.signature(function).parameters))
 
-    def composed(a: Array, *how: Any, **kw: Any) -> Array:
-        return d.gather(a, function(np.arange(1, a.size + 1).reshape(a.shape), *how, **kw))
+    def composed(*args: Any, **kw: Any) -> Array:
+        if not args:
+            args = (kw.pop(first),)
+        a = args[0]
+        return d.gather(a, function(np.arange(1, a.size + 1).reshape(a.shape), *args[1:], **kw))
 
     return composed
 
 
 for _function in (
     np.diagonal, np.diag, np.diagflat, np.tril, np.triu, np.repeat, np.tile, np.rot90, np.fliplr, np.flipud, np.resize,
-    np.delete, np.trim_zeros, np.fft.fftshift, np.fft.ifftshift, linalg.diagonal, np.take_along_axis,
+    np.delete, np.fft.fftshift, np.fft.ifftshift, linalg.diagonal,
 ):  # fmt: skip
     COMPOSITIONS[_function] = _moved(_function)
-COMPOSITIONS[np.trim_zeros] = lambda a, trim="fb", **kw: a[
-    len(value_of(a)) - len(np.trim_zeros(value_of(a), "f")) if "f" in trim.lower() else 0 :
-    len(np.trim_zeros(value_of(a), "b")) if "b" in trim.lower() else len(value_of(a))
-]  # fmt: skip
+
+
+@composes(np.trim_zeros)
+def _trim_zeros(filt: Array, trim: str = "fb", **kw: Any) -> Array:
+    if filt.ndim != 1 or kw:
+        raise NotDifferentiable("np.trim_zeros of a traced array: of vectors")
+    (there,) = np.nonzero(value_of(filt))
+    if not len(there):
+        return filt[:0]
+    return filt[there[0] if "f" in trim.lower() else 0 : there[-1] + 1 if "b" in trim.lower() else len(filt)]
 
 
 @composes(np.take_along_axis)
-def _take_along_axis(a: Array, indices: Any, axis: int | None = -1) -> Array:
-    return _moved(np.take_along_axis)(a, value_of(indices), axis)
+def _take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
+    return _take_by_numbers(arr, value_of(indices), axis)
+
+
+_take_by_numbers = _moved(np.take_along_axis)
 
 
 @composes(stride_tricks.sliding_window_view)
-def _sliding_window_view(x: Array, shape: Any, axis: Any = None, **kw: Any) -> Array:
-    return d.windows(x, shape, axis)
+def _sliding_window_view(x: Array, window_shape: Any, axis: Any = None, **kw: Any) -> Array:
+    return d.windows(x, window_shape, axis)
