@@ -1003,7 +1003,21 @@ case(
 )
 case(
     "operators with arrays",
-    lambda x, a: (a + x, x + a, a - x, a * x, x * a, a / x, x / a, a**x, x**a, a % x, x // a * x, divmod(x, a)[1]),
+    lambda x, a: (
+        a + x,
+        x + a,
+        a - x,
+        a * x,
+        x * a,
+        a / x,
+        x / a,
+        a**x,
+        x**a,
+        a % x,
+        x // a * x,
+        divmod(x, a)[1],
+        divmod(7.0, x)[1],
+    ),
     lambda d: of(d.between(0.3, 2, d.pick((3,), (2, 3))), d.between(0.4, 2, (3,))),
 )
 case("x @ matrices", lambda x, a: (a @ x, x @ a.T, x.T @ a.T), lambda d: of(d.array((3, 3)), d.array((3, 3))))

@@ -114,6 +114,10 @@ def test_jacobian():
     assert jacobian(lambda x: np.outer(x, x))(x3).shape == (3, 3, 3)
     assert jacobian(lambda x: x[:0])(x3).shape == (0, 3)
     assert jacobian(np.sin)(0.0).shape == ()
+    assert jacobian(lambda a, b: a * b, -1)(2.0, 3.0) == 2.0 == grad(lambda a, b: a * b, -1)(2.0, 3.0)
+    for f, at in ((lambda p: p["x"], {"x": x3}), (lambda x: (x, x), x3)):
+        with pytest.raises(NotDifferentiable, match="one array whose value is one array"):
+            jacobian(f)(at)
     a = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(jacobian(lambda a, x: a @ x, 1)(a, x3), a)
 

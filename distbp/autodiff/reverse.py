@@ -279,9 +279,13 @@ def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
 
     def matrix(*args: Any, **kwargs: Any) -> Array:
         def of_one(x: Any) -> Any:
-            return f(*args[:argnum], x, *args[argnum + 1 :], **kwargs)
+            all_args = list(args)
+            all_args[argnum] = x
+            return f(*all_args, **kwargs)
 
         value, pull = vjp(of_one, args[argnum])
+        if any(isinstance(tree, (tuple, list, dict)) for tree in (value, args[argnum])):
+            raise NotDifferentiable("jacobian wants a function of one array whose value is one array: vjp, grad")
         shape = np.shape(value)
         n = int(np.prod(shape, dtype=int))
         basis = np.eye(n, dtype=value.dtype).reshape(n, *shape)

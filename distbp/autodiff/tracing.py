@@ -515,6 +515,7 @@ for _name, _function in {
     "matmul": lambda self, other: call(np.matmul, (self, other)),
     "rmatmul": lambda self, other: call(np.matmul, (other, self)),
     "divmod": lambda self, other: (self // other, self % other),
+    "rdivmod": lambda self, other: (other // self, other % self),
 }.items():
     setattr(Traced, f"__{_name}__", _function)
 for _numpy in (
