@@ -5,8 +5,8 @@
         --hidden 32,32 --activation tanh --epochs 60 --lr 0.005
 
 from the folder above this one. Where one input has several right answers, their mean is none. The network gives
-weights, means and deviations of a mixture of normal distributions; the loss is the negative log-likelihood. The data are
-Bishop's: x = t + 0.3 sin(2 pi t) + noise, and t is to be found from x.
+weights, means and deviations of a mixture of normal distributions; the loss is the negative log-likelihood. The data
+are Bishop's: x = t + 0.3 sin(2 pi t) + noise, and t is to be found from x.
 """
 
 import math

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.reverse import Tree, leaves_of, like, vjp
+from distbp.autodiff.reverse import vjp
+from distbp.autodiff.trees import Tree, leaves_of, like
 
 __all__ = ["check_grads"]
 
