@@ -20,6 +20,8 @@ from distbp.datasets import infer_target
 UNDER_MPIRUN = launched_processes() is not None
 SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
 """CI has all that a test can want."""
+_NOT_STARTED = "listener thread failed to start"
+"""What Open MPI's mpirun says on a busy machine, now and then, before it has started anything."""
 _COMM: Communicator | None = None
 
 
@@ -114,9 +116,13 @@ def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str, ranks: int = 0, timeout: float = 60, cwd: Path = tmp_path, **env: str):
         command = [*(mpirun(ranks) if ranks else []), sys.executable, *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=cwd, env=clean_environment() | env, capture_output=True, text=True, timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        for _ in range(3):
+            done = subprocess.run(
+                command, cwd=cwd, env=clean_environment() | env, capture_output=True, text=True, timeout=timeout,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            if _NOT_STARTED not in done.stdout + done.stderr:
+                break
+        return done
 
     return run
