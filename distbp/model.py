@@ -48,7 +48,7 @@ class Model:
             "format": "distbp-model-1",
             **self.network.architecture(),
             "loss": self.loss.name,
-            "loss_parameters": {k: v for k, v in vars(self.loss).items() if isinstance(v, float)},
+            "loss_parameters": {k: v for k, v in vars(self.loss).items() if isinstance(v, (int, float))},
             "target": asdict(self.target),
             "preprocessing": self.preprocessor.as_dict(),
         }
@@ -73,7 +73,9 @@ class Model:
             network = Network(state["sizes"], state["activation"], dtype=dtype)
         own = network.tensors()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
-            raise UserError(f"{path}: its parameters are others than those of {state['model']}, which has changed")
+            if isinstance(network, Network):
+                raise DamagedFile(f"{path}: its parameters are not those of a network {network.sizes}")
+            raise UserError(f"{path}: its parameters are others than those of {network.name}, which has changed")
         for name, tensor in own.items():
             tensor[...] = tensors[name]
         target = state["target"]

@@ -225,6 +225,21 @@ def test_a_model_file_gives_equal_predictions_and_equal_bytes(tmp_path, kind, dt
     assert a == b == c
 
 
+def test_a_whole_number_as_a_parameter_of_a_loss_is_kept(tmp_path):
+    one, rows = model("values", np.float64)
+    Model(one.network, Huber(2), rows.target, rows.preprocessor).save(tmp_path / "m.safetensors")
+    assert Model.load(tmp_path / "m.safetensors").loss.threshold == 2
+
+
+def test_a_model_file_whose_parameters_do_not_fit_is_damaged(tmp_path):
+    model("values", np.float64)[0].save(tmp_path / "m.safetensors")
+    tensors, state = read_file(tmp_path / "m.safetensors")
+    state.pop("sha256", None)
+    write_file(tmp_path / "m.safetensors", {k: v[:1] for k, v in tensors.items()}, state)
+    with pytest.raises(DamagedFile, match="its parameters are not those of a network"):
+        Model.load(tmp_path / "m.safetensors")
+
+
 def test_predictions_are_probabilities_or_in_the_units_of_the_target():
     for kind, shape in (("classes", (50, 3)), ("binary", (50, 2))):
         one, rows = model(kind)
