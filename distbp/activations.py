@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.autodiff import NotDifferentiable, vjp
 from distbp.errors import UserError
 from distbp.functions import is_function_name, resolve
 
@@ -178,6 +177,7 @@ def activation_of(function: Callable[[Array], Array], name: str) -> Activation:
     UserError
         When it does not, or cannot be differentiated.
     """
+    from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
 
     def value(z: Array, out: Array) -> None:
         np.copyto(out, function(z), casting="same_kind")

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.autodiff import NotDifferentiable, vjp
-from distbp.autodiff.trees import Tree, leaves_of, like
 from distbp.errors import UserError
 from distbp.functions import resolve
 from distbp.network import Layer
 from distbp.randomness import key
 from distbp.tape import Tape
+from distbp.trees import Tree, leaves_of, like
 
 __all__ = ["FunctionModel"]
 
@@ -87,6 +86,8 @@ class FunctionModel:
     ----------
     parameters : tree
         Views of `theta`.
+    function : callable
+        `predict`, as it was given.
     output_shape : tuple of int
         Shape of the outputs of a row.
 
@@ -119,7 +120,7 @@ class FunctionModel:
         name: str = "",
     ) -> None:
         self.dtype, self.seed, self.name, self.n_outputs = np.dtype(dtype), seed, name, n_outputs
-        self._predict, self._what = predict, f"--model {name}" if name else "the model"
+        self.function, self._what = predict, f"--model {name}" if name else "the model"
         rng = np.random.Generator(np.random.Philox(key(seed, "model")))
         offered = {"rng": rng, "n_inputs": n_inputs, "n_outputs": n_outputs}
         taken = inspect.signature(init).parameters
@@ -164,9 +165,7 @@ class FunctionModel:
 
     def tensors(self) -> dict[str, Array]:
         """Views of the parameters by name."""
-        return {
-            name: self.theta[part].reshape(shape) for (name, part), shape in zip(self.parts, self._shapes, strict=True)
-        }
+        return dict(zip((name for name, _ in self.parts), (x for _, x in leaves_of(self.parameters)), strict=True))
 
     def architecture(self) -> dict[str, Any]:
         """What a model file says besides the parameters."""
@@ -176,7 +175,7 @@ class FunctionModel:
 
     def describe(self) -> str:
         """Name and sizes, for people."""
-        return f"model {self.name or self._predict.__qualname__}, {self.sizes[0]} inputs"
+        return f"model {self.name or self.function.__qualname__}, {self.sizes[0]} inputs"
 
     def table(self) -> list[str]:
         """A line for each array of parameters."""
@@ -190,7 +189,7 @@ class FunctionModel:
         n, g = len(tape.X), tape.deltas[0][0]
         return (float(np.dot(g, g)) / n, 1) if n else (0.0, 0)
 
-    def row_numbers(self) -> int:
+    def kept_per_row(self) -> int:
         """Numbers that are kept of a row, as far as it is known: inputs and outputs."""
         return sum(self.sizes)
 
@@ -203,10 +202,12 @@ class FunctionModel:
         """Let `theta` (n_parameters,) be the parameters."""
         assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
         self.theta = theta
-        views = (
-            theta[part].reshape(shape) for (_, part), shape in zip(self.parts, self._shapes, strict=True)
-        )  # fmt: skip
-        self.parameters = like(self._tree, views)
+        self.parameters = self.tree(theta)
+
+    def tree(self, theta: Array) -> Tree:
+        """A vector of numbers, one for each parameter, as a tree of views like the parameters."""
+        views = (theta[part].reshape(shape) for (_, part), shape in zip(self.parts, self._shapes, strict=True))
+        return like(self._tree, views)
 
     def bind_gradient(self, grad: Array) -> None:
         """Let the backward pass write into `grad` (n_parameters,)."""
@@ -251,11 +252,13 @@ class FunctionModel:
         return out
 
     def _outputs(self, X: Array, n: int, tape: _Tape | None = None) -> Array:
+        from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
+
         try:
             if tape is None:
-                value = self._predict(self.parameters, X)
+                value = self.function(self.parameters, X)
             else:
-                value, tape.pull = vjp(lambda parameters: self._predict(parameters, X), self.parameters)
+                value, tape.pull = vjp(lambda parameters: self.function(parameters, X), self.parameters)
         except NotDifferentiable as error:
             raise UserError(f"{self._what}: {error}") from error
         outputs = np.array(value, self.dtype)  # a copy: others write into it, and the graph needs its own

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.activations import sigmoid
-from distbp.autodiff import NotDifferentiable, vjp
 from distbp.errors import UserError
 from distbp.functions import is_function_name, resolve
 
@@ -197,6 +196,8 @@ class FunctionLoss:
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
         """Loss of each row; see `Loss.value`."""
+        from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
+
         try:
             if delta is None:
                 rows = np.asarray(self.function(z, y))

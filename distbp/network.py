@@ -202,7 +202,7 @@ class Network:
         squares = row_squares(tape)
         return float(squares.sum()), len(squares)
 
-    def row_numbers(self) -> int:
+    def kept_per_row(self) -> int:
         """Activations and deltas that are kept of a row."""
         return sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
 

@@ -317,7 +317,7 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
     lines = [config.to_toml(), _opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
     lines += net.table()
     item = net.dtype.itemsize
-    activations = rows * net.row_numbers() * item
+    activations = rows * net.kept_per_row() * item
     states = len(trainer.optimizer.buffers)
     own = trainer.reducer.own.stop - trainer.reducer.own.start
     mib = 2.0**20

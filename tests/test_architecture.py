@@ -12,7 +12,7 @@ import distbp
 PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
-    {"autodiff.tracing", "autodiff.trees"},
+    {"autodiff.tracing", "trees"},
     {"autodiff.derivatives", "autodiff.special"},
     {f"autodiff.{name}" for name in ("compositions", "rearrangements", "algebra", "fourier", "no_derivative")},
     {"autodiff.reverse"},
@@ -130,7 +130,7 @@ def test_public_names_are_sorted_documented_and_there():
 
 def test_import_is_light():
     """A thousand ranks do it at once on a cluster."""
-    heavy = "mpi4py matplotlib sklearn scipy torch rich safetensors threadpoolctl numba".split()
+    heavy = "mpi4py matplotlib sklearn scipy torch rich safetensors threadpoolctl numba distbp.autodiff".split()
     code = f"import sys, distbp; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -401,3 +401,11 @@ def test_gradients_of_another_shape_are_refused():
         pull(np.ones(2))
     with pytest.raises(ValueError, match="2 parts, the value 1"):
         pull((x3, x3))
+
+
+def test_a_traced_keyword_without_a_place():
+    """By a starting value there would be a derivative, and none is known; numbers are no condition, as in NumPy."""
+    with pytest.raises(NotDifferentiable, match="max with a traced initial="):
+        grad(lambda t: np.max(t * np.ones(3), initial=t))(3.0)
+    with pytest.raises(TypeError, match="Cannot cast"):
+        grad(lambda t: np.mean(np.ones(3), where=t) * np.sum(t))(np.ones(3))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from distbp.autodiff import check_grads, grad, jacobian, vjp
 from distbp.autodiff.tracing import COMPOSITIONS, METHODS, RULES, Traced, value_of
-from distbp.autodiff.trees import leaves_of, like
+from distbp.trees import leaves_of, like
 
 SEEDS = range(12)  # for the tests in which every case has to be run, again and again
 

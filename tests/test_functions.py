@@ -173,7 +173,7 @@ def test_a_loss_function_is_a_loss(rng):
 
 def test_float32_stays_float32():
     _, model = twin()
-    small = FunctionModel(lambda: model.parameters, model._predict, 7, 4)
+    small = FunctionModel(lambda: model.parameters, model.function, 7, 4)
     X = np.ones((3, 7), np.float32)
     tape = small.tapes(3)(3)
     tape.X[...] = X

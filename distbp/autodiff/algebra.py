@@ -139,11 +139,10 @@ def _explicit(operands: Any) -> tuple[str, list[Any]]:
     return ",".join(labels) + "->" + result, arrays
 
 
-@composes(np.trace, linalg.trace)
-def _trace(a: Array, offset: int = 0, axis1: int | None = None, axis2: int | None = None, dtype: Any = None,
-           out: Any = None) -> Array:  # fmt: skip
+@composes(np.trace)
+def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Array:
     refuse_output(out)
-    return np.sum(np.diagonal(a, offset, 0 if axis1 is None else axis1, 1 if axis2 is None else axis2), -1, dtype)
+    return np.sum(np.diagonal(a, offset, axis1, axis2), -1, dtype)
 
 
 @composes(linalg.trace)
@@ -153,10 +152,13 @@ def _linalg_trace(a: Array, /, *, offset: int = 0, dtype: Any = None) -> Array:
 
 @composes(np.convolve)
 def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
-    if len(v) > len(a):
-        a, v = v, a
+    return _slid(v, a[::-1], mode) if len(v) > len(a) else _slid(a, v[::-1], mode)
+
+
+def _slid(a: Array, v: Array, mode: str) -> Array:
+    """Sums of the products of `v` with each window of `a`, which is no shorter."""
     n = len(v)
-    full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * v[::-1], -1)
+    full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * v, -1)
     if mode == "full":
         return full
     cut = (n - 1) // 2 if mode == "same" else n - 1
@@ -167,12 +169,7 @@ def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
 def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
     if len(v) > len(a):
         return np.flip(np.conj(_correlate(v, a, mode)))
-    n = len(v)
-    full = np.sum(stride_tricks.sliding_window_view(d.pad_constant(a, n - 1), n) * np.conj(v), -1)
-    if mode == "full":
-        return full
-    cut = (n - 1) // 2 if mode == "same" else n - 1
-    return full[cut : cut + (len(a) if mode == "same" else len(a) - n + 1)]
+    return _slid(a, np.conj(v), mode)
 
 
 @composes(np.polyval)
@@ -233,7 +230,7 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
     return np.expand_dims(of(values, -1), tuple(sorted((row, column))))
 
 
-METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False, **kw: _norm(x, None, axis, keepdims)
+METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _norm(x, None, axis, keepdims)
 COMPOSITIONS[linalg.norm] = _norm
 COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
 

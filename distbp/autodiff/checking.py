@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from distbp.autodiff.reverse import vjp
-from distbp.autodiff.trees import Tree, leaves_of, like
+from distbp.trees import Tree, leaves_of, like
 
 __all__ = ["check_grads"]
 

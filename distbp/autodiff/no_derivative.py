@@ -25,12 +25,11 @@ CONSTANT |= {
     np.digitize, np.lexsort, np.iscomplexobj, np.isrealobj, linalg.matrix_rank,
     # shapes and types
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type, np.may_share_memory,
-    np.shares_memory, np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.einsum_path, np.array2string,
+    np.shares_memory, np.zeros_like, np.ones_like, np.empty_like, np.einsum_path, np.array2string,
     np.array_repr, np.array_str, np.ravel_multi_index, np.unravel_index, np.diag_indices_from,
     np.tril_indices_from, np.triu_indices_from, np.packbits, np.unpackbits, np.save, np.savetxt, np.savez,
     np.savez_compressed, np.is_busday, np.busday_count, np.busday_offset,
 }  # fmt: skip
-CONSTANT -= {np.full_like}
 COMPOSITIONS[np.full_like] = lambda a, fill_value, dtype=None, order="K", subok=True, shape=None: (
     np.broadcast_to(fill_value, np.shape(a) if shape is None else shape)
     if type(fill_value) is Traced

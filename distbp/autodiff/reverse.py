@@ -31,7 +31,7 @@ import numpy as np
 from distbp.autodiff.derivatives import COMPLEX, add_at
 from distbp.autodiff.special import load_special
 from distbp.autodiff.tracing import RULES, Node, NotDifferentiable, Traced, boxed
-from distbp.autodiff.trees import Tree, leaves_of, like
+from distbp.trees import Tree, leaves_of, like
 
 __all__ = ["grad", "hessian_vector_product", "jacobian", "value_and_grad", "vjp"]
 
@@ -216,10 +216,9 @@ def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
 
 
 def _scalar(value: Any, name: str) -> Any:
-    if isinstance(value, (tuple, list, dict)) or np.shape(value) != ():
-        what = (
-            f"an array of shape {np.shape(value)}" if not isinstance(value, (tuple, list, dict)) else "several arrays"
-        )
+    several = isinstance(value, (tuple, list, dict))
+    if several or np.shape(value) != ():
+        what = "several arrays" if several else f"an array of shape {np.shape(value)}"
         raise NotDifferentiable(f"{name} wants a function whose value is one number, and this is {what}: vjp, jacobian")
     return np.ones((), value.dtype)[()] if hasattr(value, "dtype") else 1.0
 

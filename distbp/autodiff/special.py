@@ -11,13 +11,15 @@ from distbp.autodiff.tracing import CONSTANT, RULES
 __all__ = ["load_special"]
 
 _EXP = 2.0 / sqrt(pi)
+_TWINS = ("cbrt", "exp2", "expm1", "log1p")
+"""SciPy's own ufuncs for what NumPy has, too."""
 
 
-def load_special() -> bool:
-    """Fill in the rules, where SciPy is loaded and they are not yet known; whether anything was new."""
+def load_special() -> None:
+    """Fill in the rules, where SciPy is loaded and they are not yet known."""
     s: Any = sys.modules.get("scipy.special")
     if s is None or getattr(s, "expit", None) is None or s.expit in RULES:
-        return False
+        return
     normal = 1.0 / sqrt(2.0 * pi)
     rules: dict[str, list[Any]] = {
         "expit": [lambda g, ans, x: g * ans * (1.0 - ans)],
@@ -58,11 +60,7 @@ def load_special() -> bool:
         "entr": [lambda g, ans, x: -g * (1.0 + np.log(x))],
         "rel_entr": [lambda g, ans, x, y: g * (1.0 + np.log(x / y)), lambda g, ans, x, y: -g * x / y],
         "kl_div": [lambda g, ans, x, y: g * np.log(x / y), lambda g, ans, x, y: g * (1.0 - x / y)],
-        "exp2": [lambda g, ans, x: g * ans * log(2.0)],
         "exp10": [lambda g, ans, x: g * ans * log(10.0)],
-        "expm1": [lambda g, ans, x: g * (ans + 1.0)],
-        "log1p": [lambda g, ans, x: g / (1.0 + x)],
-        "cbrt": [lambda g, ans, x: g / (3.0 * ans * ans)],
         "cosm1": [lambda g, ans, x: -g * np.sin(x)],
         "i0": [lambda g, ans, x: g * s.i1(x)],
         "i0e": [lambda g, ans, x: g * (s.i1e(x) - np.sign(x) * ans)],
@@ -108,5 +106,6 @@ def load_special() -> bool:
         function = getattr(s._ufuncs, f"_{name}", None) or getattr(s, name, None)  # zeta is a function around a ufunc
         if isinstance(function, np.ufunc):
             RULES[function] = tuple(of)
+    for name in _TWINS:
+        RULES[getattr(s, name)] = RULES[getattr(np, name)]
     CONSTANT.add(s.round)
-    return True

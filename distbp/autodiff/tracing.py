@@ -341,9 +341,7 @@ def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTH
         refuse_output(kwargs.get("out"))
         if any(type(a) is Traced for a in kwargs.values()):
             args, kwargs = _positional(function, args, kwargs)
-        if any(type(a) is Traced for a in args):
-            return record(function, args, kwargs)
-        return call(function, tuple(_joined(a) for a in args), kwargs)
+        return record(function, args, kwargs) if any(type(a) is Traced for a in args) else function(*args, **kwargs)
     if function in CONSTANT:
         return function(*[value_of(a) for a in args], **{k: value_of(a) for k, a in kwargs.items()})
     known_to_numpy = getattr(np, function.__name__, None) is function
@@ -413,13 +411,6 @@ def refuse_output(out: Any) -> None:
         raise NotDifferentiable("out= writes into an array, and a traced value is involved: leave it out")
 
 
-def _joined(a: Any) -> Any:
-    """A list with traced elements as one traced array."""
-    if type(a) in (list, tuple) and any(type(x) in (list, tuple, Traced) for x in a):
-        return np.stack([_joined(x) if type(x) in (list, tuple) else x for x in a])
-    return a
-
-
 def _index(index: Any) -> Any:
     if type(index) is tuple:
         return tuple(value_of(i) for i in index)
@@ -427,12 +418,15 @@ def _index(index: Any) -> Any:
 
 
 def _positional(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The same arguments, by position as far as possible."""
+    """The same arguments, by position as far as possible; of the others only a condition may be traced."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise NotDifferentiable(f"{function.__name__} of a traced array: {error}") from None
-    return bound.args, bound.kwargs
+    for name, a in bound.kwargs.items():
+        if type(a) is Traced and name != "where":
+            raise NotDifferentiable(f"{function.__name__} with a traced {name}=: no derivative is known by it")
+    return bound.args, {name: value_of(a) for name, a in bound.kwargs.items()}
 
 
 def _without_output(ufunc: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -484,7 +478,7 @@ def _compared(apply: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def _whole(apply: Callable[[Any, Any], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return lambda self, other: apply(self.value, value_of(other)), lambda self, other: apply(other, self.value)
+    return _compared(apply), lambda self, other: apply(other, self.value)
 
 
 def _method(function: Any) -> Callable[..., Any]:

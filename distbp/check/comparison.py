@@ -279,8 +279,7 @@ def relative_error(
 
 def step_errors(problem: Problem, steps: Sequence[float], *, most: float = np.inf, seed: int = 0) -> list[list[float]]:
     """For each step h the relative errors of forward and central differences, against autodiff."""
-    seconds = stopwatch(lambda: problem.cost(problem.parameters(problem.network.theta)))[1]
-    where = _drawn(problem.network.n_parameters, most / (3.0 * len(steps) * seconds), seed)
+    where = _drawn(problem.network.n_parameters, most / (3.0 * len(steps) * _cost_seconds(problem)), seed)
     truth = by_autodiff(problem)[where]
     scale = float(np.max(np.abs(truth)))
     return [

@@ -43,7 +43,7 @@ def _depth(axes: Any, report: Report) -> None:
                 style = {"color": _COLOURS[name], "marker": _MARKS[name], "linestyle": line if name == "paths" else "-"}
                 label = report.title(name) + (f", width {width}" if name == "paths" else "")
                 axes.plot([m.depth for m in rows], [m.results[name].seconds for m in rows], label=label, ms=4, **style)
-    axes.set(xscale="log", yscale="log", xlabel="depth (layers of weights)", ylabel="time of one gradient (s)")
+    axes.set(yscale="log", xlabel="depth (layers of weights)", ylabel="time of one gradient (s)")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set_title(f"width {deepest}; paths grow by the width with each layer", fontsize=9)

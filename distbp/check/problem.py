@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.activations import activation_named
-from distbp.autodiff.trees import Tree, leaves_of, like
 from distbp.function_model import FunctionModel
 from distbp.functions import is_function_name, resolve
 from distbp.losses import FunctionLoss, Loss, make_loss
 from distbp.network import Network
 from distbp.randomness import bits, key, normal
+from distbp.trees import Tree, leaves_of
 
 __all__ = ["ANALYTIC", "TARGETS", "Problem", "dense_problem", "model_problem"]
 
@@ -89,9 +89,7 @@ class Problem:
         """`theta` as a tree: for a network a list of (W, b), for a model its own. Views, so `theta` may be changed."""
         network = self.network
         if isinstance(network, FunctionModel):
-            shapes = [np.shape(x) for _, x in leaves_of(network.parameters)]
-            views = (theta[part].reshape(shape) for (_, part), shape in zip(network.parts, shapes, strict=True))
-            return like(network.parameters, views)
+            return network.tree(theta)
         return [
             (theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in network.layers
         ]
@@ -130,9 +128,7 @@ def dense_problem(
 def model_problem(name: str, n_inputs: int, n_outputs: int, loss: str, *, targets: str, seed: int) -> Problem:
     """The model of the user's of that name, and random data."""
     model = FunctionModel.named(name, n_inputs, n_outputs, dtype=np.float64, seed=seed)
-    pair = resolve(name, "--model")
-    predict = pair[1] if isinstance(pair, (tuple, list)) else pair.predict
-    return _problem(model, predict, loss, targets, seed, _ROWS)
+    return _problem(model, model.function, loss, targets, seed, _ROWS)
 
 
 def _problem(
