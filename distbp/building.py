@@ -6,7 +6,7 @@ from distbp.communicator import Communicator
 from distbp.config import TrainConfig, parse_interval
 from distbp.errors import UsageError, UserError
 from distbp.function_model import FunctionModel
-from distbp.loading import Data
+from distbp.loading import Data, TableOptions, load
 from distbp.losses import FunctionLoss, Loss, make_loss
 from distbp.network import Network
 from distbp.optimizers import make_optimizer
@@ -15,7 +15,22 @@ from distbp.schedules import Schedule, scale_rate
 from distbp.stopping import MetricTarget
 from distbp.trainer import Trainer
 
-__all__ = ["build_trainer", "idle_options", "run_length"]
+__all__ = ["build_trainer", "idle_options", "load_data", "run_length"]
+
+
+def load_data(config: TrainConfig, comm: Communicator) -> Data:
+    """Training, validation and test rows from a configuration; all ranks load them."""
+    return load(
+        config.data,
+        TableOptions(
+            target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
+            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
+        ),
+        comm=comm, validation_data=config.validation_data, test_data=config.test_data,
+        validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
+        scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
+        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed,
+    )  # fmt: skip
 
 
 def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: Any) -> Trainer:

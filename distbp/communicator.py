@@ -141,6 +141,10 @@ class Communicator(Protocol):
         """The ranks that have this one's number in their `on_host`, one from each host; made once."""
         ...
 
+    def split(self, color: int) -> "Communicator":
+        """The ranks that give the same color, in their order; all ranks call it."""
+        ...
+
     def shared_free(self) -> int:
         """Bytes that this host can give to `shared`."""
         ...
@@ -283,6 +287,10 @@ class SerialCommunicator(JsonObjects):
         return self
 
     across_hosts = on_host
+
+    def split(self, color: int) -> Communicator:
+        """Itself."""
+        return self
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """Memory like any other."""

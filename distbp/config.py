@@ -28,7 +28,15 @@ from distbp.saving import ON_ERROR
 from distbp.schedules import SCHEDULES
 from distbp.transport import COMPRESSIONS
 
-__all__ = ["TrainConfig", "parse_interval", "parse_train_config"]
+__all__ = ["MAY_CHANGE", "TrainConfig", "parse_interval", "parse_train_config"]
+
+
+MAY_CHANGE = frozenset(
+    "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
+    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
+    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
+)
+"""Options that a resumed run may have changed: they do not touch what was computed so far."""
 
 
 class _OrFunction(tuple[str, ...]):

@@ -4,7 +4,7 @@ A `UserError` carries one line that says what is wrong, where, and what to do. F
 that line and nothing else; any other exception is a defect of ours and leaves a traceback in a file.
 """
 
-__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "RankLost", "UsageError", "UserError"]
+__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "Diverged", "RankLost", "UsageError", "UserError"]
 
 DONE = 0
 FAILED = 1
@@ -15,6 +15,10 @@ STOPPED = 75
 
 class UserError(ValueError):
     """Wrong input, file or machine; the message is the whole help."""
+
+
+class Diverged(UserError):
+    """A loss or gradient that is not finite."""
 
 
 class UsageError(UserError):

@@ -114,6 +114,10 @@ class MPICommunicator(JsonObjects):
             self._groups["across"] = self._part(self._comm.Split(self.on_host().rank))
         return self._groups["across"]
 
+    def split(self, color: int) -> Communicator:
+        """MPI_Comm_split."""
+        return self._part(self._comm.Split(color))
+
     def _part(self, comm: Any) -> Communicator:
         part = MPICommunicator(comm)
         part.crowded = self.crowded  # by its own ranks alone it might think otherwise

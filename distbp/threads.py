@@ -166,17 +166,17 @@ class ThreadCommunicator(JsonObjects):
     def on_host(self) -> "ThreadCommunicator":
         """By the hosts that `run_threads` was given."""
         if self._on_host is None:
-            self._on_host = self._split(self._host_number)
+            self._on_host = self.split(self._host_number)
         return self._on_host
 
     def across_hosts(self) -> "ThreadCommunicator":
         """As the contract says."""
         if self._across_hosts is None:
-            self._across_hosts = self._split(self.on_host().rank)
+            self._across_hosts = self.split(self.on_host().rank)
         return self._across_hosts
 
-    def _split(self, color: int) -> "ThreadCommunicator":
-        """The ranks of the same color, in a world that the first of them makes."""
+    def split(self, color: int) -> "ThreadCommunicator":
+        """As the contract says; the first of them makes their world."""
         colors = self.allgather_obj(color)
         ranks = [rank for rank, other in enumerate(colors) if other == color]
         if self.rank == ranks[0]:

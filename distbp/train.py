@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distbp.building import build_trainer, idle_options, run_length
+from distbp.building import build_trainer, idle_options, load_data, run_length
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, on_root, require_equal
-from distbp.config import TrainConfig, parse_train_config
+from distbp.config import MAY_CHANGE, TrainConfig, parse_train_config
 from distbp.errors import DONE, STOPPED, RankLost, UsageError, UserError
 from distbp.exact import SUMS
 from distbp.launch import on_stop_signals, run
-from distbp.loading import Data, TableOptions, load
+from distbp.loading import Data
 from distbp.machine import bits_of, describe, different_bits, kernel_warning, limited_blas
 from distbp.model import Model
 from distbp.profile import Profile
@@ -27,13 +27,6 @@ from distbp.watchdog import Watchdog
 from distbp.world import communicator
 
 __all__ = ["main", "train"]
-
-_MAY_CHANGE = frozenset(
-    "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
-    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
-)
-"""Options that a resumed run may have changed: they do not touch what was computed so far."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,7 +83,7 @@ class _Job:
                 if comm.size < config.least_ranks:
                     return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
-                self.data = _load(config, comm)
+                self.data = load_data(config, comm)
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
                     Reporter(comm.is_root).say(_plan(config, self.data, trainer, self.threads))
@@ -247,24 +240,10 @@ class _Job:
         return DONE
 
 
-def _load(config: TrainConfig, comm: Communicator) -> Data:
-    return load(
-        config.data,
-        TableOptions(
-            target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
-            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
-        ),
-        comm=comm, validation_data=config.validation_data, test_data=config.test_data,
-        validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
-        scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
-        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed,
-    )  # fmt: skip
-
-
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     # in exact mode what is added up first depends on the size of the parts
     fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
-    may_change = _MAY_CHANGE ^ fixed
+    may_change = MAY_CHANGE ^ fixed
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from distbp import noise_scale
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.errors import RankLost, UserError
+from distbp.errors import Diverged, RankLost, UserError
 from distbp.exact import ExactReducer
 from distbp.function_model import FunctionModel
 from distbp.health import Pace, audit
@@ -312,7 +312,7 @@ class Trainer:
             self._record({"step": step, "epoch": epoch, "skipped": f"{what} is not finite; step skipped"})
             return
         times = f" for {self.state.skipped} steps" if self.state.skipped > 1 else ""
-        raise UserError(
+        raise Diverged(
             f"step {step}: {what} is not finite{times}: lower --lr, clip with --clip-norm 1, or look for"
             " extreme values in the data (--on-nonfinite skip passes over such steps)"
         )

@@ -1,0 +1,1 @@
+"""Experiments with trainings, and reports about them: ``python -m distbp.study``."""

@@ -1,0 +1,143 @@
+"""Front door: ``python -m distbp.study EXPERIMENT``: trainings, and a report; ``mpirun -n P`` in front of it for P ranks.
+
+All options of ``distbp.train`` may follow: they are what the trainings have in common.
+"""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from distbp.building import build_trainer, load_data
+from distbp.checkpoint import atomic_write
+from distbp.communicator import Communicator, on_root, require_equal
+from distbp.config import MAY_CHANGE, TrainConfig, parse_train_config
+from distbp.errors import DONE, UsageError, UserError
+from distbp.launch import run
+from distbp.loading import Data
+from distbp.machine import bits_depend_on, kernel_warning, limited_blas
+from distbp.study.experiment import Experiment, at_least_1, read_study
+from distbp.study.page import LANGUAGES, in_language, write
+from distbp.world import communicator
+
+__all__ = ["EXPERIMENTS", "main", "study"]
+
+EXPERIMENTS: dict[str, Experiment] = {
+}
+
+_MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
+"""What another start of the same study may say differently."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m distbp.study", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    experiments = parser.add_subparsers(dest="study", metavar="EXPERIMENT", required=True)
+    for name, experiment in EXPERIMENTS.items():
+        one = experiments.add_parser(
+            name, help=experiment.about, description=experiment.about, allow_abbrev=False,
+            epilog="All options of distbp.train may follow. Set here, if you do not: " + " ".join(experiment.defaults),
+        )  # fmt: skip
+        experiment.add_options(one)
+        one.add_argument("--ranks-per-trial", type=int, default=1, metavar="N", help="ranks that train together [1]")
+        one.add_argument("--run-dir", metavar="DIR", help=f"a new or unfinished study [studies/DATA-{name}]")
+        one.add_argument("--report-only", action="store_true", help="write the report anew, train nothing")
+        one.add_argument("--language", choices=LANGUAGES, default="en", help="of the report [en]")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, config, problem = argparse.Namespace(), TrainConfig(), None
+    try:
+        options, rest = _parser().parse_known_args(arguments)
+        config = parse_train_config([*EXPERIMENTS[options.study].defaults, *rest])
+    except UsageError as error:
+        problem = error
+
+    def work(comm: Communicator) -> int:
+        if problem is not None:
+            raise problem
+        return study(options, config, comm, shlex.join(["python", "-m", "distbp.study", *arguments]))
+
+    return run(work, lambda: communicator(config.communicator, elastic=False))
+
+
+def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, command: str = "") -> int:
+    """Do what is not done yet, then write the report; on all ranks of `comm`."""
+    experiment = EXPERIMENTS[options.study]
+    stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
+    folder = Path(options.run_dir or f"studies/{stem}-{options.study}")
+    at_least_1(options, "ranks_per_trial")
+    if not options.report_only:
+        require_equal(comm, command, "the options")
+        with limited_blas(comm, most=1 if config.exact else None):
+            _work(options, config, experiment, comm, folder, command)
+    on_root(comm, lambda: _report(experiment, folder, options.language), f"cannot write the report in {folder}")
+    return DONE
+
+
+def _work(
+    options: argparse.Namespace, config: TrainConfig, experiment: Experiment, comm: Communicator, folder: Path,
+    command: str,
+) -> None:  # fmt: skip
+    data = load_data(config, comm)
+    asked = experiment.ask(options, config, data) | {"ranks_per_trial": options.ranks_per_trial}
+    study = _describe(options.study, asked, config, data, comm, command)
+    on_root(comm, lambda: _open(folder, study), f"cannot use the folder {folder}")
+    if comm.is_root:
+        for text in [*data.remarks, *(f"warning: {w}" for w in [kernel_warning()] if w), f"study: {folder}"]:
+            print(text, flush=True)
+    experiment.run(asked, config, data, comm, folder, lambda text: print(text, flush=True))
+
+
+def _describe(
+    name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
+) -> dict[str, Any]:
+    """The content of ``study.json``."""
+    trainer = build_trainer(dataclasses.replace(config, batch_size=min(config.batch_size, data.train.n_rows)), data, comm)
+    network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
+    trainer.close()
+    bits = bits_depend_on()
+    return {
+        "study": name, "data": config.data, "rows": data.train.n_rows, "network": network, "parameters": n_parameters,
+        **asked,
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
+        "command": command,
+        "versions": {"python": sys.version.split()[0], "numpy": bits["numpy"], "BLAS": bits["BLAS"]},
+        "machine": f"{bits['CPU']}, {comm.host_cores} cores", "ranks": comm.size,
+    }  # fmt: skip
+
+
+def _open(folder: Path, study: dict[str, Any]) -> None:
+    """Make the folder, or make sure that it holds this very study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "study.json").exists():
+        before = read_study(folder)
+        for key, value in json.loads(json.dumps(study)).items():
+            if key not in _MAY_DIFFER and before.get(key) != value:
+                raise UserError(
+                    f"{folder} holds a study with another {key} ({before.get(key)}, not {value}): give another --run-dir"
+                )
+    atomic_write(folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
+
+
+def _report(experiment: Experiment, folder: Path, language: str) -> None:
+    read_study(folder)
+    write(experiment.page(folder, in_language(language)), folder, language)
+    print(f"report: {folder / 'report.html'}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What an experiment is to the front door: its options, what it asks, the trainings, the page.
+
+The folder of a study holds ``study.json`` (what was asked), ``trials.jsonl`` (what was measured, a line for each trial)
+and the report, which is made from these two alone.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distbp.communicator import Communicator
+from distbp.config import TrainConfig
+from distbp.errors import UsageError, UserError
+from distbp.loading import Data
+from distbp.study.page import Page, Say
+
+__all__ = ["Experiment", "at_least_1", "facts", "numbers", "read_study"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment.
+
+    Attributes
+    ----------
+    about : str
+        A line of the help.
+    defaults : sequence of str
+        Options of ``distbp.train`` that it sets, if the user does not.
+    add_options : callable
+        ``add_options(parser)``: those of its own.
+    ask : callable
+        ``ask(options, config, data)``: what it is going to do, as JSON for ``study.json``; a study that was begun can
+        only be continued where this is the same. Bad options are a `UserError`.
+    run : callable
+        ``run(asked, config, data, comm, folder, say)`` on all ranks: do what is not done; ``say(text)`` prints.
+        ``asked["ranks_per_trial"]`` is the size of the groups.
+    page : callable
+        ``page(folder, say)``: the report.
+    """
+
+    about: str
+    defaults: tuple[str, ...]
+    add_options: Callable[[ArgumentParser], None]
+    ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
+    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Callable[[str], None]], None]
+    page: Callable[[Path, Say], Page]
+
+
+def numbers(text: str, option: str, kind: type) -> list[Any]:
+    """``8,16,32`` as sorted numbers above 0."""
+    try:
+        values = sorted({kind(part) for part in text.split(",")})
+    except ValueError:
+        values = []
+    if not values or not 0 < values[0] or not values[-1] < float("inf"):
+        raise UsageError(f"{option} {text!r}: numbers above 0, with commas between")
+    return values
+
+
+def at_least_1(options: Namespace, *names: str) -> None:
+    """Refuse options that are below 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """``study.json`` of a folder."""
+    path = folder / "study.json"
+    if not path.exists():
+        raise UserError(f"no study in {folder}: --run-dir names the folder of one")
+    study: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return study
+
+
+def facts(study: dict[str, Any], say: Say) -> dict[str, str]:
+    """How to do a study again, from its ``study.json``: the last lines of a page."""
+    versions = ", ".join(f"{name} {version}" for name, version in study["versions"].items())
+    return {
+        say("command", "orden"): f"`{study['command']}`",
+        say("data", "datos"): say(
+            f"{study['data']}, {study['rows']} training rows", f"{study['data']}, {study['rows']} filas de entrenamiento"
+        ),
+        say("network", "red"): f"{study['network']}, " + say(
+            f"{study['parameters']:,} parameters", f"{study['parameters']:,} parámetros"
+        ),
+        say("machine", "máquina"): study["machine"] + say(
+            f", {study['ranks']} ranks, {study['ranks_per_trial']} to a trial",
+            f", {study['ranks']} procesos, {study['ranks_per_trial']} por ensayo",
+        ),
+        say("versions", "versiones"): versions,
+        say("data behind it", "datos de origen"): "`study.json`, `trials.jsonl`",
+    }  # fmt: skip

@@ -1,0 +1,188 @@
+"""How many steps a batch size needs: a curve of two parameters, fitted with intervals.
+
+    S(B) = S_min (1 + B_crit / B) = S_min + E_min / B
+
+(McCandlish et al. 2018, section 2.3): many small steps or few large ones, never fewer than S_min, and never fewer
+examples than E_min = S_min B_crit. At B_crit a run takes twice of both. Steps scatter by a factor, not by a sum, so the
+fit is of log S: least squares in a = log S_min and c = log B_crit,
+
+    log S = a + g(c, B)        g = log(1 + exp(c) / B)
+
+The best a of a given c is a mean, so that one scan over c finds the best of all, and every pair that the data do not
+refuse: RSS(a, c) <= RSS_min (1 + q^2 / d). The intervals are the shadows of that region on the axes (profile
+likelihood); they end at 0 or infinity where the data allow it, as where the curve has no knee. Values at one batch size
+share its best rate: they are one point of the curve, whose scatter about it leaves d = (batch sizes) - 2 degrees of
+freedom. q is such that the three intervals hold together in 95 of 100 studies.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.study.texts import number, texts
+
+__all__ = ["Interval", "ScalingFit", "fit_scaling", "quantile"]
+
+Array = NDArray[Any]
+
+_BEYOND = 12.0
+"""The scan goes exp(12) beyond the batch sizes; what is not refused there never will be."""
+_CELLS = 6000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval; `low` may be 0, `high` infinite."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+
+
+@dataclass(frozen=True)
+class ScalingFit:
+    """The curve S(B) = S_min (1 + B_crit / B).
+
+    Attributes
+    ----------
+    s_min, e_min, b_crit : Interval
+        Fewest steps, fewest examples, and the batch size between.
+    r2 : float
+        Share of the variance of log S that the curve explains; NaN where S does not vary.
+    smallest, largest : float
+        Batch sizes of the fit.
+    """
+
+    s_min: Interval
+    e_min: Interval
+    b_crit: Interval
+    r2: float
+    smallest: float
+    largest: float
+
+    def steps(self, batch_size: Any) -> Any:
+        """S(B), for a number or an array."""
+        return self.s_min.value + self.e_min.value / batch_size
+
+    @property
+    def knee(self) -> str:
+        """Where it is seen: "inside" the batch sizes, at "most" some value, at "least" some value, or "unknown"."""
+        below, above = self.b_crit.low <= self.smallest / 100.0, self.b_crit.high >= 100.0 * self.largest
+        if below and above:
+            return "unknown"
+        return "most" if below else "least" if above else "inside"
+
+    def in_words(self, language: str = "en") -> str:
+        """What the fit says, in a sentence or two."""
+        values = {
+            "b": number(self.b_crit.value), "b_low": number(self.b_crit.low), "b_high": number(self.b_crit.high),
+            "s": number(self.s_min.value), "s_low": number(self.s_min.low), "s_high": number(self.s_min.high),
+            "e": number(self.e_min.value), "e_low": number(self.e_min.low), "e_high": number(self.e_min.high),
+            "largest": number(self.largest), "smallest": number(self.smallest),
+        }  # fmt: skip
+        return texts(language)[f"fit_{self.knee}"].format(**values)
+
+
+def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | Array) -> ScalingFit:
+    """Fit the curve to steps S at batch sizes B.
+
+    Parameters
+    ----------
+    batch_sizes, steps : array (n,)
+        One value each for a seed; a batch size may come several times.
+
+    Raises
+    ------
+    ValueError
+        Where there are fewer than 3 batch sizes, or a value is not a positive number.
+    """
+    B, S = np.asarray(batch_sizes, np.float64), np.asarray(steps, np.float64)
+    if B.shape != S.shape or B.ndim != 1:
+        raise ValueError(f"batch sizes {B.shape} and steps {S.shape}: one of each for a run")
+    if not (np.all(np.isfinite(B)) and np.all(np.isfinite(S)) and np.all(B > 0.0) and np.all(S > 0.0)):
+        raise ValueError("batch sizes and steps are finite and above 0; leave out runs that did not reach the goal")
+    sizes, which, n = np.unique(B, return_inverse=True, return_counts=True)
+    if len(sizes) < 3:
+        raise ValueError(f"{len(sizes)} batch sizes: a curve of two parameters takes at least 3")
+    y = np.bincount(which, np.log(S)) / n
+    c = np.linspace(math.log(sizes[0]) - _BEYOND, math.log(sizes[-1]) + _BEYOND, _CELLS)
+    for _ in range(3):  # the best c, ever more closely
+        _, rss = _profile(c, sizes, y, n)
+        best = int(np.argmin(rss))
+        c = np.linspace(c[max(best - 1, 0)], c[min(best + 1, _CELLS - 1)], _CELLS)
+    low = float(rss[best])
+    tss = float(np.sum(n * (y - np.sum(n * y) / n.sum()) ** 2))
+    tiny = 1e-18 * float(n.sum())  # rounding of log S, so that a perfect curve has an interval too
+    s_min, e_min, b_crit = _intervals(float(c[best]), max(low, tiny), sizes, y, n)
+    return ScalingFit(s_min, e_min, b_crit, 1.0 - low / tss if tss > tiny else math.nan, float(sizes[0]), float(sizes[-1]))
+
+
+def _profile(c: Array, sizes: Array, y: Array, n: Array) -> tuple[Array, Array]:
+    """The best a = log S_min for each c, and the sum of squares that it leaves."""
+    residual = y - np.log1p(np.exp(c)[:, None] / sizes)
+    a = residual @ n / n.sum()
+    return a, (residual - a[:, None]) ** 2 @ n
+
+
+def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tuple[Interval, Interval, Interval]:
+    """Shadows of the region that the data do not refuse on log S_min, log E_min and log B_crit."""
+    freedom = len(sizes) - 2
+    allowed = rss * (1.0 + quantile(_directions(best, sizes, n), freedom) ** 2 / freedom)
+    ends = math.log(sizes[0]) - _BEYOND, math.log(sizes[-1]) + _BEYOND
+    c = np.union1d(np.linspace(*ends, _CELLS), best + np.concatenate([-_FINE[::-1], _FINE]))
+    a, left = _profile(c, sizes, y, n)
+    inside = (left <= allowed) | (np.abs(c - best) < 1e-12)
+    half = np.sqrt(np.maximum(allowed - left[inside], 0.0) / n.sum())
+    a, c = a[inside], c[inside]
+    flat, steep = c[0] <= ends[0] + 0.1, c[-1] >= ends[1] - 0.1
+    at = int(np.argmin(np.abs(c - best)))
+
+    def interval(x: Array, half: Array, to_zero: bool, to_infinity: bool) -> Interval:
+        low = 0.0 if to_zero else math.exp(np.min(x - half))
+        return Interval(math.exp(x[at]), low, math.inf if to_infinity else math.exp(np.max(x + half)))
+
+    return (
+        interval(a, half, steep, False),
+        interval(a + c, half, flat, False),
+        interval(c, np.zeros_like(c), flat, steep),
+    )
+
+
+_FINE = np.concatenate([[0.0], np.geomspace(1e-10, 2.0, 4000)])
+"""Distances from the best c, so that narrow intervals are seen as well as wide ones."""
+
+
+def _directions(c: float, sizes: Array, n: Array) -> Array:
+    """log S_min, log E_min and log B_crit as unit vectors where both parameters have the scatter 1 (3, 2).
+
+    With h = dg/dc less its mean, the columns 1 and h of the Jacobian are orthogonal.
+    """
+    h = 1.0 / (1.0 + sizes * math.exp(-c))
+    mean = float(np.sum(n * h) / n.sum())
+    ratio = math.sqrt(float(np.sum(n * (h - mean) ** 2)) / n.sum())
+    vectors = np.array([[ratio, -mean], [ratio, 1.0 - mean], [0.0, 1.0]])
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+
+
+def quantile(directions: Array, freedom: int, level: float = 0.95) -> float:
+    """The q that max_i |t_i| stays below in `level` of all cases, for t_i = a_i z / s with unit vectors a_i (k, 2).
+
+    z is normal in the plane, s^2 an independent chi^2 / d. Along the angle of z, |z|^2 / (2 s^2) has the F distribution
+    with 2 and d degrees of freedom, which has a closed form: P = mean over angles of 1 - (1 + q^2 / (m^2 d))^(-d/2) with
+    m the largest |a_i u| of the angle. One vector gives Student's t.
+    """
+    angles = (np.arange(100_000) + 0.5) * (math.pi / 100_000)
+    m2 = np.max((directions @ np.stack([np.cos(angles), np.sin(angles)])) ** 2, axis=0)
+    low, high = 0.0, 1e6
+    for _ in range(80):
+        q = 0.5 * (low + high)
+        above = float(np.mean((1.0 + q * q / (m2 * freedom)) ** (-0.5 * freedom))) < 1.0 - level
+        low, high = (low, q) if above else (q, high)
+    return 0.5 * (low + high)

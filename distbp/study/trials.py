@@ -1,0 +1,171 @@
+"""Trials: what a study trains, who trains which, and what is known so far.
+
+A trial is a piece of work with a name; its result is a line of ``trials.jsonl``. Groups of ranks take trials from a
+queue, which is no process but a folder of locks: a group that holds the lock of a trial does it, the system drops the
+lock when the group dies, and whoever comes next, also another job on the same folder, takes the trial again. So a study
+can be killed and started again at any time, or spread over the jobs of an array.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO, TypeVar
+
+from distbp.checkpoint import atomic_write
+from distbp.communicator import Communicator, SerialCommunicator
+from distbp.errors import UserError
+
+__all__ = ["Queue", "Trial", "groups_of", "marks", "read_results", "sort_results", "work_through"]
+
+_PAUSE = 0.1
+
+
+class Trial(Protocol):
+    """What `work_through` must know of a trial; its text is its name."""
+
+    def cost(self) -> float:
+        """About how long it takes beside the others."""
+        ...
+
+
+T = TypeVar("T", bound=Trial)
+
+
+def marks(total: int, factor: float = 1.2) -> list[int]:
+    """Steps at which a trial is measured: each is about `factor` times the one before; the last is `total`."""
+    steps, at = [], 1.0
+    while at < total:
+        steps.append(int(at))
+        at = max(at + 1.0, at * factor)
+    return [*steps, total]
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Results by the name of the trial; a last line that was cut off is none."""
+    path = folder / "trials.jsonl"
+    results = {}
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
+        if line.endswith("\n"):
+            result = json.loads(line)
+            results[result["trial"]] = result
+    return results
+
+
+def sort_results(folder: Path, trials: Iterable[Trial]) -> None:
+    """Bring the lines of ``trials.jsonl`` into the order of `trials`, whoever finished first."""
+    results = read_results(folder)
+    lines = [results[str(trial)] for trial in trials if str(trial) in results]
+    atomic_write(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def groups_of(comm: Communicator, ranks: int) -> Communicator:
+    """This rank's group of `ranks` ranks; all ranks of `comm` call it."""
+    if ranks < 1 or comm.size % ranks:
+        raise UserError(f"--ranks-per-trial {ranks}: {comm.size} ranks do not fall into groups of {ranks}")
+    return SerialCommunicator() if ranks == 1 else comm.split(comm.rank // ranks)
+
+
+def work_through(
+    trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
+    say: Callable[[str], None], what: str,
+) -> None:  # fmt: skip
+    """Do what is not done of `trials`, the most costly first; each group of ranks calls it.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        The same on all ranks.
+    do : callable
+        ``do(trial, group)`` on all ranks of a group: the trial's line of ``trials.jsonl``; the name is added, and
+        ``summary``, a few words for the progress, is taken out.
+    group, folder : Communicator and Path
+        From `groups_of`; the folder of the study.
+    say : callable
+        ``say(text)``, called on the first rank of a group when it has done a trial.
+    what : str
+        Name of this part of the study.
+    """
+    trials = sorted(trials, key=lambda trial: -trial.cost())
+    queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
+    start, before = time.monotonic(), _done(trials, folder)[1]
+    whole = sum(trial.cost() for trial in trials)
+    while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
+        result = do(trials[at], group)
+        summary = result.pop("summary", "")
+        if queue is not None:
+            queue.finish({"trial": str(trials[at]), **result})
+            n, gone = _done(trials, folder)
+            left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
+            say(f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}")
+
+
+def _done(trials: Iterable[Trial], folder: Path) -> tuple[int, float]:
+    """How many are done, and what they cost."""
+    results = read_results(folder)
+    costs = [trial.cost() for trial in trials if str(trial) in results]
+    return len(costs), sum(costs)
+
+
+class Queue:
+    """The trials of a study that are not done, for one group of ranks; its first rank takes and finishes them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the study.
+    names : iterable of str
+        In the order in which they should be taken.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self._folder, self._names = folder, list(names)
+        self._mine: TextIO | None = None
+        (folder / "locks").mkdir(exist_ok=True)
+
+    def take(self) -> int:
+        """Number of the next trial that nobody has; -1 when all are done. Waits for those that others have."""
+        while True:
+            done = read_results(self._folder)
+            left = [i for i, name in enumerate(self._names) if name not in done]
+            if not left:
+                return -1
+            for i in left:
+                if self._lock(self._names[i]):
+                    if self._names[i] not in read_results(self._folder):  # another group may just have finished it
+                        return i
+                    self.release()
+            time.sleep(_PAUSE)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result of the trial that was taken, and give its lock back."""
+        with open(self._folder / "trials.jsonl", "a+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            end = stream.seek(0, os.SEEK_END)
+            if end:
+                stream.seek(end - 1)
+                if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
+                    stream.seek(0)
+                    stream.truncate(stream.read().rfind(b"\n") + 1)
+            stream.write(json.dumps(result).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.release()
+
+    def _lock(self, name: str) -> bool:
+        stream = open(self._folder / "locks" / name.replace(" ", ","), "a", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.close()
+            return False
+        self._mine = stream
+        return True
+
+    def release(self) -> None:
+        """Give the lock of the trial that was taken back."""
+        if self._mine is not None:
+            self._mine.close()
+            self._mine = None
