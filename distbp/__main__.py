@@ -1,4 +1,4 @@
-"""``distbp train ...``, ``distbp predict ...``, ``distbp check ...``: the front doors as sub-commands."""
+"""``distbp train ...``, ``distbp predict ...``, and so on: the front doors as sub-commands."""
 
 import sys
 
@@ -13,6 +13,7 @@ usage: distbp COMMAND [options]
   train      train a network; put 'mpirun -n P' in front of it for P ranks
   predict    predictions of a trained model for new rows
   check      one gradient by several methods: their errors, their times, and how they grow
+  study      experiments with a report, e.g. on the batch size
 
 'distbp COMMAND --help' lists the options of a command; 'distbp --version' tells the version."""
 
@@ -33,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
             from distbp.check import __main__ as check
 
             return check.main(rest)
+        case ["study", *rest]:
+            from distbp.study import __main__ as study
+
+            return study.main(rest)
         case ["--version"]:
             print(f"distbp {__version__}")
             return 0

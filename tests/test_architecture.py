@@ -57,8 +57,15 @@ LAYERS = [
     {"building", "check.gradients", "check.growth"},
     {"check.comparison"},
     {"check.report"},
-    {"check.plot"},
-    {"train", "predict", "check.__main__"},
+    {"check.plot", "study.drawing", "study.scaling", "study.trials"},
+    {"study.page"},
+    {"study.experiment"},
+    {"study.batch_size_results", "study.batch_science"},
+    {"study.batch_size_words"},
+    {"study.batch_size_charts"},
+    {"study.batch_size_page"},
+    {"study.batch_size"},
+    {"train", "predict", "check.__main__", "study.__main__"},
     {"__main__"},
 ]
 ONE_DOOR = {
@@ -70,7 +77,8 @@ ONE_DOOR = {
     "sklearn": set(),
     "autograd": set(),
     "numba": {"compiled"},
-    "matplotlib": {"check.plot"},
+    "matplotlib": {"check.plot", "study.drawing"},
+    "jinja2": {"study.page"},
     "scipy": set(),
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

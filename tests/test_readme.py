@@ -19,7 +19,7 @@ def test_the_example_runs_in_one_process_and_on_ranks(launch, tmp_path, ranks):
     assert re.fullmatch(r"test accuracy 0\.9\d+\n", done.stdout)
 
 
-@pytest.mark.parametrize("folder", ["distbp", "distbp/autodiff", "distbp/check", "scripts", "examples"])
+@pytest.mark.parametrize("folder", ["distbp", "distbp/autodiff", "distbp/check", "distbp/study", "scripts", "examples"])
 def test_the_tree_names_every_file_once(folder):
     tree = re.search(rf"^{folder}/.*\n((?:  .*\n)*)", README, re.M)[1]
     named = re.findall(r"^  (\S+)", tree, re.M)

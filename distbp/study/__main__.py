@@ -1,4 +1,4 @@
-"""Front door: ``python -m distbp.study EXPERIMENT``: trainings, and a report; ``mpirun -n P`` in front of it for P ranks.
+"""Front door: ``python -m distbp.study EXPERIMENT``: trainings, and a report; ``mpirun -n P`` in front for P ranks.
 
 All options of ``distbp.train`` may follow: they are what the trainings have in common.
 """
@@ -19,6 +19,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
 from distbp.loading import Data
 from distbp.machine import bits_depend_on, kernel_warning, limited_blas
+from distbp.study import batch_size
 from distbp.study.experiment import Experiment, at_least_1, read_study
 from distbp.study.page import LANGUAGES, in_language, write
 from distbp.world import communicator
@@ -26,6 +27,7 @@ from distbp.world import communicator
 __all__ = ["EXPERIMENTS", "main", "study"]
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "batch-size": batch_size.EXPERIMENT,
 }
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
@@ -80,6 +82,10 @@ def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, 
     stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
     folder = Path(options.run_dir or f"studies/{stem}-{options.study}")
     at_least_1(options, "ranks_per_trial")
+    if comm.size % options.ranks_per_trial:
+        raise UserError(
+            f"--ranks-per-trial {options.ranks_per_trial}: {comm.size} ranks do not fall into groups of that size"
+        )
     if not options.report_only:
         require_equal(comm, command, "the options")
         with limited_blas(comm, most=1 if config.exact else None):
@@ -106,7 +112,9 @@ def _describe(
     name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
 ) -> dict[str, Any]:
     """The content of ``study.json``."""
-    trainer = build_trainer(dataclasses.replace(config, batch_size=min(config.batch_size, data.train.n_rows)), data, comm)
+    trainer = build_trainer(
+        dataclasses.replace(config, batch_size=min(config.batch_size, data.train.n_rows)), data, comm
+    )
     network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
     trainer.close()
     bits = bits_depend_on()
@@ -128,7 +136,8 @@ def _open(folder: Path, study: dict[str, Any]) -> None:
         for key, value in json.loads(json.dumps(study)).items():
             if key not in _MAY_DIFFER and before.get(key) != value:
                 raise UserError(
-                    f"{folder} holds a study with another {key} ({before.get(key)}, not {value}): give another --run-dir"
+                    f"{folder} holds a study with another {key} ({before.get(key)}, not {value}): give another"
+                    " --run-dir"
                 )
     atomic_write(folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
 

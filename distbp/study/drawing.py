@@ -15,9 +15,9 @@ __all__ = ["COLOURS", "band", "chart", "finish", "rendered", "shade", "style"]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vXP"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-_LOOK = {
-    "font.size": 10.5, "axes.titlesize": 10.5, "legend.fontsize": 9.0, "svg.hashsalt": "distbp", "axes.spines.top": False,
-    "axes.spines.right": False,
+_LOOK: Any = {
+    "font.size": 10.5, "axes.titlesize": 10.5, "legend.fontsize": 9.0, "svg.hashsalt": "distbp",
+    "axes.spines.top": False, "axes.spines.right": False,
 }  # fmt: skip
 
 
@@ -71,14 +71,34 @@ def band(axes: Any, x: Sequence[float], curve: Any, *, label: str, **how: Any) -
     axes.fill_between(x, low, high, color=how.get("color"), alpha=0.18, linewidth=0)
 
 
-def finish(axes: Any, columns: int = 2) -> None:
-    """Put the legend below the axes, where it covers nothing."""
-    from matplotlib import rc_context
+def finish(axes: Any, columns: int = 2, *, ticks: Sequence[float] = ()) -> None:
+    """Put the legend below the axes, where it covers nothing, and write numbers as people do.
 
+    `ticks` are those of the x axis, where its values are few.
+    """
+    from matplotlib import rc_context
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            low, high = sorted(axis.get_view_interval())
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,), numticks=12))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
+            axis.set_minor_formatter(NullFormatter())
+    if ticks:
+        axes.set_xticks(ticks[:: 1 + (len(ticks) - 1) // 9], [_plain(x) for x in ticks[:: 1 + (len(ticks) - 1) // 9]])
+        axes.xaxis.set_minor_locator(NullLocator())
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         with rc_context(_LOOK):
             axes.figure.legend(handles, labels, ncols=columns, loc="outside lower center", frameon=False)
+
+
+def _plain(x: float) -> str:
+    if 1e-4 <= abs(x) < 1e5:
+        return f"{x:,.6g}" if x < 1e4 else f"{x:,.0f}"
+    digit, _, power = f"{x:.0e}".partition("e")
+    return f"${'' if digit == '1' else digit + chr(92) + 'cdot '}10^{{{int(power)}}}$"
 
 
 def rendered(figure: Any) -> tuple[bytes, bytes]:

@@ -83,7 +83,8 @@ def facts(study: dict[str, Any], say: Say) -> dict[str, str]:
     return {
         say("command", "orden"): f"`{study['command']}`",
         say("data", "datos"): say(
-            f"{study['data']}, {study['rows']} training rows", f"{study['data']}, {study['rows']} filas de entrenamiento"
+            f"{study['data']}, {study['rows']:,} training rows",
+            f"{study['data']}, {study['rows']:,} filas de entrenamiento",
         ),
         say("network", "red"): f"{study['network']}, " + say(
             f"{study['parameters']:,} parameters", f"{study['parameters']:,} parámetros"

@@ -9,10 +9,14 @@ fit is of log S: least squares in a = log S_min and c = log B_crit,
     log S = a + g(c, B)        g = log(1 + exp(c) / B)
 
 The best a of a given c is a mean, so that one scan over c finds the best of all, and every pair that the data do not
-refuse: RSS(a, c) <= RSS_min (1 + q^2 / d). The intervals are the shadows of that region on the axes (profile
-likelihood); they end at 0 or infinity where the data allow it, as where the curve has no knee. Values at one batch size
-share its best rate: they are one point of the curve, whose scatter about it leaves d = (batch sizes) - 2 degrees of
-freedom. q is such that the three intervals hold together in 95 of 100 studies.
+refuse: with d degrees of freedom, those with
+
+    RSS(a, c) <= RSS_min 0.05^(-2 / d)
+
+(the 95 % point of the F distribution with 2 and d degrees of freedom has this closed form). The intervals are the
+shadows of that region on the axes, so all three hold together in 95 of 100 studies (Scheffe 1953); they end at 0 or
+infinity where the data allow it, as where the curve has no knee. Values at one batch size share its best rate: they are
+one point of the curve, whose scatter about it leaves d = (batch sizes) - 2 degrees of freedom.
 """
 
 import math
@@ -23,9 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.study.texts import number, texts
-
-__all__ = ["Interval", "ScalingFit", "fit_scaling", "quantile"]
+__all__ = ["Interval", "ScalingFit", "fit_scaling"]
 
 Array = NDArray[Any]
 
@@ -41,9 +43,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,6 @@ class ScalingFit:
             return "unknown"
         return "most" if below else "least" if above else "inside"
 
-    def in_words(self, language: str = "en") -> str:
-        """What the fit says, in a sentence or two."""
-        values = {
-            "b": number(self.b_crit.value), "b_low": number(self.b_crit.low), "b_high": number(self.b_crit.high),
-            "s": number(self.s_min.value), "s_low": number(self.s_min.low), "s_high": number(self.s_min.high),
-            "e": number(self.e_min.value), "e_low": number(self.e_min.low), "e_high": number(self.e_min.high),
-            "largest": number(self.largest), "smallest": number(self.smallest),
-        }  # fmt: skip
-        return texts(language)[f"fit_{self.knee}"].format(**values)
-
 
 def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | Array) -> ScalingFit:
     """Fit the curve to steps S at batch sizes B.
@@ -121,7 +110,9 @@ def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | A
     tss = float(np.sum(n * (y - np.sum(n * y) / n.sum()) ** 2))
     tiny = 1e-18 * float(n.sum())  # rounding of log S, so that a perfect curve has an interval too
     s_min, e_min, b_crit = _intervals(float(c[best]), max(low, tiny), sizes, y, n)
-    return ScalingFit(s_min, e_min, b_crit, 1.0 - low / tss if tss > tiny else math.nan, float(sizes[0]), float(sizes[-1]))
+    return ScalingFit(
+        s_min, e_min, b_crit, 1.0 - low / tss if tss > tiny else math.nan, float(sizes[0]), float(sizes[-1])
+    )
 
 
 def _profile(c: Array, sizes: Array, y: Array, n: Array) -> tuple[Array, Array]:
@@ -133,8 +124,7 @@ def _profile(c: Array, sizes: Array, y: Array, n: Array) -> tuple[Array, Array]:
 
 def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tuple[Interval, Interval, Interval]:
     """Shadows of the region that the data do not refuse on log S_min, log E_min and log B_crit."""
-    freedom = len(sizes) - 2
-    allowed = rss * (1.0 + quantile(_directions(best, sizes, n), freedom) ** 2 / freedom)
+    allowed = rss * 0.05 ** (-2.0 / (len(sizes) - 2))
     ends = math.log(sizes[0]) - _BEYOND, math.log(sizes[-1]) + _BEYOND
     c = np.union1d(np.linspace(*ends, _CELLS), best + np.concatenate([-_FINE[::-1], _FINE]))
     a, left = _profile(c, sizes, y, n)
@@ -157,32 +147,3 @@ def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tup
 
 _FINE = np.concatenate([[0.0], np.geomspace(1e-10, 2.0, 4000)])
 """Distances from the best c, so that narrow intervals are seen as well as wide ones."""
-
-
-def _directions(c: float, sizes: Array, n: Array) -> Array:
-    """log S_min, log E_min and log B_crit as unit vectors where both parameters have the scatter 1 (3, 2).
-
-    With h = dg/dc less its mean, the columns 1 and h of the Jacobian are orthogonal.
-    """
-    h = 1.0 / (1.0 + sizes * math.exp(-c))
-    mean = float(np.sum(n * h) / n.sum())
-    ratio = math.sqrt(float(np.sum(n * (h - mean) ** 2)) / n.sum())
-    vectors = np.array([[ratio, -mean], [ratio, 1.0 - mean], [0.0, 1.0]])
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-
-
-def quantile(directions: Array, freedom: int, level: float = 0.95) -> float:
-    """The q that max_i |t_i| stays below in `level` of all cases, for t_i = a_i z / s with unit vectors a_i (k, 2).
-
-    z is normal in the plane, s^2 an independent chi^2 / d. Along the angle of z, |z|^2 / (2 s^2) has the F distribution
-    with 2 and d degrees of freedom, which has a closed form: P = mean over angles of 1 - (1 + q^2 / (m^2 d))^(-d/2) with
-    m the largest |a_i u| of the angle. One vector gives Student's t.
-    """
-    angles = (np.arange(100_000) + 0.5) * (math.pi / 100_000)
-    m2 = np.max((directions @ np.stack([np.cos(angles), np.sin(angles)])) ** 2, axis=0)
-    low, high = 0.0, 1e6
-    for _ in range(80):
-        q = 0.5 * (low + high)
-        above = float(np.mean((1.0 + q * q / (m2 * freedom)) ** (-0.5 * freedom))) < 1.0 - level
-        low, high = (low, q) if above else (q, high)
-    return 0.5 * (low + high)

@@ -16,7 +16,6 @@ from typing import Any, Protocol, TextIO, TypeVar
 
 from distbp.checkpoint import atomic_write
 from distbp.communicator import Communicator, SerialCommunicator
-from distbp.errors import UserError
 
 __all__ = ["Queue", "Trial", "groups_of", "marks", "read_results", "sort_results", "work_through"]
 
@@ -62,9 +61,7 @@ def sort_results(folder: Path, trials: Iterable[Trial]) -> None:
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
-    """This rank's group of `ranks` ranks; all ranks of `comm` call it."""
-    if ranks < 1 or comm.size % ranks:
-        raise UserError(f"--ranks-per-trial {ranks}: {comm.size} ranks do not fall into groups of {ranks}")
+    """The group of `ranks` ranks that this one is in; all ranks of `comm`, a multiple, call it."""
     return SerialCommunicator() if ranks == 1 else comm.split(comm.rank // ranks)
 
 
@@ -92,14 +89,18 @@ def work_through(
     queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
     start, before = time.monotonic(), _done(trials, folder)[1]
     whole = sum(trial.cost() for trial in trials)
-    while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
-        result = do(trials[at], group)
-        summary = result.pop("summary", "")
+    try:
+        while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
+            result = do(trials[at], group)
+            summary = result.pop("summary", "")
+            if queue is not None:
+                queue.finish({"trial": str(trials[at]), **result})
+                n, gone = _done(trials, folder)
+                left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
+                say(f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}")
+    finally:
         if queue is not None:
-            queue.finish({"trial": str(trials[at]), **result})
-            n, gone = _done(trials, folder)
-            left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
-            say(f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}")
+            queue.release()
 
 
 def _done(trials: Iterable[Trial], folder: Path) -> tuple[int, float]:

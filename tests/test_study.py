@@ -1,0 +1,263 @@
+"""Studies: trials are done once whatever happens, results depend on nothing but what was asked, reports open."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import clean_environment
+
+from distbp import SerialCommunicator, run_threads
+from distbp.config import parse_train_config
+from distbp.errors import UsageError, UserError
+from distbp.study import drawing, page
+from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
+from distbp.study.experiment import numbers, read_study
+from distbp.study.page import Chart, Page, Section, Table, in_language, number, write
+from distbp.study.trials import Queue, groups_of, marks, read_results, sort_results, work_through
+
+TINY = (
+    "--data synthetic:blobs,rows=90,columns=3,classes=3,seed=4 --hidden 5 --batch-sizes 4,16,45 --rates 0.1,0.4"
+    " --seeds 2 --least-epochs 2 --least-steps 20 --goal loss/train=0.9"
+).split()
+
+
+def run_study(folder, *arguments, ranks=1, name="batch-size"):
+    """The front door on threads in place of ranks."""
+    options, rest = _parser().parse_known_args([name, "--run-dir", str(folder), *arguments])
+    config = parse_train_config([*EXPERIMENTS[name].defaults, *rest])
+    codes = run_threads(ranks, lambda comm: study(options, config, comm, "command"))
+    assert codes == [0] * ranks
+
+
+def without_times(folder):
+    """All that was found, but for seconds."""
+    text = (folder / "trials.jsonl").read_text()
+    return re.sub(r'("seconds|"compute|"reduction|"evaluation)": [^,}{]+', r'\1": 0', text)
+
+
+# --- trials -----------------------------------------------------------------------------------------------------------
+
+
+class Named:
+    def __init__(self, name):
+        self.name = name
+
+    def __str__(self):
+        return self.name
+
+    def cost(self):
+        return 1.0 + len(self.name)
+
+
+def test_marks_grow_by_a_factor_and_end_at_the_end():
+    found = marks(1000)
+    assert found[:6] == [1, 2, 3, 4, 5, 6] and found[-1] == 1000
+    assert found == sorted(set(found))
+    assert all(b <= 1.2 * a + 1 for a, b in zip(found, found[1:], strict=False))
+    assert marks(1) == [1]
+
+
+def test_groups_take_each_trial_once_and_results_are_sorted(tmp_path):
+    trials = [Named(f"trial {i}") for i in range(12)]
+    (tmp_path / "locks").mkdir()
+
+    def work(comm):
+        group = groups_of(comm, 2)
+        said = []
+        work_through(trials, lambda t, g: {"by": g.size, "summary": "fine"}, group, tmp_path, said.append, "test")
+        return said
+
+    said = run_threads(4, work)
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert sorted(line["trial"] for line in lines) == sorted(map(str, trials))
+    assert all(line == {"trial": line["trial"], "by": 2} for line in lines)
+    assert not said[1] and not said[3] and len(said[0]) + len(said[2]) == 12
+    assert any("test: 12 of 12 done, about 0 s left;" in text and "fine" in text for text in said[0] + said[2])
+    sort_results(tmp_path, trials)
+    assert list(read_results(tmp_path)) == list(map(str, trials))
+
+
+def test_groups_must_divide_the_ranks(tmp_path):
+    with pytest.raises(UserError, match="--ranks-per-trial 2: 3 ranks do not fall into groups of that size"):
+        run_study(tmp_path / "none", "--ranks-per-trial", "2", ranks=3)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_line_that_was_cut_off_is_none_and_is_written_over(tmp_path):
+    queue = Queue(tmp_path, ["a", "b"])
+    assert queue.take() == 0
+    queue.finish({"trial": "a", "x": 1})
+    with open(tmp_path / "trials.jsonl", "a") as stream:
+        stream.write('{"trial": "b", "x')
+    assert set(read_results(tmp_path)) == {"a"}
+    assert queue.take() == 1
+    queue.finish({"trial": "b", "x": 2})
+    assert {name: result["x"] for name, result in read_results(tmp_path).items()} == {"a": 1, "b": 2}
+    assert queue.take() == -1
+
+
+def test_a_trial_whose_lock_is_held_is_left_to_its_holder(tmp_path):
+    mine, other = Queue(tmp_path, ["a", "b"]), Queue(tmp_path, ["a", "b"])
+    assert (mine.take(), other.take()) == (0, 1)
+    other.release()  # as when it dies
+    mine.finish({"trial": "a"})
+    assert mine.take() == 1
+    mine.release()
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Charts take most of the time of a small study."""
+    monkeypatch.setattr("distbp.study.page.rendered", lambda figure: (b"", b""))
+
+
+# --- the study --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    run_study(folder, *TINY, "--exact", "--leaves", "4")
+    return folder
+
+
+@pytest.mark.parametrize("ranks, group", [(2, 1), (2, 2), (4, 2), (3, 3)])
+def test_results_do_not_depend_on_ranks_and_groups(tiny, tmp_path, no_drawing, ranks, group):
+    run_study(tmp_path, *TINY, "--exact", "--leaves", "4", "--ranks-per-trial", str(group), ranks=ranks)
+    assert without_times(tmp_path) == without_times(tiny)
+
+
+def test_a_study_goes_on_where_it_was(tiny, tmp_path, no_drawing):
+    lines = (tiny / "trials.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "trials.jsonl").write_text("".join(lines[1::3])[:-5])
+    (tmp_path / "study.json").write_text((tiny / "study.json").read_text())
+    run_study(tmp_path, *TINY, "--exact", "--leaves", "4")
+    assert without_times(tmp_path) == without_times(tiny)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    run_study(tmp_path, *TINY, "--exact", "--leaves", "4")
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_a_folder_holds_one_study(tiny):
+    with pytest.raises(UserError, match=r"holds a study with another epochs \(2, not 3\): give another --run-dir"):
+        run_study(tiny, *TINY, "--exact", "--leaves", "4", "--least-epochs", "3")
+
+
+def test_a_report_is_made_anew_without_training(tiny, monkeypatch):
+    before = (tiny / "trials.jsonl").read_bytes()
+    for path in [*tiny.glob("report.*"), *tiny.glob("figures/*")]:
+        path.unlink()
+    monkeypatch.setattr("distbp.study.__main__.load_data", None)
+    run_study(tiny, "--report-only", "--language", "es")
+    assert "Pregunta" in (tiny / "report.md").read_text() and 'lang="es"' in (tiny / "report.html").read_text()
+    run_study(tiny, "--report-only")
+    assert "Question" in (tiny / "report.md").read_text()
+    assert {path.suffix for path in tiny.glob("figures/*")} == {".png", ".svg"}
+    assert (tiny / "trials.jsonl").read_bytes() == before
+
+
+def test_the_report_is_one_file_and_says_how_to_do_it_again(tiny):
+    html = (tiny / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', html) and "http" not in html.replace("http-equiv", "")
+    assert html.count("data:image/svg+xml") == len(list(tiny.glob("figures/*.svg"))) >= 8
+    assert "<code>command</code>" in html and read_study(tiny)["machine"] in html
+
+
+def test_bad_options_are_one_line(tmp_path, capfd):
+    for arguments, text in {
+        ("batch-size", "--batch-sizes", "4,x"): "--batch-sizes '4,x': numbers above 0, with commas between",
+        ("batch-size", "--batch-sizes", "4,5000"): "--batch-sizes 5000: there are",
+        ("batch-size", "--rates", "0.1,inf"): "--rates '0.1,inf': numbers above 0",
+        ("batch-size", "--seeds", "0"): "--seeds 0: at least 1",
+        ("batch-size", "--goal", "accuracy=3"): "--goal 'accuracy=3': loss or error of",
+        ("batch-size", "--goal", "error/val=low"): "--goal 'error/val=low'",
+        ("batch-size", "--ranks-per-trial", "0"): "--ranks-per-trial 0: at least 1",
+        ("batch-size", "--ranks-per-trial", "2"): "--ranks-per-trial 2: 1 ranks do not fall",
+        ("batch-size", "--hiden", "3"): "did you mean --hidden",
+        ("batch-size", "--report-only"): "no study in",
+        ("bath-size",): "invalid choice",
+    }.items():
+        folder = ["--run-dir", str(tmp_path / "none")] if len(arguments) > 1 else []
+        assert main([*arguments, *folder]) in (1, 2)
+        err = capfd.readouterr().err
+        assert text in err and "Traceback" not in err and err.count("\n") == 1, (arguments, err)
+
+
+@pytest.mark.launch
+def test_a_study_that_is_killed_again_and_again_ends_the_same(tiny, tmp_path, launch):
+    """SIGKILL to the whole job, five times at random moments."""
+    command = [sys.executable, "-m", "distbp.study", "batch-size", *TINY, "--exact", "--leaves", "4"]
+    command += ["--run-dir", str(tmp_path)]
+    rng = np.random.default_rng(int(time.time()))
+    killed = 0
+    for _ in range(5):
+        job = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_environment(),
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            job.wait(rng.uniform(0.3, 1.2))
+        except subprocess.TimeoutExpired:
+            job.send_signal(signal.SIGKILL)
+            job.wait()
+            killed += 1
+    assert killed
+    done = launch(*command[1:], ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert without_times(tmp_path) == without_times(tiny)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_read_as_people_write_them():
+    assert [number(x) for x in (0.0, 0.01234, 1.0, 45.67, 12345.0, 999.6, 3.2e-7, -0.5)] == [
+        "0", "0.0123", "1.00", "45.7", "12,300", "1,000", "3.20e-07", "-0.500"
+    ]  # fmt: skip
+    assert [number(x) for x in (np.inf, -np.inf, np.nan)] == ["∞", "-∞", "-"]
+    assert numbers("8,2,8", "--x", int) == [2, 8]
+    with pytest.raises(UsageError, match="--x '0,1'"):
+        numbers("0,1", "--x", int)
+
+
+def test_texts_are_escaped_and_marked(tmp_path):
+    figure, axes = drawing.chart("t", "x", "y", log="xy")
+    axes.plot([1, 1000], [1e-6, 1e6], label="a")
+    drawing.finish(axes, ticks=[1.0, 10.0, 20000.0])
+    parts = ["a < b & **c**, `d`", Chart("one", figure, "see <this>"), Table("t", ["a|b", "c"], [["x", "<y>"]])]
+    write(Page("<title>", "q?", ["yes"], [Section("s", parts)], {"how": "`x`"}), tmp_path)
+    html, markdown = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
+    assert "a &lt; b &amp; <strong>c</strong>, <code>d</code>" in html and "&lt;y&gt;" in html
+    assert "<title>&lt;title&gt;</title>" in html and 'alt="see &lt;this&gt;"' in html
+    assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.png)" in markdown
+
+
+def test_figures_are_the_same_bytes_each_time():
+    def draw():
+        figure, axes = drawing.chart("t", "x", "y")
+        drawing.band(axes, [1, 2], [(0, 1, 2), (1, 2, 3)], label="a", **drawing.style(0))
+        axes.plot([1, 2], [3, 4], label="b", **drawing.shade(0, 1))
+        drawing.finish(axes)
+        return drawing.rendered(figure)
+
+    assert draw() == draw()
+
+
+@pytest.mark.parametrize("library, action", [
+    ("matplotlib", lambda: drawing.chart("t", "x", "y")), ("jinja2", lambda: write(Page("", "", [], [], {}), None)),
+])  # fmt: skip
+def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=rf"a report needs {library}, .*pip install 'distbp\[study\]'"):
+        action()
+
+
+def test_languages():
+    assert in_language("es")("yes", "sí") == "sí" and in_language("en")("yes", "sí") == "yes"
+    assert page.LANGUAGES == ("en", "es")
+    assert SerialCommunicator().split(3).size == 1
