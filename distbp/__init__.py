@@ -19,7 +19,7 @@ from distbp.network import Network
 from distbp.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
 from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
 from distbp.reducer import GradientReducer
-from distbp.sampling import BatchSampler, Permutation
+from distbp.sampling import BatchSampler, Epochs, Permutation
 from distbp.schedules import Schedule
 from distbp.splitting import Subset, split
 from distbp.stopping import MetricTarget
@@ -42,6 +42,7 @@ __all__ = [
     "Communicator",
     "Data",
     "Dataset",
+    "Epochs",
     "FunctionLoss",
     "FunctionModel",
     "GradientReducer",

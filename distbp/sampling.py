@@ -2,6 +2,7 @@
 
 Which rows make batch t of epoch e is a function of (seed, e, t, N, B) alone. No rank draws, stores
 or sends a permutation: each computes the piece that it needs, in memory that does not grow with N.
+Where B changes, it does so between two epochs, and another sampler goes on from there.
 
 `Permutation` is a Feistel network (Luby & Rackoff 1988) over the numbers below a b, with a and b near
 the root of N: write x = l b + r, add a keyed hash of r to l modulo a, a hash of l to r modulo b, and so
@@ -10,13 +11,14 @@ N or above walk on along their cycle until they are below it (Black & Rogaway 20
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.randomness import key
 
-__all__ = ["Batch", "BatchSampler", "Permutation", "block_bounds", "part_bounds"]
+__all__ = ["Batch", "BatchSampler", "Epochs", "Permutation", "block_bounds", "part_bounds"]
 
 Rows = NDArray[np.int64]
 
@@ -110,12 +112,29 @@ def part_bounds(n: int, rank: int, size: int, part: int, most: int) -> tuple[int
     return min(lo + part * most, hi), min(lo + (part + 1) * most, hi)
 
 
+@dataclass(frozen=True)
+class Epochs:
+    """An interval of so many epochs, where a plain number is one of steps.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"an interval has at least 1 epoch, not {self.n}; 0, a number of steps, means never")
+
+
 class Batch:
     """One mini-batch: its place in the run and its rows, computed when asked for."""
 
     def __init__(self, sampler: "BatchSampler", step: int) -> None:
         self.step = step
-        self.epoch, self.index = divmod(step, sampler.steps_per_epoch)
+        self.epoch, self.index = sampler.place(step)
         self.start = self.index * sampler.batch_size
         self.size = min(sampler.batch_size, sampler.n - self.start)
         self._sampler = sampler
@@ -131,7 +150,7 @@ class Batch:
 
 
 class BatchSampler:
-    """All batches of a run.
+    """All batches of a run, or from an epoch on.
 
     Parameters
     ----------
@@ -141,12 +160,16 @@ class BatchSampler:
         Global batch size B; the last batch of an epoch has what is left, unless `drop_last`.
     seed : int
         Seed of the run.
+    began : (int, int)
+        Step and epoch with which it begins, where another batch size came before.
     """
 
-    def __init__(self, n: int, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
+    def __init__(
+        self, n: int, batch_size: int, *, seed: int = 0, drop_last: bool = False, began: tuple[int, int] = (0, 0)
+    ) -> None:
         if not 1 <= batch_size <= n:
             raise ValueError(f"batch size {batch_size} with {n} training rows: it must lie between 1 and {n}")
-        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.n, self.batch_size, self.seed, self.began = n, batch_size, seed, began
         self.steps_per_epoch = n // batch_size if drop_last else -(-n // batch_size)
         self.rows_per_epoch = self.steps_per_epoch * batch_size if drop_last else n
         self._permutation: tuple[int, Permutation] | None = None
@@ -159,11 +182,30 @@ class BatchSampler:
 
     def total_steps(self, epochs: int | None, steps: int | None) -> int:
         """Steps of a run of `epochs` or `steps`, whichever ends first; at least one is given."""
-        limits = [None if epochs is None else epochs * self.steps_per_epoch, steps]
+        first, epoch = self.began
+        limits = [None if epochs is None else first + (epochs - epoch) * self.steps_per_epoch, steps]
         given = [limit for limit in limits if limit is not None]
         if not given:
             raise ValueError("say how long to train: epochs, steps or both")
         return min(given)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Epoch of batch number `step`, and its number therein."""
+        first, epoch = self.began
+        more, index = divmod(step - first, self.steps_per_epoch)
+        return epoch + more, index
+
+    def epochs(self, step: int) -> float:
+        """Epochs, and the part of the next one, that `step` steps are."""
+        first, epoch = self.began
+        return epoch + (step - first) / self.steps_per_epoch
+
+    def due(self, every: int | Epochs, step: int) -> bool:
+        """Whether what comes in every so many steps or epochs comes after `step` steps; 0 is never."""
+        if isinstance(every, Epochs):
+            epoch, index = self.place(step)
+            return index == 0 and epoch % every.n == 0
+        return every > 0 and step % every == 0
 
     def permutation(self, epoch: int) -> Permutation:
         """The permutation of `epoch`."""

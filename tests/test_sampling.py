@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from distbp import BatchSampler, Permutation
+from distbp import BatchSampler, Epochs, Permutation
 from distbp.randomness import bits, key, normal, uniform
 from distbp.sampling import block_bounds
 
@@ -286,6 +286,32 @@ def test_steps_are_numbered_over_all_epochs():
         (0, 0, 0, 0, 4), (1, 0, 1, 4, 4), (2, 0, 2, 8, 2), (3, 1, 0, 0, 4), (4, 1, 1, 4, 4), (5, 1, 2, 8, 2),
         (6, 2, 0, 0, 4),
     ]  # fmt: skip
+
+
+@repeatable
+@given(sampler=samplers(), larger=st.integers(1, 10**9), epoch=st.integers(0, 100), data=st.data())
+def test_another_size_goes_on_where_an_epoch_ends(sampler, larger, epoch, data):
+    """As if all epochs before had been of that size: only the steps have other numbers."""
+    size, began = 1 + larger % sampler.n, epoch * sampler.steps_per_epoch
+    drop = sampler.rows_per_epoch < sampler.n or data.draw(st.booleans())
+    onward = BatchSampler(sampler.n, size, seed=sampler.seed, drop_last=drop, began=(began, epoch))
+    always = BatchSampler(sampler.n, size, seed=sampler.seed, drop_last=drop)
+    more = data.draw(st.integers(0, 3 * onward.steps_per_epoch))
+    here, there = onward.batch(began + more), always.batch(epoch * always.steps_per_epoch + more)
+    assert (here.epoch, here.index, here.size) == (there.epoch, there.index, there.size)
+    assert np.array_equal(here.rows(), there.rows())
+    assert onward.total_steps(epoch + 2, None) == began + 2 * onward.steps_per_epoch
+    assert onward.epochs(began + onward.steps_per_epoch) == epoch + 1
+
+
+def test_what_is_due_after_so_many_steps_or_epochs():
+    """Ten rows: two epochs of 5 steps, then epochs of 2."""
+    first, then = BatchSampler(10, 2), BatchSampler(10, 5, began=(10, 2))
+    assert [step for step in range(1, 11) if first.due(Epochs(2), step)] == [10]
+    assert [step for step in range(10, 21) if then.due(Epochs(2), step)] == [10, 14, 18]
+    assert [step for step in range(10, 21) if then.due(Epochs(1), step)] == [10, 12, 14, 16, 18, 20]
+    assert [step for step in range(1, 21) if then.due(7, step)] == [7, 14]
+    assert not any(then.due(0, step) for step in range(1, 21))
 
 
 def test_golden_batches():
