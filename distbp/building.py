@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from distbp import adascale
 from distbp.communicator import Communicator
-from distbp.config import TrainConfig, parse_interval
+from distbp.config import TrainConfig, parse_every, parse_interval
 from distbp.errors import UsageError, UserError
 from distbp.function_model import FunctionModel
 from distbp.loading import Data, TableOptions, load
@@ -49,19 +50,22 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         layers=network.weight_slices,
     )  # fmt: skip
-    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
+    n = data.train.n_rows
+    low, high = config.batch_range(n)
+    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, low, config.lr_scaling_base)
+    _refuse_mixtures(config, low, high)
     if config.compress != "none" and config.dtype != "float32":
         raise UsageError(f"--compress {config.compress} needs --dtype float32")
     if config.exact and config.compress != "none":
         raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
-    n = data.train.n_rows
-    if config.batch_size > n:
+    if high > n:
         raise UserError(
-            f"a batch size of {config.batch_size} is above the {n} training rows: give --batch-size {n} (the full"
-            " batch) or less"
+            f"a batch size of {high} is above the {n} training rows: give --batch-size {n} (the full batch) or less"
         )
-    sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
-    per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
+    base = config.lr_scaling_base if config.lr_scaling == "adascale" else None
+    sampler = BatchSampler(n, base or low, drop_last=config.drop_last)  # by which the schedule counts
+    epochs, steps = run_length(config)
+    per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(epochs, None if base and epochs else steps)
     schedule = Schedule(
         config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=total,
         every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
@@ -69,19 +73,47 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
     )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
+        batch_size=low, grow_to=high if high > low else None, micro_batch=config.micro_batch, schedule=schedule,
+        adascale_base=base,
         clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
         drop_last=config.drop_last,
         reduction=config.reduction, bucket_bytes=int(min(config.bucket_mb, 2.0**20) * 2**20), compress=config.compress,
         least_ranks=config.least_ranks,
         leaves=config.leaves if config.exact else None, monitor=config.monitor, patience=config.early_stopping,
         target=MetricTarget.parse(config.target_metric) if config.target_metric else None,
-        noise_every=config.noise_scale, log_every=parse_interval(config.log_every, per_epoch),
-        eval_every=parse_interval(config.eval_every, per_epoch),
-        checkpoint_every=parse_interval(config.checkpoint_every, per_epoch),
+        noise_every=config.noise_scale, log_every=parse_every(config.log_every),
+        eval_every=parse_every(config.eval_every), checkpoint_every=parse_every(config.checkpoint_every),
         checkpoint_async=config.checkpoint_async, on_checkpoint_error=config.on_checkpoint_error,
-        audit_every=parse_interval(config.audit_every, per_epoch), **more,
+        audit_every=parse_every(config.audit_every), **more,
     )  # fmt: skip
+
+
+def _refuse_mixtures(config: TrainConfig, low: int, high: int) -> None:
+    """Options of the rate and of the batch size that do not go together."""
+    size, base = f"--batch-size {config.batch_size}", config.lr_scaling_base
+    if high > low:
+        if config.schedule != "constant":
+            raise UsageError(
+                f"--schedule {config.schedule}: with {size} the batch grows in place of a rate that falls; leave"
+                " --schedule constant, or give one batch size"
+            )
+        if "epoch" in config.warmup:
+            raise UsageError(f"--warmup {config.warmup!r}: with {size} epochs become shorter; give a number of steps")
+        if config.lr_scaling != "none":
+            raise UsageError(f"--lr-scaling {config.lr_scaling}: with {size} --lr is the rate of {low} rows, and stays")
+    elif config.lr_scaling == "adascale":
+        if config.optimizer not in adascale.OPTIMIZERS:
+            raise UsageError(
+                f"--lr-scaling adascale is derived for SGD: --optimizer {', '.join(adascale.OPTIMIZERS)},"
+                f" not {config.optimizer}"
+            )
+        if base > low:
+            raise UsageError(
+                f"--lr-scaling adascale: {size} is below --lr-scaling-base {base}, for which --lr is meant, and the"
+                f" gain is never below 1: give --lr-scaling-base {low}, or less"
+            )
+        if config.schedule == "cosine" and run_length(config)[0] is None:
+            raise UsageError("--schedule cosine with --lr-scaling adascale needs --epochs: it ends with them")
 
 
 def run_length(config: TrainConfig) -> tuple[int | None, int | None]:

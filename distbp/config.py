@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -24,11 +25,12 @@ from distbp.losses import LOSSES
 from distbp.network import INITIALISATIONS
 from distbp.optimizers import OPTIMIZERS
 from distbp.reducer import BUCKET_BYTES, REDUCTIONS
+from distbp.sampling import Epochs
 from distbp.saving import ON_ERROR
-from distbp.schedules import SCHEDULES
+from distbp.schedules import SCALINGS, SCHEDULES
 from distbp.transport import COMPRESSIONS
 
-__all__ = ["MAY_CHANGE", "TrainConfig", "parse_interval", "parse_train_config"]
+__all__ = ["MAY_CHANGE", "TrainConfig", "parse_every", "parse_interval", "parse_train_config"]
 
 
 MAY_CHANGE = frozenset(
@@ -37,6 +39,17 @@ MAY_CHANGE = frozenset(
     " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
+
+
+_AUTO_LOW, _AUTO_HIGH = 32, 8192
+"""Rows of ``--batch-size auto``; the memory of the passes is allocated for the most of them."""
+
+
+class _OrRefused(tuple[str, ...]):
+    """Choices beside which `TrainConfig` refuses a name with a better line than that it is none of them."""
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or value == "adascale"
 
 
 class _OrFunction(tuple[str, ...]):
@@ -120,7 +133,7 @@ class TrainConfig:
     momentum: float = _option(0.9, "optimisation", "of momentum, nesterov, lars")
     weight_decay: float = _option(0.0, "optimisation", "L2 coefficient (adamw, lamb: decoupled), weights only")
     clip_norm: float | None = _option(None, "optimisation", "largest norm of the gradient")
-    schedule: str = _option("constant", "optimisation", "of the learning rate", SCHEDULES)
+    schedule: str = _option("constant", "optimisation", "of the learning rate", _OrRefused(SCHEDULES))
     warmup: str = _option("0", "optimisation", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
     decay_every: str = _option(
         "10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N"
@@ -129,11 +142,20 @@ class TrainConfig:
     decay_patience: int = _option(5, "optimisation", "schedule plateau: more evaluations than this without improvement")
     lr_floor: float = _option(0.0, "optimisation", "least factor of the rate")
     lr_scaling: str = _option(
-        "none", "optimisation", "scale the rate with batch size / base", ("none", "linear", "sqrt")
+        "none",
+        "optimisation",
+        "scale the rate with batch size / base; adascale: by what the noise scale allows in each step, and the epochs"
+        " are those of a run of the base",
+        SCALINGS,
     )
     lr_scaling_base: int = _option(64, "optimisation", "the batch size that --lr is meant for")
 
-    batch_size: int = _option(32, "run", "global batch size: rows of a step over all ranks")
+    batch_size: str = _option(
+        "32",
+        "run",
+        "global batch size: rows of a step over all ranks; LOW-HIGH or auto: grows with the noise scale",
+        metavar="ROWS",
+    )
     micro_batch: int | None = _option(None, "run", "most rows that a rank passes at once: same gradient, less memory")
     drop_last: bool = _option(False, "run", "leave out the short last batch of an epoch")
     epochs: int | None = _option(None, "run", "passes over the training rows; 30 if --steps is not given")
@@ -192,7 +214,6 @@ class TrainConfig:
             if not good:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {what}")
 
-        need(self.batch_size >= 1, "batch_size", "at least 1 row")
         need(self.leaves >= 1, "leaves", "at least 1")
         need(self.noise_scale >= 0, "noise_scale", "at least 0")
         for name in ("epochs", "steps"):
@@ -221,7 +242,10 @@ class TrainConfig:
         need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
         for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every"):
             parse_interval(getattr(self, name), 1, name)
+        hint = "AdaScale goes with every schedule: --lr-scaling adascale --schedule cosine, for instance"
+        need(self.schedule != "adascale", "schedule", hint)
         self.hidden_sizes()
+        self.batch_range(1)
 
     def hidden_sizes(self) -> list[int]:
         """``256,128`` as numbers; ``none`` as an empty list."""
@@ -234,6 +258,25 @@ class TrainConfig:
         if min(sizes) < 1:
             raise UsageError(f"--hidden {self.hidden!r}: write units of each layer, e.g. 256,128, or none")
         return sizes
+
+    def batch_range(self, rows: int) -> tuple[int, int]:
+        """Rows of the first batch, and of the largest that it grows to, the same where it does not grow.
+
+        ``auto`` is 32 up to a quarter of the `rows` to train on, at most 8192.
+        """
+        text, said = str(self.batch_size).strip(), f"--batch-size {self.batch_size}: "
+        if text == "auto":
+            most = min(_AUTO_HIGH, max(2, rows // 4))
+            return min(_AUTO_LOW, most), most
+        if not re.fullmatch("[0-9]+(-[0-9]+)?", text):
+            raise UsageError(f"{said}write a number of rows, a range such as 32-4096 in which it grows, or auto")
+        low, _, high = text.partition("-")
+        bounds = int(low), int(high or low)
+        if bounds[0] < 1:
+            raise UsageError(f"{said}at least 1 row")
+        if high and not 2 <= bounds[0] < bounds[1]:
+            raise UsageError(f"{said}a batch grows from at least 2 rows, whose scatter can be seen, to more")
+        return bounds
 
     def to_toml(self) -> str:
         """The resolved configuration as a file that ``--config`` reads."""
@@ -256,6 +299,12 @@ def parse_interval(text: str, steps_per_epoch: int, name: str = "") -> int:
     if not (number.isascii() and number.isdigit()) or unit.strip() not in ("", "step", "steps", "epoch", "epochs"):
         raise UsageError(f"--{_flag(name)} {text!r}: write a number of steps, or e.g. '2 epochs'")
     return int(number) * (steps_per_epoch if unit.strip().startswith("epoch") else 1)
+
+
+def parse_every(text: str) -> int | Epochs:
+    """``500 steps`` as a number, ``2 epochs`` as `Epochs`."""
+    n = parse_interval(text, 1)
+    return Epochs(n) if n and "epoch" in text else n
 
 
 def _toml(value: Any) -> str:

@@ -8,9 +8,10 @@ rises linearly to 1 (Goyal et al. 2017, section 2.2) and the schedule proper beg
 import math
 from typing import Any
 
-__all__ = ["SCHEDULES", "Schedule", "scale_rate"]
+__all__ = ["SCALINGS", "SCHEDULES", "Schedule", "scale_rate"]
 
 SCHEDULES = ("constant", "step", "exponential", "cosine", "inverse", "plateau")
+SCALINGS = ("none", "linear", "sqrt", "adascale")
 
 
 class Schedule:
@@ -87,14 +88,15 @@ class Schedule:
 def scale_rate(lr: float, rule: str, batch_size: int, base: int) -> float:
     """The rate for `batch_size`, given the one for a batch of `base` rows.
 
-    ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014).
+    ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014). ``adascale`` leaves it:
+    its factor is another one in each step, see `distbp.adascale`.
     """
     ratio = batch_size / base
     match rule:
-        case "none":
+        case "none" | "adascale":
             return lr
         case "linear":
             return lr * ratio
         case "sqrt":
             return lr * math.sqrt(ratio)
-    raise ValueError(f"unknown scaling of the rate {rule!r}: one of none, linear, sqrt")
+    raise ValueError(f"unknown scaling of the rate {rule!r}: one of {', '.join(SCALINGS)}")

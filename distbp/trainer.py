@@ -18,12 +18,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp import noise_scale
+from distbp import adascale, growth, noise_scale
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import Diverged, RankLost, UserError
@@ -38,7 +39,7 @@ from distbp.preprocessing import Prepared
 from distbp.profile import Profile
 from distbp.recovery import catch_up
 from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
-from distbp.sampling import Batch, BatchSampler
+from distbp.sampling import Batch, BatchSampler, Epochs
 from distbp.saving import Saver
 from distbp.schedules import Schedule
 from distbp.stopping import MetricTarget, is_better, require_metric
@@ -67,6 +68,13 @@ class TrainState:
     skipped: int = 0
     schedule: dict[str, Any] = field(default_factory=dict)
     noise: list[float] = field(default_factory=lambda: [0.0] * 3)
+    batch_size: int = 0
+    """Of a batch that has grown; 0: it has not."""
+    began: list[int] = field(default_factory=lambda: [0, 0])
+    """Step and epoch since which it has that size."""
+    gain: float = 1.0
+    scale_invariant_step: float = 0.0
+    """Sum of the gains of AdaScale."""
     ended: str = ""
 
 
@@ -89,10 +97,15 @@ class Trainer:
         The ranks; this process alone by default.
     batch_size : int
         Rows of a step over *all* ranks.
+    grow_to : int, optional
+        The batch grows with the noise scale, after each epoch, to at most so many rows; see `distbp.growth`.
     micro_batch : int, optional
         A rank never passes more rows than this at once: the same gradient in less memory.
     schedule : Schedule, optional
         Factor of the learning rate by step.
+    adascale_base : int, optional
+        The rate is meant for batches of so many rows, at most `batch_size`, and times the gain of AdaScale in each
+        step; the schedule counts scale-invariant steps. See `distbp.adascale`.
     clip_norm : float, optional
         Largest norm of the gradient.
     on_nonfinite : {"stop", "skip"}
@@ -115,8 +128,9 @@ class Trainer:
         End when it is reached.
     noise_every : int
         Steps between estimates of the gradient noise scale, which is logged; see `distbp.noise_scale`. Networks of your
-        own need at least two groups: ranks, leaves, or micro-batches.
-    log_every, eval_every, checkpoint_every : int
+        own need at least two groups: ranks, leaves, or micro-batches. What needs estimates makes them in each step,
+        unless this says otherwise.
+    log_every, eval_every, checkpoint_every : int or Epochs
         In steps; 0 is never.
     checkpoints : Checkpoints, optional
         Where to save; not at all by default.
@@ -124,7 +138,7 @@ class Trainer:
         Write them beside the next steps.
     on_checkpoint_error : {"stop", "continue"}
         What one that cannot be written does.
-    audit_every : int
+    audit_every : int or Epochs
         Steps between comparisons of the replicas of the parameters, which are compared before each checkpoint too; see
         `distbp.health.audit`.
     fingerprint : dict, optional
@@ -152,8 +166,10 @@ class Trainer:
         validation: Prepared | None = None,
         comm: Communicator | None = None,
         batch_size: int = 64,
+        grow_to: int | None = None,
         micro_batch: int | None = None,
         schedule: Schedule | None = None,
+        adascale_base: int | None = None,
         clip_norm: float | None = None,
         on_nonfinite: str = "stop",
         seed: int = 0,
@@ -166,13 +182,13 @@ class Trainer:
         patience: int | None = None,
         target: MetricTarget | None = None,
         noise_every: int = 0,
-        log_every: int = 0,
-        eval_every: int = 0,
-        checkpoint_every: int = 0,
+        log_every: int | Epochs = 0,
+        eval_every: int | Epochs = 0,
+        checkpoint_every: int | Epochs = 0,
         checkpoints: Checkpoints | None = None,
         checkpoint_async: bool = False,
         on_checkpoint_error: str = "stop",
-        audit_every: int = 0,
+        audit_every: int | Epochs = 0,
         fingerprint: dict[str, Any] | None = None,
         on_record: Callable[[dict[str, Any]], None] | None = None,
         on_step: Callable[["Trainer"], None] | None = None,
@@ -188,6 +204,10 @@ class Trainer:
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
+        self.grow_to, self.adascale_base, self.drop_last = grow_to, adascale_base, drop_last
+        if grow_to is not None or adascale_base is not None:
+            self._require_estimates(leaves or 0)
+            noise_every = noise_every or 1
         self.comm.bcast(network.theta)
         self.leaves, self.reduction = leaves, reduction
         self.bucket_bytes, self.compress, self.micro_batch = bucket_bytes, compress, micro_batch
@@ -230,8 +250,23 @@ class Trainer:
         self._false_alarms = self._alarm_at = 0
         self._records: list[dict[str, Any]] = []  # of this step
 
+    def _require_estimates(self, leaves: int) -> None:
+        """Whether batch and rate can follow the noise scale."""
+        low, base, high = self.sampler.batch_size, self.adascale_base, self.grow_to
+        if base is not None and (high is not None or not 1 <= base <= low):
+            raise ValueError(f"AdaScale from {base} rows needs a batch of one size of at least as many, not {low}")
+        if high is not None and not 2 <= low < high <= self.sampler.n:
+            raise ValueError(
+                f"a batch that grows from {low} rows to {high}: they lie between 2 and the {self.sampler.n} rows"
+            )
+        if not self.network.dense and leaves < 2:
+            raise UserError(
+                "AdaScale, and a batch that grows, need estimates that do not depend on the number of ranks: of a model"
+                " of your own only --exact gives them, with at least 2 leaves"
+            )
+
     def _make_reducer(self) -> GradientReducer:
-        most = -(-self.sampler.batch_size // (self.leaves or self.comm.size))
+        most = -(-(self.grow_to or self.sampler.batch_size) // (self.leaves or self.comm.size))
         rows = min(most, self.micro_batch or most)
         if self.leaves is None:
             return GradientReducer(
@@ -248,6 +283,7 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the parameters, on all ranks."""
+        self._grow()
         batch = self.sampler.batch(self.state.step)
         self._backpropagate(batch)
         self.reducer.wait()
@@ -257,15 +293,41 @@ class Trainer:
             theta, grad = self.network.theta[own], self.network.grad[own]
             if self.clip_norm is not None:
                 clip_by_global_norm(grad, self.clip_norm, self.grad_norm)
-            self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
+            self.optimizer.lr = self._rate(batch)
             self.optimizer.step(theta, grad)
         self.reducer.barrier()
         self.state.step += 1
 
+    def _grow(self) -> None:
+        """Where an epoch begins, let its batches be as large as the noise scale says; the same on all ranks."""
+        state, (epoch, index) = self.state, self.sampler.place(self.state.step)
+        if self.grow_to is None or index:
+            return
+        size = growth.next_size(self.sampler.batch_size, self.grow_to, state.noise)
+        if size > self.sampler.batch_size:
+            state.batch_size, state.began = size, [state.step, epoch]
+            self._resize()
+
+    def _resize(self) -> None:
+        """Take the batches of the size that the state says."""
+        size, (step, epoch), old = self.state.batch_size, self.state.began, self.sampler
+        if size and self.grow_to is not None:
+            self.sampler = BatchSampler(old.n, size, seed=old.seed, drop_last=self.drop_last, began=(step, epoch))
+
+    def _rate(self, batch: Batch) -> float:
+        """The rate of this step; with AdaScale its gain is added to the scale-invariant steps."""
+        state = self.state
+        if self.adascale_base is None:
+            return self.peak_rate * self.schedule(state.step)
+        rate = self.peak_rate * self.schedule(int(state.scale_invariant_step))
+        state.gain = adascale.gain(state.noise, self.adascale_base, batch.size)
+        state.scale_invariant_step += state.gain
+        return rate * state.gain
+
     def _backpropagate(self, batch: Batch) -> None:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
         network, loss, reducer = self.network, self.loss, self.reducer
-        rows, measures = batch.between(*reducer.share(batch.size)), _due(self.noise_every, batch.step + 1)
+        rows, measures = batch.between(*reducer.share(batch.size)), self.sampler.due(self.noise_every, batch.step + 1)
         for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
             self.comm.recorder.tick()
             mine = rows[part]
@@ -308,7 +370,7 @@ class Trainer:
         step, self.state.skipped = self.state.step + 1, self.state.skipped + 1
         what = f"the loss of {bad_rows} rows" if bad_rows else "the gradient"
         if self.on_nonfinite == "skip" and self.state.skipped <= _MAX_SKIPPED:
-            epoch = step / self.sampler.steps_per_epoch
+            epoch = self.sampler.epochs(step)
             self._record({"step": step, "epoch": epoch, "skipped": f"{what} is not finite; step skipped"})
             return
         times = f" for {self.state.skipped} steps" if self.state.skipped > 1 else ""
@@ -324,7 +386,7 @@ class Trainer:
         self._stop_here = True
 
     def fit(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
-        """Train until `epochs` or `steps` of the whole run are done, whichever comes first.
+        """Train until `epochs` or `steps` of the whole run are done, whichever comes first; see `total_steps`.
 
         After an exception the ranks may stand at different places of a step: go on with a new `Trainer` that
         resumes from the last checkpoint.
@@ -334,7 +396,8 @@ class Trainer:
         {"done", "stopped", "early", "target"}
             Why it ended; ``stopped`` means by `request_stop`.
         """
-        state, total = self.state, self.sampler.total_steps(epochs, steps)
+        state, total = self.state, partial(self.total_steps, epochs, steps)
+        total()  # which refuses to train for ever
         if state.ended not in ("", "early", str(self.target)):
             state.ended = ""  # another target than the one that ended the run
         if not self._recovered:  # else this is the rest of the call that a loss interrupted
@@ -343,7 +406,9 @@ class Trainer:
         clock = time.perf_counter() - state.seconds
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
-                while not self._settled or (self.state.step < total and not self.state.ended and not self._stop_agreed):
+                while not self._settled or (
+                    self.state.step < total() and not self.state.ended and not self._stop_agreed
+                ):
                     try:
                         if self._settled:
                             self._pace.begin()
@@ -351,7 +416,7 @@ class Trainer:
                             self._pace.end()
                             self.state.seconds = time.perf_counter() - clock
                             self._unsettle()
-                        self._after_step(last=self.state.step == total)
+                        self._after_step(last=self.state.step == total())
                         self._settled = True
                         if self.on_step is not None:
                             self.on_step(self)
@@ -361,7 +426,7 @@ class Trainer:
             self.reducer.transport.close()  # no thread talks beside whoever handles this
             raise
         state = self.state
-        stopped = self._stop_agreed and not state.ended and state.step < total
+        stopped = self._stop_agreed and not state.ended and state.step < total()
         self._stop_here = False
         if not stopped and self.patience is not None and self.best_theta is not None:
             self._set_theta(self.best_theta)
@@ -370,12 +435,26 @@ class Trainer:
             return "stopped"
         return "done" if not state.ended else "early" if state.ended == "early" else "target"
 
+    def total_steps(self, epochs: int | None = None, steps: int | None = None) -> int:
+        """Steps of a whole run; where batch or gain change, if they stay as they are now.
+
+        With AdaScale the epochs are those of a run of the batch size that the rate is meant for.
+        """
+        if self.adascale_base is None or epochs is None:
+            return self.sampler.total_steps(epochs, steps)
+        state, old = self.state, self.sampler
+        base = BatchSampler(old.n, self.adascale_base, drop_last=self.drop_last)
+        left = base.total_steps(epochs, None) - state.scale_invariant_step
+        total = state.step + max(0, math.ceil(left / state.gain))
+        return total if steps is None else min(total, steps)
+
     def _after_step(self, *, last: bool) -> None:
         """Log, evaluate and save where they are due."""
         state, verdict = self.state, ""
         record: dict[str, Any] = {}
         ends = last or self._stop_agreed
-        log, judge = _due(self.log_every, state.step), _due(self.eval_every, state.step)
+        due = self.sampler.due
+        log, judge = due(self.log_every, state.step), due(self.eval_every, state.step)
         # what is only shown because the run ends here leaves no trace: a longer run is the same run
         if log or (last and self.log_every):
             record |= self._averages(reset=log)
@@ -388,8 +467,8 @@ class Trainer:
             self._record(record)
         state.ended = verdict
         improved = state.best_step == state.step and self.patience is not None
-        saves = self.saver and (_due(self.checkpoint_every, state.step) or ends or verdict or improved)
-        audits = _due(self.audit_every, state.step) or (self.audit_every and saves)  # what is saved was compared
+        saves = self.saver and (due(self.checkpoint_every, state.step) or ends or verdict or improved)
+        audits = due(self.audit_every, state.step) or (self.audit_every and saves)  # what is saved was compared
         if audits and (differs := audit(self.comm, self.network, self.reducer.own)):
             raise UserError(f"step {state.step}: {differs}")
         if saves:
@@ -419,6 +498,8 @@ class Trainer:
             "samples_per_second": sums["rows"] / elapsed,
         }
         record |= noise_scale.figures(state.noise)
+        if self.adascale_base is not None:
+            record |= {"gain": state.gain, "scale_invariant_step": state.scale_invariant_step}
         if reset:
             state.sums, state.sums_since = [0.0] * len(STATUS), state.seconds
         return record
@@ -443,9 +524,10 @@ class Trainer:
         return "early" if self.patience is not None and state.waited >= self.patience else ""
 
     def _record(self, record: dict[str, Any]) -> None:
-        state = self.state
-        epoch = state.step / self.sampler.steps_per_epoch
-        clocks = {"step": state.step, "epoch": epoch, "examples": state.examples, "seconds": state.seconds}
+        state, sampler = self.state, self.sampler
+        clocks: dict[str, Any] = {"step": state.step, "epoch": sampler.epochs(state.step)}
+        clocks |= {"examples": state.examples, "seconds": state.seconds}
+        clocks |= {"batch_size": sampler.batch_size} if self.grow_to is not None else {}
         self._records.append(clocks | record)
         if self.on_record is not None:
             self.on_record(self._records[-1])
@@ -558,6 +640,7 @@ class Trainer:
         }
         self.optimizer.t, self.state = said["t"], TrainState(**said["train"])
         self.state.sums += [0.0] * (len(STATUS) - len(self.state.sums))  # of an earlier version
+        self._resize()
         self.schedule.state.update(self.state.schedule)
 
     def save(self, *, last: bool = False) -> None:
@@ -598,7 +681,3 @@ class Trainer:
                 arrays[name] = array[self.reducer.own].copy()
             self._remember(arrays, found)
         return found["name"], found["warnings"]
-
-
-def _due(every: int, step: int) -> bool:
-    return every > 0 and step % every == 0

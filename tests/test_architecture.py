@@ -20,6 +20,7 @@ LAYERS = [
     {"autodiff"},
     {"errors", "tape"},
     {"functions", "noise_scale"},
+    {"adascale", "growth"},
     {"randomness", "compiled", "recorder", "processes"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {

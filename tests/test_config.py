@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp.config import TrainConfig, parse_interval, parse_train_config
+from distbp import Epochs
+from distbp.config import TrainConfig, parse_every, parse_interval, parse_train_config
 from distbp.errors import UsageError
 from distbp.reporting import Reporter, format_record, read_records
 
@@ -26,6 +27,8 @@ def another(field):
         return next(choice for choice in reversed(field.metadata["choices"]) if choice != field.default)
     if "bool" in str(field.type):
         return not field.default
+    if field.name == "batch_size":
+        return "16-64"
     if "int" in str(field.type):
         return 7
     if "float" in str(field.type):
@@ -105,6 +108,7 @@ def test_infinity_is_refused_or_read_back(from_file, name):
         (["stray"], "unknown argument stray"),
         (["--batch-size", "many"], "--batch-size"),
         (["--batch-size"], "--batch-size"),
+        (["--schedule", "adascale"], "--lr-scaling adascale --schedule cosine"),
         (["--lr", "fast"], "--lr"),
         (["--loss", "hinge"], "hinge"),
         (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
@@ -123,9 +127,11 @@ def test_wrong_flags(arguments, message):
         ("[model]\nhiden = 3", "unknown key 'hiden'; did you mean hidden?"),
         ("xyzzy = 3", "--help lists all"),
         ("[modle]\nhidden = 3", "unknown key 'modle'"),
-        ("batch-size = 'three'", "batch-size = 'three': a value of type int"),
-        ("batch-size = 3.0", "a value of type int"),
-        ("batch-size = true", "a value of type int"),
+        ("batch-size = 3.0", "a value of type str"),
+        ("batch-size = true", "a value of type str"),
+        ("steps = 'three'", "steps = 'three': a value of type int"),
+        ("steps = 3.0", "a value of type int"),
+        ("steps = true", "a value of type int"),
         ("seed = [1]", "a value of type int"),
         ("lr = '0.1'", "a value of type float"),
         ("lr = true", "a value of type float"),
@@ -162,7 +168,8 @@ def test_choices(field):
 
 
 BAD_VALUES = {
-    "batch-size": ["0", "-1"], "epochs": ["-1"], "steps": ["-1"], "micro-batch": ["0"], "early-stopping": ["0"],
+    "batch-size": ["0", "-1", "", "many", "8-", "-8", "1-8", "8-8", "8-4", "4-8-16", "4 - 8", "\u00b2"],
+    "epochs": ["-1"], "steps": ["-1"], "micro-batch": ["0"], "early-stopping": ["0"],
     "keep": ["0"], "lr-scaling-base": ["0"], "clip-norm": ["0", "-1", "nan"], "lr": ["0", "-1", "nan", "inf"],
     "dropout": ["1", "-0.1", "nan"], "momentum": ["1", "-0.1", "nan"], "label-smoothing": ["1", "-0.1", "nan"],
     "weight-decay": ["-1", "nan", "inf"], "decay": ["0", "1.1", "nan"], "bucket-mb": ["0", "nan"],
@@ -181,7 +188,7 @@ def test_ranges(name, value):
 def test_flags_go_before_the_file_and_the_file_before_defaults(from_file):
     text = "lr = 0.5\nhidden = '9'\n[run]\nbatch-size = 8\n"
     config = from_file(text, "--lr", "0.25", "--no-scale-target")
-    assert (config.lr, config.hidden, config.batch_size, config.scale_target) == (0.25, "9", 8, False)
+    assert (config.lr, config.hidden, config.batch_size, config.scale_target) == (0.25, "9", "8", False)
     assert config.optimizer == "adam"
 
 
@@ -229,6 +236,29 @@ def test_intervals(text, steps):
 def test_wrong_intervals(text):
     with pytest.raises(UsageError, match="--eval-every"):
         parse_interval(text, 40, "eval_every")
+
+
+@pytest.mark.parametrize(
+    ("text", "every"), [("0", 0), ("0 epochs", 0), ("500 steps", 500), ("1 epoch", Epochs(1)), ("2 epochs", Epochs(2))]
+)
+def test_intervals_whose_epochs_may_become_shorter(text, every):
+    assert parse_every(text) == every
+
+
+@pytest.mark.parametrize(
+    ("value", "rows", "bounds"),
+    [
+        ("64", 1000, (64, 64)),
+        ("'64'", 1000, (64, 64)),
+        ("'32-4096'", 1000, (32, 4096)),  # that it is above the rows is said where these are known
+        ("'auto'", 1000, (32, 250)),
+        ("'auto'", 10**6, (32, 8192)),
+        ("'auto'", 40, (10, 10)),
+        ("'auto'", 3, (2, 2)),
+    ],
+)
+def test_the_batch_and_what_it_grows_to(from_file, value, rows, bounds):
+    assert from_file(f"batch-size = {value}").batch_range(rows) == bounds
 
 
 def test_help_mentions_every_option_in_its_group(capsys):
@@ -282,6 +312,10 @@ def test_a_terminal_gets_a_bar(tmp_path, monkeypatch):
     reporter.start_bar(2, 5)
     reporter.progress(3, 0.5, 10.0)
     reporter.record(RECORDS[3])
+    assert reporter._bar.tasks[0].total == 5
+    reporter._next = 0.0
+    reporter.progress(4, 0.5, 10.0, total=9)
+    assert (reporter._bar.tasks[0].completed, reporter._bar.tasks[0].total) == (4, 9)
     reporter.close()
     reporter.close()
     reporter.say("after the bar")
@@ -313,4 +347,5 @@ def test_a_record_as_a_line():
     assert format_record(record) == (
         "step       4  epoch    1.00  loss/train 0.25  accuracy/val 0.5  r2/val -0.1235  lr 0.01  12,346 samples/s"
     )
+    assert format_record(RECORDS[3] | {"batch_size": 64}).endswith("lr 0.01  batch 64")
     assert format_record({"step": 7, "epoch": 0.5, "skipped": "loss nan"}).endswith("epoch    0.50  loss nan")
