@@ -112,9 +112,8 @@ def _describe(
     name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
 ) -> dict[str, Any]:
     """The content of ``study.json``."""
-    trainer = build_trainer(
-        dataclasses.replace(config, batch_size=min(config.batch_size, data.train.n_rows)), data, comm
-    )
+    rows = min(config.batch_range(data.train.n_rows)[0], data.train.n_rows)
+    trainer = build_trainer(dataclasses.replace(config, batch_size=str(rows)), data, comm)
     network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
     trainer.close()
     bits = bits_depend_on()

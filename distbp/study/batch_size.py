@@ -167,7 +167,7 @@ def run_trial(
 ) -> dict[str, Any]:
     """Train one trial on all ranks of `comm`, and measure it at its marks and at those of `also`."""
     config = dataclasses.replace(
-        config, batch_size=trial.batch_size, lr=trial.rate, seed=trial.seed, epochs=None, steps=trial.steps,
+        config, batch_size=str(trial.batch_size), lr=trial.rate, seed=trial.seed, epochs=None, steps=trial.steps,
         log_every="0", eval_every="0", checkpoint_every="0",
     )  # fmt: skip
     trainer = build_trainer(config, data, comm)
