@@ -187,7 +187,10 @@ class TrainConfig:
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 
     noise_scale: int = _option(
-        0, "output", "steps between estimates of the gradient noise scale, which is logged; 0: never", metavar="N"
+        0,
+        "output",
+        "steps between estimates of the gradient noise scale, which is logged; 0: where they are needed",
+        metavar="N",
     )
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _option(

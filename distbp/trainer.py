@@ -128,8 +128,8 @@ class Trainer:
         End when it is reached.
     noise_every : int
         Steps between estimates of the gradient noise scale, which is logged; see `distbp.noise_scale`. Networks of your
-        own need at least two groups: ranks, leaves, or micro-batches. What needs estimates makes them in each step,
-        unless this says otherwise.
+        own need at least two groups: ranks, leaves, or micro-batches. By default never, in each step with AdaScale, and
+        in every tenth where the batch grows.
     log_every, eval_every, checkpoint_every : int or Epochs
         In steps; 0 is never.
     checkpoints : Checkpoints, optional
@@ -207,7 +207,7 @@ class Trainer:
         self.grow_to, self.adascale_base, self.drop_last = grow_to, adascale_base, drop_last
         if grow_to is not None or adascale_base is not None:
             self._require_estimates(leaves or 0)
-            noise_every = noise_every or 1
+            noise_every = noise_every or (10 if adascale_base is None else 1)
         self.comm.bcast(network.theta)
         self.leaves, self.reduction = leaves, reduction
         self.bucket_bytes, self.compress, self.micro_batch = bucket_bytes, compress, micro_batch

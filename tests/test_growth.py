@@ -54,7 +54,7 @@ def data():
 
 def trainer(comm, rows=None, model=None, **options):
     model = model or Network([7, 16, 4], "tanh", dropout=0.1, dtype=np.float64, seed=3)
-    options = {"batch_size": LOW, "grow_to": HIGH} | options
+    options = {"batch_size": LOW, "grow_to": HIGH, "noise_every": 1} | options
     return Trainer(model, SoftmaxCrossEntropy(), Adam(5e-3), rows or data(), comm=comm, seed=11, **options)
 
 
@@ -320,7 +320,7 @@ def test_options_that_do_not_go_together(digits, arguments, error, says):
 
 def test_options_reach_the_trainer(digits):
     t = built(digits, "--batch-size", "auto", "--warmup", "9", "--eval-every", "2 epochs", "--log-every", "7")
-    assert (t.sampler.batch_size, t.grow_to, t.noise_every, t.schedule.warmup) == (32, 314, 1, 9)
+    assert (t.sampler.batch_size, t.grow_to, t.noise_every, t.schedule.warmup) == (32, 314, 10, 9)
     assert (t.eval_every, t.log_every, t.checkpoint_every, t.audit_every) == (Epochs(2), 7, Epochs(1), 0)
     t = built(digits, "--batch-size", "16", "--noise-scale", "5")
     assert (t.sampler.batch_size, t.grow_to, t.noise_every) == (16, None, 5)
