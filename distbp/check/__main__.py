@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from distbp.activations import ACTIVATIONS
-from distbp.check.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again, wait_quietly
+from distbp.check.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again
 from distbp.check.growth import product_graphs
 from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
 from distbp.check.report import (
@@ -23,7 +23,7 @@ from distbp.check.report import (
     product_lines,
     step_lines,
 )  # fmt: skip
-from distbp.communicator import Communicator, on_root
+from distbp.communicator import Communicator, on_root, wait_quietly
 from distbp.errors import DONE, UsageError, UserError
 from distbp.functions import is_function_name, resolve
 from distbp.launch import run

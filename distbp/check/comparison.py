@@ -29,7 +29,7 @@ from distbp.check.gradients import (
 )
 from distbp.check.growth import stopwatch
 from distbp.check.problem import ANALYTIC, Problem
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, wait_quietly
 from distbp.errors import UserError
 from distbp.functions import is_function_name
 from distbp.network import Network
@@ -38,7 +38,7 @@ from distbp.reducer import GradientReducer
 
 __all__ = [
     "LIMITS", "METHODS", "Measurement", "Result", "compare", "complaints", "obstacle", "relative_error", "step_errors",
-    "time_again", "wait_quietly",
+    "time_again",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -137,13 +137,6 @@ def compare(
     measured = _measured(problem, summed, analytic, most, seed) if comm.is_root else None
     wait_quietly(comm)
     return measured
-
-
-def wait_quietly(comm: Communicator) -> None:
-    """A barrier in which ranks sleep: a rank that waits in MPI keeps a core busy, and times would tell of that."""
-    request = comm.iallgather(np.zeros(1), np.empty(comm.size))
-    while not request.test():
-        time.sleep(0.005)
 
 
 def _measured(

@@ -19,7 +19,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
 from distbp.loading import Data
 from distbp.machine import bits_depend_on, kernel_warning, limited_blas
-from distbp.study import batch_size
+from distbp.study import batch_size, plan
 from distbp.study.experiment import Experiment, at_least_1, read_study
 from distbp.study.page import LANGUAGES, in_language, write
 from distbp.world import communicator
@@ -28,6 +28,7 @@ __all__ = ["EXPERIMENTS", "main", "study"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     "batch-size": batch_size.EXPERIMENT,
+    "plan": plan.EXPERIMENT,
 }
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m distbp.study", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    experiments = parser.add_subparsers(dest="study", metavar="EXPERIMENT", required=True)
+    experiments = parser.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
     for name, experiment in EXPERIMENTS.items():
         one = experiments.add_parser(
             name, help=experiment.about, description=experiment.about, allow_abbrev=False,
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, config, problem = argparse.Namespace(), TrainConfig(), None
     try:
         options, rest = _parser().parse_known_args(arguments)
-        config = parse_train_config([*EXPERIMENTS[options.study].defaults, *rest])
+        config = parse_train_config([*EXPERIMENTS[options.experiment].defaults, *rest])
     except UsageError as error:
         problem = error
 
@@ -78,9 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, command: str = "") -> int:
     """Do what is not done yet, then write the report; on all ranks of `comm`."""
-    experiment = EXPERIMENTS[options.study]
+    experiment = EXPERIMENTS[options.experiment]
     stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
-    folder = Path(options.run_dir or f"studies/{stem}-{options.study}")
+    folder = Path(options.run_dir or f"studies/{stem}-{options.experiment}")
     at_least_1(options, "ranks_per_trial")
     if comm.size % options.ranks_per_trial:
         raise UserError(
@@ -100,8 +101,8 @@ def _work(
 ) -> None:  # fmt: skip
     data = load_data(config, comm)
     asked = experiment.ask(options, config, data) | {"ranks_per_trial": options.ranks_per_trial}
-    study = _describe(options.study, asked, config, data, comm, command)
-    on_root(comm, lambda: _open(folder, study), f"cannot use the folder {folder}")
+    study = _describe(options.experiment, asked, config, data, comm, command)
+    on_root(comm, lambda: _open(folder, study, experiment), f"cannot use the folder {folder}")
     if comm.is_root:
         for text in [*data.remarks, *(f"warning: {w}" for w in [kernel_warning()] if w), f"study: {folder}"]:
             print(text, flush=True)
@@ -127,10 +128,10 @@ def _describe(
     }  # fmt: skip
 
 
-def _open(folder: Path, study: dict[str, Any]) -> None:
+def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
     """Make the folder, or make sure that it holds this very study."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "study.json").exists():
+    if (folder / "study.json").exists() and not (experiment.again and read_study(folder)["study"] == study["study"]):
         before = read_study(folder)
         for key, value in json.loads(json.dumps(study)).items():
             if key not in _MAY_DIFFER and before.get(key) != value:

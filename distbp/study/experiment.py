@@ -17,7 +17,7 @@ from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.page import Page, Say
 
-__all__ = ["Experiment", "at_least_1", "facts", "numbers", "read_study"]
+__all__ = ["Experiment", "at_least_1", "facts", "json_line", "numbers", "read_study"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Experiment:
         ``asked["ranks_per_trial"]`` is the size of the groups.
     page : callable
         ``page(folder, say)``: the report.
+    again : bool
+        Each start does all of it anew, and replaces what is in the folder.
     """
 
     about: str
@@ -48,6 +50,7 @@ class Experiment:
     ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
     run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Callable[[str], None]], None]
     page: Callable[[Path, Say], Page]
+    again: bool = False
 
 
 def numbers(text: str, option: str, kind: type) -> list[Any]:
@@ -66,6 +69,11 @@ def at_least_1(options: Namespace, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+
+
+def json_line(content: dict[str, Any]) -> bytes:
+    """A line of ``trials.jsonl``."""
+    return json.dumps(content).encode() + b"\n"
 
 
 def read_study(folder: Path) -> dict[str, Any]:

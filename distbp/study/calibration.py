@@ -1,0 +1,117 @@
+"""Stopwatch of the plan: the time of a step against batch size and ranks, of an Allreduce against bytes and ranks.
+
+While some ranks are timed, the others sleep. A figure is a median over turns, with the quartiles beside it.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from distbp.building import build_trainer
+from distbp.communicator import Communicator, SerialCommunicator, wait_quietly
+from distbp.config import TrainConfig
+from distbp.loading import Data
+
+__all__ = ["group_sizes", "noise_scale_of", "time_allreduce", "time_step"]
+
+_TURN = 0.05
+"""Seconds of a turn, about."""
+
+
+def group_sizes(comm: Communicator) -> list[int]:
+    """Numbers of ranks that can be timed: powers of two, and all."""
+    return sorted({2**k for k in range(20) if 2**k < comm.size} | {comm.size})
+
+
+def _on_first(comm: Communicator, ranks: int, measure: Callable[[Communicator], list[float]]) -> dict[str, Any]:
+    """Let the first ranks measure and the others sleep; the slowest rank of each turn counts."""
+    part = comm.split(int(comm.rank >= ranks)) if ranks < comm.size else comm
+    turns: list[float] = []
+    if comm.rank < ranks:
+        part = SerialCommunicator() if ranks == 1 else part
+        table = np.array(measure(part))
+        part.allreduce(table, "max")
+        turns = table.tolist()
+    wait_quietly(comm)
+    turns = comm.bcast_obj(turns)
+    low, middle, high = np.quantile(turns, [0.25, 0.5, 0.75])
+    return {"ranks": ranks, "seconds": float(middle), "low": float(low), "high": float(high)}
+
+
+def time_step(
+    comm: Communicator, ranks: int, config: TrainConfig, data: Data, batch_size: int, *, most: float
+) -> dict[str, Any]:
+    """Seconds of a step of `batch_size` rows over `ranks` ranks; all ranks call it, for `most` seconds."""
+
+    def measure(part: Communicator) -> list[float]:
+        options = dataclasses.replace(
+            config, batch_size=str(batch_size), epochs=None, steps=10**6, log_every="0", eval_every="0",
+            checkpoint_every="0",
+        )  # fmt: skip
+        trainer = build_trainer(options, data, part)
+        try:
+            return _turns(part, lambda n: trainer.fit(steps=trainer.state.step + n), most)
+        finally:
+            trainer.close()
+
+    return {"batch_size": batch_size, **_on_first(comm, ranks, measure)}
+
+
+def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float) -> dict[str, Any]:
+    """Seconds of an Allreduce of so many bytes over `ranks` ranks."""
+    buffer = np.zeros(max(1, n_bytes // 4), np.float32)
+
+    def measure(part: Communicator) -> list[float]:
+        def repeat(n: int) -> None:
+            for _ in range(n):
+                part.allreduce(buffer)
+
+        return _turns(part, repeat, most)
+
+    return {"bytes": n_bytes, **_on_first(comm, ranks, measure)}
+
+
+def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> list[float]:
+    """Seconds of one repetition in each turn; how many there are is agreed on by the ranks."""
+    repeat(3)
+    start = time.perf_counter()
+    repeat(3)
+    each = np.array([(time.perf_counter() - start) / 3])
+    part.allreduce(each, "max")
+    n = max(1, round(min(_TURN, most / 5.0) / each[0]))
+    turns = []
+    for _ in range(max(5, round(most / (n * each[0])))):
+        part.barrier()
+        start = time.perf_counter()
+        repeat(n)
+        turns.append((time.perf_counter() - start) / n)
+    return turns
+
+
+def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most: float) -> list[float]:
+    """Gradient noise scales along a training of about `most` seconds by all ranks; none where it cannot be measured."""
+    options = dataclasses.replace(
+        config, epochs=None, steps=10**6, noise_scale=1, log_every="0", eval_every="0", checkpoint_every="0"
+    )
+    trainer = build_trainer(options, data, comm)
+    start, scales = time.monotonic(), list[float]()
+    try:
+        while comm.bcast_obj(time.monotonic() - start < most):
+            trainer.fit(steps=trainer.state.step + 20)
+            trace, square, weight = trainer.state.noise
+            if weight and square > 0.0:
+                scales.append(trace / square)
+    finally:
+        trainer.close()
+    return scales
+
+
+def powers_between(low: int, high: int, factor: int) -> Sequence[int]:
+    """``low``, then each `factor` times the one before, and ``high``."""
+    found = [low]
+    while found[-1] * factor < high:
+        found.append(found[-1] * factor)
+    return sorted({*found, high})

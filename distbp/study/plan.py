@@ -1,0 +1,132 @@
+"""Which batch size and how many ranks to ask for: a calibration of some seconds, and a table of predicted times.
+
+The steps S(B) come from a batch-size study of the same data and network; where there is none, the gradient noise scale
+of a short training stands for the critical batch size, and times are relative. The calibration measures the time of a
+step against rows and ranks and that of an Allreduce against bytes and ranks, in this job; see `planning`.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.checkpoint import atomic_write
+from distbp.communicator import Communicator, on_root
+from distbp.config import TrainConfig
+from distbp.errors import UsageError, UserError
+from distbp.loading import Data
+from distbp.study.batch_size_results import read_batch_sizes
+from distbp.study.calibration import group_sizes, noise_scale_of, powers_between, time_allreduce, time_step
+from distbp.study.experiment import Experiment, at_least_1, json_line, numbers
+from distbp.study.plan_page import page
+
+__all__ = ["EXPERIMENT"]
+
+_DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
+_SECONDS = 20.0
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--study", metavar="DIR", help="a batch-size study of this data and network [studies/DATA-batch-size]"
+    )
+    parser.add_argument("--ranks", metavar="P,P,...", help="numbers of ranks to predict [powers of two up to 1024]")
+    parser.add_argument("--batch-sizes", metavar="B,B,...", help="batch sizes to predict [those of the study]")
+    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="for node-hours [the cores of this host]")
+    parser.add_argument(
+        "--latency", type=float, metavar="SECONDS", help="of the network between nodes, if not this one"
+    )
+    parser.add_argument("--bandwidth", type=float, metavar="BYTES/S", help="of that network")
+
+
+def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
+    rows = data.train.n_rows
+    if options.ranks_per_node is not None:
+        at_least_1(options, "ranks_per_node")
+    if (options.latency is None) != (options.bandwidth is None):
+        raise UsageError("--latency and --bandwidth belong together")
+    if options.bandwidth is not None and not (options.bandwidth > 0.0 and options.latency >= 0.0):
+        raise UsageError("--latency is at least 0 and --bandwidth above 0")
+    curve = _curve(options, config, rows)
+    sizes = [int(b) for b in curve["steps"]] or list(powers_between(4, rows, 4))
+    if options.batch_sizes:
+        sizes = numbers(options.batch_sizes, "--batch-sizes", int)
+    if sizes[-1] > rows:
+        raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
+    return {
+        "batch_sizes": sizes, "predict_ranks": numbers(options.ranks, "--ranks", int) if options.ranks else
+        [2**k for k in range(11)], "ranks_per_node": options.ranks_per_node,
+        "network_given": [options.latency, options.bandwidth] if options.bandwidth else None, "curve": curve,
+    }  # fmt: skip
+
+
+def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[str, Any]:
+    """S(B) of a study; no steps where there is none."""
+    stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
+    folder = Path(options.study or f"studies/{stem}-batch-size")
+    if not (folder / "study.json").exists():
+        if options.study:
+            raise UserError(f"--study {folder}: there is no study")
+        return {"study": None, "steps": {}}
+    results = read_batch_sizes(folder)
+    if results.study["rows"] != rows or results.study["config"]["hidden"] != config.hidden:
+        raise UserError(
+            f"{folder} is a study of {results.study['rows']} rows and --hidden {results.study['config']['hidden']},"
+            f" not of {rows} and {config.hidden}: give the same options, or another --study"
+        )
+    if results.fit is None:
+        raise UserError(f"{folder}: fewer than three batch sizes reached the goal, so steps cannot be predicted")
+    fit = results.fit
+    return {
+        "study": str(folder), "goal": results.goal,
+        "s_min": [fit.s_min.low, fit.s_min.value, fit.s_min.high],
+        "b_crit": [fit.b_crit.low, fit.b_crit.value, fit.b_crit.high],
+        "steps": {str(size.batch_size): list(size.steps) for size in results.reached()},
+    }  # fmt: skip
+
+
+def _run(
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
+) -> None:
+    """Calibrate; all ranks together, from one figure to the next."""
+    lines: list[dict[str, Any]] = []
+
+    def note(name: str, found: dict[str, Any], text: str) -> None:
+        lines.append({"trial": name, **found})
+        if comm.is_root:
+            say(f"{name}: {text}")
+
+    groups = group_sizes(comm)
+    sizes = list(powers_between(min(4, data.train.n_rows), data.train.n_rows, 4))
+    if asked["curve"]["study"] is None:
+        scales = noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
+        if not scales:
+            raise UserError("no gradient noise scale was measured: run distbp.study batch-size, and give --study")
+        low, middle, high = np.quantile(scales, [0.05, 0.5, 0.95])
+        curve = {"low": float(low), "noise_scale": float(middle), "high": float(high)}
+        note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
+    most = _SECONDS / 2.0 / (len(sizes) * len(groups))
+    for ranks in groups:
+        for b in sizes:
+            if b >= ranks:
+                found = time_step(comm, ranks, config, data, b, most=most)
+                note(f"step B={b} ranks={ranks}", found, f"{1e3 * found['seconds']:.4g} ms")
+    for ranks in groups[1:]:
+        for n_bytes in (8, 2**12, 2**16, 2**20, 2**23):
+            found = time_allreduce(comm, ranks, n_bytes, most=_SECONDS / 4.0 / 5 / len(groups))
+            note(f"allreduce bytes={n_bytes} ranks={ranks}", found, f"{1e6 * found['seconds']:.4g} us")
+    about = {
+        "trial": "job",
+        "ranks": comm.size,
+        "cores": comm.host_cores,
+        "hosts": len(set(comm.allgather_obj(comm.host))),
+    }
+    on_root(comm, lambda: atomic_write(folder / "trials.jsonl", b"".join(map(json_line, [about, *lines]))), f"{folder}")
+
+
+EXPERIMENT = Experiment(
+    "Which batch size and how many ranks to ask for: a calibration of some seconds, and predicted times.",
+    _DEFAULTS, _add_options, _ask, _run, page, again=True,
+)  # fmt: skip

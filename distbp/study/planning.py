@@ -1,0 +1,158 @@
+"""Time to a goal from what was measured: T(B, P) = S(B) t(B, P).
+
+S(B), the steps, is of a batch-size study, measured or from the fitted curve; t(B, P), the time of a step of B rows over
+P ranks, is measured for the ranks that there are, and between batch sizes a power law. For more ranks
+
+    t(B, P) = c(B / P) + alpha ceil(log2 P) + beta 2 (P - 1) / P M
+
+with c(b) the measured step of b rows on one rank and an Allreduce of M bytes, whose latency alpha and inverse bandwidth
+beta are fitted (Thakur, Rabenseifner & Gropp 2005: a tree for what is short, a ring for what is long; one term each).
+Nothing overlaps in this model: where the trainer overlaps, it is faster.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Network", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
+
+Range = tuple[float, float, float]
+"""Low, middle, high."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Latency in seconds, inverse bandwidth in seconds a byte, and how far the measurements are from it (a share)."""
+
+    alpha: float
+    beta: float
+    error: float = 0.0
+
+    def allreduce(self, ranks: int, n_bytes: float) -> float:
+        """Seconds of an Allreduce."""
+        return self.alpha * math.ceil(math.log2(ranks)) + self.beta * 2.0 * (ranks - 1) / ranks * n_bytes
+
+
+def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
+    """Least squares of the relative errors; neither below 0.
+
+    Parameters
+    ----------
+    measured : sequence of {"ranks", "bytes", "seconds"}
+        Those of one rank are left out. Empty: a network without cost.
+    """
+    rows = [m for m in measured if m["ranks"] > 1]
+    if not rows:
+        return Network(0.0, 0.0)
+    t = np.array([m["seconds"] for m in rows])
+    terms = np.array(
+        [[math.ceil(math.log2(m["ranks"])), 2.0 * (m["ranks"] - 1) / m["ranks"] * m["bytes"]] for m in rows]
+    )
+    terms = terms / t[:, None]
+    best: tuple[float, np.ndarray[Any, Any]] = math.inf, np.zeros(2)
+    for keep in ([0, 1], [0], [1]):
+        found = np.zeros(2)
+        found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(t)), rcond=None)[0]
+        rss = float(np.sum((terms @ found - 1.0) ** 2))
+        if found.min() >= 0.0 and rss < best[0]:
+            best = rss, found
+    return Network(float(best[1][0]), float(best[1][1]), float(np.median(np.abs(terms @ best[1] - 1.0))))
+
+
+class StepTime:
+    """t(B, P).
+
+    Parameters
+    ----------
+    measured : sequence of {"batch_size", "ranks", "seconds", "low", "high"}
+        Steps.
+    network : Network
+        For more ranks than were measured.
+    n_bytes : int
+        Of the gradient.
+    """
+
+    def __init__(self, measured: Sequence[Mapping[str, Any]], network: Network, n_bytes: int) -> None:
+        self._network, self._n_bytes = network, n_bytes
+        self._by_ranks = {
+            ranks: sorted((m for m in measured if m["ranks"] == ranks), key=lambda m: m["batch_size"])
+            for ranks in {m["ranks"] for m in measured}
+        }  # fmt: skip
+
+    @property
+    def ranks(self) -> list[int]:
+        """Numbers of ranks that were measured."""
+        return sorted(self._by_ranks)
+
+    def __call__(self, batch_size: float, ranks: int) -> Range:
+        """Seconds of a step: quartiles where it was measured; from the model half and twice what it communicates."""
+        if ranks in self._by_ranks:
+            return self._between(batch_size, ranks)
+        low, middle, high = self._between(batch_size / ranks, 1)
+        wait = self._network.allreduce(ranks, self._n_bytes)
+        return low + wait / 2.0, middle + wait, high + 2.0 * wait
+
+    def _between(self, batch_size: float, ranks: int) -> Range:
+        """A power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
+        rows = self._by_ranks[ranks]
+        B = np.log([m["batch_size"] for m in rows])
+        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in _NAMES]
+        beyond = max(1.0, batch_size / rows[-1]["batch_size"])
+        return at[0] * beyond, at[1] * beyond, at[2] * beyond
+
+
+_NAMES = ("low", "seconds", "high")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """S(B): measured at some batch sizes, else S_min (1 + B_crit / B), each (low, middle, high)."""
+
+    s_min: Range
+    b_crit: Range
+    measured: Mapping[int, Range]
+
+    def __call__(self, batch_size: int) -> Range:
+        """Steps to the goal."""
+        if batch_size in self.measured:
+            return self.measured[batch_size]
+        middle = self.s_min[1] * (1.0 + self.b_crit[1] / batch_size)
+        share = self.s_min[0] / self.s_min[1], self.s_min[2] / self.s_min[1]
+        return middle * share[0], middle, middle * share[1]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Time to the goal with a batch size and a number of ranks.
+
+    Attributes
+    ----------
+    batch_size, ranks : int
+        B and P.
+    steps, step_seconds, seconds : Range
+        S(B), t(B, P), T(B, P).
+    measured : bool
+        Whether so many ranks were measured; else it is an extrapolation.
+    """
+
+    batch_size: int
+    ranks: int
+    steps: Range
+    step_seconds: Range
+    seconds: Range
+    measured: bool
+
+
+def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks: Sequence[int]) -> list[Prediction]:
+    """T(B, P) for all pairs in which each rank has a row."""
+    found = []
+    for P in ranks:
+        for B in batch_sizes:
+            if B >= P:
+                S, t = steps(B), step_time(B, P)
+                T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
+                found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
+    return found
