@@ -1,0 +1,90 @@
+"""Twins: two data sets that differ in one row, and how far apart the parameters are that were trained on them.
+
+From N training rows R are set aside in a random order. The other n = N - R are S; in S', one of them, drawn at random,
+has given its place to one that was set aside:
+
+    S  = (z_1, ..., z_i,  ..., z_n)
+    S' = (z_1, ..., z'_i, ..., z_n)
+
+(Hardt, Recht & Singer 2016, section 7). Places are kept, so equal permutations give batches that differ in one row or
+in none. Both sets are views of rows that are prepared already: preprocessing was fitted once, on all N rows, for with
+two fits the twins would differ in every row.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.preprocessing import Prepared
+from distbp.randomness import key, uniform
+from distbp.sampling import Permutation
+
+__all__ = ["RowsOf", "apart", "by_layer", "twins"]
+
+Array = NDArray[Any]
+
+
+class RowsOf:
+    """Some rows of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        All rows.
+    rows : ndarray of int (n,)
+        Which; one may come several times.
+    """
+
+    def __init__(self, prepared: Prepared, rows: NDArray[np.int64]) -> None:
+        self._prepared, self.rows = prepared, rows
+        self.n_rows = len(rows)
+        self.preprocessor, self.target, self.dtype = prepared.preprocessor, prepared.target, prepared.dtype
+
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+        """As `Prepared.take`, of positions in `rows`."""
+        return self._prepared.take(self.rows[positions], out)
+
+    def replaced(self, i: int, row: int) -> "RowsOf":
+        """The same with another row of the `Prepared` at place `i`."""
+        rows = self.rows.copy()
+        rows[i] = row
+        return RowsOf(self._prepared, rows)
+
+
+def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> tuple[RowsOf, RowsOf, int]:
+    """S, S', and the place i where they differ.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        N rows.
+    spares : int
+        R, how many are set aside.
+    which : int, optional
+        Number of the replacement, 0 to R - 1, which alone says what is replaced and by what; None replaces the row of
+        number 0 by itself.
+    seed : int
+        Of the draws.
+    """
+    order = Permutation(prepared.n_rows, key(seed, "twins"))(np.arange(prepared.n_rows))
+    n = prepared.n_rows - spares
+    one = RowsOf(prepared, order[:n])
+    i = int(n * uniform(key(seed, "replaced row", which or 0), np.zeros(1, np.int64))[0])
+    return one, one.replaced(i, int(order[i] if which is None else order[n + which])), i
+
+
+def apart(a: Array, b: Array) -> tuple[float, float]:
+    """The distance |a - b|, and the normalised one sqrt(|a - b|^2 / (|a|^2 + |b|^2)), which is 0 for two zeros."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    distance, both = float(np.linalg.norm(a - b)), math.hypot(np.linalg.norm(a), np.linalg.norm(b))
+    return distance, distance / both if both else 0.0
+
+
+def by_layer(parts: list[tuple[str, slice]]) -> dict[str, Array]:
+    """Places in `theta` of each layer, weights and biases together, from the `parts` of a model."""
+    layers: dict[str, list[Array]] = {}
+    for name, part in parts:
+        layers.setdefault(name.split(" (")[0], []).append(np.arange(part.start, part.stop))
+    return {name: np.concatenate(places) for name, places in layers.items()}
