@@ -66,6 +66,13 @@ LAYERS = [
     {"study.batch_size_charts"},
     {"study.batch_size_page"},
     {"study.batch_size"},
+    {"study.planning", "study.calibration"},
+    {"study.plan_page"},
+    {"study.plan"},
+    {"study.stability_bound", "study.stability_results", "study.twins"},
+    {"study.stability_words", "study.stability_charts"},
+    {"study.stability_page"},
+    {"study.stability"},
     {"train", "predict", "check.__main__", "study.__main__"},
     {"__main__"},
 ]

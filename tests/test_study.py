@@ -216,7 +216,7 @@ def test_a_study_that_is_killed_again_and_again_ends_the_same(tiny, tmp_path, la
 
 
 def test_numbers_read_as_people_write_them():
-    assert [number(x) for x in (0.0, 0.01234, 1.0, 45.67, 12345.0, 999.6, 3.2e-7, -0.5)] == [
+    assert [number(x) for x in (0.0, 0.01234, 0.99999999, 45.67, 12345.0, 999.6, 3.2e-7, -0.5)] == [
         "0", "0.0123", "1.00", "45.7", "12,300", "1,000", "3.20e-07", "-0.500"
     ]  # fmt: skip
     assert [number(x) for x in (np.inf, -np.inf, np.nan)] == ["∞", "-∞", "-"]

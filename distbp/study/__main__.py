@@ -19,7 +19,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
 from distbp.loading import Data
 from distbp.machine import bits_depend_on, kernel_warning, limited_blas
-from distbp.study import batch_size, plan
+from distbp.study import batch_size, plan, stability
 from distbp.study.experiment import Experiment, at_least_1, read_study
 from distbp.study.page import LANGUAGES, in_language, write
 from distbp.world import communicator
@@ -29,6 +29,7 @@ __all__ = ["EXPERIMENTS", "main", "study"]
 EXPERIMENTS: dict[str, Experiment] = {
     "batch-size": batch_size.EXPERIMENT,
     "plan": plan.EXPERIMENT,
+    "stability": stability.EXPERIMENT,
 }
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")

@@ -41,8 +41,8 @@ def number(x: float, digits: int = 3) -> str:
         return "0"
     if not 1e-4 <= abs(x) < 1e9:
         return f"{x:.{digits - 1}e}"
-    places = digits - 1 - math.floor(math.log10(abs(x)))
-    return f"{round(x, places):,.{max(0, places)}f}"
+    x = float(f"{x:.{digits - 1}e}")
+    return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,249 @@
+"""How stable is mini-batch backpropagation: what one example of the training data does to the network.
+
+The experiment of Hardt, Recht & Singer (2016, "Train faster, generalize better", arXiv:1509.01240), section 7. Pairs of
+networks are trained from the same start through the same permutations, on data that differ in one row; their distance
+and the generalisation gap (held-out minus training) are followed, for several learning rates, batch sizes and replaced
+rows. Beside them:
+
+* the control: a row that is replaced by itself must leave a distance of exactly 0;
+* the convex case: logistic regression on the same rows, whose distance has a bound; see `stability_bound`.
+"""
+
+import dataclasses
+import math
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from distbp.building import build_trainer, run_length
+from distbp.communicator import Communicator
+from distbp.config import TrainConfig
+from distbp.errors import Diverged, UsageError, UserError
+from distbp.loading import Data
+from distbp.preprocessing import Prepared
+from distbp.sampling import BatchSampler
+from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.stability_bound import constants, growth, largest_rate, meetings
+from distbp.study.stability_page import stability_page
+from distbp.study.trials import groups_of, marks, sort_results, work_through
+from distbp.study.twins import apart, by_layer, twins
+from distbp.trainer import Trainer
+
+__all__ = ["EXPERIMENT", "Pair", "pairs", "run_pair"]
+
+_CONVEX: dict[str, Any] = {
+    "hidden": "none", "model": None, "loss": "softmax-cross-entropy", "optimizer": "sgd", "schedule": "constant",
+    "warmup": "0", "weight_decay": 0.0, "clip_norm": None, "dropout": 0.0, "dtype": "float64",
+}  # fmt: skip
+"""What the bound takes for granted."""
+_NOT_HERE = {
+    "batch_size": "the batch sizes of this study are --batch-sizes",
+    "lr": "the rates of this study are --rates",
+    "lr_scaling": "the rates of this study are --rates, at every batch size alike",
+    "early_stopping": "both networks of a pair must train equally long",
+    "target_metric": "both networks of a pair must train equally long",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A trial: two trainings on data that differ in one row.
+
+    Attributes
+    ----------
+    kind : {"network", "convex"}
+        The network that was asked for, or logistic regression.
+    batch_size, rate : int and float
+        Of both.
+    replacement : int, optional
+        Number of the replacement, which is the repetition too: parameters and permutations start from the seed of the
+        study plus this number. None is the control, which replaces a row by itself.
+    steps : int
+        How long they train.
+    """
+
+    kind: str
+    batch_size: int
+    rate: float
+    replacement: int | None
+    steps: int = field(compare=False)
+
+    def __str__(self) -> str:
+        what = "control" if self.replacement is None else f"replacement {self.replacement}"
+        return f"{self.kind} batch {self.batch_size} rate {self.rate!r} {what}"
+
+    def cost(self) -> float:
+        """About how long it takes beside the others."""
+        return self.steps * (200.0 + self.batch_size)
+
+
+def pairs(asked: dict[str, Any]) -> list[Pair]:
+    """All trials of a study, from its ``study.json``."""
+    return [
+        Pair(kind, b, rate, replacement, steps)
+        for kind, rates in (("network", asked["rates"]), ("convex", asked["convex_rates"]))
+        for b, steps in zip(asked["batch_sizes"], asked["steps"], strict=True)
+        for rate in rates
+        for replacement in [None, *range(asked["replacements"])]
+    ]
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--batch-sizes", default="8,32,128", metavar="B,B,...", help="batch sizes [8,32,128]")
+    parser.add_argument("--rates", default="0.05,0.1,0.2", metavar="X,X,...", help="learning rates [0.05,0.1,0.2]")
+    parser.add_argument(
+        "--convex-rates", metavar="X,X,...",
+        help="those of logistic regression; the bound holds up to 2/beta [a quarter, half and all of it, rounded down]",
+    )  # fmt: skip
+    parser.add_argument("--replacements", type=int, default=5, metavar="N", help="rows to replace, one at a time [5]")
+    parser.add_argument(
+        "--least-epochs", type=int, default=10, metavar="N",
+        help="with --steps, small batches train longer: so many times a pair meets the row that differs [10]",
+    )  # fmt: skip
+
+
+def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
+    at_least_1(options, "replacements", "least_epochs")
+    default = TrainConfig()
+    for name, why in _NOT_HERE.items():
+        if getattr(config, name) != getattr(default, name):
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: {why}")
+    sizes = numbers(options.batch_sizes, "--batch-sizes", int)
+    n = data.train.n_rows - options.replacements
+    if sizes[-1] > n:
+        raise UserError(
+            f"--batch-sizes {options.batch_sizes}: {sizes[-1]} is above the {max(n, 0)} rows that are left of"
+            f" {data.train.n_rows} when {options.replacements} (--replacements) are set aside"
+        )
+    if _held_out(data)[1] is None:
+        raise UserError("the generalisation gap needs rows that are not trained on: give --test-fraction 0.2")
+    return {
+        "batch_sizes": sizes,
+        "rates": numbers(options.rates, "--rates", float),
+        "replacements": options.replacements,
+        "rows_of_a_twin": n,
+        "steps": [_steps(config, n, b, options.least_epochs) for b in sizes],
+        "held_out": _held_out(data)[0],
+        "measure": "error" if data.target.kind == "classes" else "loss",
+        **_ask_convex(options, data),
+    }
+
+
+def _ask_convex(options: Namespace, data: Data) -> dict[str, Any]:
+    if data.target.kind != "classes":
+        if options.convex_rates is not None:
+            raise UsageError(f"--convex-rates {options.convex_rates}: logistic regression needs classes to learn")
+        return {"convex_rates": [], "lipschitz": None, "smoothness": None}
+    found = constants(data.train)
+    rates = [largest_rate(found.limit) * part for part in (0.25, 0.5, 1.0)]
+    if options.convex_rates is not None:
+        rates = numbers(options.convex_rates, "--convex-rates", float)
+    return {"convex_rates": rates, "lipschitz": found.lipschitz, "smoothness": found.smoothness}
+
+
+def _held_out(data: Data) -> tuple[str, Prepared | None]:
+    return ("validation", data.validation) if data.test is None else ("test", data.test)
+
+
+def _steps(config: TrainConfig, n: int, batch_size: int, least_epochs: int) -> int:
+    """How long a pair trains: as `distbp.train`, but --steps never means less than so many epochs."""
+    epochs, steps = run_length(config)
+    sampler = BatchSampler(n, batch_size, drop_last=config.drop_last)
+    least = least_epochs * sampler.steps_per_epoch
+    return max(1, sampler.total_steps(epochs, None if steps is None else max(steps, least)))
+
+
+def _run(
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    trials = pairs(asked)
+    group = groups_of(comm, asked["ranks_per_trial"])
+    work_through(trials, lambda pair, ranks: run_pair(pair, asked, config, data, ranks), group, folder, say, "pairs")
+    comm.barrier()
+    if comm.is_root:
+        sort_results(folder, trials)
+
+
+def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator) -> dict[str, Any]:
+    """Train both networks of a pair in turn to the same marks; the line of ``trials.jsonl``, on all ranks of `comm`.
+
+    Parameters
+    ----------
+    pair : Pair
+        The trial.
+    asked, config, data
+        The study; what its trainings have in common; their rows.
+    comm : Communicator
+        The ranks that train both networks together.
+    """
+    one, other, place = twins(data.train, asked["replacements"], pair.replacement, seed=config.seed)
+    config = dataclasses.replace(
+        config, **(_CONVEX if pair.kind == "convex" else {}),
+        batch_size=str(pair.batch_size), lr=pair.rate, seed=config.seed + (pair.replacement or 0), epochs=None,
+        steps=pair.steps, log_every="0", eval_every="0", checkpoint_every="0",
+    )  # fmt: skip
+    trainers = [
+        # a view is all that a trainer asks of a `Prepared`
+        build_trainer(config, dataclasses.replace(data, train=cast(Prepared, rows)), comm)
+        for rows in (one, other)
+    ]
+    at, diverged = marks(pair.steps), None
+    measured: list[dict[str, float]] = []
+    try:
+        for step in at:
+            for trainer in trainers:
+                trainer.fit(steps=step)
+            with np.errstate(over="ignore", invalid="ignore"):  # seen in the numbers
+                measured.append(_measure(trainers[0], trainers[1], data, asked))
+            if not all(map(math.isfinite, measured[-1].values())):
+                raise Diverged("the parameters are finite, the loss of a row is not")
+    except Diverged:
+        diverged, measured = step, measured[: at.index(step)]
+    for trainer in trainers:
+        trainer.close()
+    at = at[: len(measured)]
+    met, sizes = meetings(trainers[0].sampler, place, pair.steps)
+    columns = {name: [mark[name] for mark in measured] for name in (measured[0] if measured else [])}
+    if pair.kind == "convex":
+        columns["bound"] = (2.0 * pair.rate * asked["lipschitz"] * growth(met, sizes, np.array(at, int))).tolist()
+    return {
+        **{f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)},
+        "row": int(one.rows[place]), "by": int(other.rows[place]), "diverged": diverged,
+        "step": at, "epoch": [step / trainers[0].sampler.steps_per_epoch for step in at],
+        "met": np.searchsorted(met, at).tolist(), **columns,
+        "summary": f"diverged before step {diverged}" if diverged else f"distance {columns['distance'][-1]:.3g}",
+    }  # fmt: skip
+
+
+def _measure(one: Trainer, other: Trainer, data: Data, asked: dict[str, Any]) -> dict[str, float]:
+    """How far apart the networks are, in all and by layer; loss and error of the first, trained and held-out rows."""
+    a, b = one.network.theta, other.network.theta
+    found: dict[str, float] = {}
+    found["distance"], found["relative"] = apart(a, b)
+    for name, places in by_layer(one.network.parts).items():
+        found[f"distance/{name}"], found[f"relative/{name}"] = apart(a[places], b[places])
+    held_out = _held_out(data)[1]
+    assert held_out is not None
+    for name, rows in ("train", one.train), ("held_out", held_out):
+        figures = one.evaluate(rows)
+        found[f"loss/{name}"] = figures["loss"]
+        if asked["measure"] == "error":
+            found[f"error/{name}"] = 1.0 - figures["accuracy"]
+    return found
+
+
+EXPERIMENT = Experiment(
+    about="twins: what one example does to the parameters, and the generalisation gap, by learning rate and batch size",
+    defaults=(
+        "--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64",
+    ),
+    add_options=_add_options,
+    ask=_ask,
+    run=_run,
+    page=stability_page,
+)  # fmt: skip
