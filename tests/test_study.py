@@ -176,6 +176,8 @@ def test_bad_options_are_one_line(tmp_path, capfd):
         ("batch-size", "--seeds", "0"): "--seeds 0: at least 1",
         ("batch-size", "--goal", "accuracy=3"): "--goal 'accuracy=3': loss or error of",
         ("batch-size", "--goal", "error/val=low"): "--goal 'error/val=low'",
+        ("batch-size", "--lr", "0.3"): "--lr 0.3: the rates of this study are --rates",
+        ("batch-size", "--epochs", "3"): "--epochs 3: every training has --least-epochs",
         ("batch-size", "--ranks-per-trial", "0"): "--ranks-per-trial 0: at least 1",
         ("batch-size", "--ranks-per-trial", "2"): "--ranks-per-trial 2: 1 ranks do not fall",
         ("batch-size", "--hiden", "3"): "did you mean --hidden",

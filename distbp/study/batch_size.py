@@ -29,13 +29,24 @@ from distbp.preprocessing import Prepared
 from distbp.study.batch_science import write_measurements
 from distbp.study.batch_size_page import page
 from distbp.study.batch_size_results import choose_goal, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
 from distbp.study.trials import groups_of, marks, read_results, sort_results, work_through
 from distbp.trainer import Trainer
 
 __all__ = ["EXPERIMENT", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
+
+
+_NOT_HERE = {
+    "batch_size": "the batch sizes of this study are --batch-sizes",
+    "lr": "the rates of this study are --rates",
+    "lr_scaling": "each batch size has its own best one of --rates",
+    "epochs": "every training has --least-epochs, and more where these are fewer than --least-steps",
+    "steps": "every training has --least-steps, and more where these are less than --least-epochs",
+    "early_stopping": "every training goes to its end, and counts by its best validation error",
+    "target_metric": "the goal of this study is --goal",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -82,6 +93,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
+    refuse(config, _NOT_HERE)
     rows = data.train.n_rows
     sizes = numbers(options.batch_sizes, "--batch-sizes", int) if options.batch_sizes else batch_sizes_up_to(rows)
     if sizes[-1] > rows:

@@ -6,7 +6,7 @@ and the report, which is made from these two alone.
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.page import Page, Say
 
-__all__ = ["Experiment", "at_least_1", "facts", "json_line", "numbers", "read_study"]
+__all__ = ["Experiment", "at_least_1", "facts", "json_line", "numbers", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ def at_least_1(options: Namespace, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+
+
+def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:
+    """Refuse options of ``distbp.train`` that mean nothing in a study; `options` says why, by name."""
+    default = TrainConfig()
+    for name, why in options.items():
+        if getattr(config, name) != getattr(default, name):
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: {why}")
 
 
 def json_line(content: dict[str, Any]) -> bytes:

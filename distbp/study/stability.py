@@ -26,7 +26,7 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.loading import Data
 from distbp.preprocessing import Prepared
 from distbp.sampling import BatchSampler
-from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
 from distbp.study.stability_bound import constants, growth, largest_rate, meetings
 from distbp.study.stability_page import stability_page
 from distbp.study.trials import groups_of, marks, sort_results, work_through
@@ -108,10 +108,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "replacements", "least_epochs")
-    default = TrainConfig()
-    for name, why in _NOT_HERE.items():
-        if getattr(config, name) != getattr(default, name):
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: {why}")
+    refuse(config, _NOT_HERE)
     sizes = numbers(options.batch_sizes, "--batch-sizes", int)
     n = data.train.n_rows - options.replacements
     if sizes[-1] > n:
