@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from test_study import run_study
 
-from distbp.study.batch_science import write_measurements
-from distbp.study.batch_size import batch_sizes_up_to
-from distbp.study.batch_size_page import page
-from distbp.study.batch_size_results import (
+from distbp.study.batch_size.batch_science import write_measurements
+from distbp.study.batch_size.page import page
+from distbp.study.batch_size.results import (
     choose_goal,
     crossing,
     median_band,
     rates_worth_repeating,
     read_batch_sizes,
 )
+from distbp.study.batch_size.run import batch_sizes_up_to
+from distbp.study.batch_size.scaling import fit_scaling
 from distbp.study.page import in_language
-from distbp.study.scaling import fit_scaling
 from distbp.study.trials import marks, read_results
 
 # --- the curve --------------------------------------------------------------------------------------------------------

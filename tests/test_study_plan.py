@@ -10,10 +10,10 @@ from test_study_batch_size import B_CRIT, S_MIN, SIZES, write_study
 
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
-from distbp.study.calibration import group_sizes, powers_between, time_allreduce
 from distbp.study.page import in_language
-from distbp.study.plan_page import page, read_plan
-from distbp.study.planning import Network, Steps, StepTime, fit_allreduce, predict
+from distbp.study.plan.calibration import group_sizes, powers_between, time_allreduce
+from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
+from distbp.study.plan.page import page, read_plan
 from distbp.study.trials import read_results
 
 DATA = ("--data", "synthetic:blobs,rows=72,columns=3,classes=3,seed=4", "--hidden", "5")
@@ -134,8 +134,8 @@ def test_what_the_report_says(tmp_path, how, text):
 
 @pytest.fixture
 def in_a_hurry(monkeypatch):
-    monkeypatch.setattr("distbp.study.plan._SECONDS", 0.4)
-    monkeypatch.setattr("distbp.study.calibration._TURN", 0.001)
+    monkeypatch.setattr("distbp.study.plan.run._SECONDS", 0.4)
+    monkeypatch.setattr("distbp.study.plan.calibration._TURN", 0.001)
     monkeypatch.setattr("distbp.study.page.rendered", lambda figure: (b"", b""))
 
 
@@ -172,7 +172,7 @@ def test_a_plan_without_a_study_is_relative(tmp_path, in_a_hurry, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_study(tmp_path / "plan", *DATA, name="plan")
     assert read_plan(tmp_path / "plan").relative
-    monkeypatch.setattr("distbp.study.plan.noise_scale_of", lambda *arguments, most: [])
+    monkeypatch.setattr("distbp.study.plan.run.noise_scale_of", lambda *arguments, most: [])
     with pytest.raises(UserError, match="no gradient noise scale was measured"):
         run_study(tmp_path / "other", *DATA, name="plan")
 

@@ -14,13 +14,13 @@ from distbp.communicator import Communicator
 from distbp.config import parse_train_config
 from distbp.sampling import BatchSampler
 from distbp.study import __main__ as front
-from distbp.study import stability
 from distbp.study.page import Chart, Table, in_language, number
-from distbp.study.stability import Pair, pairs, run_pair
-from distbp.study.stability_bound import constants, growth, largest_rate, meetings
-from distbp.study.stability_page import stability_page
-from distbp.study.stability_results import Results, at_loss, rank_correlation, spread
-from distbp.study.twins import apart, by_layer, twins
+from distbp.study.stability import run as stability
+from distbp.study.stability.bound import constants, growth, largest_rate, meetings
+from distbp.study.stability.page import stability_page
+from distbp.study.stability.results import Results, at_loss, rank_correlation, spread
+from distbp.study.stability.run import Pair, pairs, run_pair
+from distbp.study.stability.twins import apart, by_layer, twins
 
 DATA = ["--data", "synthetic:blobs,rows=90,columns=4,classes=3,noise=1", "--test-fraction", "0.25"]
 QUICK = [
@@ -213,9 +213,9 @@ def test_meetings_are_the_batches_with_the_row(batch_size, drop_last):
 def asked_of(*arguments, comm=None):
     """What a study asks, its configuration and its data."""
     options, rest = front._parser().parse_known_args(["stability", *arguments])
-    config = parse_train_config([*stability.EXPERIMENT.defaults, *rest])
+    config = parse_train_config([*stability.STABILITY.defaults, *rest])
     data = load_data(config, comm or SerialCommunicator())
-    return stability.EXPERIMENT.ask(options, config, data) | {"ranks_per_trial": 1}, config, data
+    return stability.STABILITY.ask(options, config, data) | {"ranks_per_trial": 1}, config, data
 
 
 def test_the_first_step_is_the_difference_of_two_gradients():
@@ -273,7 +273,7 @@ def test_pairs_are_the_same_on_any_number_of_ranks(size, whole):
 def test_ranks_share_the_trials_and_give_the_same_study(whole, tmp_path, undrawn):
     folder = tmp_path / "two"
     options, rest = front._parser().parse_known_args(["stability", "--run-dir", str(folder), *QUICK])
-    config = parse_train_config([*stability.EXPERIMENT.defaults, *rest])
+    config = parse_train_config([*stability.STABILITY.defaults, *rest])
     assert run_threads(2, lambda comm: front.study(options, config, comm)) == [0, 0]
     assert [pair["trial"] for pair in lines(folder)] == [pair["trial"] for pair in lines(whole)]
     for mine, theirs in zip(lines(folder), lines(whole), strict=True):
@@ -537,7 +537,7 @@ def test_bad_options_are_one_line(options, code, message, tmp_path, capsys):
 def test_bad_options_are_an_error_on_all_ranks(tmp_path):
     options, rest = front._parser().parse_known_args(["stability", "--run-dir", str(tmp_path / "bad"), *QUICK])
     options.batch_sizes = "1000"
-    config = parse_train_config([*stability.EXPERIMENT.defaults, *rest])
+    config = parse_train_config([*stability.STABILITY.defaults, *rest])
 
     def work(comm):
         with pytest.raises(UserError, match="1000 is above the 57 rows"):

@@ -19,17 +19,19 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.launch import run
 from distbp.loading import Data
 from distbp.machine import bits_depend_on, kernel_warning, limited_blas
-from distbp.study import batch_size, plan, stability
+from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, read_study
 from distbp.study.page import LANGUAGES, in_language, write
+from distbp.study.plan.run import PLAN
+from distbp.study.stability.run import STABILITY
 from distbp.world import communicator
 
 __all__ = ["EXPERIMENTS", "main", "study"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "batch-size": batch_size.EXPERIMENT,
-    "plan": plan.EXPERIMENT,
-    "stability": stability.EXPERIMENT,
+    "batch-size": BATCH_SIZE,
+    "plan": PLAN,
+    "stability": STABILITY,
 }
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")

@@ -6,7 +6,7 @@ from typing import Any
 
 from distbp.study.experiment import facts
 from distbp.study.page import Page, Say, Section, Table, number
-from distbp.study.stability_charts import (
+from distbp.study.stability.charts import (
     distance_by_batch_size,
     distance_by_layer,
     distance_by_rate,
@@ -16,8 +16,8 @@ from distbp.study.stability_charts import (
     gap_against_loss,
     gap_by_rate,
 )
-from distbp.study.stability_results import Results, distance, gap, spread
-from distbp.study.stability_words import answer
+from distbp.study.stability.results import Results, distance, gap, spread
+from distbp.study.stability.words import answer
 
 __all__ = ["stability_page"]
 

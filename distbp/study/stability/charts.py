@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.study.drawing import COLOURS, band, chart, finish, shade
 from distbp.study.page import Chart, Say, number
-from distbp.study.stability_results import Results, distance, gap, rank_correlation, spread
+from distbp.study.stability.results import Results, distance, gap, rank_correlation, spread
 
 __all__ = [
     "distance_by_batch_size",

@@ -8,7 +8,7 @@ from typing import Any
 from distbp.study.drawing import band, chart, finish, style
 from distbp.study.experiment import facts, read_study
 from distbp.study.page import Chart, Page, Say, Section, Table, number
-from distbp.study.planning import Network, Prediction, Steps, StepTime, fit_allreduce, predict
+from distbp.study.plan.model import Network, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results
 
 __all__ = ["Plan", "page", "read_plan"]

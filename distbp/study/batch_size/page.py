@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from distbp.study import batch_size_charts as charts
-from distbp.study.batch_size_results import BUDGETS, Results, read_batch_sizes
-from distbp.study.batch_size_words import answer, budget_name, goal_name, noise_in_words, question, three
+from distbp.study.batch_size import charts
+from distbp.study.batch_size.results import BUDGETS, Results, read_batch_sizes
+from distbp.study.batch_size.words import answer, budget_name, goal_name, noise_in_words, question, three
 from distbp.study.experiment import facts
 from distbp.study.page import Chart, Page, Say, Section, Table, number
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.study.batch_size.scaling import ScalingFit, fit_scaling
 from distbp.study.experiment import read_study
-from distbp.study.scaling import ScalingFit, fit_scaling
 from distbp.study.trials import read_results
 
 __all__ = [

@@ -27,13 +27,13 @@ from distbp.loading import Data
 from distbp.preprocessing import Prepared
 from distbp.sampling import BatchSampler
 from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
-from distbp.study.stability_bound import constants, growth, largest_rate, meetings
-from distbp.study.stability_page import stability_page
+from distbp.study.stability.bound import constants, growth, largest_rate, meetings
+from distbp.study.stability.page import stability_page
+from distbp.study.stability.twins import apart, by_layer, twins
 from distbp.study.trials import groups_of, marks, sort_results, work_through
-from distbp.study.twins import apart, by_layer, twins
 from distbp.trainer import Trainer
 
-__all__ = ["EXPERIMENT", "Pair", "pairs", "run_pair"]
+__all__ = ["STABILITY", "Pair", "pairs", "run_pair"]
 
 _CONVEX: dict[str, Any] = {
     "hidden": "none", "model": None, "loss": "softmax-cross-entropy", "optimizer": "sgd", "schedule": "constant",
@@ -234,7 +234,7 @@ def _measure(one: Trainer, other: Trainer, data: Data, asked: dict[str, Any]) ->
     return found
 
 
-EXPERIMENT = Experiment(
+STABILITY = Experiment(
     about="twins: what one example does to the parameters, and the generalisation gap, by learning rate and batch size",
     defaults=(
         "--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64",

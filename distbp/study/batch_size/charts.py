@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from distbp.study.batch_size_results import BUDGETS, Results, Three
-from distbp.study.batch_size_words import budget_name, goal_name, interval, metric_name
+from distbp.study.batch_size.results import BUDGETS, Results, Three
+from distbp.study.batch_size.scaling import Interval
+from distbp.study.batch_size.words import budget_name, goal_name, interval, metric_name
 from distbp.study.drawing import band, chart, finish, shade, style
 from distbp.study.page import Chart, Say, number
-from distbp.study.scaling import Interval
 
 __all__ = [
     "best_rate", "curves", "error_at_budgets", "examples_to_goal", "gap", "noise_scale", "seconds_to_goal",

@@ -6,7 +6,7 @@ Every finding is a number of `stability_results`; a sentence says what that numb
 import numpy as np
 
 from distbp.study.page import Say, number
-from distbp.study.stability_results import Comparison, Results, distance, gap
+from distbp.study.stability.results import Comparison, Results, distance, gap
 
 __all__ = ["answer"]
 

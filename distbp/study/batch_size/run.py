@@ -26,14 +26,14 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.loading import Data
 from distbp.optimizers import OPTIMIZERS
 from distbp.preprocessing import Prepared
-from distbp.study.batch_science import write_measurements
-from distbp.study.batch_size_page import page
-from distbp.study.batch_size_results import choose_goal, rates_worth_repeating
+from distbp.study.batch_size.batch_science import write_measurements
+from distbp.study.batch_size.page import page
+from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
 from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
 from distbp.study.trials import groups_of, marks, read_results, sort_results, work_through
 from distbp.trainer import Trainer
 
-__all__ = ["EXPERIMENT", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
+__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
 
@@ -230,6 +230,6 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
     return mark | {k: v for k, v in noise_scale.figures(state.noise).items() if k == "noise_scale"}
 
 
-EXPERIMENT = Experiment(
+BATCH_SIZE = Experiment(
     "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, page
 )

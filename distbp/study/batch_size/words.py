@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from distbp.study.batch_size_results import BUDGETS, Results, Three
+from distbp.study.batch_size.results import BUDGETS, Results, Three
+from distbp.study.batch_size.scaling import Interval
 from distbp.study.page import Say, number
-from distbp.study.scaling import Interval
 
 __all__ = [
     "answer", "budget_name", "goal_name", "interval", "metric_name", "noise_in_words", "question", "three",

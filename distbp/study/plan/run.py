@@ -17,12 +17,12 @@ from distbp.communicator import Communicator, on_root
 from distbp.config import TrainConfig
 from distbp.errors import UsageError, UserError
 from distbp.loading import Data
-from distbp.study.batch_size_results import read_batch_sizes
-from distbp.study.calibration import group_sizes, noise_scale_of, powers_between, time_allreduce, time_step
+from distbp.study.batch_size.results import read_batch_sizes
 from distbp.study.experiment import Experiment, at_least_1, json_line, numbers
-from distbp.study.plan_page import page
+from distbp.study.plan.calibration import group_sizes, noise_scale_of, powers_between, time_allreduce, time_step
+from distbp.study.plan.page import page
 
-__all__ = ["EXPERIMENT"]
+__all__ = ["PLAN"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
 _SECONDS = 20.0
@@ -126,7 +126,7 @@ def _run(
     on_root(comm, lambda: atomic_write(folder / "trials.jsonl", b"".join(map(json_line, [about, *lines]))), f"{folder}")
 
 
-EXPERIMENT = Experiment(
+PLAN = Experiment(
     "Which batch size and how many ranks to ask for: a calibration of some seconds, and predicted times.",
     _DEFAULTS, _add_options, _ask, _run, page, again=True,
 )  # fmt: skip
