@@ -20,6 +20,8 @@ from distbp.randomness import bits, key, normal, uniform
 __all__ = ["SyntheticDataset", "read_synthetic"]
 
 _HIDDEN = 16
+_MOST_PIECES = 2000
+"""Of the arm of a spiral."""
 
 
 class SyntheticDataset:
@@ -93,6 +95,31 @@ class SyntheticDataset:
     def take_target(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """As `Dataset.take_target`: a class is drawn before its inputs, a teacher's target follows from them."""
         return self.take(rows)[1] if self.kind == "teacher" else self._classes(rows)
+
+    def log_densities(self, X: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Log of the density of raw inputs X (n, columns) in each class, (n, classes), up to a sum that classes share.
+
+        Classes are equally likely, so these are logits of the best possible prediction. None where a density is not
+        known: for a teacher, and without noise.
+        """
+        if self.kind == "teacher" or not self.noise:
+            return None
+        if self.kind == "blobs":
+            centres = normal(self._key("centre"), np.arange(self.classes * self.n_columns)).reshape(self.classes, -1)
+            distances = [((X - centre) ** 2).sum(axis=1) for centre in centres]
+            return -0.5 / self.noise**2 * np.stack(distances, axis=1)
+        # along the arm the mean of normal densities: an integral over the turn, by the midpoint rule
+        pieces = min(_MOST_PIECES, int(50 + 20 / self.noise))
+        turn = (np.arange(pieces) + 0.5) / pieces
+        out = np.empty((len(X), self.classes))
+        for c in range(self.classes):
+            angle = 2.0 * np.pi * (1.5 * turn + c / self.classes)
+            arm = turn * np.stack([np.cos(angle), np.sin(angle)])
+            for lo in range(0, len(X), 4096):
+                x, y = X[lo : lo + 4096, 0, None], X[lo : lo + 4096, 1, None]
+                exponent = -0.5 / self.noise**2 * ((x - arm[0]) ** 2 + (y - arm[1]) ** 2)
+                out[lo : lo + 4096, c] = np.logaddexp.reduce(exponent, axis=1)
+        return out
 
     def _classes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
