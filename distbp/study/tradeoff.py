@@ -1,0 +1,186 @@
+"""One exact gradient step, or many approximate ones? And what is an error made of?
+
+The experiment ``tradeoff`` has two parts. The race: on a million rows, gradient descent, mini-batches, and L-BFGS go
+down from the same start (`distbp.study.tradeoff_race`). The split: the excess error of trainings on n rows, with
+networks of several widths and budgets of several sizes, falls into approximation, estimation and optimisation error
+(`distbp.study.tradeoff_split`). Rates are tuned, each method's its own, before anything is compared:
+
+    mini-batches        a fifth of the steps of the race, on all rows
+    gradient descent    all of its steps, on a twentieth of the rows, for its best rate does not depend on their number
+    the split           a quarter of the budget, on the most rows, each width its own
+
+The best is the one with the least loss on training rows at the end.
+"""
+
+import argparse
+import math
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.communicator import Communicator
+from distbp.config import TrainConfig
+from distbp.errors import UsageError, UserError
+from distbp.loading import Data
+from distbp.metrics import EVALUATION_BLOCK
+from distbp.preprocessing import Prepared
+from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.objective import require_scipy
+from distbp.study.tradeoff_page import page
+from distbp.study.tradeoff_race import MEASURED, Race, Rows, drawn, in_memory, race
+from distbp.study.tradeoff_split import Fit, fit
+from distbp.study.trials import groups_of, read_results, sort_results, work_through
+from distbp.synthetic import SyntheticDataset, read_synthetic
+
+__all__ = ["TRADEOFF"]
+
+_LEAST = 2 * EVALUATION_BLOCK
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--rows", type=int, metavar="N", help="training rows of the race [all]")
+    add("--batch-sizes", default="100,1000,10000", metavar="B,...", help="of the race [100,1000,10000]")
+    add("--passes", type=int, default=100, metavar="N", help="of gradient descent and L-BFGS over all rows [100]")
+    add("--lbfgs", action=argparse.BooleanOptionalAction, default=True, help="whether L-BFGS takes part [yes]")
+    add("--sizes", default="100,500,2500,12500,62500", metavar="N,...", help="rows in the split [100,500,...,62500]")
+    add(
+        "--widths", default="2,4,8,16,64", metavar="U,...", help="hidden units in the split; none: linear [2,4,8,16,64]"
+    )
+    add("--budget", type=int, default=1_000_000, metavar="N", help="examples of a long run in the split [1000000]")
+    add("--rates", default="0.1,0.3,1,3,10", metavar="R,...", help="learning rates to choose from [0.1,0.3,1,3,10]")
+    add("--seeds", type=int, default=3, metavar="N", help="repetitions of each: start, batches, rows [3]")
+
+
+def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
+    at_least_1(options, "passes", "budget", "seeds")
+    if config.steps is not None or config.epochs == 0:
+        raise UsageError("--epochs, at least 1, say how long the mini-batches of the race take; leave --steps out")
+    if config.model is not None:
+        raise UsageError(f"--model {config.model}: the study varies the --widths of a dense network; leave it out")
+    if config.dropout:
+        raise UsageError(f"--dropout {config.dropout}: the methods need one objective to minimise; leave it out")
+    if options.lbfgs:
+        require_scipy()
+    n = data.train.n_rows
+    rows = n if options.rows is None else options.rows
+    if not 1 <= rows <= n:
+        raise UsageError(f"--rows {rows}: between 1 and the {n} training rows")
+    batches = numbers(options.batch_sizes, "--batch-sizes", int)
+    if batches[-1] > rows:
+        raise UsageError(f"--batch-sizes {batches[-1]}: at most the {rows} rows of the race")
+    sizes = numbers(options.sizes, "--sizes", int)
+    if sizes[-1] > rows:
+        raise UsageError(f"--sizes {sizes[-1]}: at most the {rows} rows of the race")
+    if (test := data.test or data.validation) is None:
+        raise UserError("no test rows: give --test-fraction, --test-data or --validation-fraction")
+    return {
+        "rows": rows, "batch_sizes": batches, "epochs": 10 if config.epochs is None else config.epochs,
+        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
+        "budget": options.budget, "rates": numbers(options.rates, "--rates", float), "seeds": options.seeds,
+        "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
+    }  # fmt: skip
+
+
+def _widths(text: str) -> list[int]:
+    """``none,2,8``: hidden units, 0 for none."""
+    parts = [part.strip() for part in text.split(",")]
+    units = [part for part in parts if part != "none"]
+    return [0] * ("none" in parts) + (numbers(",".join(units), "--widths", int) if units else [])
+
+
+def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | None:
+    """Share of the measured test rows that the best possible prediction has wrong, where the densities are known."""
+    if not config.data.startswith("synthetic:") or config.validation_data or config.test_data:
+        return None
+    source: SyntheticDataset = read_synthetic(config.data.partition(":")[2])
+    X, y, _ = test.take(drawn(test.n_rows, MEASURED, config.seed, "test"))
+    scale, shift = np.array(data.preprocessor.scale), np.array(data.preprocessor.shift)
+    scores = source.log_densities(X / scale + shift)
+    return None if scores is None else float(np.mean(scores.argmax(axis=1) != y))
+
+
+def _run(
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
+) -> None:
+    group = groups_of(comm, asked["ranks_per_trial"])
+    test = data.test or data.validation
+    assert test is not None
+    train = in_memory(data.train, drawn(data.train.n_rows, asked["rows"], config.seed, "train"))
+    measured = in_memory(test, drawn(test.n_rows, MEASURED, config.seed, "test"))
+    rows = Rows(train, measured, _head(train, MEASURED))
+    part = Rows(_head(train, max(min(train.n_rows, _LEAST), train.n_rows // 20)), measured, rows.sample)
+
+    def do(trial: Race | Fit, group: Communicator) -> dict[str, Any]:
+        if isinstance(trial, Fit):
+            return fit(trial, config, data, rows, group)
+        return race(trial, config, data, part if trial.tuning and trial.method == "gd" else rows, group)
+
+    def work(trials: list[Race | Fit], what: str) -> None:
+        work_through(trials, do, group, folder, say, what)
+        comm.barrier()
+
+    first = _tunings(asked, config)
+    work(first, "tuning")
+    second = _trials(asked, config, comm.bcast_obj(read_results(folder) if comm.is_root else {}))
+    work(second, "race and split")
+    if comm.is_root:
+        sort_results(folder, [*first, *second])
+
+
+def _head(rows: Prepared, n: int) -> Prepared:
+    return rows if n >= rows.n_rows else in_memory(rows, np.arange(n))
+
+
+def _steps(asked: dict[str, Any], batch: int) -> int:
+    return int(asked["epochs"] * -(-asked["rows"] // batch))
+
+
+def _tunings(asked: dict[str, Any], config: TrainConfig) -> list[Race | Fit]:
+    trials: list[Race | Fit] = []
+    for rate in asked["rates"]:
+        for b in asked["batch_sizes"]:
+            trials.append(Race(f"b={b}", 0, rate, max(1, _steps(asked, b) // 5), b, tuning=True))
+        trials.append(Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True))
+        for width in asked["widths"]:
+            trials.append(Fit(asked["sizes"][-1], width, 0, rate, asked["budget"] // 4, config.batch_size, tuning=True))
+    return trials
+
+
+def _trials(asked: dict[str, Any], config: TrainConfig, results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
+    """The race and the split, at the rates that the tunings found best."""
+    trials: list[Race | Fit] = []
+    tunings = [one for one in results.values() if one.get("tuning")]
+
+    def best(name: str, value: Any) -> float:
+        found = [one for one in tunings if one.get(name) == value]
+        score = [math.inf if one["diverged"] else one["curve"]["train"][-1] for one in found]
+        if not found or min(score) == math.inf:
+            raise UserError(f"every run with {name} {value} diverged: give lower --rates")
+        return float(found[score.index(min(score))]["rate"])
+
+    for seed in range(asked["seeds"]):
+        for b in asked["batch_sizes"]:
+            trials.append(Race(f"b={b}", seed, best("method", f"b={b}"), _steps(asked, b), b))
+        trials.append(Race("gd", seed, best("method", "gd"), asked["passes"], asked["rows"]))
+        trials.append(Race("exact", seed, 0.0, 1, asked["rows"]))
+        if asked["lbfgs"]:
+            trials.append(Race("lbfgs", seed, 0.0, asked["passes"], asked["rows"]))
+        for n in asked["sizes"]:
+            for width in asked["widths"]:
+                rate = best("width", width)
+                trials.append(Fit(n, width, seed, rate, asked["budget"], config.batch_size))
+    return trials
+
+
+TRADEOFF = Experiment(
+    about="one exact gradient step or many approximate ones; approximation, estimation and optimisation error",
+    defaults=(
+        "--data", "synthetic:spirals,rows=1250000,columns=2,classes=2,noise=0.1", "--validation-fraction", "0",
+        "--hidden", "32", "--optimizer", "sgd", "--epochs", "10",
+    ),  # fmt: skip
+    add_options=_add_options, ask=_ask, run=_run, page=page,
+)  # fmt: skip

@@ -1,0 +1,206 @@
+"""The race: one problem, one network, one start, and several ways down.
+
+``b=B``     mini-batch gradient descent with batches of B rows
+``gd``      gradient descent: each step takes the gradient of all rows
+``lbfgs``   L-BFGS on all rows; see `distbp.study.objective`
+``exact``   one step of gradient descent, with the best of many rates
+
+What counts is how far they come on the test rows, by examples seen, steps, and seconds of training. An example counts
+each time that its gradient is computed, so a line search costs what it costs. Each is measured on the same rows as it
+goes: after every step where steps are long, and else at steps that are a factor apart. Measuring costs no seconds.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.building import build_trainer
+from distbp.communicator import Communicator, SerialCommunicator
+from distbp.config import TrainConfig
+from distbp.datasets import ArrayDataset
+from distbp.errors import Diverged
+from distbp.loading import Data
+from distbp.metrics import evaluate
+from distbp.preprocessing import Prepared, Preprocessor
+from distbp.randomness import key
+from distbp.sampling import Permutation
+from distbp.splitting import Subset
+from distbp.study.objective import BLOCK, lbfgs, objective
+from distbp.study.trials import marks
+from distbp.trainer import Trainer
+
+__all__ = ["Curve", "MEASURED", "Race", "Rows", "drawn", "in_memory", "race", "trained"]
+
+Array = NDArray[Any]
+Curve = dict[str, list[float]]
+"""``steps``, ``examples``, ``seconds``; what was measured there: ``error``, ``loss`` (test) and ``train`` (loss)."""
+
+MEASURED = 20_000
+"""Most test rows, and most training rows, on which a trial is measured."""
+_OVERHEAD = 400
+"""What a step costs besides its rows, in rows; only to know what to do first."""
+EXACT_RATES = tuple(2.0**k for k in range(-6, 11))
+"""Among these the one exact step may choose."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows, test rows, and the training rows on which the objective is measured."""
+
+    train: Prepared
+    test: Prepared
+    sample: Prepared
+
+
+@dataclass(frozen=True)
+class Race:
+    """A trial: a way down with its rate, from the start of `seed`; a run that only tunes the rate is ``tuning``."""
+
+    method: str
+    seed: int
+    rate: float
+    steps: int
+    batch: int
+    tuning: bool = False
+
+    def __str__(self) -> str:
+        rate = f" rate={self.rate:g}" if self.rate else ""
+        return f"{'tune' if self.tuning else 'race'} {self.method}{rate} seed={self.seed}"
+
+    def cost(self) -> float:
+        """In rows."""
+        return float(self.steps * (self.batch + _OVERHEAD))
+
+
+def in_memory(rows: Prepared, which: Array) -> Prepared:
+    """Some rows, computed once: data that is made row by row would cost more than the training."""
+    parts = [rows.take(which[lo : lo + 65536]) for lo in range(0, len(which), 65536)]
+    X, y, w = (None if one[0] is None else np.concatenate(one) for one in zip(*parts, strict=True))
+    assert X is not None and rows.target is not None
+    classes = np.arange(len(rows.target.classes)) if rows.target.kind == "classes" else None
+    dataset = ArrayDataset(X, y, rows.target, class_values=classes, weights=w)
+    n = X.shape[1]
+    as_it_is = Preprocessor([(c.name, None) for c in dataset.columns], [0.0] * n, [1.0] * n, [0.0] * n)
+    return Prepared(Subset(dataset), as_it_is, rows.dtype)
+
+
+def drawn(n: int, most: int, seed: int, purpose: str) -> Array:
+    """`most` numbers of 0 .. n - 1 in the order of a permutation: fewer are the first of more."""
+    return Permutation(n, key(seed, f"tradeoff {purpose}"))(np.arange(min(n, most)))
+
+
+def measured(model: Any, rows: Rows, comm: Communicator) -> dict[str, float]:
+    """Error and loss on the test rows, loss on training rows; error is the share wrong, or the loss of a regression."""
+    network, loss = model
+    with np.errstate(over="ignore", invalid="ignore"):
+        test, train = evaluate(network, loss, rows.test, comm), evaluate(network, loss, rows.sample, comm)
+    error = 1.0 - test["accuracy"] if "accuracy" in test else test["loss"]
+    return {"error": error, "loss": test["loss"], "train": train["loss"]}
+
+
+def trained(trainer: Trainer, rows: Rows, at: Sequence[int]) -> Curve:
+    """Train to each of the steps `at` and measure; a run that diverges ends where it was measured last."""
+    curve: Curve = {}
+    for step in at:
+        try:
+            trainer.fit(steps=step)
+        except Diverged:
+            break
+        state = trainer.state
+        here = measured((trainer.network, trainer.loss), rows, trainer.comm)
+        if not math.isfinite(here["loss"] + here["train"]):
+            break
+        _add(curve, {"steps": state.step, "examples": state.examples, "seconds": state.seconds} | here)
+    return curve
+
+
+def _add(curve: Curve, point: dict[str, float]) -> None:
+    for name, value in point.items():
+        curve.setdefault(name, []).append(value)
+
+
+def _configured(config: TrainConfig, trial: Race, n: int) -> TrainConfig:
+    batch = trial.batch if trial.method.startswith("b=") else n
+    return dataclasses.replace(
+        config, optimizer=config.optimizer if trial.method.startswith("b=") else "sgd", lr=trial.rate or None,
+        batch_size=min(batch, n), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps, epochs=None,
+        seed=config.seed + trial.seed, eval_every="0", log_every="0", checkpoint_every="0",
+    )  # fmt: skip
+
+
+def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
+    """Do a trial; its line of ``trials.jsonl``, with ``curve`` and, where the steps ran away, ``diverged``."""
+    data = dataclasses.replace(data, train=rows.train)
+    config = _configured(config, trial, rows.train.n_rows)
+    if trial.method in ("lbfgs", "exact"):
+        do = _lbfgs if trial.method == "lbfgs" else _one_exact_step
+        result = do(trial, config, data, rows, comm)
+        return {"method": trial.method, "seed": trial.seed, **result}
+    trainer = build_trainer(config, data, comm)
+    epoch = trainer.sampler.steps_per_epoch
+    at = [trial.steps] if trial.tuning else sorted({*marks(trial.steps), *([epoch] if epoch < trial.steps else [])})
+    try:
+        curve = trained(trainer, rows, at)
+    finally:
+        trainer.close()
+    diverged = not curve or curve["steps"][-1] < trial.steps
+    summary = "diverged" if diverged else f"error {curve['error'][-1]:.4f} after {curve['seconds'][-1]:.1f} s"
+    return {
+        "method": trial.method, "seed": trial.seed, "rate": trial.rate, "tuning": trial.tuning, "diverged": diverged,
+        "curve": curve, "summary": summary,
+    }  # fmt: skip
+
+
+def _start(config: TrainConfig, data: Data) -> tuple[Any, Any]:
+    """Network and loss of a trial before its first step, of this rank alone."""
+    trainer = build_trainer(config, data, SerialCommunicator())
+    trainer.close()
+    return trainer.network, trainer.loss
+
+
+def _lbfgs(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
+    network, loss = _start(config, data)
+    J, curve = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay), Curve()
+    passes, seconds, since = 0, 0.0, time.perf_counter()
+
+    def counted(theta: Array) -> tuple[float, Array]:
+        nonlocal passes
+        passes += 1
+        return J(theta)
+
+    def each(theta: Array) -> None:
+        nonlocal seconds, since
+        seconds += time.perf_counter() - since
+        network.theta[...] = theta
+        step = len(curve.get("steps", [])) + 1
+        clocks = {"steps": step, "examples": passes * rows.train.n_rows, "seconds": seconds}
+        _add(curve, clocks | measured((network, loss), rows, comm))
+        since = time.perf_counter()
+
+    lbfgs(counted, network.theta.copy(), passes=trial.steps, each=each)
+    summary = f"error {curve['error'][-1]:.4f} after {seconds:.1f} s" if curve else "no step"
+    return {"curve": curve, "diverged": not curve, "summary": summary}
+
+
+def _one_exact_step(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
+    network, loss = _start(config, data)
+    theta, start = network.theta.astype(np.float64), time.perf_counter()
+    J = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay)
+    gradient = J(theta)[1]
+    seconds, before = time.perf_counter() - start, measured((network, loss), rows, comm)
+    found = [{"rate": 0.0} | before]
+    for rate in EXACT_RATES:
+        with np.errstate(over="ignore"):
+            network.theta[...] = theta - rate * gradient
+        there = measured((network, loss), rows, comm)
+        if math.isfinite(there["loss"]):
+            found.append({"rate": rate} | there)
+    best = min(found, key=lambda one: one["error"])
+    clocks = {"seconds": seconds, "examples": rows.train.n_rows}
+    return {**best, **clocks, "before": before, "summary": f"error {best['error']:.4f}"}

@@ -1,0 +1,156 @@
+"""The split of the excess error, after Bottou & Bousquet 2007, section 2.
+
+R(f) is the expected loss of a prediction f: the mean over the test rows, of the 0-1 loss for classes and labels (so R
+is the share wrong), and of the network's loss for values. Three predictions stand between a short training and
+the best:
+
+    f*        the best possible prediction: of the known densities where the data are synthetic classes, and otherwise
+              the best of all runs of the study stands for it
+    f*_F      the best in the family F of networks of a width: for it stands the best of the long runs on the most rows,
+              over seeds, of that width or less, for a wide network can do what a narrow one does
+    f_n       the minimum of the mean loss of n training rows in F: for it stands the end of the long run, along which
+              the learning rate falls to 0
+    f~_n      what a budget of examples gives: the same run where it has seen so many
+
+    E = R(f~_n) - R(f*) = E_app + E_est + E_opt
+
+    E_app = R(f*_F) - R(f*)        approximation: the family is too small
+    E_est = R(f_n)  - R(f*_F)      estimation: the rows are too few
+    E_opt = R(f~_n) - R(f_n)       optimisation: the training is too short
+
+R is measured on the same test rows throughout, so what is common cancels. E_opt can be below 0: on few rows the long
+run learns their accidents, and to stop early is better. The *objective gap* J(f~_n) - J(f_n), of the mean loss J of
+training rows, is what an optimiser sees of it. A narrow network may end in a poor local minimum: what it loses by that
+is counted as estimation, for its end stands for f_n.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distbp.building import build_trainer
+from distbp.communicator import Communicator
+from distbp.config import TrainConfig
+from distbp.loading import Data
+from distbp.study.tradeoff_race import MEASURED, Curve, Rows, drawn, in_memory, trained
+from distbp.study.trials import marks
+
+__all__ = ["Fit", "Parts", "Split", "budgets", "fit"]
+
+_OVERHEAD = 400
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trial: a network with one hidden layer (or none, with a width of 0) on n rows, from the start of `seed`."""
+
+    n: int
+    width: int
+    seed: int
+    rate: float
+    examples: int
+    batch: int
+    tuning: bool = False
+
+    def __str__(self) -> str:
+        what = (
+            f"tune n={self.n} width={self.width} rate={self.rate:g}"
+            if self.tuning
+            else f"n={self.n} width={self.width}"
+        )
+        return f"split {what} seed={self.seed}"
+
+    def cost(self) -> float:
+        """In rows."""
+        return self.examples / self.batch * (self.batch * (1 + self.width / 64) + _OVERHEAD)
+
+
+def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
+    """Do a trial; its line of ``trials.jsonl``, with ``curve``, the last point of which is f_n."""
+    which = drawn(rows.train.n_rows, trial.n, config.seed + trial.seed, "rows")
+    mine = in_memory(rows.train, which)
+    rows = Rows(mine, rows.test, in_memory(rows.train, which[:MEASURED]))
+    steps = max(1, trial.examples // trial.batch)
+    config = dataclasses.replace(
+        config, hidden=str(trial.width or "none"), lr=trial.rate, schedule="cosine", steps=steps, epochs=None,
+        batch_size=min(trial.batch, trial.n), seed=config.seed + trial.seed, eval_every="0", log_every="0",
+        checkpoint_every="0",
+    )  # fmt: skip
+    trainer = build_trainer(config, dataclasses.replace(data, train=mine), comm)
+    try:
+        curve = trained(trainer, rows, [steps] if trial.tuning else marks(steps, 1.6))
+    finally:
+        trainer.close()
+    diverged = not curve or curve["steps"][-1] < steps
+    return {
+        "n": trial.n, "width": trial.width, "seed": trial.seed, "rate": trial.rate, "tuning": trial.tuning,
+        "diverged": diverged, "curve": curve, "summary": "diverged" if diverged else f"error {curve['error'][-1]:.4f}",
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Excess error and its three parts, and the gap of the objective; each is a number for a seed."""
+
+    app: float
+    est: float
+    opt: float
+    gap: float
+
+    @property
+    def total(self) -> float:
+        """E = E_app + E_est + E_opt."""
+        return self.app + self.est + self.opt
+
+
+def budgets(longest: int, least: int) -> list[int]:
+    """Budgets of examples, a factor of the root of 10 apart, up to the long run."""
+    halves = range(int(2.0 * math.log10(longest / least) + 1e-9) + 1)
+    return [round(longest / 10.0 ** (k / 2.0)) for k in reversed(halves)]
+
+
+class Split:
+    """The terms, from the results of a study.
+
+    Parameters
+    ----------
+    results : iterable of dict
+        Lines of `fit`; tunings and runs that diverged are left out.
+    best : float, optional
+        R(f*), where it is known.
+    """
+
+    def __init__(self, results: Iterable[dict[str, Any]], best: float | None = None) -> None:
+        good = [one for one in results if not one["tuning"] and not one["diverged"]]
+        self.curves: dict[tuple[int, int, int], Curve] = {(o["n"], o["width"], o["seed"]): o["curve"] for o in good}
+        self.rates: dict[int, float] = {one["width"]: one["rate"] for one in good}
+        self.sizes = sorted({n for n, _, _ in self.curves})
+        self.widths = sorted({width for _, width, _ in self.curves})
+        self.known = best is not None
+        self.best = min(min(c["error"]) for c in self.curves.values()) if best is None else best
+
+    def seeds(self, n: int, width: int) -> list[int]:
+        """Those of the runs on n rows."""
+        return sorted(seed for m, w, seed in self.curves if (m, w) == (n, width))
+
+    def of_family(self, width: int) -> float:
+        """R(f*_F); not a number where each such run diverged."""
+        most = self.sizes[-1]
+        return min(
+            (c["error"][-1] for (n, w, _), c in self.curves.items() if n == most and w <= width), default=math.nan
+        )
+
+    def parts(self, n: int, width: int, seed: int, budget: float) -> Parts:
+        """Those of a run where it has seen at most `budget` examples (before that, at its first mark)."""
+        curve, family = self.curves[n, width, seed], self.of_family(width)
+        at = max([0, *(i for i, seen in enumerate(curve["examples"]) if seen <= budget)])
+        return Parts(
+            app=family - self.best, est=curve["error"][-1] - family, opt=curve["error"][at] - curve["error"][-1],
+            gap=curve["train"][at] - curve["train"][-1],
+        )  # fmt: skip
+
+    def over_seeds(self, n: int, width: int, budget: float) -> Sequence[Parts]:
+        """The parts of each seed."""
+        return [self.parts(n, width, seed, budget) for seed in self.seeds(n, width)]
