@@ -47,9 +47,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add("--passes", type=int, default=100, metavar="N", help="of gradient descent and L-BFGS over all rows [100]")
     add("--lbfgs", action=argparse.BooleanOptionalAction, default=True, help="whether L-BFGS takes part [yes]")
     add("--sizes", default="100,500,2500,12500,62500", metavar="N,...", help="rows in the split [100,500,...,62500]")
-    add(
-        "--widths", default="2,4,8,16,64", metavar="U,...", help="hidden units in the split; none: linear [2,4,8,16,64]"
-    )
+    add("--widths", default="2,4,8,32", metavar="U,...", help="hidden units in the split; none: linear [2,4,8,32]")
     add("--budget", type=int, default=1_000_000, metavar="N", help="examples of a long run in the split [1000000]")
     add("--rates", default="0.1,0.3,1,3,10", metavar="R,...", help="learning rates to choose from [0.1,0.3,1,3,10]")
     add("--seeds", type=int, default=3, metavar="N", help="repetitions of each: start, batches, rows [3]")

@@ -5,7 +5,7 @@ from typing import Any
 
 from distbp.errors import UserError
 from distbp.study.experiment import facts, read_study
-from distbp.study.page import Page, Say, Section, Table, number
+from distbp.study.page import Page, Say, Section, Table
 from distbp.study.tradeoff_race_page import Heats, named, race_answer, race_section
 from distbp.study.tradeoff_split import Split
 from distbp.study.tradeoff_split_page import split_answer, split_section
@@ -46,20 +46,21 @@ def _rates(heats: Heats, split: Split, study: dict[str, Any], say: Say) -> Secti
         rates[say(f"split, {width} hidden units", f"descomposición, {width} unidades ocultas")] = rate
     edge = study["rates"][0], study["rates"][-1]
     at_edge = [name for name, rate in rates.items() if rate in edge]
+    choice = ", ".join(f"{rate:g}" for rate in study["rates"])
     parts: list[str | Table] = [
         say(
             "Each method and each width has the rate that left the least training loss in a shorter training: a fifth"
             " of the steps for mini-batches, a twentieth of the rows for gradient descent, a quarter of the budget in"
-            f" the split. The choice was among {', '.join(number(rate, 2) for rate in study['rates'])}.",
+            f" the split. The choice was among {choice}.",
             "Cada método y cada anchura tiene la tasa de aprendizaje que dejó la menor pérdida de entrenamiento en un"
             " ensayo más corto: un quinto de los pasos para mini-lotes, un veinteavo de las filas para el descenso del"
             " gradiente, un cuarto del presupuesto en la descomposición. Se eligió entre"
-            f" {', '.join(number(rate, 2) for rate in study['rates'])}.",
+            f" {choice}.",
         ),
         Table(
             say("Learning rates.", "Tasas de aprendizaje."),
             [say("training", "entrenamiento"), say("rate", "tasa")],
-            [[name, number(rate, 2)] for name, rate in rates.items()],
+            [[name, f"{rate:g}"] for name, rate in rates.items()],
         ),
     ]  # fmt: skip
     if heats.diverged:
