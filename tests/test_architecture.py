@@ -73,12 +73,12 @@ LAYERS = [
     {"study.stability.words", "study.stability.charts"},
     {"study.stability.page"},
     {"study.stability.run"},
-    {"study.objective"},
-    {"study.tradeoff_race"},
-    {"study.tradeoff_split", "study.tradeoff_race_page"},
-    {"study.tradeoff_split_page"},
-    {"study.tradeoff_page"},
-    {"study.tradeoff"},
+    {"study.tradeoff.objective"},
+    {"study.tradeoff.race"},
+    {"study.tradeoff.split", "study.tradeoff.race_page"},
+    {"study.tradeoff.split_page"},
+    {"study.tradeoff.page"},
+    {"study.tradeoff.run"},
     {"train", "predict", "check.__main__", "study.__main__"},
     {"__main__"},
 ]
@@ -93,7 +93,7 @@ ONE_DOOR = {
     "numba": {"compiled"},
     "matplotlib": {"check.plot", "study.drawing"},
     "jinja2": {"study.page"},
-    "scipy": {"study.objective"},
+    "scipy": {"study.tradeoff.objective"},
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(

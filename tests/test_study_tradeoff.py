@@ -13,15 +13,15 @@ from distbp import BinaryCrossEntropy, Network, SerialCommunicator, SoftmaxCross
 from distbp.building import load_data
 from distbp.config import parse_train_config
 from distbp.errors import UserError
-from distbp.study import objective as objectives
 from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
-from distbp.study.objective import lbfgs, objective
 from distbp.study.page import in_language
-from distbp.study.tradeoff_page import page
-from distbp.study.tradeoff_race import EXACT_RATES, Race, Rows, drawn, in_memory, race
-from distbp.study.tradeoff_race_page import Heats, common, race_answer, spread
-from distbp.study.tradeoff_split import Fit, Parts, Split, budgets, fit
-from distbp.study.tradeoff_split_page import leading, split_answer
+from distbp.study.tradeoff import objective as objectives
+from distbp.study.tradeoff.objective import lbfgs, objective
+from distbp.study.tradeoff.page import page
+from distbp.study.tradeoff.race import EXACT_RATES, Race, Rows, drawn, in_memory, race
+from distbp.study.tradeoff.race_page import Heats, common, race_answer, spread
+from distbp.study.tradeoff.split import Fit, Parts, Split, budgets, fit
+from distbp.study.tradeoff.split_page import leading, split_answer
 
 EN = in_language("en")
 N = 333

@@ -24,7 +24,7 @@ from distbp.study.experiment import Experiment, at_least_1, read_study
 from distbp.study.page import LANGUAGES, in_language, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
-from distbp.study.tradeoff import TRADEOFF
+from distbp.study.tradeoff.run import TRADEOFF
 from distbp.world import communicator
 
 __all__ = ["EXPERIMENTS", "main", "study"]

@@ -1,9 +1,9 @@
 """One exact gradient step, or many approximate ones? And what is an error made of?
 
 The experiment ``tradeoff`` has two parts. The race: on a million rows, gradient descent, mini-batches, and L-BFGS go
-down from the same start (`distbp.study.tradeoff_race`). The split: the excess error of trainings on n rows, with
+down from the same start (`distbp.study.tradeoff.race`). The split: the excess error of trainings on n rows, with
 networks of several widths and budgets of several sizes, falls into approximation, estimation and optimisation error
-(`distbp.study.tradeoff_split`). Rates are tuned, each method's its own, before anything is compared:
+(`distbp.study.tradeoff.split`). Rates are tuned, each method's its own, before anything is compared:
 
     mini-batches        a fifth of the steps of the race, on all rows
     gradient descent    all of its steps, on a twentieth of the rows, for its best rate does not depend on their number
@@ -28,10 +28,10 @@ from distbp.loading import Data
 from distbp.metrics import EVALUATION_BLOCK
 from distbp.preprocessing import Prepared
 from distbp.study.experiment import Experiment, at_least_1, numbers
-from distbp.study.objective import require_scipy
-from distbp.study.tradeoff_page import page
-from distbp.study.tradeoff_race import MEASURED, Race, Rows, drawn, in_memory, race
-from distbp.study.tradeoff_split import Fit, fit
+from distbp.study.tradeoff.objective import require_scipy
+from distbp.study.tradeoff.page import page
+from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
+from distbp.study.tradeoff.split import Fit, fit
 from distbp.study.trials import groups_of, read_results, sort_results, work_through
 from distbp.synthetic import SyntheticDataset, read_synthetic
 
@@ -78,6 +78,7 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     return {
         "rows": rows, "batch_sizes": batches, "epochs": 10 if config.epochs is None else config.epochs,
         "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
+        "batch": config.batch_range(n)[0],
         "budget": options.budget, "rates": numbers(options.rates, "--rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
     }  # fmt: skip
@@ -121,9 +122,9 @@ def _run(
         work_through(trials, do, group, folder, say, what)
         comm.barrier()
 
-    first = _tunings(asked, config)
+    first = _tunings(asked)
     work(first, "tuning")
-    second = _trials(asked, config, comm.bcast_obj(read_results(folder) if comm.is_root else {}))
+    second = _trials(asked, comm.bcast_obj(read_results(folder) if comm.is_root else {}))
     work(second, "race and split")
     if comm.is_root:
         sort_results(folder, [*first, *second])
@@ -137,18 +138,18 @@ def _steps(asked: dict[str, Any], batch: int) -> int:
     return int(asked["epochs"] * -(-asked["rows"] // batch))
 
 
-def _tunings(asked: dict[str, Any], config: TrainConfig) -> list[Race | Fit]:
+def _tunings(asked: dict[str, Any]) -> list[Race | Fit]:
     trials: list[Race | Fit] = []
     for rate in asked["rates"]:
         for b in asked["batch_sizes"]:
             trials.append(Race(f"b={b}", 0, rate, max(1, _steps(asked, b) // 5), b, tuning=True))
         trials.append(Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True))
         for width in asked["widths"]:
-            trials.append(Fit(asked["sizes"][-1], width, 0, rate, asked["budget"] // 4, config.batch_size, tuning=True))
+            trials.append(Fit(asked["sizes"][-1], width, 0, rate, asked["budget"] // 4, asked["batch"], tuning=True))
     return trials
 
 
-def _trials(asked: dict[str, Any], config: TrainConfig, results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
+def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
     """The race and the split, at the rates that the tunings found best."""
     trials: list[Race | Fit] = []
     tunings = [one for one in results.values() if one.get("tuning")]
@@ -170,7 +171,7 @@ def _trials(asked: dict[str, Any], config: TrainConfig, results: dict[str, dict[
         for n in asked["sizes"]:
             for width in asked["widths"]:
                 rate = best("width", width)
-                trials.append(Fit(n, width, seed, rate, asked["budget"], config.batch_size))
+                trials.append(Fit(n, width, seed, rate, asked["budget"], asked["batch"]))
     return trials
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from distbp.study.drawing import COLOURS, band, chart, finish, style
 from distbp.study.page import Chart, Say, Section, Table, number
-from distbp.study.tradeoff_race import EXACT_RATES, Curve
+from distbp.study.tradeoff.race import EXACT_RATES, Curve
 
 __all__ = ["Heats", "Spread", "common", "named", "race_answer", "race_section", "spread"]
 

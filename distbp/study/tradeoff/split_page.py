@@ -9,7 +9,7 @@ from typing import Any
 
 from distbp.study.drawing import band, chart, finish, style
 from distbp.study.page import Chart, Say, Section, Table, number
-from distbp.study.tradeoff_split import Parts, Split, budgets
+from distbp.study.tradeoff.split import Parts, Split, budgets
 
 __all__ = ["leading", "main_width", "split_answer", "split_section"]
 

@@ -6,9 +6,9 @@ from typing import Any
 from distbp.errors import UserError
 from distbp.study.experiment import facts, read_study
 from distbp.study.page import Page, Say, Section, Table
-from distbp.study.tradeoff_race_page import Heats, named, race_answer, race_section
-from distbp.study.tradeoff_split import Split
-from distbp.study.tradeoff_split_page import split_answer, split_section
+from distbp.study.tradeoff.race_page import Heats, named, race_answer, race_section
+from distbp.study.tradeoff.split import Split
+from distbp.study.tradeoff.split_page import split_answer, split_section
 from distbp.study.trials import read_results
 
 __all__ = ["page"]

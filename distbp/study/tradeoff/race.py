@@ -2,7 +2,7 @@
 
 ``b=B``     mini-batch gradient descent with batches of B rows
 ``gd``      gradient descent: each step takes the gradient of all rows
-``lbfgs``   L-BFGS on all rows; see `distbp.study.objective`
+``lbfgs``   L-BFGS on all rows; see `distbp.study.tradeoff.objective`
 ``exact``   one step of gradient descent, with the best of many rates
 
 What counts is how far they come on the test rows, by examples seen, steps, and seconds of training. An example counts
@@ -31,7 +31,7 @@ from distbp.preprocessing import Prepared, Preprocessor
 from distbp.randomness import key
 from distbp.sampling import Permutation
 from distbp.splitting import Subset
-from distbp.study.objective import BLOCK, lbfgs, objective
+from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
 from distbp.study.trials import marks
 from distbp.trainer import Trainer
 
@@ -129,8 +129,8 @@ def _configured(config: TrainConfig, trial: Race, n: int) -> TrainConfig:
     batch = trial.batch if trial.method.startswith("b=") else n
     return dataclasses.replace(
         config, optimizer=config.optimizer if trial.method.startswith("b=") else "sgd", lr=trial.rate or None,
-        batch_size=min(batch, n), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps, epochs=None,
-        seed=config.seed + trial.seed, eval_every="0", log_every="0", checkpoint_every="0",
+        batch_size=str(min(batch, n)), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps,
+        epochs=None, seed=config.seed + trial.seed, eval_every="0", log_every="0", checkpoint_every="0",
     )  # fmt: skip
 
 
