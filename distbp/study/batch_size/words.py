@@ -1,6 +1,7 @@
 """The answer of the batch-size study in words: steps, time, error, rate, noise; each with its uncertainty."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -51,15 +52,15 @@ def question(results: Results, say: Say) -> str:
     """What was asked, and how it was done."""
     study = results.study
     rates, seeds, rows = study["rates"], study["seeds"], f"{study['rows']:,}"
-    network = study["network"].removeprefix("network ")
+    network, data = study["network"].removeprefix("network "), Path(study["data"]).name
     text = say(
         "What does the size of the mini-batch do to the efficiency of training and to the prediction error of"
-        f" the network {network} on {study['data']} ({rows} training rows)? Each batch size was tried with {len(rates)}"
+        f" the network {network} on {data} ({rows} training rows)? Each batch size was tried with {len(rates)}"
         f" learning rates from {rates[0]:g} to {rates[-1]:g} on a first seed, and with those that matter on {seeds}"
         f" seeds; each training took at least {study['epochs']} epochs and {study['least_steps']:,} steps. No batch"
         " size is judged at another one's rate.",
         "¿Qué efecto tiene el tamaño del mini-lote en la eficiencia del entrenamiento y en el error de predicción de"
-        f" la red {network} con {study['data']} ({rows} filas de entrenamiento)? Cada tamaño se probó con"
+        f" la red {network} con {data} ({rows} filas de entrenamiento)? Cada tamaño se probó con"
         f" {len(rates)} tasas de aprendizaje, de {rates[0]:g} a {rates[-1]:g}, con una primera semilla, y las que"
         f" importan con {seeds} semillas; cada entrenamiento duró al menos {study['epochs']} épocas y"
         f" {study['least_steps']:,} pasos. Ningún tamaño se juzga con la tasa de otro.",

@@ -1,12 +1,12 @@
 """Stopwatch of the plan: the time of a step against batch size and ranks, of an Allreduce against bytes and ranks.
 
-While some ranks are timed, the others sleep. A figure is a median over turns, with the quartiles beside it.
+While some ranks are timed, the others sleep. A figure is a median over many turns, with the quartiles beside it; they
+come in rounds over all figures, for a machine is now faster and now slower, for seconds on end.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from distbp.communicator import Communicator, SerialCommunicator, wait_quietly
 from distbp.config import TrainConfig
 from distbp.loading import Data
 
-__all__ = ["group_sizes", "noise_scale_of", "time_allreduce", "time_step"]
+__all__ = ["group_sizes", "noise_scale_of", "powers_between", "quartiles", "time_allreduce", "time_step"]
 
 _TURN = 0.05
 """Seconds of a turn, about."""
@@ -26,7 +26,7 @@ def group_sizes(comm: Communicator) -> list[int]:
     return sorted({2**k for k in range(20) if 2**k < comm.size} | {comm.size})
 
 
-def _on_first(comm: Communicator, ranks: int, measure: Callable[[Communicator], list[float]]) -> dict[str, Any]:
+def _on_first(comm: Communicator, ranks: int, measure: Callable[[Communicator], list[float]]) -> list[float]:
     """Let the first ranks measure and the others sleep; the slowest rank of each turn counts."""
     part = comm.split(int(comm.rank >= ranks)) if ranks < comm.size else comm
     turns: list[float] = []
@@ -37,14 +37,19 @@ def _on_first(comm: Communicator, ranks: int, measure: Callable[[Communicator], 
         turns = table.tolist()
     wait_quietly(comm)
     turns = comm.bcast_obj(turns)
+    return turns
+
+
+def quartiles(turns: Sequence[float]) -> dict[str, float]:
+    """``seconds``, the median, between ``low`` and ``high``."""
     low, middle, high = np.quantile(turns, [0.25, 0.5, 0.75])
-    return {"ranks": ranks, "seconds": float(middle), "low": float(low), "high": float(high)}
+    return {"seconds": float(middle), "low": float(low), "high": float(high)}
 
 
 def time_step(
     comm: Communicator, ranks: int, config: TrainConfig, data: Data, batch_size: int, *, most: float
-) -> dict[str, Any]:
-    """Seconds of a step of `batch_size` rows over `ranks` ranks; all ranks call it, for `most` seconds."""
+) -> list[float]:
+    """Seconds of a step of `batch_size` rows over `ranks` ranks, by turns; all ranks call it, for `most` seconds."""
 
     def measure(part: Communicator) -> list[float]:
         options = dataclasses.replace(
@@ -57,11 +62,11 @@ def time_step(
         finally:
             trainer.close()
 
-    return {"batch_size": batch_size, **_on_first(comm, ranks, measure)}
+    return _on_first(comm, ranks, measure)
 
 
-def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float) -> dict[str, Any]:
-    """Seconds of an Allreduce of so many bytes over `ranks` ranks."""
+def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float) -> list[float]:
+    """Seconds of an Allreduce of so many bytes over `ranks` ranks, by turns."""
     buffer = np.zeros(max(1, n_bytes // 4), np.float32)
 
     def measure(part: Communicator) -> list[float]:
@@ -71,7 +76,7 @@ def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float)
 
         return _turns(part, repeat, most)
 
-    return {"bytes": n_bytes, **_on_first(comm, ranks, measure)}
+    return _on_first(comm, ranks, measure)
 
 
 def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> list[float]:
@@ -83,7 +88,7 @@ def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> 
     part.allreduce(each, "max")
     n = max(1, round(min(_TURN, most / 5.0) / each[0]))
     turns = []
-    for _ in range(max(5, round(most / (n * each[0])))):
+    for _ in range(max(3, round(most / (n * each[0])))):
         part.barrier()
         start = time.perf_counter()
         repeat(n)

@@ -19,13 +19,22 @@ from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.batch_size.results import read_batch_sizes
 from distbp.study.experiment import Experiment, at_least_1, json_line, numbers
-from distbp.study.plan.calibration import group_sizes, noise_scale_of, powers_between, time_allreduce, time_step
+from distbp.study.plan.calibration import (
+    group_sizes,
+    noise_scale_of,
+    powers_between,
+    quartiles,
+    time_allreduce,
+    time_step,
+)
 from distbp.study.plan.page import page
 
 __all__ = ["PLAN"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
 _SECONDS = 20.0
+_ROUNDS = 4
+_BYTES = (8, 2**12, 2**16, 2**20, 2**23)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +108,8 @@ def _run(
             say(f"{name}: {text}")
 
     groups = group_sizes(comm)
-    sizes = list(powers_between(min(4, data.train.n_rows), data.train.n_rows, 4))
+    n = data.train.n_rows
+    sizes = sorted({*powers_between(min(4, n), n, 4), *asked["batch_sizes"]})
     if asked["curve"]["study"] is None:
         scales = noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
         if not scales:
@@ -107,16 +117,20 @@ def _run(
         low, middle, high = np.quantile(scales, [0.05, 0.5, 0.95])
         curve = {"low": float(low), "noise_scale": float(middle), "high": float(high)}
         note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
-    most = _SECONDS / 2.0 / (len(sizes) * len(groups))
-    for ranks in groups:
-        for b in sizes:
-            if b >= ranks:
-                found = time_step(comm, ranks, config, data, b, most=most)
-                note(f"step B={b} ranks={ranks}", found, f"{1e3 * found['seconds']:.4g} ms")
-    for ranks in groups[1:]:
-        for n_bytes in (8, 2**12, 2**16, 2**20, 2**23):
-            found = time_allreduce(comm, ranks, n_bytes, most=_SECONDS / 4.0 / 5 / len(groups))
-            note(f"allreduce bytes={n_bytes} ranks={ranks}", found, f"{1e6 * found['seconds']:.4g} us")
+    steps = [(ranks, b) for ranks in groups for b in sizes if b >= ranks]
+    messages = [(ranks, n_bytes) for ranks in groups[1:] for n_bytes in _BYTES]
+    turns: dict[tuple[str, int, int], list[float]] = {}
+    for _ in range(_ROUNDS):
+        for ranks, b in steps:
+            found = time_step(comm, ranks, config, data, b, most=0.7 * _SECONDS / _ROUNDS / len(steps))
+            turns.setdefault(("step B", b, ranks), []).extend(found)
+        for ranks, n_bytes in messages:
+            found = time_allreduce(comm, ranks, n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
+            turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
+    for (what, size, ranks), found in turns.items():
+        figures = quartiles(found)
+        name = "batch_size" if what == "step B" else "bytes"
+        note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **figures}, _ms(figures))
     about = {
         "trial": "job",
         "ranks": comm.size,
@@ -124,6 +138,10 @@ def _run(
         "hosts": len(set(comm.allgather_obj(comm.host))),
     }
     on_root(comm, lambda: atomic_write(folder / "trials.jsonl", b"".join(map(json_line, [about, *lines]))), f"{folder}")
+
+
+def _ms(figures: dict[str, float]) -> str:
+    return f"{1e3 * figures['seconds']:.4g} ms ({1e3 * figures['low']:.4g} to {1e3 * figures['high']:.4g})"
 
 
 PLAN = Experiment(
