@@ -1,6 +1,7 @@
 """The README tells the truth."""
 
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def test_the_tree_names_every_file_once(folder):
 
 def test_every_flag_that_is_named_exists():
     from distbp.config import _parser
+    from distbp.study.__main__ import EXPERIMENTS
 
     known = set(re.findall(r"--[a-z][a-z-]+", _parser().format_help())) | {"--out", "--help"}
+    for experiment in EXPERIMENTS.values():
+        parser = ArgumentParser()
+        experiment.add_options(parser)
+        known |= set(re.findall(r"--[a-z][a-z-]+", parser.format_help()))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known

@@ -82,6 +82,14 @@ def test_groups_take_each_trial_once_and_results_are_sorted(tmp_path):
     assert list(read_results(tmp_path)) == list(map(str, trials))
 
 
+def test_the_progress_names_the_best_so_far(tmp_path, capfd, no_drawing):
+    run_study(tmp_path, *TINY)
+    said = capfd.readouterr().out
+    assert "rates, all steps: 1 of 6 done, about" in said and "other seeds: 12 of 12 done, about 0 s left; B=" in said
+    smallest = min(m["error/val"] for r in read_results(tmp_path).values() for m in r["marks"])
+    assert f"; best so far {smallest:.4f} with B=" in said.splitlines()[-2]
+
+
 def test_groups_must_divide_the_ranks(tmp_path):
     with pytest.raises(UserError, match="--ranks-per-trial 2: 3 ranks do not fall into groups of that size"):
         run_study(tmp_path / "none", "--ranks-per-trial", "2", ranks=3)
@@ -257,6 +265,12 @@ def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UserError, match=rf"a report needs {library}, .*pip install 'distbp\[study\]'"):
         action()
+
+
+@pytest.mark.launch
+def test_a_study_is_a_sub_command(launch):
+    done = launch("-m", "distbp", "study", "--help")
+    assert done.returncode == 0 and all(name in done.stdout for name in EXPERIMENTS)
 
 
 def test_languages():

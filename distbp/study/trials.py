@@ -67,7 +67,7 @@ def groups_of(comm: Communicator, ranks: int) -> Communicator:
 
 def work_through(
     trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
-    say: Callable[[str], None], what: str,
+    say: Callable[[str], None], what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
 ) -> None:  # fmt: skip
     """Do what is not done of `trials`, the most costly first; each group of ranks calls it.
 
@@ -84,6 +84,8 @@ def work_through(
         ``say(text)``, called on the first rank of a group when it has done a trial.
     what : str
         Name of this part of the study.
+    best : callable, optional
+        The best of some results, in a few words for the progress.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
     queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
@@ -97,7 +99,8 @@ def work_through(
                 queue.finish({"trial": str(trials[at]), **result})
                 n, gone = _done(trials, folder)
                 left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
-                say(f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}")
+                news = f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}"
+                say(news + (f"; best so far {best(read_results(folder).values())}" if best else ""))
     finally:
         if queue is not None:
             queue.release()

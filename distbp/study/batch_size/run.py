@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ def _run(
             for rate in left[b]
         ]
         everything += trials
-        work_through(trials, train, group, folder, say, f"rates, {'all' if part == 1 else f'1/{part} of the'} steps")
+        what = f"rates, {'all' if part == 1 else f'1/{part} of the'} steps"
+        work_through(trials, train, group, folder, say, what, best=_best)
         results = known()
         for b in asked["batch_sizes"]:
             mine = [trial for trial in trials if trial.batch_size == b]
@@ -161,12 +162,18 @@ def _run(
         for seed in range(asked["seeds"])
     ]
     everything += [trial for trial in trials if trial not in everything]
-    work_through(trials, train, group, folder, say, "other seeds")
+    work_through(trials, train, group, folder, say, "other seeds", best=_best)
     comm.barrier()
     if comm.is_root:
         sort_results(folder, sorted(everything))
         write_measurements(folder)
     comm.barrier()
+
+
+def _best(results: Iterable[dict[str, Any]]) -> str:
+    """The smallest validation error, and whose it is."""
+    found = [(mark.get("error/val", mark["error/train"]), r["trial"]) for r in results for mark in r["marks"]]
+    return "{:.4f} with {}".format(*min(found)) if found else "none"
 
 
 def _smallest_loss(result: dict[str, Any]) -> float:
