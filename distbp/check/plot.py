@@ -20,7 +20,7 @@ _EPS = 2.0**-53
 
 def draw(report: Report, file: str) -> None:
     """Draw what was found; the name of the file says the format."""
-    from matplotlib.figure import Figure  # type: ignore[import-not-found, unused-ignore]
+    from matplotlib.figure import Figure
 
     panels = [_depth, _parameters, _steps] if report.graphs else [_steps]
     figure = Figure(figsize=(5.2 * len(panels), 5.4), layout="constrained")
