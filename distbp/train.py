@@ -212,7 +212,7 @@ class _Job:
 
         reporter.start_bar(state.step, trainer.total_steps(epochs, steps))
         trainer.on_step = lambda t: reporter.progress(
-            t.state.step, t.batch_loss, rate(*start), total=t.total_steps(epochs, steps)
+            t.state.step, t.batch_loss, rate(*start), total=None if t.fixed_length else t.total_steps(epochs, steps)
         )
         before = state.step
         outcome = trainer.fit(epochs=epochs, steps=steps)

@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -205,7 +204,7 @@ class Trainer:
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
         self.grow_to, self.adascale_base, self.drop_last = grow_to, adascale_base, drop_last
-        if grow_to is not None or adascale_base is not None:
+        if not self.fixed_length:
             self._require_estimates(leaves or 0)
             noise_every = noise_every or (10 if adascale_base is None else 1)
         self.comm.bcast(network.theta)
@@ -234,21 +233,25 @@ class Trainer:
         self.best_theta: Array | None = None
         self.grad_norm = self.batch_loss = 0.0
         self._kind = kind_of_metrics(network, loss, train.target)
-        named = metric_names(train.target, self._kind)
-        has = [f"{name}/val" for name in named] if validation and eval_every else []
-        trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if log_every else []
-        if patience is not None:
-            require_metric("early stopping", monitor, has)
-        if self.schedule.kind == "plateau":
-            require_metric("the plateau schedule", "loss/val", has)
-        if target is not None:
-            require_metric("the target", target.metric, has + trained)
+        self._require_metrics()
         self._stop_here = self._stop_agreed = False
         self._settled, self._finished, self._recovered = True, False, False
         self._before: tuple[TrainState, Array | None] = self.state, None
         self._pace = Pace(self.comm)
         self._false_alarms = self._alarm_at = 0
         self._records: list[dict[str, Any]] = []  # of this step
+
+    def _require_metrics(self) -> None:
+        """Whether what is watched will be measured."""
+        named = metric_names(self.train.target, self._kind)
+        has = [f"{name}/val" for name in named] if self.validation and self.eval_every else []
+        trained = ["loss/train", "accuracy/train"][: 1 + (self._kind == "classes")] if self.log_every else []
+        if self.patience is not None:
+            require_metric("early stopping", self.monitor, has)
+        if self.schedule.kind == "plateau":
+            require_metric("the plateau schedule", "loss/val", has)
+        if self.target is not None:
+            require_metric("the target", self.target.metric, has + trained)
 
     def _require_estimates(self, leaves: int) -> None:
         """Whether batch and rate can follow the noise scale."""
@@ -300,8 +303,10 @@ class Trainer:
 
     def _grow(self) -> None:
         """Where an epoch begins, let its batches be as large as the noise scale says; the same on all ranks."""
+        if self.grow_to is None:
+            return
         state, (epoch, index) = self.state, self.sampler.place(self.state.step)
-        if self.grow_to is None or index:
+        if index:
             return
         size = growth.next_size(self.sampler.batch_size, self.grow_to, state.noise)
         if size > self.sampler.batch_size:
@@ -396,8 +401,11 @@ class Trainer:
         {"done", "stopped", "early", "target"}
             Why it ended; ``stopped`` means by `request_stop`.
         """
-        state, total = self.state, partial(self.total_steps, epochs, steps)
-        total()  # which refuses to train for ever
+        state, whole = self.state, self.total_steps(epochs, steps)  # which refuses to train for ever
+
+        def total() -> int:
+            return whole if self.fixed_length else self.total_steps(epochs, steps)
+
         if state.ended not in ("", "early", str(self.target)):
             state.ended = ""  # another target than the one that ended the run
         if not self._recovered:  # else this is the rest of the call that a loss interrupted
@@ -434,6 +442,11 @@ class Trainer:
         if stopped:
             return "stopped"
         return "done" if not state.ended else "early" if state.ended == "early" else "target"
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether epochs have a number of steps that is known from the start: batch and gain do not change."""
+        return self.grow_to is None and self.adascale_base is None
 
     def total_steps(self, epochs: int | None = None, steps: int | None = None) -> int:
         """Steps of a whole run; where batch or gain change, if they stay as they are now.
