@@ -17,7 +17,7 @@ from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.page import Page, Say
 
-__all__ = ["Experiment", "at_least_1", "facts", "json_line", "numbers", "read_study", "refuse"]
+__all__ = ["Experiment", "at_least_1", "facts", "numbers", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:
     for name, why in options.items():
         if getattr(config, name) != getattr(default, name):
             raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: {why}")
-
-
-def json_line(content: dict[str, Any]) -> bytes:
-    """A line of ``trials.jsonl``."""
-    return json.dumps(content).encode() + b"\n"
 
 
 def read_study(folder: Path) -> dict[str, Any]:

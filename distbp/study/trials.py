@@ -17,7 +17,10 @@ from typing import Any, Protocol, TextIO, TypeVar
 from distbp.checkpoint import atomic_write
 from distbp.communicator import Communicator, SerialCommunicator
 
-__all__ = ["Queue", "Trial", "groups_of", "marks", "read_results", "sort_results", "work_through"]
+__all__ = [
+    "Queue", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
+    "write_results",
+]  # fmt: skip
 
 _PAUSE = 0.1
 
@@ -42,22 +45,56 @@ def marks(total: int, factor: float = 1.2) -> list[int]:
     return [*steps, total]
 
 
+class _Results:
+    """The results of a study, of which only those are read that have come since the last time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._inode, self._end = folder / "trials.jsonl", 0, 0
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Results by the name of the trial; a last line that was cut off is none."""
+        if not self._path.exists():
+            return {}
+        with open(self._path, "rb") as stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            if inode != self._inode:  # another file, as a job that is done leaves it
+                self._inode, self._end, self._known = inode, 0, {}
+            stream.seek(self._end)
+            new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
+        self._end += len(whole)
+        for line in whole.splitlines():
+            result = json.loads(line)
+            self._known[result["trial"]] = result
+        return self._known
+
+
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """Results by the name of the trial; a last line that was cut off is none."""
-    path = folder / "trials.jsonl"
-    results = {}
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
-        if line.endswith("\n"):
-            result = json.loads(line)
-            results[result["trial"]] = result
+    return _Results(folder).read()
+
+
+def agreed_results(folder: Path, comm: Communicator) -> dict[str, dict[str, Any]]:
+    """`read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
+    comm.barrier()
+    results: dict[str, dict[str, Any]] = comm.bcast_obj(read_results(folder) if comm.is_root else {})
     return results
+
+
+def write_results(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write ``trials.jsonl`` as a whole."""
+    atomic_write(folder / "trials.jsonl", b"".join(map(_line, lines)))
 
 
 def sort_results(folder: Path, trials: Iterable[Trial]) -> None:
     """Bring the lines of ``trials.jsonl`` into the order of `trials`, whoever finished first."""
     results = read_results(folder)
-    lines = [results[str(trial)] for trial in trials if str(trial) in results]
-    atomic_write(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_results(folder, (results[str(trial)] for trial in trials if str(trial) in results))
+
+
+def _line(result: dict[str, Any]) -> bytes:
+    return json.dumps(result).encode() + b"\n"
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
@@ -89,26 +126,27 @@ def work_through(
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
     queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
-    start, before = time.monotonic(), _done(trials, folder)[1]
-    whole = sum(trial.cost() for trial in trials)
+    start, before, whole = time.monotonic(), 0.0, sum(trial.cost() for trial in trials)
+    if queue is not None:
+        before = _done(trials, queue.results.read())[1]
     try:
         while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
             result = do(trials[at], group)
             summary = result.pop("summary", "")
             if queue is not None:
                 queue.finish({"trial": str(trials[at]), **result})
-                n, gone = _done(trials, folder)
+                results = queue.results.read()
+                n, gone = _done(trials, results)
                 left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
                 news = f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}"
-                say(news + (f"; best so far {best(read_results(folder).values())}" if best else ""))
+                say(news + (f"; best so far {best(results.values())}" if best else ""))
     finally:
         if queue is not None:
             queue.release()
 
 
-def _done(trials: Iterable[Trial], folder: Path) -> tuple[int, float]:
+def _done(trials: Iterable[Trial], results: dict[str, dict[str, Any]]) -> tuple[int, float]:
     """How many are done, and what they cost."""
-    results = read_results(folder)
     costs = [trial.cost() for trial in trials if str(trial) in results]
     return len(costs), sum(costs)
 
@@ -125,20 +163,20 @@ class Queue:
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        self._folder, self._names = folder, list(names)
+        self._folder, self._names, self.results = folder, list(names), _Results(folder)
         self._mine: TextIO | None = None
         (folder / "locks").mkdir(exist_ok=True)
 
     def take(self) -> int:
         """Number of the next trial that nobody has; -1 when all are done. Waits for those that others have."""
         while True:
-            done = read_results(self._folder)
+            done = self.results.read()
             left = [i for i, name in enumerate(self._names) if name not in done]
             if not left:
                 return -1
             for i in left:
                 if self._lock(self._names[i]):
-                    if self._names[i] not in read_results(self._folder):  # another group may just have finished it
+                    if self._names[i] not in self.results.read():  # another group may just have finished it
                         return i
                     self.release()
             time.sleep(_PAUSE)
@@ -153,7 +191,7 @@ class Queue:
                 if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
                     stream.seek(0)
                     stream.truncate(stream.read().rfind(b"\n") + 1)
-            stream.write(json.dumps(result).encode() + b"\n")
+            stream.write(_line(result))
             stream.flush()
             os.fsync(stream.fileno())
         self.release()

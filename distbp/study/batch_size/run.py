@@ -30,7 +30,7 @@ from distbp.study.batch_size.batch_science import write_measurements
 from distbp.study.batch_size.page import page
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
 from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
-from distbp.study.trials import groups_of, marks, read_results, sort_results, work_through
+from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
 from distbp.trainer import Trainer
 
 __all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
@@ -132,11 +132,6 @@ def _run(
         budgets = asked["least_steps"], asked["epochs"] * -(-data.train.n_rows // trial.batch_size)
         return run_trial(trial, config, data, group, also=budgets)
 
-    def known() -> dict[str, dict[str, Any]]:
-        comm.barrier()
-        found: dict[str, dict[str, Any]] = comm.bcast_obj(read_results(folder) if comm.is_root else {})
-        return found
-
     everything: list[BatchSizeTrial] = []
     left = {b: list(asked["rates"]) for b in asked["batch_sizes"]}
     for part in (8, 4, 2, 1) if asked["halving"] else (1,):
@@ -148,7 +143,7 @@ def _run(
         everything += trials
         what = f"rates, {'all' if part == 1 else f'1/{part} of the'} steps"
         work_through(trials, train, group, folder, say, what, best=_best)
-        results = known()
+        results = agreed_results(folder, comm)
         for b in asked["batch_sizes"]:
             mine = [trial for trial in trials if trial.batch_size == b]
             ranked = sorted(mine, key=lambda trial: (_smallest_loss(results[str(trial)]), trial))

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from distbp.checkpoint import atomic_write
 from distbp.communicator import Communicator, on_root
 from distbp.config import TrainConfig
 from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.batch_size.results import read_batch_sizes
-from distbp.study.experiment import Experiment, at_least_1, json_line, numbers
+from distbp.study.experiment import Experiment, at_least_1, numbers
 from distbp.study.plan.calibration import (
     group_sizes,
     noise_scale_of,
@@ -28,6 +27,7 @@ from distbp.study.plan.calibration import (
     time_step,
 )
 from distbp.study.plan.page import page
+from distbp.study.trials import write_results
 
 __all__ = ["PLAN"]
 
@@ -137,7 +137,7 @@ def _run(
         "cores": comm.host_cores,
         "hosts": len(set(comm.allgather_obj(comm.host))),
     }
-    on_root(comm, lambda: atomic_write(folder / "trials.jsonl", b"".join(map(json_line, [about, *lines]))), f"{folder}")
+    on_root(comm, lambda: write_results(folder, [about, *lines]), f"cannot write {folder}")
 
 
 def _ms(figures: dict[str, float]) -> str:

@@ -32,7 +32,7 @@ from distbp.study.tradeoff.objective import require_scipy
 from distbp.study.tradeoff.page import page
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
-from distbp.study.trials import groups_of, read_results, sort_results, work_through
+from distbp.study.trials import agreed_results, groups_of, sort_results, work_through
 from distbp.synthetic import SyntheticDataset, read_synthetic
 
 __all__ = ["TRADEOFF"]
@@ -118,14 +118,11 @@ def _run(
             return fit(trial, config, data, rows, group)
         return race(trial, config, data, part if trial.tuning and trial.method == "gd" else rows, group)
 
-    def work(trials: list[Race | Fit], what: str) -> None:
-        work_through(trials, do, group, folder, say, what)
-        comm.barrier()
-
     first = _tunings(asked)
-    work(first, "tuning")
-    second = _trials(asked, comm.bcast_obj(read_results(folder) if comm.is_root else {}))
-    work(second, "race and split")
+    work_through(first, do, group, folder, say, "tuning")
+    second = _trials(asked, agreed_results(folder, comm))
+    work_through(second, do, group, folder, say, "race and split")
+    comm.barrier()
     if comm.is_root:
         sort_results(folder, [*first, *second])
 
