@@ -31,9 +31,14 @@ _PATIENCE = 10.0
 """Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
 
 
+def data_name(data: str) -> str:
+    """What names a run or a study after ``--data``: ``synthetic:blobs`` is synthetic, ``some/table.csv`` table."""
+    return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
+
+
 def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
     """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(data.split(",")[0].split(":")[0]).name.split(".")[0]) or "run"
+    stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
     numbers = [
         int(found[1])
         for path in (parent.iterdir() if parent.is_dir() else [])

@@ -11,7 +11,7 @@ from test_study_batch_size import B_CRIT, S_MIN, SIZES, write_study
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
 from distbp.study.page import in_language
-from distbp.study.plan.calibration import group_sizes, powers_between, quartiles, time_allreduce
+from distbp.study.plan.calibration import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
 from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
 from distbp.study.plan.page import page, read_plan
 from distbp.study.trials import read_results
@@ -200,6 +200,6 @@ def test_a_study_without_a_curve_gives_no_plan(tmp_path):
 def test_groups_and_sizes():
     assert powers_between(4, 100, 4) == [4, 16, 64, 100] and powers_between(4, 4, 4) == [4]
     assert run_threads(3, group_sizes) == [[1, 2, 3]] * 3
-    found = run_threads(3, lambda comm: time_allreduce(comm, 2, 64, most=0.01))
+    found = run_threads(3, lambda comm: time_allreduce(comm, first_ranks(comm, 2), 64, most=0.01))
     assert found[0] == found[1] == found[2] and len(found[0]) >= 3 and min(found[0]) > 0.0
     assert quartiles([5.0, 1.0, 2.0, 3.0, 4.0]) == {"low": 2.0, "seconds": 3.0, "high": 4.0}

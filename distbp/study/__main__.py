@@ -20,7 +20,7 @@ from distbp.launch import run
 from distbp.loading import Data
 from distbp.machine import bits_depend_on, kernel_warning, limited_blas
 from distbp.study.batch_size.run import BATCH_SIZE
-from distbp.study.experiment import Experiment, at_least_1, read_study
+from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
 from distbp.study.page import LANGUAGES, in_language, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
@@ -85,8 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, command: str = "") -> int:
     """Do what is not done yet, then write the report; on all ranks of `comm`."""
     experiment = EXPERIMENTS[options.experiment]
-    stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
-    folder = Path(options.run_dir or f"studies/{stem}-{options.experiment}")
+    folder = Path(options.run_dir or default_folder(config.data, options.experiment))
     at_least_1(options, "ranks_per_trial")
     if comm.size % options.ranks_per_trial:
         raise UserError(

@@ -4,6 +4,7 @@ The folder of a study holds ``study.json`` (what was asked), ``trials.jsonl`` (w
 and the report, which is made from these two alone.
 """
 
+import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from distbp.communicator import Communicator
 from distbp.config import TrainConfig
 from distbp.errors import UsageError, UserError
 from distbp.loading import Data
+from distbp.rundir import data_name
 from distbp.study.page import Page, Say
 
-__all__ = ["Experiment", "at_least_1", "facts", "numbers", "read_study", "refuse"]
+__all__ = ["Experiment", "at_least_1", "default_folder", "facts", "numbers", "of_trial", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ def at_least_1(options: Namespace, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+
+
+def of_trial(config: TrainConfig, **options: Any) -> TrainConfig:
+    """`config` with the options of a trial, which says and saves nothing itself, and is as long as its steps."""
+    return dataclasses.replace(config, epochs=None, log_every="0", eval_every="0", checkpoint_every="0", **options)
+
+
+def default_folder(data: str, experiment: str) -> Path:
+    """``studies/DATA-EXPERIMENT``."""
+    return Path("studies", f"{data_name(data) or 'data'}-{experiment}")
 
 
 def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:

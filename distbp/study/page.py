@@ -20,7 +20,7 @@ from distbp.checkpoint import atomic_write
 from distbp.errors import UserError
 from distbp.study.drawing import rendered
 
-__all__ = ["LANGUAGES", "Chart", "Page", "Say", "Section", "Table", "in_language", "number", "write"]
+__all__ = ["LANGUAGES", "Chart", "Page", "Say", "Section", "Table", "in_language", "number", "ranged", "write"]
 
 LANGUAGES = ("en", "es")
 
@@ -43,6 +43,11 @@ def number(x: float, digits: int = 3) -> str:
         return f"{x:.{digits - 1}e}"
     x = float(f"{x:.{digits - 1}e}")
     return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
+
+
+def ranged(x: tuple[float, float, float], say: Say) -> str:
+    """``middle (low to high)``, of low, middle, high."""
+    return f"{number(x[1])} ({number(x[0])} {say('to', 'a')} {number(x[2])})"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The charts of the batch-size study, each with the sentence that says what to see."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from distbp.study.batch_size.results import BUDGETS, Results, Three
+from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, Three
 from distbp.study.batch_size.scaling import Interval
 from distbp.study.batch_size.words import budget_name, goal_name, interval, metric_name
 from distbp.study.drawing import band, chart, finish, shade, style
@@ -51,6 +51,16 @@ def _fitted(axes: Any, results: Results, label: str, power: int) -> None:
     if low <= crit.value <= high:
         axes.axvline(crit.value, color="0.4", linewidth=1.0)
     axes.set_xlim(low, high)
+
+
+def _each(
+    axes: Any, sizes: Sequence[BatchSize], points: Callable[[BatchSize], list[tuple[float, float]]], dots: float = 2.0
+) -> None:
+    """A curve for each batch size, from dark to light."""
+    for i, size in enumerate(sizes):
+        if at := points(size):
+            look = shade(i, len(sizes)) | {"markersize": dots, "linewidth": 1.2}
+            axes.plot(*zip(*at, strict=True), label=f"B = {size.batch_size}", **look)
 
 
 def steps_to_goal(results: Results, say: Say) -> Chart:
@@ -181,11 +191,7 @@ def curves(results: Results, say: Say) -> Chart:
     """Validation error along the training."""
     title = say("training at the fastest rates", "entrenamiento con las tasas más rápidas")
     figure, axes = chart(title, say("epochs", "épocas"), metric_name(results.goal["metric"], say), log="xy")
-    for i, size in enumerate(results.sizes):
-        points = [(x, y) for x, y in size.curve if y > 0.0]
-        look = shade(i, len(results.sizes)) | {"markersize": 2.0, "linewidth": 1.2}
-        if points:
-            axes.plot(*zip(*points, strict=True), label=f"B = {size.batch_size}", **look)
+    _each(axes, results.sizes, lambda size: [(x, y) for x, y in size.curve if y > 0.0])
     axes.axhline(results.goal["value"], color="0.4", linestyle=":", label=say("goal", "meta"))
     finish(axes, 4)
     caption = say(
@@ -222,11 +228,7 @@ def steps_by_rate(results: Results, say: Say) -> Chart:
     title = say("steps by learning rate", "pasos según la tasa")
     x, y = say("learning rate", "tasa de aprendizaje"), say("steps to the goal", "pasos hasta la meta")
     figure, axes = chart(title, x, y, log="xy")
-    for i, size in enumerate(results.sizes):
-        points = [(rate, steps) for rate, steps in size.by_rate if math.isfinite(steps)]
-        if points:
-            look = shade(i, len(results.sizes)) | {"linewidth": 1.2}
-            axes.plot(*zip(*points, strict=True), label=f"B = {size.batch_size}", **look)
+    _each(axes, results.sizes, lambda size: [at for at in size.by_rate if math.isfinite(at[1])], 3.5)
     finish(axes, 4)
     caption = say(
         "Each batch size has a valley of its own: judged at one common rate, some would look slow only since it is not"
@@ -241,10 +243,7 @@ def noise_scale(results: Results, say: Say) -> Chart:
     """B_simple along the training, and B_crit."""
     title = say("gradient noise scale", "escala de ruido del gradiente")
     figure, axes = chart(title, say("epochs", "épocas"), say("batch size (rows)", "tamaño de lote (filas)"), log="xy")
-    noisy = [size for size in results.sizes if size.noise]
-    for i, size in enumerate(noisy):
-        look = shade(i, len(noisy)) | {"markersize": 2.0, "linewidth": 1.2}
-        axes.plot([n[1] for n in size.noise], [n[2] for n in size.noise], label=f"B = {size.batch_size}", **look)
+    _each(axes, [size for size in results.sizes if size.noise], lambda size: size.noise)
     beside = ""
     if results.fit is not None and results.fit.knee == "inside":
         crit, color = results.fit.b_crit, style(1)["color"]

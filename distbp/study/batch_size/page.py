@@ -5,9 +5,9 @@ from pathlib import Path
 
 from distbp.study.batch_size import charts
 from distbp.study.batch_size.results import BUDGETS, Results, read_batch_sizes
-from distbp.study.batch_size.words import answer, budget_name, goal_name, noise_in_words, question, three
+from distbp.study.batch_size.words import answer, budget_name, goal_name, noise_in_words, question
 from distbp.study.experiment import facts
-from distbp.study.page import Chart, Page, Say, Section, Table, number
+from distbp.study.page import Chart, Page, Say, Section, Table, number, ranged
 
 __all__ = ["page"]
 
@@ -77,9 +77,9 @@ def _regimes(results: Results, say: Say) -> Table:
 def _all(results: Results, say: Say) -> Table:
     rows = [
         [
-            f"{size.batch_size:,}", f"{size.rate:g}", f"{size.reached}/{size.seeds}", three(size.steps, say),
-            number(size.examples[1]), three(size.seconds, say), number(1e3 * size.step_seconds),
-            number(size.batch_size / size.step_seconds), *(three(size.error[along], say) for along in BUDGETS),
+            f"{size.batch_size:,}", f"{size.rate:g}", f"{size.reached}/{size.seeds}", ranged(size.steps, say),
+            number(size.examples[1]), ranged(size.seconds, say), number(1e3 * size.step_seconds),
+            number(size.batch_size / size.step_seconds), *(ranged(size.error[along], say) for along in BUDGETS),
         ]
         for size in results.sizes
     ]  # fmt: skip

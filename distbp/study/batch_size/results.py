@@ -160,13 +160,11 @@ class BatchSize:
         Median steps to the goal of each rate that did not diverge; seed 0 alone where no other was trained.
     error : dict
         By budget: test error at the mark with the smallest validation error within it, at the best rate for it.
-    rate_of : dict
-        By budget: that rate.
     gap : dict
         By budget: error of the test part less that of the training part, there.
     step_seconds : float
         Of a step, the waiting for other ranks included.
-    noise : list of (examples, epoch, noise scale)
+    noise : list of (epoch, noise scale)
         Median over seeds along the training, at `rate`.
     noise_to_goal : float
         Its mean over the steps to the goal; NaN where it was not measured.
@@ -184,10 +182,9 @@ class BatchSize:
     each: list[float]
     by_rate: list[tuple[float, float]]
     error: dict[str, Three]
-    rate_of: dict[str, float]
     gap: dict[str, Three]
     step_seconds: float
-    noise: list[tuple[float, float, float]]
+    noise: list[tuple[float, float]]
     noise_to_goal: float
     curve: list[tuple[float, float]]
 
@@ -254,12 +251,11 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
     }
     best = int(np.argmin(_median(to_goal["step"])))
     mine = by[whole[best]]
-    error, rate_of, gap = {}, {}, {}
+    error, gap = {}, {}
     for along, limit in limits.items():
         at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in whole]
         judged = [tuple(np.median([_judged(mark) for mark in marks], axis=0)) for marks in at]
         chosen = judged.index(min(judged))
-        rate_of[along] = whole[chosen]
         test = "error/test" if "error/test" in at[chosen][0] else _goal_metric(at[chosen])
         error[along] = median_band(np.array([mark[test] for mark in at[chosen]]))
         gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in at[chosen]]))
@@ -269,20 +265,20 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
         b, whole[best], sum(map(math.isfinite, each)), len(mine),
         median_band(to_goal["step"]), median_band(to_goal["examples"][best]), median_band(to_goal["seconds"][best]),
         each, [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates],
-        error, rate_of, gap,
+        error, gap,
         float(np.median([run["marks"][-1]["seconds"] / run["marks"][-1]["step"] for run in runs])),
         noise, _noise_to_goal(mine, each), curve,
     )  # fmt: skip
 
 
-def _along(runs: list[Mark], metric: str) -> tuple[list[tuple[float, float, float]], list[tuple[float, float]]]:
+def _along(runs: list[Mark], metric: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Noise scale and error along the training, medians over seeds, which have the same marks."""
     noise, curve = [], []
     for marks in zip(*(run["marks"] for run in runs), strict=True):
         at = marks[0]
         scales = [mark["noise_scale"] for mark in marks if "noise_scale" in mark]
         if scales:
-            noise.append((float(at["examples"]), float(at["epoch"]), float(np.median(scales))))
+            noise.append((float(at["epoch"]), float(np.median(scales))))
         curve.append((float(at["epoch"]), float(np.median([mark[metric] for mark in marks]))))
     return noise, curve
 

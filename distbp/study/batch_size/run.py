@@ -29,15 +29,13 @@ from distbp.preprocessing import Prepared
 from distbp.study.batch_size.batch_science import write_measurements
 from distbp.study.batch_size.page import page
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
+from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
 from distbp.trainer import Trainer
 
 __all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
-
-
 _NOT_HERE = {
     "batch_size": "the batch sizes of this study are --batch-sizes",
     "lr": "the rates of this study are --rates",
@@ -180,10 +178,7 @@ def run_trial(
     trial: BatchSizeTrial, config: TrainConfig, data: Data, comm: Communicator, *, also: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Train one trial on all ranks of `comm`, and measure it at its marks and at those of `also`."""
-    config = dataclasses.replace(
-        config, batch_size=str(trial.batch_size), lr=trial.rate, seed=trial.seed, epochs=None, steps=trial.steps,
-        log_every="0", eval_every="0", checkpoint_every="0",
-    )  # fmt: skip
+    config = of_trial(config, batch_size=str(trial.batch_size), lr=trial.rate, seed=trial.seed, steps=trial.steps)
     trainer = build_trainer(config, data, comm)
     found: list[dict[str, Any]] = []
     spent = {"compute": 0.0, "reduction": 0.0, "evaluation": 0.0}
@@ -218,7 +213,7 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
     """
     state = trainer.state
     mark: dict[str, Any] = {
-        "step": state.step, "epoch": state.step / trainer.sampler.steps_per_epoch, "examples": state.examples,
+        "step": state.step, "epoch": trainer.sampler.epochs(state.step), "examples": state.examples,
         "seconds": state.seconds,
     }  # fmt: skip
     parts: dict[str, Prepared | None] = {"train": data.train, "val": data.validation, "test": data.test}

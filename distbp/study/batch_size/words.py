@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distbp.study.batch_size.results import BUDGETS, Results, Three
+from distbp.study.batch_size.results import BUDGETS, Results
 from distbp.study.batch_size.scaling import Interval
-from distbp.study.page import Say, number
+from distbp.study.page import Say, number, ranged
 
 __all__ = [
-    "answer", "budget_name", "goal_name", "interval", "metric_name", "noise_in_words", "question", "three",
+    "answer", "budget_name", "goal_name", "interval", "metric_name", "noise_in_words", "question",
 ]  # fmt: skip
 
 
@@ -41,11 +41,6 @@ def budget_name(results: Results, along: str, say: Say) -> str:
 def interval(x: Interval, say: Say) -> str:
     """A fitted value with its interval."""
     return f"{number(x.value)} (95 %: {number(x.low)} {say('to', 'a')} {number(x.high)})"
-
-
-def three(x: Three, say: Say) -> str:
-    """A median with its band."""
-    return f"{number(x[1])} ({number(x[0])} {say('to', 'a')} {number(x[2])})"
 
 
 def question(results: Results, say: Say) -> str:
@@ -145,9 +140,9 @@ def _of_time(results: Results, say: Say) -> str:
     alike = ", ".join(str(s.batch_size) for s in reached if s.seconds[0] <= best.seconds[2] and s is not best)
     times = number(worst.seconds[1] / best.seconds[1])
     text = say(
-        f"On this machine a batch of **{best.batch_size}** gets there soonest: in {three(best.seconds, say)} s, at a"
+        f"On this machine a batch of **{best.batch_size}** gets there soonest: in {ranged(best.seconds, say)} s, at a"
         f" rate of {best.rate:g}.",
-        f"En esta máquina un lote de **{best.batch_size}** llega antes: en {three(best.seconds, say)} s, con una tasa"
+        f"En esta máquina un lote de **{best.batch_size}** llega antes: en {ranged(best.seconds, say)} s, con una tasa"
         f" de {best.rate:g}.",
     )
     if alike:
@@ -171,10 +166,10 @@ def _of_error(results: Results, say: Say) -> str:
             parts.append(
                 after
                 + say(
-                    f" the test error goes from {three(low.error[along], say)} at B = {low.batch_size} to"
-                    f" {three(high.error[along], say)} at B = {high.batch_size}",
-                    f" el error de prueba va de {three(low.error[along], say)} con B = {low.batch_size} a"
-                    f" {three(high.error[along], say)} con B = {high.batch_size}",
+                    f" the test error goes from {ranged(low.error[along], say)} at B = {low.batch_size} to"
+                    f" {ranged(high.error[along], say)} at B = {high.batch_size}",
+                    f" el error de prueba va de {ranged(low.error[along], say)} con B = {low.batch_size} a"
+                    f" {ranged(high.error[along], say)} con B = {high.batch_size}",
                 )
             )
         else:

@@ -4,7 +4,6 @@ While some ranks are timed, the others sleep. A figure is a median over many tur
 come in rounds over all figures, for a machine is now faster and now slower, for seconds on end.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,8 +13,11 @@ from distbp.building import build_trainer
 from distbp.communicator import Communicator, SerialCommunicator, wait_quietly
 from distbp.config import TrainConfig
 from distbp.loading import Data
+from distbp.study.experiment import of_trial
 
-__all__ = ["group_sizes", "noise_scale_of", "powers_between", "quartiles", "time_allreduce", "time_step"]
+__all__ = [
+    "first_ranks", "group_sizes", "noise_scale_of", "powers_between", "quartiles", "time_allreduce", "time_step",
+]  # fmt: skip
 
 _TURN = 0.05
 """Seconds of a turn, about."""
@@ -26,12 +28,20 @@ def group_sizes(comm: Communicator) -> list[int]:
     return sorted({2**k for k in range(20) if 2**k < comm.size} | {comm.size})
 
 
-def _on_first(comm: Communicator, ranks: int, measure: Callable[[Communicator], list[float]]) -> list[float]:
-    """Let the first ranks measure and the others sleep; the slowest rank of each turn counts."""
+def first_ranks(comm: Communicator, ranks: int) -> Communicator | None:
+    """The first so many ranks; None on the others. All ranks of `comm` call it."""
     part = comm.split(int(comm.rank >= ranks)) if ranks < comm.size else comm
+    if comm.rank >= ranks:
+        return None
+    return SerialCommunicator() if ranks == 1 else part
+
+
+def _on_first(
+    comm: Communicator, part: Communicator | None, measure: Callable[[Communicator], list[float]]
+) -> list[float]:
+    """Let the first ranks measure and the others sleep; the slowest rank of each turn counts."""
     turns: list[float] = []
-    if comm.rank < ranks:
-        part = SerialCommunicator() if ranks == 1 else part
+    if part is not None:
         table = np.array(measure(part))
         part.allreduce(table, "max")
         turns = table.tolist()
@@ -47,26 +57,25 @@ def quartiles(turns: Sequence[float]) -> dict[str, float]:
 
 
 def time_step(
-    comm: Communicator, ranks: int, config: TrainConfig, data: Data, batch_size: int, *, most: float
+    comm: Communicator, part: Communicator | None, config: TrainConfig, data: Data, batch_size: int, *, most: float
 ) -> list[float]:
-    """Seconds of a step of `batch_size` rows over `ranks` ranks, by turns; all ranks call it, for `most` seconds."""
+    """Seconds of a step of `batch_size` rows over the ranks of `part` (see `first_ranks`), by turns; `most` in all.
+
+    All ranks of `comm` call it.
+    """
 
     def measure(part: Communicator) -> list[float]:
-        options = dataclasses.replace(
-            config, batch_size=str(batch_size), epochs=None, steps=10**6, log_every="0", eval_every="0",
-            checkpoint_every="0",
-        )  # fmt: skip
-        trainer = build_trainer(options, data, part)
+        trainer = build_trainer(of_trial(config, batch_size=str(batch_size), steps=10**6), data, part)
         try:
             return _turns(part, lambda n: trainer.fit(steps=trainer.state.step + n), most)
         finally:
             trainer.close()
 
-    return _on_first(comm, ranks, measure)
+    return _on_first(comm, part, measure)
 
 
-def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float) -> list[float]:
-    """Seconds of an Allreduce of so many bytes over `ranks` ranks, by turns."""
+def time_allreduce(comm: Communicator, part: Communicator | None, n_bytes: int, *, most: float) -> list[float]:
+    """Seconds of an Allreduce of so many bytes, as `time_step`."""
     buffer = np.zeros(max(1, n_bytes // 4), np.float32)
 
     def measure(part: Communicator) -> list[float]:
@@ -76,7 +85,7 @@ def time_allreduce(comm: Communicator, ranks: int, n_bytes: int, *, most: float)
 
         return _turns(part, repeat, most)
 
-    return _on_first(comm, ranks, measure)
+    return _on_first(comm, part, measure)
 
 
 def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> list[float]:
@@ -98,10 +107,7 @@ def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> 
 
 def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most: float) -> list[float]:
     """Gradient noise scales along a training of about `most` seconds by all ranks; none where it cannot be measured."""
-    options = dataclasses.replace(
-        config, epochs=None, steps=10**6, noise_scale=1, log_every="0", eval_every="0", checkpoint_every="0"
-    )
-    trainer = build_trainer(options, data, comm)
+    trainer = build_trainer(of_trial(config, steps=10**6, noise_scale=1), data, comm)
     start, scales = time.monotonic(), list[float]()
     try:
         while comm.bcast_obj(time.monotonic() - start < most):

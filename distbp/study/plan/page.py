@@ -7,7 +7,7 @@ from typing import Any
 
 from distbp.study.drawing import band, chart, finish, style
 from distbp.study.experiment import facts, read_study
-from distbp.study.page import Chart, Page, Say, Section, Table, number
+from distbp.study.page import Chart, Page, Say, Section, Table, number, ranged
 from distbp.study.plan.model import Network, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results
 
@@ -29,10 +29,6 @@ class Plan:
         Steps.
     network : Network
         Of the extrapolation.
-    given : bool
-        Whether the user said its latency and bandwidth.
-    relative : bool
-        Times are multiples of S_min steps: there is no study.
     predictions : list of Prediction
         For all B and P.
     ranks_per_node, hosts : int
@@ -44,13 +40,21 @@ class Plan:
     study: dict[str, Any]
     measured: list[dict[str, Any]]
     network: Network
-    given: bool
-    relative: bool
     predictions: list[Prediction]
     ranks_per_node: int
     hosts: int
     steps: Steps
     step_time: StepTime
+
+    @property
+    def given(self) -> bool:
+        """Whether the user said latency and bandwidth of the network."""
+        return self.study["network_given"] is not None
+
+    @property
+    def relative(self) -> bool:
+        """Times are multiples of S_min steps: there is no study."""
+        return self.study["curve"]["study"] is None
 
     def best(self, ranks: int) -> Prediction:
         """The batch size with the shortest time on so many ranks."""
@@ -81,8 +85,7 @@ def read_plan(folder: Path) -> Plan:
     study, results = read_study(folder), read_results(folder)
     measured = [r for name, r in results.items() if name.startswith("step ")]
     network = fit_allreduce([r for name, r in results.items() if name.startswith("allreduce ")])
-    given = study["network_given"] is not None
-    if given:
+    if study["network_given"] is not None:
         network = Network(study["network_given"][0], 1.0 / study["network_given"][1])
     curve = study["curve"]
     if curve["study"] is None:
@@ -95,8 +98,7 @@ def read_plan(folder: Path) -> Plan:
     predictions = predict(steps, step_time, study["batch_sizes"], study["predict_ranks"])
     job = results["job"]
     per_node = study["ranks_per_node"] or job["cores"]
-    relative = curve["study"] is None
-    return Plan(study, measured, network, given, relative, predictions, per_node, job["hosts"], steps, step_time)
+    return Plan(study, measured, network, predictions, per_node, job["hosts"], steps, step_time)
 
 
 def page(folder: Path, say: Say) -> Page:
@@ -123,10 +125,6 @@ def _unit(plan: Plan, say: Say) -> str:
     return say("times S_min", "veces S_min") if plan.relative else "s"
 
 
-def _range(x: tuple[float, float, float], say: Say) -> str:
-    return f"{number(x[1])} ({number(x[0])} {say('to', 'a')} {number(x[2])})"
-
-
 def _answer(plan: Plan, say: Say) -> list[str]:
     best = plan.recommended()
     fastest = min(plan.predictions, key=lambda p: p.seconds[1])
@@ -135,19 +133,19 @@ def _answer(plan: Plan, say: Say) -> list[str]:
     until = f" {say('to', 'hasta')} {goal['metric']} {goal['value']:g}" if goal else ""
     text = say(
         f"Ask for **{ranks} rank{'s' * (ranks > 1)}** with a batch of **{best.batch_size}**: about"
-        f" {_range(best.seconds, say)} {_unit(plan, say)}{until}, {number(plan.speed_up(best))} times as fast as the"
+        f" {ranged(best.seconds, say)} {_unit(plan, say)}{until}, {number(plan.speed_up(best))} times as fast as the"
         f" best batch on one rank, at an efficiency of {100 * efficiency:.0f} %.",
         f"Pida **{ranks} proceso{'s' * (ranks > 1)}** con un lote de **{best.batch_size}**: unos"
-        f" {_range(best.seconds, say)} {_unit(plan, say)}{until}, {number(plan.speed_up(best))} veces más rápido que"
+        f" {ranged(best.seconds, say)} {_unit(plan, say)}{until}, {number(plan.speed_up(best))} veces más rápido que"
         f" el mejor lote en un proceso, con una eficiencia del {100 * efficiency:.0f} %.",
     )
     if fastest.ranks > ranks:
         text += say(
             f" The fastest is {fastest.ranks} ranks with a batch of {fastest.batch_size},"
-            f" {_range(fastest.seconds, say)} {_unit(plan, say)}, at an efficiency of"
+            f" {ranged(fastest.seconds, say)} {_unit(plan, say)}, at an efficiency of"
             f" {100 * plan.speed_up(fastest) / fastest.ranks:.0f} %.",
             f" Lo más rápido son {fastest.ranks} procesos con un lote de {fastest.batch_size},"
-            f" {_range(fastest.seconds, say)} {_unit(plan, say)}, con una eficiencia del"
+            f" {ranged(fastest.seconds, say)} {_unit(plan, say)}, con una eficiencia del"
             f" {100 * plan.speed_up(fastest) / fastest.ranks:.0f} %.",
         )
     return [text, _how_sure(plan, best, say)]
@@ -193,7 +191,7 @@ def _times(plan: Plan, say: Say) -> Table:
         nodes = math.ceil(ranks / plan.ranks_per_node)
         hours = "-" if plan.relative else number(nodes * p.seconds[1] / 3600.0)
         rows.append([
-            f"{ranks:,}" + ("" if p.measured else " *"), f"{p.batch_size:,}", _range(p.seconds, say),
+            f"{ranks:,}" + ("" if p.measured else " *"), f"{p.batch_size:,}", ranged(p.seconds, say),
             number(p.steps[1]), number(1e3 * p.step_seconds[1]), number(plan.speed_up(p)),
             f"{100 * plan.speed_up(p) / ranks:.0f} %", hours,
         ])  # fmt: skip

@@ -2,7 +2,7 @@
 
 The steps S(B) come from a batch-size study of the same data and network; where there is none, the gradient noise scale
 of a short training stands for the critical batch size, and times are relative. The calibration measures the time of a
-step against rows and ranks and that of an Allreduce against bytes and ranks, in this job; see `planning`.
+step against rows and ranks and that of an Allreduce against bytes and ranks, in this job; see `model`.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from distbp.config import TrainConfig
 from distbp.errors import UsageError, UserError
 from distbp.loading import Data
 from distbp.study.batch_size.results import read_batch_sizes
-from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.experiment import Experiment, at_least_1, default_folder, numbers
 from distbp.study.plan.calibration import (
+    first_ranks,
     group_sizes,
     noise_scale_of,
     powers_between,
@@ -73,8 +74,7 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
 
 def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[str, Any]:
     """S(B) of a study; no steps where there is none."""
-    stem = Path(config.data.split(",")[0].split(":")[0]).name.split(".")[0] or "data"
-    folder = Path(options.study or f"studies/{stem}-batch-size")
+    folder = Path(options.study or default_folder(config.data, "batch-size"))
     if not (folder / "study.json").exists():
         if options.study:
             raise UserError(f"--study {folder}: there is no study")
@@ -119,13 +119,14 @@ def _run(
         note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
     steps = [(ranks, b) for ranks in groups for b in sizes if b >= ranks]
     messages = [(ranks, n_bytes) for ranks in groups[1:] for n_bytes in _BYTES]
+    parts = {ranks: first_ranks(comm, ranks) for ranks in groups}
     turns: dict[tuple[str, int, int], list[float]] = {}
     for _ in range(_ROUNDS):
         for ranks, b in steps:
-            found = time_step(comm, ranks, config, data, b, most=0.7 * _SECONDS / _ROUNDS / len(steps))
+            found = time_step(comm, parts[ranks], config, data, b, most=0.7 * _SECONDS / _ROUNDS / len(steps))
             turns.setdefault(("step B", b, ranks), []).extend(found)
         for ranks, n_bytes in messages:
-            found = time_allreduce(comm, ranks, n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
+            found = time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
             turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
     for (what, size, ranks), found in turns.items():
         figures = quartiles(found)

@@ -6,7 +6,7 @@ and the generalisation gap (held-out minus training) are followed, for several l
 rows. Beside them:
 
 * the control: a row that is replaced by itself must leave a distance of exactly 0;
-* the convex case: logistic regression on the same rows, whose distance has a bound; see `stability_bound`.
+* the convex case: logistic regression on the same rows, whose distance has a bound; see `bound`.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.loading import Data
 from distbp.preprocessing import Prepared
 from distbp.sampling import BatchSampler
-from distbp.study.experiment import Experiment, at_least_1, numbers, refuse
+from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.page import stability_page
 from distbp.study.stability.twins import apart, by_layer, twins
@@ -179,10 +179,9 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
         The ranks that train both networks together.
     """
     one, other, place = twins(data.train, asked["replacements"], pair.replacement, seed=config.seed)
-    config = dataclasses.replace(
+    config = of_trial(
         config, **(_CONVEX if pair.kind == "convex" else {}),
-        batch_size=str(pair.batch_size), lr=pair.rate, seed=config.seed + (pair.replacement or 0), epochs=None,
-        steps=pair.steps, log_every="0", eval_every="0", checkpoint_every="0",
+        batch_size=str(pair.batch_size), lr=pair.rate, seed=config.seed + (pair.replacement or 0), steps=pair.steps,
     )  # fmt: skip
     trainers = [
         # a view is all that a trainer asks of a `Prepared`
@@ -211,7 +210,7 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
     return {
         **{f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)},
         "row": int(one.rows[place]), "by": int(other.rows[place]), "diverged": diverged,
-        "step": at, "epoch": [step / trainers[0].sampler.steps_per_epoch for step in at],
+        "step": at, "epoch": [trainers[0].sampler.epochs(step) for step in at],
         "met": np.searchsorted(met, at).tolist(), **columns,
         "summary": f"diverged before step {diverged}" if diverged else f"distance {columns['distance'][-1]:.3g}",
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """The answer of the stability study in words: a paragraph for each question.
 
-Every finding is a number of `stability_results`; a sentence says what that number says, whichever it is.
+Every finding is a number of `results`; a sentence says what that number says, whichever it is.
 """
 
 import numpy as np

@@ -31,6 +31,7 @@ from distbp.preprocessing import Prepared, Preprocessor
 from distbp.randomness import key
 from distbp.sampling import Permutation
 from distbp.splitting import Subset
+from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
 from distbp.study.trials import marks
 from distbp.trainer import Trainer
@@ -127,10 +128,10 @@ def _add(curve: Curve, point: dict[str, float]) -> None:
 
 def _configured(config: TrainConfig, trial: Race, n: int) -> TrainConfig:
     batch = trial.batch if trial.method.startswith("b=") else n
-    return dataclasses.replace(
+    return of_trial(
         config, optimizer=config.optimizer if trial.method.startswith("b=") else "sgd", lr=trial.rate or None,
         batch_size=str(min(batch, n)), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps,
-        epochs=None, seed=config.seed + trial.seed, eval_every="0", log_every="0", checkpoint_every="0",
+        seed=config.seed + trial.seed,
     )  # fmt: skip
 
 

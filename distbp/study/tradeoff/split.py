@@ -34,6 +34,7 @@ from distbp.building import build_trainer
 from distbp.communicator import Communicator
 from distbp.config import TrainConfig
 from distbp.loading import Data
+from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
 from distbp.study.trials import marks
 
@@ -73,10 +74,9 @@ def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communica
     mine = in_memory(rows.train, which)
     rows = Rows(mine, rows.test, in_memory(rows.train, which[:MEASURED]))
     steps = max(1, trial.examples // trial.batch)
-    config = dataclasses.replace(
-        config, hidden=str(trial.width or "none"), lr=trial.rate, schedule="cosine", steps=steps, epochs=None,
-        batch_size=str(min(trial.batch, trial.n)), seed=config.seed + trial.seed, eval_every="0", log_every="0",
-        checkpoint_every="0",
+    config = of_trial(
+        config, hidden=str(trial.width or "none"), lr=trial.rate, schedule="cosine", steps=steps,
+        batch_size=str(min(trial.batch, trial.n)), seed=config.seed + trial.seed,
     )  # fmt: skip
     trainer = build_trainer(config, dataclasses.replace(data, train=mine), comm)
     try:
