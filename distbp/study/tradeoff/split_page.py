@@ -9,6 +9,7 @@ from typing import Any
 
 from distbp.study.drawing import band, chart, finish, style
 from distbp.study.page import Chart, Say, Section, Table, number
+from distbp.study.tradeoff.race_page import Spread, spread
 from distbp.study.tradeoff.split import Parts, Split, budgets
 
 __all__ = ["leading", "main_width", "split_answer", "split_section"]
@@ -26,9 +27,8 @@ def _label(part: str, say: Say) -> str:
     return words[part]
 
 
-def _middle(parts: Sequence[Parts], name: str) -> tuple[float, float, float]:
-    ordered = sorted(getattr(one, name) for one in parts)
-    return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]
+def _middle(parts: Sequence[Parts], name: str) -> Spread:
+    return spread([getattr(one, name) for one in parts])
 
 
 def leading(parts: Sequence[Parts]) -> str:
