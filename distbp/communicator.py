@@ -28,7 +28,6 @@ __all__ = [
     "SharedMemory",
     "SerialCommunicator",
     "available_cores",
-    "launched_processes",
     "on_root",
     "require_equal",
     "wait_quietly",
@@ -350,14 +349,3 @@ def available_cores() -> list[int]:
     """Numbers of the cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
-
-
-def launched_processes() -> int | None:
-    """How many processes the launcher says it started; None without a launcher.
-
-    mpirun's own variables count first: below it, SLURM's describe mpirun's daemons.
-    """
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return None

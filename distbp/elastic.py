@@ -25,7 +25,7 @@ from functools import wraps
 from typing import Any, ClassVar, TypeVar, cast
 
 from distbp.errors import RankLost, UserError
-from distbp.mpi import MPICommunicator
+from distbp.mpi import MPICommunicator, loaded_mpi
 from distbp.processes import end_process, process_identity
 
 __all__ = ["ElasticCommunicator", "why_not_elastic"]
@@ -77,7 +77,7 @@ class ElasticCommunicator(MPICommunicator):
     settings: ClassVar[dict[str, str]] = MPICommunicator.settings | {"OMPI_MCA_coll": _WITHOUT}
 
     def __init__(self) -> None:
-        if "mpi4py.MPI" in sys.modules and "OMPI_MCA_coll" not in os.environ:
+        if loaded_mpi().Is_initialized() and "OMPI_MCA_coll" not in os.environ:
             raise UserError("--elastic: MPI was started by other code, with what hangs or adds up wrongly after a loss")
         self._names: list[int] = []
         self._processes: list[tuple[str, int, int]] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from distbp.communicator import Communicator
 from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
+from distbp.lifeline import Lifeline
 
 __all__ = ["on_stop_signals", "run"]
 
@@ -43,8 +44,12 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     except RankLost:
         _say("error: a rank died before all had met: start again", FAILED)
         os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
+    lifeline = None if comm.elastic else Lifeline(comm)  # elastic ranks go on when others end
+    goodbye = lifeline.close if lifeline else lambda: None
     try:
-        return main(comm)
+        code = main(comm)
+        goodbye()
+        return code
     except SystemExit as error:  # by other code: the other ranks would wait
         message, code = f"error: sys.exit({error.code!r}) was called", FAILED
     except KeyboardInterrupt:
@@ -64,6 +69,7 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     except Exception as error:
         message, code = _unexpected(error, comm), FAILED
     if comm.all_failed(_PATIENCE):
+        goodbye()
         if comm.is_root:
             _say(message, code)
         try:

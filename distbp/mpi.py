@@ -19,12 +19,35 @@ from distbp.communicator import (
 )
 from distbp.recorder import Recorder
 
-__all__ = ["MPICommunicator"]
+__all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
 
 Array = NDArray[Any]
 
 CHUNK_BYTES = 1 << 30
 """Longer buffers go in pieces: many an MPI counts bytes in a C int."""
+
+
+def library_version() -> str:
+    """What the MPI that mpi4py finds says of itself, on one or several lines; MPI is not initialised for it.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        There is no mpi4py, or it finds no MPI.
+    """
+    version: str = loaded_mpi().Get_library_version()
+    return version.strip("\0\n")
+
+
+def loaded_mpi() -> Any:
+    """mpi4py.MPI, which by itself would initialise MPI: a launcher that does not fit is to be named before."""
+    import mpi4py
+
+    if "mpi4py.MPI" not in sys.modules:
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+    from mpi4py import MPI
+
+    return MPI
 
 
 class MPICommunicator(JsonObjects):
@@ -42,15 +65,11 @@ class MPICommunicator(JsonObjects):
     """Open MPI's one-sided UCX component complains at every window, and is not needed on one host."""
 
     def __init__(self, comm: Any = None) -> None:
-        import mpi4py
-
-        if "mpi4py.MPI" not in sys.modules:
-            mpi4py.rc.thread_level = self.thread_level
+        self._mpi = MPI = loaded_mpi()
+        if not MPI.Is_initialized():
             for name, value in self.settings.items():
                 os.environ.setdefault(name, value)
-        from mpi4py import MPI
-
-        self._mpi = MPI
+            MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
         self.crowded = True  # until all ranks know whether any of them is
         self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
@@ -64,7 +83,7 @@ class MPICommunicator(JsonObjects):
         # More ranks than cores: a rank that spins in MPI keeps the core from the one it waits for. All
         # ranks do the same, since blocking and non-blocking collectives do not match each other.
         self.crowded = any(self.allgather_obj(self.host_ranks > self.host_cores))
-        self.library = MPI.Get_library_version().strip("\0\n").splitlines()[0]
+        self.library = library_version().splitlines()[0]
 
     def _adopt(self, comm: Any) -> None:
         """Talk on `comm` from now on."""

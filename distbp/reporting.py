@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distbp.checkpoint import atomic_write
-from distbp.communicator import launched_processes
+from distbp.launchers import launch_of
 
 __all__ = ["Reporter", "format_record", "read_records"]
 
@@ -130,7 +130,7 @@ def _is_terminal(stream: TextIO) -> bool:
     """Whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
     if not stream.isatty():
         return False
-    if launched_processes() is None:
+    if launch_of(os.environ) is None:
         return True
     try:
         return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))

@@ -27,8 +27,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from distbp.checkpoint import atomic_write
-from distbp.communicator import Communicator, launched_processes
+from distbp.communicator import Communicator
 from distbp.errors import FAILED
+from distbp.launchers import launch_of
 from distbp.processes import end_process, process_identity, process_state
 
 __all__ = ["Watchdog", "doing", "judge"]
@@ -162,7 +163,7 @@ class Watchdog:
         self._comm, self._folder, self._limit, self._step = comm, folder, limit, step
         self._main = threading.current_thread().ident
         # a process that nobody launched may well outlive the shell that started it
-        self._parent = os.getppid() if launched_processes() is not None else None
+        self._parent = os.getppid() if launch_of(os.environ) is not None else None
         if comm.is_root:
             shutil.rmtree(folder, ignore_errors=True)  # before anybody watches
         self._processes = dict(

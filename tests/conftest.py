@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
-from distbp.communicator import Communicator, SerialCommunicator, launched_processes
+from distbp.communicator import Communicator, SerialCommunicator
 from distbp.datasets import infer_target
+from distbp.launchers import launch_of
 
-UNDER_MPIRUN = launched_processes() is not None
+UNDER_MPIRUN = launch_of(os.environ) is not None
 SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
 """CI has all that a test can want."""
 _NOT_STARTED = "listener thread failed to start"

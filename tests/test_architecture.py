@@ -21,7 +21,7 @@ LAYERS = [
     {"errors", "tape"},
     {"functions", "noise_scale"},
     {"adascale", "growth"},
-    {"randomness", "compiled", "recorder", "processes"},
+    {"randomness", "compiled", "recorder", "processes", "launchers"},
     {"activations", "optimizers", "schedules", "sampling", "communicator", "datasets", "stopping"},
     {
         "losses",
@@ -32,6 +32,7 @@ LAYERS = [
         "arrayfiles",
         "synthetic",
         "threads",
+        "lifeline",
         "mpi",
         "transport",
         "profile",

@@ -10,7 +10,7 @@ from communicator_contract import CHECKS
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
 from distbp import mpi as module
-from distbp.communicator import available_cores, launched_processes, require_equal
+from distbp.communicator import available_cores, require_equal
 from distbp.mpi import _pieces
 
 world_module = sys.modules["distbp.world"]
@@ -189,20 +189,6 @@ def launched(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", VARIABLES)
-def test_what_a_launcher_says(launched, name):
-    assert launched_processes() is None
-    launched(**{name: "4"})
-    assert launched_processes() == 4
-    launched(**{name: "many"})
-    assert launched_processes() is None
-
-
-def test_mpirun_counts_before_slurm(launched):
-    launched(SLURM_STEP_NUM_TASKS="2", PMI_SIZE="8")
-    assert launched_processes() == 8
-
-
 @pytest.mark.parametrize("variables", [{}, {"PMI_SIZE": ""}])
 def test_without_a_launcher_it_is_serial(launched, variables):
     launched(**variables)
@@ -230,16 +216,32 @@ def test_one_launched_process_needs_no_mpi4py(launched, monkeypatch):
         communicator_named("mpi")
 
 
-def test_many_worlds_of_one_are_an_error(launched, monkeypatch):
+@pytest.fixture
+def library(monkeypatch):
+    """Pretend that mpi4py's MPI says this of itself."""
+    return lambda version: monkeypatch.setattr(world_module, "library_version", lambda: version)
+
+
+def test_many_worlds_of_one_are_an_error(launched, library, monkeypatch):
     launched(OMPI_COMM_WORLD_SIZE="4")
-    monkeypatch.setattr(world_module, "MPICommunicator", lambda: SimpleNamespace(size=1, library="Some MPI 1.0"))
-    with pytest.raises(UserError, match="started 4 processes but MPI sees a world of one.*Some MPI 1.0"):
+    library("Some MPI 1.0")
+    monkeypatch.setattr(world_module, "MPICommunicator", lambda: SimpleNamespace(size=1))
+    with pytest.raises(UserError, match="started 4 processes, but belongs to another MPI.*Some MPI 1.0"):
         communicator_named("auto")
 
 
-def test_a_world_of_the_right_size_is_taken(launched, monkeypatch):
+def test_a_launcher_of_another_mpi_is_named_before_mpi_begins(launched, library, monkeypatch):
+    launched(SLURM_STEP_NUM_TASKS="4")
+    library("MPICH Version: 5.0.2\nand more lines")
+    monkeypatch.setattr(world_module, "MPICommunicator", lambda: pytest.fail("MPI was begun"))
+    with pytest.raises(UserError, match="srun --mpi=none started 4 .*MPICH Version: 5.0.2.*use srun --mpi=pmi2"):
+        communicator_named("auto")
+
+
+def test_a_world_of_the_right_size_is_taken(launched, library, monkeypatch):
     launched(PMI_SIZE="4")
-    world = SimpleNamespace(size=4, library="Some MPI 1.0")
+    library("Some MPI 1.0")
+    world = SimpleNamespace(size=4)
     monkeypatch.setattr(world_module, "MPICommunicator", lambda: world)
     assert communicator_named("auto") is world
 

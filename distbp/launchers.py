@@ -1,0 +1,62 @@
+"""Who started this process, and whether its MPI understands that launcher.
+
+Where they do not belong together every process is rank 0 of 1: as many trainings as processes, each writing over the
+others' files, and the job is reported as a success. Each launcher is known by what it leaves in the environment, each
+MPI by its version string.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["Launch", "cure", "family", "launch_of"]
+
+OPEN_MPI_RUN, MPICH_RUN = "Open MPI's mpirun", "MPICH's mpirun"
+
+
+class Launch(NamedTuple):
+    """A launcher, for people, and how many processes it says it started."""
+
+    launcher: str
+    processes: int
+
+
+def launch_of(environ: Mapping[str, str]) -> Launch | None:
+    """The launch that `environ` tells of; None without a launcher.
+
+    mpirun's own variables count first: below it, SLURM's describe mpirun's daemons.
+    """
+
+    def number(name: str) -> int:
+        return int(environ[name]) if environ.get(name, "").isdigit() else 0
+
+    if processes := number("OMPI_COMM_WORLD_SIZE"):
+        return Launch(OPEN_MPI_RUN, processes)
+    srun = environ.get("SLURM_MPI_TYPE", "")
+    if (processes := number("PMI_SIZE")) and ("MPI_LOCALNRANKS" in environ or not srun.startswith("pmi2")):
+        return Launch(MPICH_RUN, processes)
+    if processes := number("PMI_SIZE") or number("MV2_COMM_WORLD_SIZE") or number("SLURM_STEP_NUM_TASKS"):
+        return Launch(f"srun --mpi={srun}" if srun else "srun --mpi=none", processes)
+    return None
+
+
+def family(library: str) -> str:
+    """``Open MPI``, ``MPICH``, or "" for another one, of an MPI's version string."""
+    for name in ("Open MPI", "MPICH"):
+        if name in library:
+            return name
+    return ""
+
+
+def cure(launch: Launch, library: str) -> str:
+    """What to launch with in place of `launch`, because an MPI of that version string does not understand it; or "".
+
+    Nothing is said of an MPI that is neither Open MPI nor MPICH.
+    """
+    ours = family(library)
+    if ours == "Open MPI" and launch.launcher != OPEN_MPI_RUN and not launch.launcher.startswith("srun --mpi=pmix"):
+        return "srun --mpi=pmix, or Open MPI's mpirun"
+    if ours == "MPICH" and launch.launcher != MPICH_RUN and not launch.launcher.startswith("srun --mpi=pmi2"):
+        if "pmix" in launch.launcher and "pmix" in library:  # it may well be built for it: its configuration says so
+            return ""
+        return "srun --mpi=pmi2, or MPICH's mpirun"
+    return ""
