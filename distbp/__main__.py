@@ -13,6 +13,8 @@ usage: distbp COMMAND [options]
   train      train a network; put 'mpirun -n P' in front of it for P ranks
   predict    predictions of a trained model for new rows
   check      one gradient by several methods: their errors, their times, and how they grow
+  slurm      write a job script for this cluster
+  doctor     is this launch, machine, MPI, BLAS sane? what to change
   study      experiments with a report, e.g. on the batch size
 
 'distbp COMMAND --help' lists the options of a command; 'distbp --version' tells the version."""
@@ -34,10 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
             from distbp.check import __main__ as check
 
             return check.main(rest)
+        case ["doctor", *rest]:
+            from distbp.doctor import __main__ as doctor
+
+            return doctor.main(rest)
         case ["study", *rest]:
             from distbp.study import __main__ as study
 
             return study.main(rest)
+        case ["slurm", *rest]:
+            from distbp import slurm
+
+            return slurm.main(rest)
         case ["--version"]:
             print(f"distbp {__version__}")
             return 0

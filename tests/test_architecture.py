@@ -55,6 +55,9 @@ LAYERS = [
     },
     {"preprocessing", "config", "exact", "world"},
     {"loading", "metrics", "model"},
+    {"doctor.finding"},
+    {"doctor.environment", "doctor.files", "doctor.launch", "doctor.machine", "doctor.supervision", "doctor.report"},
+    {"doctor.network"},
     {"trainer", "check.problem"},
     {"building", "check.gradients", "check.growth"},
     {"check.comparison"},
@@ -80,7 +83,7 @@ LAYERS = [
     {"study.tradeoff.split_page"},
     {"study.tradeoff.page"},
     {"study.tradeoff.run"},
-    {"train", "predict", "check.__main__", "study.__main__"},
+    {"train", "predict", "slurm", "check.__main__", "doctor.__main__", "study.__main__"},
     {"__main__"},
 ]
 ONE_DOOR = {

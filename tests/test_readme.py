@@ -20,7 +20,9 @@ def test_the_example_runs_in_one_process_and_on_ranks(launch, tmp_path, ranks):
     assert re.fullmatch(r"test accuracy 0\.9\d+\n", done.stdout)
 
 
-@pytest.mark.parametrize("folder", ["distbp", "distbp/autodiff", "distbp/check", "distbp/study", "scripts", "examples"])
+@pytest.mark.parametrize(
+    "folder", ["distbp", "distbp/autodiff", "distbp/check", "distbp/doctor", "distbp/study", "scripts", "examples"]
+)
 def test_the_tree_names_every_file_once(folder):
     tree = re.search(rf"^{folder}/.*\n((?:  .*\n)*)", README, re.M)[1]
     named = re.findall(r"^  (\S+)", tree, re.M)
@@ -31,6 +33,7 @@ def test_the_tree_names_every_file_once(folder):
 
 def test_every_flag_that_is_named_exists():
     from distbp.config import _parser
+    from distbp.slurm import _parser as slurm_parser
     from distbp.study.__main__ import EXPERIMENTS
 
     known = set(re.findall(r"--[a-z][a-z-]+", _parser().format_help())) | {"--out", "--help"}
@@ -38,4 +41,5 @@ def test_every_flag_that_is_named_exists():
         parser = ArgumentParser()
         experiment.add_options(parser)
         known |= set(re.findall(r"--[a-z][a-z-]+", parser.format_help()))
+    known |= set(re.findall(r"--[a-z][a-z-]+", slurm_parser().format_help())) | {"--json"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known

@@ -1,0 +1,128 @@
+"""The launch: who started these processes, whether their MPI understands it, and what it allows when a rank dies.
+
+Where launcher and MPI do not belong together, MPI_Init aborts, or every process is rank 0 of 1 and the job is reported
+as a success. Both show before MPI is initialised.
+"""
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import NamedTuple
+
+from distbp.communicator import Communicator
+from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
+from distbp.elastic import why_not_elastic
+from distbp.launchers import Launch, cure, family
+from distbp.mpi import library_version, loaded_mpi
+
+__all__ = [
+    "Library",
+    "claimed_rank",
+    "find_library",
+    "judge_fault_tolerance",
+    "judge_launch",
+    "judge_library",
+    "thread_level",
+]
+
+_FULL = "mpirun --with-ft ulfm --mca coll ^han,adapt"
+
+
+class Library(NamedTuple):
+    """The MPI that mpi4py finds: its version string, or why there is none; and the version of mpi4py, or ""."""
+
+    version: str
+    error: str = ""
+    mpi4py: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the version string, which may be long, what tells it from others."""
+        first = " ".join(self.version.splitlines()[0].split()) if self.version else ""
+        return first.split(", package")[0].replace(" Version:", "")
+
+
+def find_library() -> Library:
+    """Load MPI, without initialising it."""
+    try:
+        mpi4py = metadata.version("mpi4py")
+    except metadata.PackageNotFoundError:
+        return Library("", "no mpi4py")
+    try:
+        return Library(library_version(), "", mpi4py)
+    except (ImportError, RuntimeError) as error:
+        return Library("", " ".join(str(error).split()), mpi4py)
+
+
+def claimed_rank(environ: Mapping[str, str]) -> int:
+    """The rank that the launcher gave this process, which MPI may not know; 0 without a launcher.
+
+    Below an mpirun SLURM_PROCID is that of mpirun's daemon: it counts last.
+    """
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
+        if environ.get(name, "").isdigit():
+            return int(environ[name])
+    return 0
+
+
+def thread_level(comm: Communicator) -> str:
+    """What MPI was initialised with, or "" where it was not."""
+    if not hasattr(comm, "library"):
+        return ""
+    MPI = loaded_mpi()
+    levels = ("single", "funneled", "serialized", "multiple")
+    return {getattr(MPI, f"THREAD_{name.upper()}"): name for name in levels}[MPI.Query_thread()]
+
+
+def judge_launch(
+    launch: Launch | None, version: str, *, environ: Mapping[str, str] = os.environ, size: int | None = None
+) -> Finding:
+    """The launcher against the MPI library of that version string; `size` is MPI's world, None before MPI_Init."""
+    if launch is None:
+        if "SLURM_JOB_ID" in environ and "SLURM_STEP_ID" not in environ:
+            return Finding("launch", OK, "batch step of a SLURM job, no launcher: one process is right here")
+        return Finding("launch", OK, "no launcher: one process")
+    said = f"{launch.launcher} started {launch.processes} process{'es' if launch.processes > 1 else ''}"
+    better = cure(launch, version) if version else ""
+    if better and launch.processes > 1:
+        name = Library(version).name
+        return Finding("launch", FAILURE, f"{said}, which {name} does not understand", f"Launch with {better}.")
+    if better:
+        return Finding(
+            "launch", WARNING, f"{said}; {Library(version).name} does not understand it",
+            f"For more than one process launch with {better}.",
+        )  # fmt: skip
+    if size is None:
+        return Finding("launch", OK, said)
+    said += f", MPI's world has {size}"
+    if size != launch.processes:
+        advice = "Launch with the mpirun of the MPI that mpi4py finds, or srun with its --mpi."
+        return Finding("launch", FAILURE, said, advice)
+    return Finding("launch", OK, said)
+
+
+def judge_library(launch: Launch | None, library: Library, *, level: str = "") -> Finding:
+    """The MPI library; `level` is what thread level it was initialised with, "" where it was not."""
+    if library.version:
+        threads = f", thread level {level}" if level else ", not initialised: one process"
+        return Finding("MPI library", OK, f"{library.name}, mpi4py {library.mpi4py}{threads}")
+    several = launch is not None and launch.processes > 1
+    if several:
+        advice = "Install one on all hosts, into this environment: pip install 'distbp[mpi]'."
+    else:
+        advice = "One process only; for more: pip install 'distbp[mpi]'."
+    return Finding("MPI library", FAILURE if several else WARNING, f"none: {library.error}", advice)
+
+
+def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int) -> Finding:
+    """Whether ranks can go on without a dead one."""
+    name = "fault tolerance"
+    if size == 1:
+        return Finding(name, OK, "one process: no other can die")
+    obstacle = why_not_elastic(dict(environ))
+    if not obstacle:
+        return Finding(name, OK, "yes: ranks go on without a dead one")
+    if environ.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("0", "false", "f", "no", "disabled"):
+        return Finding(name, WARNING, f"half set: {obstacle.partition(': --mca')[0]}", f"Launch with {_FULL}.")
+    can = f"`{_FULL}` can" if family(version) == "Open MPI" else f"`{_FULL}` of Open MPI 5 can"
+    return Finding(name, OK, f"no: ranks cannot go on without a dead one; {can}")

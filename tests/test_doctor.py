@@ -1,0 +1,718 @@
+"""The doctor: every judgement with planted figures, every measurement on real ranks, and no hang, ever."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from test_launchers import (
+    BATCH,
+    BY_HAND,
+    DAEMON,
+    DEBIAN_OPEN_MPI,
+    MPICH,
+    MPICH_RUN,
+    OPEN_MPI,
+    OPEN_MPI_RUN,
+    PMIX_MPICH,
+    SRUN,
+    SRUN_PMI2,
+    SRUN_PMIX,
+)
+
+from distbp import run_threads
+from distbp.doctor import __main__ as doctor
+from distbp.doctor import environment, files, machine, network
+from distbp.doctor.environment import Limits, control_group, judge_limits, judge_versions, versions
+from distbp.doctor.files import Disk, file_system, judge_data, judge_run_directory, probe_folder
+from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, worst
+from distbp.doctor.launch import Library, claimed_rank, judge_fault_tolerance, judge_launch, judge_library
+from distbp.doctor.machine import Cores, Rate, judge_blas, judge_cores, judge_gemm
+from distbp.doctor.network import (
+    Curve,
+    Memory,
+    fit,
+    judge_clocks,
+    judge_curve,
+    judge_large_message,
+    judge_shared_memory,
+    why_not_large,
+)
+from distbp.doctor.report import Report, line
+from distbp.doctor.supervision import Supervision
+from distbp.launchers import launch_of
+
+MiB, GiB = 1 << 20, 1 << 30
+HOSTS = ["a", "a", "b", "b"]
+
+
+def agree(finding, status, *words):
+    """Status and words; where all is well there is nothing to do, else there is."""
+    text = line(finding)
+    assert finding.status == status, text
+    assert bool(finding.advice) == (status != OK), text
+    for word in words:
+        assert word in text
+
+
+# --- launch and library ----------------------------------------------------------------------------------
+
+OTHER = "Some MPI 1.0"
+
+
+@pytest.mark.parametrize(
+    ("environ", "library", "status", "word"),
+    [
+        (BY_HAND, OPEN_MPI, OK, "no launcher"),
+        (BY_HAND, "", OK, "no launcher"),
+        (BATCH, OPEN_MPI, OK, "batch step"),
+        (BATCH, MPICH, OK, "batch step"),
+        (OPEN_MPI_RUN, OPEN_MPI, OK, "Open MPI's mpirun started 4"),
+        (OPEN_MPI_RUN, DEBIAN_OPEN_MPI, OK, "started 4"),
+        (OPEN_MPI_RUN, MPICH, FAILURE, "MPICH's mpirun."),
+        (MPICH_RUN, MPICH, OK, "MPICH's mpirun started 4"),
+        (MPICH_RUN, OPEN_MPI, FAILURE, "Open MPI's mpirun."),
+        (MPICH_RUN, DEBIAN_OPEN_MPI, FAILURE, "Open MPI's mpirun."),
+        (DAEMON | OPEN_MPI_RUN, OPEN_MPI, OK, "started 4"),
+        (DAEMON | MPICH_RUN, MPICH, OK, "started 4"),
+        (SRUN_PMIX, OPEN_MPI, OK, "srun --mpi=pmix started 4"),
+        (SRUN_PMIX, DEBIAN_OPEN_MPI, OK, "started 4"),
+        (SRUN_PMIX, MPICH, FAILURE, "srun --mpi=pmi2"),
+        (SRUN_PMIX, PMIX_MPICH, OK, "started 4"),
+        (SRUN_PMI2, MPICH, OK, "srun --mpi=pmi2 started 4"),
+        (SRUN_PMI2, OPEN_MPI, FAILURE, "srun --mpi=pmix"),
+        (SRUN_PMI2, DEBIAN_OPEN_MPI, FAILURE, "srun --mpi=pmix"),
+        (SRUN, OPEN_MPI, FAILURE, "srun --mpi=pmix"),
+        (SRUN, DEBIAN_OPEN_MPI, FAILURE, "srun --mpi=pmix"),
+        (SRUN, MPICH, FAILURE, "srun --mpi=pmi2"),
+        (SRUN, OTHER, OK, "started 4"),  # what its world is tells
+        (SRUN, "", OK, "started 4"),  # that there is no library is another finding
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, MPICH, WARNING, "For more than one process launch with srun --mpi=pmi2"),
+    ],
+)
+def test_launch_against_library_before_mpi_starts(environ, library, status, word):
+    agree(judge_launch(launch_of(environ), library, environ=environ), status, word)
+
+
+@pytest.mark.parametrize(("size", "status"), [(4, OK), (1, FAILURE), (2, FAILURE)])
+def test_the_world_against_the_launcher(size, status):
+    for environ, library in ((OPEN_MPI_RUN, OPEN_MPI), (SRUN, OTHER)):
+        agree(judge_launch(launch_of(environ), library, environ=environ, size=size), status, f"world has {size}")
+
+
+@pytest.mark.parametrize(
+    ("environ", "library", "status", "word"),
+    [
+        (BY_HAND, Library("", "no mpi4py"), WARNING, "One process only; for more: pip install 'distbp[mpi]'"),
+        (MPICH_RUN, Library("", "no mpi4py"), FAILURE, "on all hosts"),
+        (MPICH_RUN | {"PMI_SIZE": "1"}, Library("", "no libmpi.so", "4.1"), WARNING, "One process only"),
+        (MPICH_RUN, Library(MPICH, "", "4.1.2"), OK, "MPICH 5.0.2, mpi4py 4.1.2"),
+        (OPEN_MPI_RUN, Library(OPEN_MPI, "", "4.1.2"), OK, "Open MPI v5.0.11, mpi4py"),
+    ],
+)
+def test_library(environ, library, status, word):
+    agree(judge_library(launch_of(environ), library, level="serialized"), status, word)
+
+
+@pytest.mark.parametrize(
+    ("environ", "size", "status", "word"),
+    [
+        ({}, 1, OK, "one process"),
+        ({}, 4, OK, "no: ranks cannot go on without a dead one; `mpirun --with-ft ulfm"),
+        ({"OMPI_MCA_mpi_ft_enable": "0"}, 4, OK, "no: "),
+        ({"OMPI_MCA_mpi_ft_enable": "1"}, 4, OK, "yes"),
+        ({"OMPI_MCA_mpi_ft_enable": "1", "OMPI_MCA_coll": "^han,adapt"}, 4, OK, "yes"),
+        ({"OMPI_MCA_mpi_ft_enable": "1", "OMPI_MCA_coll": "han"}, 4, WARNING, "half set: adds up wrongly"),
+        ({"OMPI_MCA_mpi_ft_enable": "perhaps"}, 4, WARNING, "mpirun --with-ft ulfm"),
+    ],
+)
+def test_fault_tolerance(environ, size, status, word):
+    agree(judge_fault_tolerance(environ, OPEN_MPI, size=size), status, word)
+
+
+@pytest.mark.parametrize(
+    ("environ", "rank"),
+    [
+        ({}, 0), (SRUN | {"SLURM_PROCID": "3"}, 3), (SRUN_PMIX | {"SLURM_PROCID": "1"}, 1), (MPICH_RUN, 1),
+        (DAEMON | {"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "2"}, 2),
+    ],
+)  # fmt: skip
+def test_who_speaks_where_all_are_rank_0_of_1(environ, rank):
+    assert claimed_rank(environ) == rank
+
+
+# --- cores and BLAS --------------------------------------------------------------------------------------
+
+
+def cores(*masks, there=4, threads=1, hosts="aaaa", limited=True):
+    return [Cores(host, list(mask), there, threads, limited) for host, mask in zip(hosts, masks, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("everyone", "status", "words"),
+    [
+        (cores([0, 1, 2, 3], threads=4), OK, ["1 host, 1 rank on 4 cores, 4 BLAS threads each"]),
+        (cores([0, 1], [2, 3], [0, 1], [2, 3], hosts="aabb", threads=2), OK, ["2 hosts, 2 + 2 ranks on 4 cores"]),
+        (cores([0], [1], [2, 3]), OK, ["1 host, 3 ranks on 4 cores, 1 BLAS thread each"]),
+        (cores([0, 1], [0, 1], [0, 1], there=2), WARNING, ["3 ranks on 2 cores of a", "at most 2 ranks on a"]),
+        (cores([0], [0], [1], [2]), WARNING, ["ranks 0, 1 on a are bound to core 0, of 4", "--bind-to none"]),
+        (cores([0], [0], [0], [0], hosts="aabb"), WARNING, ["ranks 0, 1 on a", "--cpu-bind=none"]),
+        (cores([0, 1, 2, 3], [0, 1, 2, 3], threads=4, limited=False), WARNING, ["OMP_NUM_THREADS=2", "8 BLAS threads"]),
+        (cores([0, 1, 2, 3], [0, 1, 2, 3], threads=2, limited=False), OK, ["2 BLAS threads"]),
+    ],
+)
+def test_cores(everyone, status, words):
+    found = judge_cores(everyone)
+    assert worst(found) == status
+    agree(max(found, key=lambda f: f.status != OK), status, *words)
+
+
+def test_kernels():
+    here = {"BLAS": "openblas 0.3.31 SkylakeX", "CPU": "fast", "vector instructions": "avx2 avx512f"}
+    slow = "OpenBLAS runs its Haswell kernel (256 bits), at about half the speed: unset OPENBLAS_CORETYPE"
+    (well,) = judge_blas(HOSTS, [here] * 4, [""] * 4)
+    agree(well, OK, "SkylakeX on fast")
+    (one,) = judge_blas(HOSTS, [here] * 4, ["", "", slow, ""])
+    agree(one, WARNING, "rank 2 on b", ". Unset OPENBLAS_CORETYPE.")
+    assert one.ranks == (2,)
+    for key, value in (("BLAS", "openblas 0.3.31 Haswell"), ("CPU", "old"), ("vector instructions", "avx2")):
+        (other,) = judge_blas(HOSTS, [here] * 3 + [here | {key: value}], [""] * 4)
+        agree(other, WARNING, f"rank 3 on b: another {key} than rank 0 on a", "--exact")
+
+
+@pytest.mark.parametrize(
+    ("rates", "crowd", "status", "words"),
+    [
+        ([(100, 90), (0, 80)], 1, OK, ["100 GFLOP/s alone, 85 a rank all at once"]),
+        ([(100, 40), (0, 40)], 1, WARNING, ["40 a rank all at once, on a", "binding"]),
+        ([(100, 40), (0, 40)], 2, OK, []),  # two ranks to a core
+        ([(100, 20), (0, 20)], 2, WARNING, []),
+        ([(100, 40)], 1, OK, []),  # alone both times: it is noise
+        ([(100, 90), (0, 90), (30, 30), (0, 30)], 1, WARNING, ["30 GFLOP/s a rank on b", "leave b out"]),
+    ],
+)
+def test_gemm(rates, crowd, status, words):
+    found = judge_gemm([Rate(host, *rate) for host, rate in zip(HOSTS, rates, strict=False)], crowd=crowd)
+    assert len(found) == 1
+    agree(found[0], status, *words)
+
+
+# --- versions and limits ---------------------------------------------------------------------------------
+
+
+def test_versions_are_compared_with_those_of_rank_0():
+    here = versions()
+    agree(judge_versions(HOSTS, [here] * 4), OK, f"NumPy {np.__version__}")
+    other = judge_versions(HOSTS, [here, here, here | {"NumPy": "1.0"}, here])
+    agree(other, FAILURE, f"rank 2 on b has NumPy 1.0 (not {np.__version__})", "rank 0 on a", "one environment")
+    assert other.ranks == (2,)
+
+
+WELL = Limits("a", 20000, 8 * GiB, 4, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("everyone", "check", "status", "words"),
+    [
+        ([WELL] * 2, "open files", OK, ["20,000"]),
+        ([WELL, WELL._replace(files=-1)], "open files", OK, ["20,000"]),
+        ([WELL._replace(files=-1)], "open files", OK, ["no limit"]),
+        ([WELL, WELL._replace(files=256)], "open files", WARNING, ["256 on rank 1 on a", "ulimit -n 4096"]),
+        ([WELL] * 6000, "open files", WARNING, ["ulimit -n 24000"]),
+        ([WELL] * 4, "memory", OK, ["2,048 MiB free per rank"]),
+        ([WELL] * 20, "memory", WARNING, ["410 MiB", "--mem"]),
+        ([WELL, WELL._replace(host="b", memory=GiB // 4)], "memory", WARNING, ["256 MiB free per rank on b"]),
+        ([WELL._replace(quota=4.0)], "CPU quota", None, []),
+        ([WELL, WELL._replace(quota=1.5)], "CPU quota", WARNING, ["1.5 cores for rank 1 on a", "would use 4"]),
+        ([WELL._replace(quota=2.0, cores=1)] * 4, "CPU quota", WARNING, ["would use 4"]),
+    ],
+)
+def test_limits(everyone, check, status, words):
+    found = {finding.check: finding for finding in judge_limits(everyone)}
+    assert (check in found) == (status is not None)
+    if status:
+        agree(found[check], status, *words)
+
+
+def plant(folder, **contents):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_control_groups_of_both_versions(tmp_path):
+    groups = tmp_path / "groups"
+    groups.write_text("0::/job/step\n")
+    assert control_group(tmp_path / "cg", groups) == (-1, 0.0)
+    plant(tmp_path / "cg/job", memory__max="1000\n", memory__current="700\n", cpu__max="150000 100000\n")
+    plant(tmp_path / "cg/job", memory__stat="anon 600\ninactive_file 100\n")
+    plant(tmp_path / "cg/job/step", memory__max="max\n", memory__current="1\n", cpu__max="max 100000\n")
+    assert control_group(tmp_path / "cg", groups) == (400, 1.5)
+    groups.write_text("4:memory:/job\n1:cpu,cpuacct:/elsewhere\n")
+    plant(tmp_path / "v1/memory/job", memory__limit_in_bytes="5000", memory__usage_in_bytes="1000")
+    plant(tmp_path / "v1/memory", memory__limit_in_bytes=str((1 << 63) - 4096), memory__usage_in_bytes="1000")
+    plant(tmp_path / "v1/cpu", **{"cpu__cfs_quota_us": "200000", "cpu__cfs_period_us": "100000"})
+    assert control_group(tmp_path / "v1", groups) == (4000, 2.0)
+    plant(tmp_path / "v1/cpu", **{"cpu__cfs_quota_us": "-1"})
+    assert control_group(tmp_path / "v1", groups) == (4000, 0.0)
+    assert control_group(tmp_path, tmp_path / "not there") == (-1, 0.0)
+
+
+# --- network ---------------------------------------------------------------------------------------------
+
+
+def test_the_fit_finds_alpha_and_beta():
+    sizes = [4 * 8**i for i in range(7)]
+    curve = fit(sizes, [5e-6 + n / 2e9 for n in sizes])
+    assert curve.alpha == pytest.approx(5e-6) and curve.beta == pytest.approx(2e9)
+    assert str(curve) == "alpha 5.0 us, 2,000 MB/s"
+    noisy = fit([4, 1 << 20], [3e-6, 2e-6])
+    assert noisy.alpha > 0 and noisy.beta > 0
+
+
+@pytest.mark.parametrize(
+    ("where", "curves", "status", "word"),
+    [
+        ("within a host", {"a": Curve(1e-6, 2e9)}, OK, "alpha 1.0 us, 2,000 MB/s"),
+        ("within a host", {"a": Curve(1e-6, 2e9), "b": Curve(2e-3, 2e9)}, WARNING, "OMPI_MCA_mpi_yield_when_idle=1"),
+        ("across hosts", {"a": Curve(2e-3, 1e9)}, OK, ""),
+        ("across hosts", {"a": Curve(1e-4, 1e9), "b": Curve(1e-4, 12e6)}, WARNING, "OMPI_MCA_btl_tcp_if_include"),
+    ],
+)
+def test_curves(where, curves, status, word):
+    agree(judge_curve(where, curves), status, word, "slowest of 2 hosts, b" if len(curves) > 1 else "")
+
+
+def test_large_messages():
+    agree(judge_large_message([True, True], 1.0, HOSTS), OK, "2,147,487,744 bytes in 1.0 s")
+    agree(judge_large_message([True, False], 1.0, HOSTS), FAILURE, "wrong on rank 1 on a")
+    assert why_not_large([9 * GiB] * 2, True, bandwidth=1e9, limit=60) == ""
+    assert why_not_large([3 * GiB] * 2, True, bandwidth=1e9, limit=60) == "needs 5 GiB, 3.0 free"
+    assert why_not_large([3 * GiB] * 2, False, bandwidth=1e9, limit=60) == ""
+    assert why_not_large([9 * GiB] * 2, True, bandwidth=12e6, limit=60) == "would take about 179 s"
+
+
+@pytest.mark.parametrize(
+    ("everyone", "status", "word"),
+    [
+        ([Memory("a", GiB, GiB, True)] * 2, OK, "1,024 of 1,024 MiB free"),
+        ([Memory("a", -1, -1, True)], OK, "there is no /dev/shm"),
+        ([Memory("a", 64 * MiB, 64 * MiB)] * 4, WARNING, "16.0 MiB a rank"),
+        ([Memory("a", GiB, GiB), Memory("b", 64 * MiB, MiB)], FAILURE, "/dev/shm of b: 1 of 64 MiB free"),
+        ([Memory("a", GiB, GiB, True), Memory("a", GiB, GiB, False)], FAILURE, "rank 1 on a does not see"),
+    ],
+)
+def test_shared_memory(everyone, status, word):
+    agree(judge_shared_memory(everyone), status, word, *([] if status == OK else ["--reduction allreduce"]))
+
+
+def test_a_small_shared_memory_is_not_touched(monkeypatch, comm):
+    class Small:
+        f_blocks, f_bavail, f_frsize = 1, 1, 4096
+
+    monkeypatch.setattr("os.statvfs", lambda path: Small)
+    monkeypatch.setattr(type(comm), "shared", lambda *a: pytest.fail("it would end the process"))
+    agree(network.check_shared_memory(comm)[0], FAILURE, "docker --shm-size")
+
+
+def test_clocks():
+    agree(judge_clocks(["a", "a"], [0.0, 9.0]), OK, "one host")
+    agree(judge_clocks(["a", "b"], [0.0, 0.002]), OK, "at most 2.0 ms apart")
+    agree(judge_clocks(["a", "b", "c"], [0.0, 0.5, -90.0]), WARNING, "c is 90.0 s behind a", "chrony")
+
+
+def test_wrong_sums_are_found(monkeypatch):
+    def broken(comm):
+        def allreduce(buffer, op="sum", right=comm.allreduce):
+            right(buffer, op)
+            if buffer.dtype == np.float32 and comm.rank == 2:
+                buffer[buffer.size // 2] += 1
+
+        comm.allreduce = allreduce
+        return network.check_allreduce(comm)[0]
+
+    (found,) = run_threads(3, broken)[0]
+    agree(found, FAILURE, "wrong sums on rank 2", "1 of 1 float32, the first at 0")
+    assert found.ranks == (2,)
+
+
+@pytest.mark.ranks
+def test_measurements_of_the_network(comm):
+    found, bandwidth = network.check_allreduce(comm, longest=1 << 16)
+    assert worst(found) != FAILURE and (bandwidth > 0) == (comm.size > 1)
+    assert len(found) == 1 + (comm.size > 1)
+    found += network.check_shared_memory(comm) + network.check_clocks(comm)
+    assert worst(found) != FAILURE
+    agree(*network.check_large_message(comm, quick=True, bandwidth=0, limit=9), OK, "left out: --quick")
+
+
+@pytest.mark.ranks
+def test_a_long_message_comes_whole(comm, monkeypatch):
+    monkeypatch.setattr(network, "_LARGE", (1 << 22) + 4096)
+    monkeypatch.setattr(network, "why_not_large", lambda *a, **k: "")
+    (found,) = network.check_large_message(comm, quick=False, bandwidth=0, limit=9)
+    if comm.size == 1:
+        agree(found, OK, "left out: one process")
+    else:  # all but the first byte of the marks are out of its reach
+        assert found.status in (OK, FAILURE) and "4,198,400 bytes" in found.figure
+
+
+def test_ranks_of_several_hosts_are_measured_within_and_across():
+    found, bandwidth = run_threads(4, lambda comm: network.check_allreduce(comm, longest=1 << 10), ranks_per_host=2)[0]
+    assert [f.check for f in found] == ["allreduce", "allreduce within a host", "allreduce across hosts"]
+    assert bandwidth > 0
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+DISK = Disk(5 * GiB, "ext4", 0.001)
+
+
+@pytest.mark.parametrize(
+    ("disk", "seen", "locked", "status", "words"),
+    [
+        (DISK, "1111", "0000", OK, ["/runs: seen by all, 5.0 GiB free, ext4, 1.0 ms"]),
+        (DISK, "1101", "0000", FAILURE, ["not shared: rank 2 on b does not see what rank 0 on a writes", "shared"]),
+        (DISK, "1111", "0010", WARNING, ["rank 2 on b took a lock that rank 0 on a held"]),
+        (DISK._replace(locks=False), "1111", "0000", WARNING, ["cannot be locked"]),
+        (DISK._replace(renames=False), "1111", "0000", FAILURE, ["atomic rename"]),
+        (DISK._replace(fsync=2.0), "1111", "0000", WARNING, ["2.0 s for an fsync", "--checkpoint-every"]),
+        (DISK._replace(free=GiB // 2), "1111", "0000", WARNING, ["512 MiB free"]),
+        (DISK._replace(free=MiB), "1111", "0000", FAILURE, ["disk full"]),
+        (DISK._replace(error="No space left", full=True), "0000", "0000", FAILURE, ["disk full", "Make room"]),
+        (DISK._replace(error="Permission denied"), "0000", "0000", FAILURE, ["Permission denied", "--run-dir"]),
+    ],
+)
+def test_run_directory(disk, seen, locked, status, words):
+    flags = {"seen": [c == "1" for c in seen], "locked": [c == "1" for c in locked]}
+    (found,) = judge_run_directory("/runs", disk, HOSTS, **flags)
+    agree(found, status, *words)
+
+
+@pytest.mark.ranks
+def test_a_real_run_directory(comm, shared_dir):
+    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir / "not" / "yet")))
+    agree(found, OK, f"{shared_dir}: seen by all")
+    comm.barrier()
+    assert list(shared_dir.iterdir()) == []
+
+
+@pytest.mark.ranks
+def test_a_full_disk(comm, shared_dir, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_fsync", full)
+    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
+    agree(found, FAILURE, f"{shared_dir}: disk full")
+    comm.barrier()
+    assert list(shared_dir.iterdir()) == []
+
+
+@pytest.mark.ranks
+def test_a_rank_that_does_not_see_the_directory(comm, shared_dir, monkeypatch):
+    if comm.rank == comm.size - 1 > 0:
+        monkeypatch.setattr(files, "_text", lambda path: "")
+    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
+    if comm.size > 1:
+        agree(found, FAILURE, f"rank {comm.size - 1} on {comm.host} does not see")
+        assert found.ranks == (comm.size - 1,)
+
+
+@pytest.mark.ranks
+def test_a_lock_that_does_not_hold(comm, shared_dir, monkeypatch):
+    monkeypatch.setattr(files, "_locked", lambda path: __import__("contextlib").nullcontext())
+    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
+    agree(found, WARNING, "took a lock")
+
+
+def test_a_directory_that_cannot_be(comm):
+    (found,) = files.check_run_directory(comm, probe_folder("/dev/full/runs"))
+    agree(found, FAILURE, "/dev/full: Not a directory")
+
+
+def test_file_system_by_the_longest_mount_point(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/vda / ext4 rw 0 0\nserver:/x /home nfs4 rw 0 0\ntmpfs /home/a tmpfs rw 0 0\n")
+    assert file_system("/home/a/b", str(mounts)) == "tmpfs"
+    assert file_system("/home/ab", str(mounts)) == "nfs4"
+    assert file_system("/homes", str(mounts)) == "ext4"
+    assert file_system("/", str(tmp_path / "none")) == "unknown"
+
+
+def test_data_that_differs_or_is_not_there():
+    look = [["x.csv", 3 * MiB, "abc"]]
+    agree(judge_data("x.csv", HOSTS, [look] * 4, [""] * 4), OK, "3.0 MiB, the same on all ranks")
+    other = judge_data("x.csv", HOSTS, [look] * 3 + [[["x.csv", 3 * MiB, "abd"]]], [""] * 4)
+    agree(other, FAILURE, "rank 3 on b sees another file than rank 0 on a")
+    some = judge_data("x.csv", HOSTS, [look] * 4, ["", "", "No such file", ""])
+    agree(some, FAILURE, "rank 2 on b cannot read it (No such file)", "where all hosts find it")
+    assert (other.ranks, some.ranks) == ((3,), (2,))
+    agree(judge_data("x.csv", HOSTS, [[]] * 4, ["No such file"] * 4), FAILURE, "Give the right --data")
+
+
+@pytest.mark.ranks
+def test_real_data(comm, shared_dir):
+    agree(*files.check_data(comm, "digits"), OK, "in the package")
+    path = shared_dir / f"rank{comm.rank}.csv"
+    path.write_text("same\n" * 50_000)
+    agree(*files.check_data(comm, str(path)), OK if comm.size == 1 else FAILURE, "rank" if comm.size > 1 else "")
+    agree(*files.check_data(comm, str(shared_dir / "rank0.csv")), OK, "0.2 MiB, the same on all ranks")
+    agree(*files.check_data(comm, str(shared_dir)), FAILURE, "cannot read it")  # no idx files
+    agree(*files.check_data(comm, str(shared_dir / "none.csv")), FAILURE, "No such file")
+
+
+# --- the report ------------------------------------------------------------------------------------------
+
+
+def test_report(capsys):
+    found = [Finding("a", OK, "1"), Finding("b", WARNING, "2\n3", "Mend it.", (4,)), Finding("c", OK, "5")]
+    report = Report(speaks=True, as_json=False)
+    report.add(found[:1])
+    assert capsys.readouterr().out == "ok       a                        1\n"
+    report.add(found[1:])
+    report.end()
+    report.end(found[0])  # once
+    *_, second, third, _, summary = capsys.readouterr().out.splitlines()
+    assert second == "warning  b                        2 3. Mend it." and summary == "1 warning, 2 ok"
+    assert report.code == 1
+    document = Report(speaks=True, as_json=True)
+    document.add(found)
+    document.end(Finding("d", FAILURE, "6", "7"))
+    said = json.loads(capsys.readouterr().out)
+    assert said["worst"] == FAILURE and document.code == 2
+    assert said["findings"][1] == {
+        "check": "b", "status": "warning", "figure": "2\n3", "advice": "Mend it.", "ranks": [4],
+    }  # fmt: skip
+    silent = Report(speaks=False, as_json=False)
+    silent.add(found)
+    silent.end()
+    assert capsys.readouterr().out == "" and silent.code == 1
+
+
+# --- the whole doctor ------------------------------------------------------------------------------------
+
+
+def examined(comm, *arguments, library=None):
+    report = Report(speaks=False, as_json=False)
+    library = library or Library(getattr(comm, "library", ""), "no mpi4py", "4")
+    doctor.examine(comm, doctor.parse(["--quick", *arguments]), report, None, library)
+    return report
+
+
+@pytest.mark.ranks
+def test_all_checks_on_all_ranks(comm, shared_dir):
+    report = examined(comm, "--run-dir", str(shared_dir))
+    names = [finding.check for finding in report.findings]
+    for name in ("launch", "MPI library", "fault tolerance", "versions", "memory", "large message", "clocks", "abort"):
+        assert name in names
+    failed = {finding.check for finding in report.findings if finding.status == FAILURE}
+    assert not failed
+    assert comm.allgather_obj(report.code) == [report.code] * comm.size
+
+
+@pytest.mark.ranks
+def test_a_check_that_fails_on_all_ranks_is_a_finding(comm, shared_dir, monkeypatch):
+    def broken(comm, **sizes):
+        raise ValueError("a defect,\nof ours")
+
+    monkeypatch.setattr(doctor, "check_gemm", broken)
+    report = examined(comm, "--run-dir", str(shared_dir))
+    (found,) = [finding for finding in report.findings if finding.check == "GEMM"]
+    agree(found, FAILURE, "ValueError: a defect, of ours")
+    assert report.findings[-1].check == "abort" and report.code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "soon"], ["--limits"], ["here"]])
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        doctor.main(arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("\n") == 1 and said.startswith("distbp: error: ")
+
+
+def test_measurements_of_this_machine(comm):
+    for check in (machine.check_cores, machine.check_blas, environment.check_limits, environment.check_versions):
+        assert worst(check(comm)) != FAILURE
+    assert worst(machine.check_gemm(comm, n=64)) == OK
+
+
+def test_without_mpi_the_doctor_is_content_with_a_warning(launch, tmp_path):
+    program = "import sys; sys.modules['mpi4py'] = None\nfrom distbp.doctor.__main__ import main; sys.exit(main())"
+    done = launch("-c", program, "--quick", "--json")
+    assert done.returncode == 1, done.stderr + done.stdout
+    findings = json.loads(done.stdout)["findings"]
+    assert [f["check"] for f in findings if f["status"] != OK and f["check"] != "BLAS kernel"] == ["MPI library"]
+    assert list(tmp_path.iterdir()) == [] and done.stderr == ""
+
+
+def test_a_launch_that_does_not_fit_is_named_without_starting_mpi(launch):
+    pytest.importorskip("mpi4py")
+    began = time.monotonic()
+    done = launch("-m", "distbp", "doctor", "--quick", **SRUN, SLURM_PROCID="0")
+    assert done.returncode == 2 and "srun --mpi=none started 4 processes, which" in done.stdout
+    assert done.stdout.count("failure ") == 1 and "not initialised" in done.stdout and done.stderr == ""
+    done = launch("-m", "distbp", "doctor", "--quick", **SRUN, SLURM_PROCID="3")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.launch
+def test_all_is_well_on_two_ranks(launch, tmp_path):
+    done = launch("-m", "distbp.doctor", "--quick", "--json", ranks=2)
+    said = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
+    assert said["worst"] != FAILURE, done.stdout
+    assert done.returncode == (said["worst"] == WARNING), done.stderr
+    figures = {finding["check"]: finding["figure"] for finding in said["findings"]}
+    assert "started 2 processes, MPI's world has 2" in figures["launch"]
+    assert "thread level serialized" in figures["MPI library"] and "alpha" in figures["allreduce within a host"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.launch
+def test_a_wrong_directory_and_abort(launch, tmp_path):
+    done = launch("-m", "distbp.doctor", "--quick", "--abort", "--run-dir", "/dev/full", ranks=2)
+    assert done.returncode != 0 and "/dev/full: Not a directory" in done.stdout
+    assert "tried after this report" in done.stdout and "1 failure" in done.stdout
+    assert "did not reach" not in done.stderr
+
+
+# --- no hang, ever ---------------------------------------------------------------------------------------
+
+HANG = """
+import os, signal, sys, time
+from distbp.doctor.supervision import Supervision
+from distbp.mpi import MPICommunicator
+comm = MPICommunicator()
+watch = Supervision(comm, 2.0, lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True))
+with watch.check("first"):
+    comm.barrier()
+with watch.check("second"):
+    if comm.rank == {rank}:
+        {act}
+    comm.barrier()
+watch.close()
+print("went on")
+"""
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(
+    ("rank", "act", "says"),
+    [
+        (1, "time.sleep(60)", "did not answer in 'second' within 2 s 1 Look at what it does"),
+        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 2 s 2 It is stopped"),
+        (1, "os.kill(os.getpid(), signal.SIGKILL)", "died in 'second' 1"),
+        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 2 s"),
+    ],
+)
+def test_a_rank_that_hangs_or_dies_is_named(launch, rank, act, says):
+    began = time.monotonic()
+    done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
+    assert time.monotonic() - began < 25  # alone it takes 3 to 9
+    said = done.stdout + done.stderr
+    assert f"rank {rank} on" in said and says in said, said
+    assert done.returncode != 0 and "went on" not in said and "Traceback" not in said
+
+
+ALONE = "import sys, time\nfrom distbp.doctor.supervision import start_limit\nwith start_limit(1.0):\n    {act}\n"
+
+
+def test_a_start_that_hangs_ends(launch):
+    # a C function that keeps the interpreter to itself, as MPI_Init does
+    act = "import ctypes; ctypes.PyDLL(None).sleep(30)"
+    began = time.monotonic()
+    done = launch("-c", ALONE.format(act=act))
+    assert time.monotonic() - began < 15
+    assert done.returncode == -9 and "did not return within 1 s" in done.stderr and done.stderr.count("\n") == 1
+    done = launch("-c", ALONE.format(act="pass") + "time.sleep(1.5)")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """What would end this process, and what it says."""
+    calls = []
+    monkeypatch.setattr("os._exit", lambda code: (calls.append(code), sys.exit())[1])
+    monkeypatch.setattr("os.write", lambda to, text: calls.append(text.decode()))
+    return calls
+
+
+def watched(size, act, limit=0.5):
+    """Findings that end the ranks; `act` is called in the check."""
+    found = []
+
+    def work(comm):
+        watch = Supervision(comm, limit, found.append)
+        assert watch.unseen == []
+        with watch.check("first"):
+            comm.barrier()
+        with watch.check("second"):
+            act(comm, watch)
+        watch.close()
+
+    run_threads(size, work)
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_those_who_come_through_end_nobody(ended, size):
+    assert watched(size, lambda comm, watch: comm.barrier()) == []
+    time.sleep(0.3)
+    assert ended == []
+
+
+def test_who_is_behind_is_named(ended):
+    def act(comm, watch):
+        if comm.rank == 1:
+            time.sleep(2)
+
+        comm.barrier()
+
+    (found,) = watched(3, act)
+    assert found.ranks == (1,) and found.status == FAILURE and "in 'second' within 0.5 s" in found.figure
+    assert 2 in ended
+
+
+def test_when_all_wait_in_the_same_collective_it_is_the_network(ended, monkeypatch):
+    def act(comm, watch):
+        comm.recorder.enter("allreduce")
+        time.sleep(2)
+
+    (found,) = watched(3, act)
+    assert found.figure == "no rank came out of 'second' within 0.5 s" and "network" in found.advice
+
+
+def test_a_rank_that_fails_alone_is_named(ended):
+    def act(comm, watch):
+        if comm.rank == 1:
+            with pytest.raises(SystemExit):
+                watch.fail("second", "ValueError: odd")
+
+    (found,) = watched(3, act, limit=1.0)
+    assert "rank 1 on" in found.figure and "ValueError: odd" in found.figure and found.ranks == (1,)
+
+
+def test_without_connections_nothing_is_known_and_a_hang_still_ends(ended, monkeypatch):
+    monkeypatch.setattr("socket.create_connection", lambda *a: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr("distbp.doctor.supervision._GRACE", 0.2)
+
+    def work(comm):
+        watch = Supervision(comm, 0.3, lambda finding: pytest.fail("nobody is seen"))
+        with watch.check("first"):
+            time.sleep(1.0 if comm.rank == 1 else 0.0)
+        watch.close()
+        return doctor.judge_supervision(comm, watch.unseen)
+
+    (found,) = run_threads(2, work)[0]
+    agree(found, WARNING, "rank 0 on", "rank 1 on", "firewall")
+    assert any(isinstance(call, str) and "'first' did not end within 0.3 s" in call for call in ended)
+
+
+def test_the_doctor_is_a_sub_command():
+    done = subprocess.run([sys.executable, "-m", "distbp", "doctor", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--run-dir" in done.stdout and os.linesep in done.stdout

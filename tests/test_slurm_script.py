@@ -1,0 +1,134 @@
+"""The writer of job scripts: what it knows about the cluster, what it refuses; slurm/ holds what it writes."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from distbp import slurm
+from distbp.errors import FAILED, USAGE, UserError
+from distbp.slurm import Answers, Partition, main, minutes_of, partitions, script
+
+SCRIPTS = Path(__file__).parents[1] / "slurm"
+SINFO = """#!/bin/sh
+echo "short* 2:00:00 3 8"
+echo "long 7-00:00:00 10 16"
+echo "long 7-00:00:00 2 12+"
+"""
+
+
+@pytest.fixture
+def sinfo(monkeypatch, tmp_path):
+    """A cluster of two partitions."""
+    path = tmp_path / "bin" / "sinfo"
+    path.parent.mkdir()
+    path.write_text(SINFO)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_sinfo(monkeypatch, tmp_path):
+    monkeypatch.setattr(slurm, "partitions", list)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["train", "study"])
+def test_the_scripts_of_the_project_are_what_it_writes(kind):
+    text = (SCRIPTS / f"{kind}.sbatch").read_text()
+    assert text == script(Answers(kind=kind))
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_partitions(sinfo):
+    assert partitions() == [Partition("short", 3, 8, 120.0, True), Partition("long", 12, 12, 10080.0, False)]
+
+
+def test_without_sinfo_there_are_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert partitions() == []
+
+
+def test_defaults_are_those_of_the_partition(sinfo, capsys):
+    assert main(["--out", "-"]) == 0
+    text = capsys.readouterr().out
+    for line in ("--nodes=2", "--ntasks-per-node=8", "--time=120"):
+        assert f"#SBATCH {line}\n" in text
+    assert main(["study", "--out", "-", "--partition", "long", "--cpus-per-task", "4", "--account", "me"]) == 0
+    text = capsys.readouterr().out
+    for line in ("--ntasks-per-node=3", "--time=04:00:00", "--partition=long", "--account=me", "--cpus-per-task=4"):
+        assert f"#SBATCH {line}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--partition", "gpu"], "--partition gpu: this cluster has short, long"),
+        (["--nodes", "4"], "--nodes 4: partition short has 3"),
+        (["--ntasks-per-node", "4", "--cpus-per-task", "3"], "4 ranks of 3 cores per node: those of partition short"),
+        (["--time", "3:00:00"], "--time 3:00:00: partition short allows 120 minutes"),
+        (["--time", "soon"], "--time soon: SLURM reads times like"),
+        (["--time", "1"], "--time 1 is not longer than --signal-ahead 120 seconds"),
+        (["--nodes", "0"], "--nodes 0: it is at least 1"),
+        (["--account", "my lab"], "--account=my lab: a name has letters"),
+    ],
+)
+def test_what_the_cluster_cannot_give_is_one_line(sinfo, capsys, arguments, says):
+    assert main([*arguments, "--out", "-"]) == FAILED
+    said = capsys.readouterr()
+    assert said.err.startswith(f"distbp: error: {says}") and said.err.count("\n") == 1 and said.out == ""
+
+
+@pytest.mark.parametrize("arguments", [["foo"], ["--nodes", "x"], ["--nods", "3"]])
+def test_usage(no_sinfo, capsys, arguments):
+    assert main(arguments) == USAGE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_is_overwritten_only_when_told(no_sinfo, capsys):
+    assert main([]) == main([]) == 0
+    assert "wrote train.sbatch; submit it: sbatch train.sbatch --data DATA" in capsys.readouterr().out
+    assert main(["--nodes", "3"]) == FAILED
+    assert "train.sbatch exists" in capsys.readouterr().err
+    assert main(["--nodes", "3", "--yes"]) == 0
+    assert "#SBATCH --nodes=3\n" in Path("train.sbatch").read_text()
+
+
+def test_it_asks_for_what_no_flag_says(sinfo, monkeypatch, capsys):
+    asked = []
+    answers = {"partition": "long", "account": "", "nodes": "12", "ranks": "", "time": "1-00:00:00"}
+
+    def answer(question):
+        asked.append(question)
+        return answers[question.split()[0].rstrip(",")]
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert main(["--launcher", "srun", "--mpi", "pmix", "--local", "/tmp", "--venv", "/opt/d"]) == 0
+    text = Path("train.sbatch").read_text()
+    for line in ("#SBATCH --partition=long", "#SBATCH --nodes=12", "#SBATCH --ntasks-per-node=12"):
+        assert line in text
+    for line in ("DISTBP_LAUNCHER:-srun", "DISTBP_MPI:-pmix", "DISTBP_LOCAL:-/tmp", "DISTBP_VENV:-/opt/d"):
+        assert line in text
+    assert asked[0] == "partition (short, long) []: " and len(asked) == 5
+    answers["nodes"] = "many"
+    assert main(["--yes", "--out", "-"]) == 0  # nothing is asked
+    assert main(["--out", "other.sbatch"]) == FAILED
+    assert "'many' is not a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("time", "minutes"),
+    [("30", 30), ("30:30", 30.5), ("2:00:00", 120), ("1-12", 2160), ("1-0:30", 1470), ("2-00:00:00", 2880)],
+)
+def test_times(time, minutes):
+    assert minutes_of(time) == minutes
+
+
+def test_times_without_end():
+    assert minutes_of("infinite") == minutes_of("UNLIMITED") == float("inf")
+    with pytest.raises(UserError, match="SLURM reads times"):
+        minutes_of("")
