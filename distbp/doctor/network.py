@@ -29,7 +29,8 @@ __all__ = [
 
 MiB, GiB = 1 << 20, 1 << 30
 _LENGTHS = (1, 7, 100_003)
-_LARGE = (1 << 31) + 4096
+_BEYOND = 4096
+_LARGE = (1 << 31) + _BEYOND
 """Bytes that do not fit in a C int."""
 _SLOW_ALPHA, _SLOW_BETA = 1e-3, 50e6
 _SHARED_LITTLE, _SHARED_NONE = 64 * MiB, 4 * MiB
@@ -166,7 +167,7 @@ def check_large_message(comm: Communicator, *, quick: bool, bandwidth: float, li
     right, seconds = True, 0.0
     if ends:
         buffer = np.zeros(_LARGE, np.uint8)
-        marks = [0, _LARGE // 2, (1 << 31) - 1, 1 << 31, _LARGE - 1]
+        marks = [0, _LARGE // 2, _LARGE - _BEYOND - 1, _LARGE - _BEYOND, _LARGE - 1]
         if comm.rank == 0:
             buffer[marks] = np.arange(1, len(marks) + 1)
         began = time.perf_counter()

@@ -1,0 +1,73 @@
+"""The doctor in every launch that SLURM and two MPIs allow, right and wrong ones: what it says, and its exit code."""
+
+import re
+from pathlib import Path
+
+import pytest
+from cluster import FULL, MPICH, OPEN_MPI, Job
+
+from distbp.machine import slow_kernel
+
+pytestmark = pytest.mark.slurm
+
+# (launch, its words for the launcher, what the cure names; "" where all is well)
+CASES = [
+    (OPEN_MPI, "{venv}/bin/mpirun", "Open MPI's mpirun", ""),
+    (OPEN_MPI, "srun --mpi=pmix", "srun --mpi=pmix", ""),
+    (OPEN_MPI, "srun --mpi=pmi2", "srun --mpi=pmi2", "srun --mpi=pmix"),
+    (OPEN_MPI, "srun", "srun --mpi=none", "srun --mpi=pmix"),
+    (OPEN_MPI, f"{MPICH}/bin/mpirun", "MPICH's mpirun", "Open MPI's mpirun"),
+    (MPICH, "{venv}/bin/mpirun", "MPICH's mpirun", ""),
+    (MPICH, "srun --mpi=pmi2", "srun --mpi=pmi2", ""),
+    (MPICH, "srun --mpi=pmix", "srun --mpi=pmix", "srun --mpi=pmi2"),
+    (MPICH, "srun", "srun --mpi=none", "srun --mpi=pmi2"),
+    (MPICH, f"{OPEN_MPI}/bin/mpirun", "Open MPI's mpirun", "MPICH's mpirun"),
+]
+
+
+def doctor(cluster, venv, launcher, *options, nodes=2):
+    """The lines of the doctor in a job of four ranks, by check, and its exit code."""
+    folder = cluster.folder()
+    command = f"{launcher.format(venv=venv)} {venv}/bin/python -m distbp.doctor --quick {' '.join(options)}"
+    number = cluster.ask(
+        "sbatch", "--parsable", f"--chdir={folder}", f"--nodes={nodes}", f"--ntasks-per-node={4 // nodes}",
+        "--output=distbp-%j.log", f"--wrap={command}; echo code $?",
+    )  # fmt: skip
+    job = Job(cluster, number, folder)
+    job.wait_for(timeout=60)
+    found = dict(re.findall(r"^(?:ok|warning|failure) +(\S.*?)  +(.*)$", job.log, re.M))
+    status = {check: state for state, check in re.findall(r"^(ok|warning|failure) +(\S.*?)  +", job.log, re.M)}
+    return found, status, int(re.findall(r"^code (\d+)", job.log, re.M)[-1]), job
+
+
+@pytest.mark.parametrize(("venv", "launcher", "name", "cure"), CASES, ids=[f"{c[0].name}-{c[1]}" for c in CASES])
+def test_every_launch(cluster, venv, launcher, name, cure):
+    found, status, code, job = doctor(cluster, venv, launcher)
+    assert job.log.count("launch    ") == 1, job.log
+    assert name in found["launch"], job.log
+    if cure:
+        assert status["launch"] == "failure" and cure in found["launch"] and code != 0
+    else:
+        assert "failure" not in status.values(), job.log
+        assert code in (0, 1) and "4 processes" in found["launch"] and "seen by all" in found["run directory"]
+
+
+def test_one_process_in_a_job_is_right(cluster):
+    found, status, code, job = doctor(cluster, MPICH, "")
+    assert status["launch"] == "ok" and "failure" not in status.values() and code in (0, 1), job.log
+
+
+def test_a_run_directory_that_is_not_shared(cluster):
+    if not cluster.netns:
+        pytest.skip("nodes that share all file systems")
+    found, status, code, job = doctor(cluster, OPEN_MPI, "srun --mpi=pmix", "--run-dir", "/dev/shm")
+    assert status["run directory"] == "failure" and "node2" in found["run directory"], job.log
+    assert code == 2
+
+
+@pytest.mark.parametrize("kernel", ["Haswell", "Nehalem"][: 2 if FULL else 1])
+def test_a_pinned_kernel(cluster, kernel):
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    expected = slow_kernel(kernel, cpu, kernel)
+    found, status, code, job = doctor(cluster, MPICH, f"env OPENBLAS_CORETYPE={kernel} srun --mpi=pmi2")
+    assert status["BLAS kernel"] == ("warning" if expected else "ok"), job.log
