@@ -46,6 +46,19 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory, comm: Communicator) -> 
     return Path(comm.bcast_obj(path))
 
 
+@pytest.fixture(scope="session")
+def cluster():
+    """A SLURM of four nodes, one for all tests that want one."""
+    from cluster import Cluster, why_not  # tests/slurm/cluster.py
+
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    one = Cluster()
+    yield one
+    one.stop()
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
@@ -53,10 +66,12 @@ def rng() -> np.random.Generator:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Outside mpirun there is nothing to run for tests marked ``mpi``: the real MPI and nothing else."""
-    if not UNDER_MPIRUN:
-        gone = [item for item in items if item.get_closest_marker("mpi")]
-        config.hook.pytest_deselected(items=gone)
-        items[:] = [item for item in items if item not in gone]
+    not_now = {"mpi"} if not UNDER_MPIRUN else set()
+    if os.environ.get("DISTBP_SLURM") != "full":
+        not_now.add("full")
+    gone = [item for item in items if any(item.get_closest_marker(name) for name in not_now)]
+    config.hook.pytest_deselected(items=gone)
+    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.hookimpl(wrapper=True)
