@@ -67,8 +67,7 @@ def rng() -> np.random.Generator:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Outside mpirun there is nothing to run for tests marked ``mpi``: the real MPI and nothing else."""
     not_now = {"mpi"} if not UNDER_MPIRUN else set()
-    if os.environ.get("DISTBP_SLURM") != "full":
-        not_now.add("full")
+    not_now |= {"": {"slurm"}, "short": {"full"}, "full": set()}[os.environ.get("DISTBP_SLURM", "")]
     gone = [item for item in items if any(item.get_closest_marker(name) for name in not_now)]
     config.hook.pytest_deselected(items=gone)
     items[:] = [item for item in items if item not in gone]
