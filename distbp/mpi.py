@@ -1,9 +1,12 @@
 """The ranks of an MPI launch, by mpi4py; this is the only module that imports it."""
 
+import contextlib
+import ctypes
 import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +26,8 @@ __all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
 
 Array = NDArray[Any]
 
+_M_PERTURB = -6
+"""Of malloc.h."""
 CHUNK_BYTES = 1 << 30
 """Longer buffers go in pieces: many an MPI counts bytes in a C int."""
 
@@ -50,6 +55,19 @@ def loaded_mpi() -> Any:
     return MPI
 
 
+@contextlib.contextmanager
+def _zeros_from_malloc() -> Iterator[None]:
+    """Memory from malloc is filled with zeros meanwhile, by glibc's mallopt.
+
+    MPICH (5.0.2) hands whole buffers to its launcher, with the address of this process in front, packed. Under srun
+    --mpi=pmi2 packed zeros fit in a message, what else lies in a long used heap does not, and MPI_Init dies.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
+    mallopt(_M_PERTURB, 255)  # the byte is the complement
+    yield
+    mallopt(_M_PERTURB, 0)
+
+
 class MPICommunicator(JsonObjects):
     """The ranks of an MPI launch, by mpi4py.
 
@@ -69,7 +87,8 @@ class MPICommunicator(JsonObjects):
         if not MPI.Is_initialized():
             for name, value in self.settings.items():
                 os.environ.setdefault(name, value)
-            MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
+            with _zeros_from_malloc():
+                MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
         self.crowded = True  # until all ranks know whether any of them is
         self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
