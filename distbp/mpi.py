@@ -1,12 +1,9 @@
 """The ranks of an MPI launch, by mpi4py; this is the only module that imports it."""
 
-import contextlib
-import ctypes
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,14 +17,13 @@ from distbp.communicator import (
     available_cores,
     check_buffer,
 )
+from distbp.launchers import Launch, launch_of
 from distbp.recorder import Recorder
 
 __all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
 
 Array = NDArray[Any]
 
-_M_PERTURB = -6
-"""Of malloc.h."""
 CHUNK_BYTES = 1 << 30
 """Longer buffers go in pieces: many an MPI counts bytes in a C int."""
 
@@ -55,17 +51,13 @@ def loaded_mpi() -> Any:
     return MPI
 
 
-@contextlib.contextmanager
-def _zeros_from_malloc() -> Iterator[None]:
-    """Memory from malloc is filled with zeros meanwhile, by glibc's mallopt.
+def _garbles_pmi2(library: str, launch: Launch | None) -> bool:
+    """Whether MPICH would send uninitialised bytes behind its UCX address to SLURM.
 
-    MPICH (5.0.2) hands whole buffers to its launcher, with the address of this process in front, packed. Under srun
-    --mpi=pmi2 packed zeros fit in a message, what else lies in a long used heap does not, and MPI_Init dies.
+    They are packed: zeros fit in a message of SLURM's pmi2, what else lies in a long used heap does not, and MPI_Init
+    dies (MPICH 5.0.2). By its other network module, OFI, which is as fast over TCP, addresses are whole.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
-    mallopt(_M_PERTURB, 255)  # the byte is the complement
-    yield
-    mallopt(_M_PERTURB, 0)
+    return launch is not None and launch.launcher == "srun --mpi=pmi2" and "ch4:ucx ofi" in library
 
 
 class MPICommunicator(JsonObjects):
@@ -87,8 +79,9 @@ class MPICommunicator(JsonObjects):
         if not MPI.Is_initialized():
             for name, value in self.settings.items():
                 os.environ.setdefault(name, value)
-            with _zeros_from_malloc():
-                MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
+            if _garbles_pmi2(library_version(), launch_of(os.environ)):
+                os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
+            MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
         self.crowded = True  # until all ranks know whether any of them is
         self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED

@@ -214,3 +214,26 @@ def test_the_environment_on_local_disks(cluster, models, launch, tmp_path):
     job = cluster.submit(launch, cluster.folder(), *SHORT, sbatch=on(2), DISTBP_LOCAL=str(cluster.home))
     assert is_whole(job, models(SHORT))
     assert not list(cluster.home.glob(f"distbp-{job.number}*"))
+
+
+HEAP = """
+import ctypes, os, random
+from distbp import communicator
+
+libc, junk, draw = ctypes.CDLL(None), os.urandom(1 << 17), random.Random(0)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+pieces = []
+for _ in range(20000):
+    n = draw.choice([64, 256, 500, 1000, 1100, 2000, 4096, 4112, 4200, 8200, 16400, 33000, 66000])
+    pieces.append(libc.malloc(n))
+    ctypes.memmove(pieces[-1], junk, n)
+for piece in pieces[::2]:
+    libc.free(piece)
+print("met", communicator("mpi").size)
+"""
+
+
+def test_mpich_begins_whatever_lies_in_the_heap(cluster):
+    """By UCX it dies in MPI_Init: SLURM gets uninitialised bytes behind each address."""
+    command = ["srun", "--nodes=2", "--ntasks=4", "--mpi=pmi2", str(MPICH / "bin" / "python"), "-c", HEAP]
+    assert cluster.ask(*command).splitlines() == ["met 4"] * 4
