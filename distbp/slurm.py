@@ -104,6 +104,7 @@ def script(answers: Answers) -> str:
     values = _KINDS[answers.kind] | {
         "KIND": answers.kind, "NODES": str(answers.nodes), "TASKS": str(answers.ntasks_per_node),
         "CPUS": str(answers.cpus_per_task), "TIME": answers.time, "AHEAD": str(answers.signal_ahead),
+        "PATIENCE": str(answers.signal_ahead * 3 // 4),
         "PLACE": "\n".join(f"#SBATCH {option}" for option in named) or "##SBATCH --partition=NAME --account=NAME",
         "LAUNCHER": answers.launcher, "MPI": answers.mpi, "LOCAL": _quoted(answers.local),
         "LOCAL_SAID": answers.local or "none", "VENV": _quoted(answers.venv),
