@@ -91,6 +91,11 @@ class Cluster:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
 
+    def among_mounts_of(self, node: int, *command: str) -> None:
+        """Each node has its own."""
+        slurmd = (self.home / "s" / "run" / f"slurmd-node{node}.pid").read_text().strip()
+        self.ask("nsenter", f"--mount=/proc/{slurmd}/ns/mnt", *command)
+
     def cable(self, node: int, state: str) -> None:
         """Cut a node off the network, or join it again."""
         self.ask("ip", "-n", f"ms{self._tag}-node{node}", "link", "set", "eth0", state)

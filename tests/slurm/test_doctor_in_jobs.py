@@ -1,8 +1,12 @@
 """The doctor in every launch that SLURM and two MPIs allow, right and wrong ones: what it says, and its exit code."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cluster import FULL, MPICH, OPEN_MPI, Job
 
@@ -65,12 +69,59 @@ def test_one_process_in_a_job_is_right(cluster):
     assert status["launch"] == "ok" and "failure" not in status.values() and code in (0, 1), job.log
 
 
-def test_a_run_directory_that_is_not_shared(cluster):
+def test_more_ranks_than_cores(cluster):
+    found, status, code, job = doctor(cluster, MPICH, "{venv}/bin/mpirun", nodes=1)
+    cores = len(os.sched_getaffinity(0))
+    assert status["ranks and cores"] == ("warning" if cores < 4 else "ok"), job.log
+    assert cores >= 4 or f"4 ranks on {cores} cores of node" in found["ranks and cores"]
+
+
+@pytest.fixture
+def own_mounts(cluster):
     if not cluster.netns:
         pytest.skip("nodes that share all file systems")
+
+
+def test_a_run_directory_that_is_not_shared(cluster, own_mounts):
     found, status, code, job = doctor(cluster, OPEN_MPI, "srun --mpi=pmix", "--run-dir", "/dev/shm")
     assert status["run directory"] == "failure" and "node2" in found["run directory"], job.log
     assert code == 2
+
+
+def test_a_full_disk(cluster, own_mounts):
+    disk = cluster.folder()
+    cluster.among_mounts_of(1, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk))
+    try:
+        found, status, code, job = doctor(cluster, OPEN_MPI, "srun --mpi=pmix", "--run-dir", str(disk))
+    finally:
+        cluster.among_mounts_of(1, "umount", str(disk))
+    assert status["run directory"] == "failure" and f"{disk}: disk full" in found["run directory"], job.log
+    assert code == 2
+
+
+@pytest.mark.parametrize(("venv", "launcher"), [(OPEN_MPI, "srun --mpi=pmix"), (MPICH, "{venv}/bin/mpirun")])
+def test_a_small_shared_memory(cluster, own_mounts, venv, launcher):
+    cluster.among_mounts_of(2, "mount", "-o", "remount,size=1m", "/dev/shm")
+    try:
+        found, status, code, job = doctor(cluster, venv, launcher)
+    finally:
+        cluster.among_mounts_of(2, "mount", "-o", "remount,size=1g", "/dev/shm")
+    assert status["shared memory"] == "failure" and "/dev/shm of node2" in found["shared memory"], job.log
+    assert code == 2
+
+
+@pytest.mark.full
+def test_another_numpy_on_one_host(cluster):
+    other = "2.3.5" if np.__version__ != "2.3.5" else "2.3.4"
+    folder = cluster.folder()
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder / "other"), f"numpy=={other}"]
+    subprocess.run(install, check=True, timeout=120)
+    (folder / "wrapper").write_text(
+        f'#!/bin/sh\n[ "$(hostname)" = node1 ] || export PYTHONPATH={folder / "other"}\nexec "$@"\n'
+    )
+    found, status, code, job = doctor(cluster, OPEN_MPI, f"srun --mpi=pmix sh {folder / 'wrapper'}")
+    assert status["versions"] == "failure" and code == 2, job.log
+    assert f"node2 has NumPy {other} (not {np.__version__})" in found["versions"]
 
 
 @pytest.mark.parametrize("kernel", ["Haswell", "Nehalem"][: 2 if FULL else 1])
