@@ -87,7 +87,7 @@ def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
 
 
 def _blas() -> list[dict[str, Any]]:
-    """The BLAS libraries of this process."""
+    """The BLAS libraries of this process: NumPy's, then those that came in later (SciPy has its own)."""
     from threadpoolctl import threadpool_info
 
     return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -99,8 +99,8 @@ def bits_depend_on() -> dict[str, str]:
     flags = fields.get("flags", fields.get("Features", "")).split()
     return {
         "numpy": np.__version__,
-        "BLAS": ", ".join(
-            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in _blas()
+        "BLAS": "".join(
+            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in _blas()[:1]
         ),
         "CPU": fields.get("model name", platform.processor() or platform.machine()),
         "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),

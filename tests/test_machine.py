@@ -1,6 +1,8 @@
 """The machine: threads of a rank, and whether OpenBLAS runs the kernel that the CPU deserves."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -81,6 +83,13 @@ def test_the_limit_ends_with_its_block():
 def test_the_manifest_names_the_kernel():
     manifest = describe(SerialCommunicator())
     assert manifest["ranks"][0]["blas"][0]["architecture"]
+
+
+def test_a_second_blas_is_not_what_bits_depend_on():
+    pytest.importorskip("scipy")
+    script = "from distbp.machine import *; import scipy.linalg; print(bits_depend_on()['BLAS'])"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60).stdout.split()
+    assert said == bits_depend_on()["BLAS"].split()
 
 
 def test_what_bits_depend_on_is_compared(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         mpi4py = "none"
     # its kernel may differ: CPUs do
-    blas = ", ".join(" ".join(one.split()[:2]) for one in bits_depend_on()["BLAS"].split(", "))
+    blas = " ".join(bits_depend_on()["BLAS"].split()[:2])
     return {
         "Python": platform.python_version(), "NumPy": np.__version__, "mpi4py": mpi4py, "BLAS": blas or "unknown",
         "distbp": distbp.__version__,
