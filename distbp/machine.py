@@ -58,9 +58,7 @@ def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
 
 def kernel_warning() -> str:
     """What to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
-    from threadpoolctl import threadpool_info
-
-    names = [pool.get("architecture") or "" for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    names = [pool.get("architecture") or "" for pool in _blas() if pool["internal_api"] == "openblas"]
     try:
         cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -87,10 +85,13 @@ def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
 
 
 def _blas() -> list[dict[str, Any]]:
-    """The BLAS libraries of this process: NumPy's, then those that came in later (SciPy has its own)."""
+    """The BLAS libraries of this process: NumPy's, then others (SciPy brings its own)."""
     from threadpoolctl import threadpool_info
 
-    return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    # in numpy.libs beside it, or in it; threadpoolctl knows no order
+    folder = os.path.dirname(np.__file__)
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return sorted(pools, key=lambda pool: (not pool["filepath"].startswith(folder), pool["filepath"]))
 
 
 def bits_depend_on() -> dict[str, str]:
