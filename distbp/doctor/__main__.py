@@ -7,6 +7,7 @@ code is 0 where all is well, 1 with a warning, 2 with a failure. It never hangs:
 import argparse
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -28,7 +29,14 @@ from distbp.doctor.launch import (
     thread_level,
 )
 from distbp.doctor.machine import check_blas, check_cores, check_gemm
-from distbp.doctor.network import check_allreduce, check_clocks, check_large_message, check_shared_memory
+from distbp.doctor.network import (
+    check_allreduce,
+    check_clocks,
+    check_large_message,
+    check_shared_memory,
+    judge_shared_memory,
+    shared_memory,
+)
 from distbp.doctor.report import Report
 from distbp.doctor.supervision import Supervision, start_limit
 from distbp.errors import USAGE
@@ -43,7 +51,7 @@ _ABORT = 10.0
 """Seconds for MPI_Abort to reach all."""
 _SPEAK = 3.0
 """Seconds for the process that speaks, where processes do not know of each other."""
-_FORWARD = 0.3
+_FORWARD = 0.5
 """Seconds for the launcher to pass on what was printed."""
 
 
@@ -77,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     first = [judge_launch(launch, library.version), judge_library(launch, library)]
     comm: Communicator = SerialCommunicator()
     if launch and library.version and worst(first) == OK:
+        _warn_of_little_shared_memory()
         try:
             with start_limit(options.limit):
                 comm = MPICommunicator()
@@ -90,6 +99,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not speaks and comm.size == 1:  # as many worlds of one as processes: launchers end all at the first bad exit
         time.sleep(_SPEAK)
     return report.code
+
+
+def _warn_of_little_shared_memory() -> None:
+    """In front of MPI_Init, in which MPICH dies of it with a bus error."""
+    found = judge_shared_memory([shared_memory(socket.gethostname())])
+    if found.status == FAILURE:
+        if claimed_rank(os.environ, on_host=True) == 0:
+            text = f"distbp: warning: {found.figure}, of which MPI_Init may die (bus error). {found.advice}\n"
+            os.write(2, text.encode())
+        time.sleep(_FORWARD)  # all of the host: the first death ends all
 
 
 def examine(

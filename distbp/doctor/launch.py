@@ -54,12 +54,13 @@ def find_library() -> Library:
         return Library("", " ".join(str(error).split()), mpi4py)
 
 
-def claimed_rank(environ: Mapping[str, str]) -> int:
-    """The rank that the launcher gave this process, which MPI may not know; 0 without a launcher.
+def claimed_rank(environ: Mapping[str, str], *, on_host: bool = False) -> int:
+    """The rank that the launcher gave this process, of all or of its host's; MPI may not know it. 0 without a launcher.
 
-    Below an mpirun SLURM_PROCID is that of mpirun's daemon: it counts last.
+    Below an mpirun SLURM's variables are those of mpirun's daemon: they count last.
     """
-    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
+    of_all = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+    for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID") if on_host else of_all:
         if environ.get(name, "").isdigit():
             return int(environ[name])
     return 0

@@ -24,6 +24,7 @@ __all__ = [
     "judge_curve",
     "judge_large_message",
     "judge_shared_memory",
+    "shared_memory",
     "why_not_large",
 ]
 
@@ -202,14 +203,18 @@ def judge_large_message(right: Sequence[bool], seconds: float, hosts: Sequence[s
 # --- shared memory ---------------------------------------------------------------------------------------
 
 
-def check_shared_memory(comm: Communicator) -> list[Finding]:
-    """Whether the ranks of a host see what the others write, and how much room there is."""
+def shared_memory(host: str) -> Memory:
+    """Of this host, which has that name."""
     try:
         there = os.statvfs("/dev/shm")
-        size, free = there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize
     except OSError:
-        size = free = -1
-    mine = Memory(comm.host, size, free)
+        return Memory(host, -1, -1)
+    return Memory(host, there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize)
+
+
+def check_shared_memory(comm: Communicator) -> list[Finding]:
+    """Whether the ranks of a host see what the others write, and how much room there is."""
+    mine = shared_memory(comm.host)
     before = judge_shared_memory([Memory(*theirs) for theirs in comm.allgather_obj(mine)])
     if before.status == FAILURE:  # to write there could end the process
         return [before]
@@ -243,7 +248,9 @@ def judge_shared_memory(everyone: Sequence[Memory]) -> Finding:
     if short:
         advice = "Make room (docker --shm-size=1g, or mount -o remount,size=1g /dev/shm), or --reduction allreduce."
         status = FAILURE if shares[least] < _SHARED_NONE else WARNING
-        return Finding(name, status, f"{figure}, {shares[least] / MiB:,.1f} MiB a rank", advice, short)
+        if hosts.count(least) > 1:
+            figure += f", {shares[least] / MiB:,.1f} MiB a rank"
+        return Finding(name, status, figure, advice, short)
     return Finding(name, OK, f"works; {figure}")
 
 

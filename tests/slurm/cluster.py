@@ -155,8 +155,11 @@ class Job:
         self.cluster.ask("scancel", "-b", "-s", "USR1", self.number)
 
     def start_again(self, *changes: str) -> None:
-        """Begin at once what waits in the queue for two minutes; in the second of its end SLURM refuses it."""
-        self.wait_for("PENDING", timeout=30)
+        """Begin at once what waits in the queue for two minutes; in the second of its end SLURM refuses it.
+
+        The script has as long as SLURM's signal comes ahead: now and then a launcher outlives its ranks.
+        """
+        self.wait_for("PENDING", timeout=120)
         time.sleep(2)
         if changes:
             self.cluster.ask("scontrol", "update", f"jobid={self.number}", *changes)

@@ -105,9 +105,13 @@ def test_a_small_shared_memory(cluster, own_mounts, venv, launcher):
     try:
         found, status, code, job = doctor(cluster, venv, launcher)
     finally:
-        cluster.among_mounts_of(2, "mount", "-o", "remount,size=1g", "/dev/shm")
-    assert status["shared memory"] == "failure" and "/dev/shm of node2" in found["shared memory"], job.log
-    assert code == 2
+        cluster.among_mounts_of(2, "mount", "-o", "remount,size=50%", "/dev/shm")
+    assert len(re.findall(r"distbp: warning: /dev/shm of node2: \d of 1 MiB free", job.log)) == 1, job.log
+    if venv == MPICH:  # it dies in MPI_Init, and leaves behind what little there was
+        assert code != 0, job.log
+    else:
+        assert status["shared memory"] == "failure" and "/dev/shm of node2" in found["shared memory"], job.log
+        assert code == 2
 
 
 @pytest.mark.full

@@ -132,13 +132,15 @@ def test_a_node_cut_off(cluster, models):
     assert "resumed from" in job.log
 
 
-# where a rank is lost some launchers end its fellows on the host, and a neighbour may see theirs first
+# where a rank is lost some launchers end its fellows on the host, and a neighbour may see theirs first; on another host
+# Open MPI may find the connection closed before anybody speaks
+GONE = r"process of rank [01] on node1 has ended|unexpectedly disconnected.*Peer host: *node1|exit code:? *"
 DEATHS = {
     "raise": ('raise ZeroDivisionError("planted")', r"rank 1 on node\d: error: ZeroDivisionError: planted"),
     "sys.exit": ("sys.exit(7)", r"rank 1 on node\d: error: sys.exit\(7\) was called"),
-    "os._exit": ("os._exit(7)", r"process of rank [01] on node1 has ended|exit code:? *7|EXIT CODE: 7|Exited with"),
-    "killed": ("os.kill(os.getpid(), 9)", r"process of rank [01] on node1 has ended|signal 9|EXIT CODE: 9|Killed"),
-    "segfault": ("ctypes.string_at(0)", r"process of rank [01] on node1 has ended|signal 11|EXIT CODE: 11|139|fault"),
+    "os._exit": ("os._exit(7)", GONE + "7|Exited with"),
+    "killed": ("os.kill(os.getpid(), 9)", GONE + "9|signal 9|Killed"),
+    "segfault": ("ctypes.string_at(0)", GONE + "11|signal 11|139|fault"),
 }
 TRAP = """
 import ctypes, os, sys, time
@@ -176,7 +178,7 @@ def test_a_rank_that_dies_fails_the_job_soon(cluster, death, launch):
     assert job.wait_for(timeout=30) == "FAILED", job.log
     seconds = time.monotonic() - began
     assert seconds < 10, f"{seconds:.1f} s\n{job.log}"
-    assert re.search(cause, job.log, re.IGNORECASE), job.log
+    assert re.search(cause, job.log, re.IGNORECASE | re.DOTALL), job.log
     assert job.left_over() == []
 
 
