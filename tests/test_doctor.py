@@ -62,6 +62,7 @@ def agree(finding, status, *words):
 # --- launch and library ----------------------------------------------------------------------------------
 
 OTHER = "Some MPI 1.0"
+SEVERAL = {"SLURM_JOB_NUM_NODES": "2"}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,13 @@ OTHER = "Some MPI 1.0"
         (BY_HAND, "", OK, "no launcher"),
         (BATCH, OPEN_MPI, OK, "batch step"),
         (BATCH, MPICH, OK, "batch step"),
+        (BATCH | SEVERAL, OPEN_MPI, OK, "one process is right here"),
+        (BATCH | SEVERAL | {"PRTE_MCA_plm": "^slurm"}, OPEN_MPI, WARNING, "Unset PRTE_MCA_plm"),
+        (BATCH | SEVERAL | {"OMPI_MCA_plm": "ssh"}, OPEN_MPI, WARNING, "on 2 nodes without SLURM"),
+        (BATCH | SEVERAL | {"PRTE_MCA_plm": "slurm"}, OPEN_MPI, OK, "batch step"),
+        (BATCH | SEVERAL | {"PRTE_MCA_plm": "^ssh"}, OPEN_MPI, OK, "batch step"),
+        (BATCH | {"PRTE_MCA_plm": "^slurm"}, OPEN_MPI, OK, "batch step"),  # on one node it starts no daemon
+        (BATCH | SEVERAL | {"SLURM_EXPORT_ENV": "NONE"}, MPICH, WARNING, "export SLURM_EXPORT_ENV=ALL"),
         (OPEN_MPI_RUN, OPEN_MPI, OK, "Open MPI's mpirun started 4"),
         (OPEN_MPI_RUN, DEBIAN_OPEN_MPI, OK, "started 4"),
         (OPEN_MPI_RUN, MPICH, FAILURE, "MPICH's mpirun."),
@@ -132,6 +140,10 @@ def test_library(environ, library, status, word):
 )
 def test_fault_tolerance(environ, size, status, word):
     agree(judge_fault_tolerance(environ, OPEN_MPI, size=size), status, word)
+
+
+def test_no_fault_tolerance_in_an_old_open_mpi():
+    agree(judge_fault_tolerance({}, DEBIAN_OPEN_MPI, size=4), OK, "of Open MPI 5 can")
 
 
 @pytest.mark.parametrize(

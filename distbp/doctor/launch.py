@@ -12,7 +12,7 @@ from typing import NamedTuple
 from distbp.communicator import Communicator
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
 from distbp.elastic import why_not_elastic
-from distbp.launchers import Launch, cure, family
+from distbp.launchers import Launch, cure
 from distbp.mpi import library_version, loaded_mpi
 
 __all__ = [
@@ -81,7 +81,7 @@ def judge_launch(
     """The launcher against the MPI library of that version string; `size` is MPI's world, None before MPI_Init."""
     if launch is None:
         if "SLURM_JOB_ID" in environ and "SLURM_STEP_ID" not in environ:
-            return Finding("launch", OK, "batch step of a SLURM job, no launcher: one process is right here")
+            return _judge_batch_step(environ)
         return Finding("launch", OK, "no launcher: one process")
     said = f"{launch.launcher} started {launch.processes} process{'es' if launch.processes > 1 else ''}"
     better = cure(launch, version) if version else ""
@@ -100,6 +100,21 @@ def judge_launch(
         advice = "Launch with the mpirun of the MPI that mpi4py finds, or srun with its --mpi."
         return Finding("launch", FAILURE, said, advice)
     return Finding("launch", OK, said)
+
+
+def _judge_batch_step(environ: Mapping[str, str]) -> Finding:
+    """What an mpirun would meet that is started from here: later it is too late, for it starts no rank to say so."""
+    here, nodes = "batch step of a SLURM job, no launcher", int(environ.get("SLURM_JOB_NUM_NODES", "1"))
+    if nodes > 1:
+        for name in ("PRTE_MCA_plm", "OMPI_MCA_plm"):
+            asked = environ.get(name, "")
+            if asked and asked.startswith("^") == ("slurm" in asked):
+                said = f"{here}; {name}={asked} lets mpirun start its daemons on {nodes} nodes without SLURM"
+                return Finding("launch", WARNING, said, f"Unset {name}, unless all nodes allow ssh.")
+        if environ.get("SLURM_EXPORT_ENV") == "NONE":
+            said = f"{here}; SLURM_EXPORT_ENV=NONE lets mpirun start its daemons on {nodes} nodes without PATH"
+            return Finding("launch", WARNING, said, "export SLURM_EXPORT_ENV=ALL in the job script.")
+    return Finding("launch", OK, f"{here}: one process is right here")
 
 
 def judge_library(launch: Launch | None, library: Library, *, level: str = "") -> Finding:
@@ -125,5 +140,5 @@ def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int
         return Finding(name, OK, "yes: ranks go on without a dead one")
     if environ.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("0", "false", "f", "no", "disabled"):
         return Finding(name, WARNING, f"half set: {obstacle.partition(': --mca')[0]}", f"Launch with {_FULL}.")
-    can = f"`{_FULL}` can" if family(version) == "Open MPI" else f"`{_FULL}` of Open MPI 5 can"
+    can = f"`{_FULL}` can" if version.startswith("Open MPI v5") else f"`{_FULL}` of Open MPI 5 can"
     return Finding(name, OK, f"no: ranks cannot go on without a dead one; {can}")

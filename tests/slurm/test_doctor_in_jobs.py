@@ -54,7 +54,11 @@ def _job(cluster, venv, launcher, options, nodes):
 
 @pytest.mark.parametrize(("venv", "launcher", "name", "cure"), CASES, ids=[f"{c[0].name}-{c[1]}" for c in CASES])
 def test_every_launch(cluster, venv, launcher, name, cure):
-    found, status, code, job = doctor(cluster, venv, launcher)
+    agree(doctor(cluster, venv, launcher), name, cure)
+
+
+def agree(result, name, cure):
+    found, status, code, job = result
     assert job.log.count("launch    ") == 1, job.log
     assert name in found["launch"], job.log
     if cure:
@@ -62,6 +66,48 @@ def test_every_launch(cluster, venv, launcher, name, cure):
     else:
         assert "failure" not in status.values(), job.log
         assert code in (0, 1) and "4 processes" in found["launch"] and "seen by all" in found["run directory"]
+
+
+# MPIs of Debian, where they are installed
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+DEBIAN_OPEN_MPI, DEBIAN_MPICH = LIBRARIES / "libmpi.so.40", LIBRARIES / "libmpich.so.12"
+DEBIAN = [
+    (DEBIAN_OPEN_MPI, "mpirun.openmpi --bind-to none", "Open MPI's mpirun", ""),
+    (DEBIAN_OPEN_MPI, "srun --mpi=pmix", "srun --mpi=pmix", ""),
+    (DEBIAN_OPEN_MPI, "srun --mpi=pmi2", "srun --mpi=pmi2", "srun --mpi=pmix"),
+    (DEBIAN_OPEN_MPI, "srun", "srun --mpi=none", "srun --mpi=pmix"),
+    (DEBIAN_MPICH, "mpirun.mpich", "MPICH's mpirun", ""),
+    (DEBIAN_MPICH, "srun --mpi=pmix", "srun --mpi=pmix", "srun --mpi=pmi2"),
+    (DEBIAN_MPICH, "srun --mpi=pmi2", "srun --mpi=pmi2", ""),
+    (DEBIAN_MPICH, "srun", "srun --mpi=none", "srun --mpi=pmi2"),
+]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("library", "launcher", "name", "cure"), DEBIAN, ids=[f"{c[0].name}-{c[1]}" for c in DEBIAN])
+def test_every_launch_of_debian(cluster, library, launcher, name, cure):
+    if not library.exists():
+        pytest.skip(f"no {library}: apt-get install openmpi-bin mpich")
+    if library == DEBIAN_MPICH:  # mpi4py looks for it by another name
+        links = cluster.folder()
+        (links / "libmpi.so.12").symlink_to(library)
+        chosen = f"env MPI4PY_MPIABI=mpich LD_LIBRARY_PATH={links}"
+    else:
+        chosen = f"env MPI4PY_MPIABI=openmpi MPI4PY_LIBMPI={library}"
+    agree(doctor(cluster, MPICH, f"{launcher} {chosen}"), name, cure)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [("PRTE_MCA_plm=^slurm", "Unset PRTE_MCA_plm"), ("SLURM_EXPORT_ENV=NONE", "export SLURM_EXPORT_ENV=ALL")],
+)
+def test_an_mpirun_that_would_start_no_rank(cluster, before, said):
+    """From the batch step alone: there is nobody else to say it."""
+    found, status, code, job = doctor(cluster, OPEN_MPI, f"env {before}")
+    assert status["launch"] == "warning" and said in found["launch"] and code == 1, job.log
+    *_, job = doctor(cluster, OPEN_MPI, f"env {before} timeout 30 {OPEN_MPI}/bin/mpirun")
+    assert "launch    " not in job.log and "code 0" not in job.log, job.log
 
 
 def test_one_process_in_a_job_is_right(cluster):
