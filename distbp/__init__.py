@@ -28,7 +28,7 @@ from distbp.threads import ThreadCommunicator, run_threads
 from distbp.trainer import Trainer, TrainState
 from distbp.world import communicator
 
-__version__ = "0.1.0"
+__version__ = "0.5.0.dev0"
 
 __all__ = [
     "ACTIVATIONS",
