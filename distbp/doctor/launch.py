@@ -5,11 +5,12 @@ as a success. Both show before MPI is initialised.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from importlib import metadata
 from typing import NamedTuple
 
-from distbp.communicator import Communicator
+from distbp.communicator import Communicator, available_cores
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
 from distbp.elastic import why_not_elastic
 from distbp.launchers import Launch, cure
@@ -114,6 +115,11 @@ def _judge_batch_step(environ: Mapping[str, str]) -> Finding:
         if environ.get("SLURM_EXPORT_ENV") == "NONE":
             said = f"{here}; SLURM_EXPORT_ENV=NONE lets mpirun start its daemons on {nodes} nodes without PATH"
             return Finding("launch", WARNING, said, "export SLURM_EXPORT_ENV=ALL in the job script.")
+    tasks = re.match(r"\d+", environ.get("SLURM_TASKS_PER_NODE", ""))  # e.g. 16(x2),8
+    cores = len(available_cores())
+    if tasks and int(tasks[0]) > cores:
+        said = f"{here}; it has {tasks[0]} tasks a node, and {cores} cores: Open MPI's mpirun refuses to bind them"
+        return Finding("launch", WARNING, said, "Ask for fewer tasks a node, or mpirun --bind-to none.")
     return Finding("launch", OK, f"{here}: one process is right here")
 
 
