@@ -22,7 +22,7 @@ __all__ = ["Lifeline"]
 
 _PATIENCE = 2.0
 """Seconds for a neighbour to connect."""
-_GRACE = 3.0
+_GRACE = 2.0
 """Seconds after the end of a neighbour in which this rank may end by itself: all fail in step, or the launcher acts."""
 _GOODBYE, _GONE = b"bye", b"gone"
 

@@ -151,7 +151,9 @@ def test_a_full_disk(cluster, own_mounts):
     assert code == 2
 
 
-@pytest.mark.parametrize(("venv", "launcher"), [(OPEN_MPI, "srun --mpi=pmix"), (MPICH, "{venv}/bin/mpirun")])
+@pytest.mark.parametrize(
+    ("venv", "launcher"), [(OPEN_MPI, "srun --mpi=pmix"), (MPICH, "{venv}/bin/mpirun")][: 2 if FULL else 1]
+)
 def test_a_small_shared_memory(cluster, own_mounts, venv, launcher):
     cluster.among_mounts_of(2, "mount", "-o", "remount,size=1m", "/dev/shm")
     try:
