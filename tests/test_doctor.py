@@ -78,7 +78,7 @@ SEVERAL = {"SLURM_JOB_NUM_NODES": "2"}
         (BATCH | SEVERAL | {"PRTE_MCA_plm": "slurm"}, OPEN_MPI, OK, "batch step"),
         (BATCH | SEVERAL | {"PRTE_MCA_plm": "^ssh"}, OPEN_MPI, OK, "batch step"),
         (BATCH | {"PRTE_MCA_plm": "^slurm"}, OPEN_MPI, OK, "batch step"),  # on one node it starts no daemon
-        (BATCH | {"SLURM_TASKS_PER_NODE": "1(x2)"}, OPEN_MPI, OK, "batch step"),
+        (BATCH | {"SLURM_TASKS_PER_NODE": "1(x2)", "SLURM_NTASKS": "2"}, OPEN_MPI, OK, "up to 2, mpirun or srun"),
         (BATCH | {"SLURM_TASKS_PER_NODE": "99999(x2)"}, OPEN_MPI, WARNING, "mpirun --bind-to none"),
         (BATCH | SEVERAL | {"SLURM_EXPORT_ENV": "NONE"}, MPICH, WARNING, "export SLURM_EXPORT_ENV=ALL"),
         (OPEN_MPI_RUN, OPEN_MPI, OK, "Open MPI's mpirun started 4"),

@@ -120,7 +120,9 @@ def _judge_batch_step(environ: Mapping[str, str]) -> Finding:
     if tasks and int(tasks[0]) > cores:
         said = f"{here}; it has {tasks[0]} tasks a node, and {cores} cores: Open MPI's mpirun refuses to bind them"
         return Finding("launch", WARNING, said, "Ask for fewer tasks a node, or mpirun --bind-to none.")
-    return Finding("launch", OK, f"{here}: one process is right here")
+    ranks = environ.get("SLURM_NTASKS", "1")
+    how = f"; for more, up to {ranks}, mpirun or srun (srun mpirun hangs)" if ranks != "1" else ""
+    return Finding("launch", OK, f"{here}: one process is right here{how}")
 
 
 def judge_library(launch: Launch | None, library: Library, *, level: str = "") -> Finding:
