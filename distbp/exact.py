@@ -16,6 +16,7 @@ Losses are kept by leaf, and norms by *tile*, a fixed stretch of the parameters 
 added up in the order of leaves and of tiles.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,10 +41,9 @@ Node = tuple[int, int]
 _LEAF_PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
 _TILE_BYTES = 1 << 17
-SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}"
+"""Bytes that one rank adds up and squares at a time, which stay in the cache."""
+SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}, squared in one"
 """What the bits depend on in this module; a checkpoint remembers it."""
-_BLOCK = 32768
-"""Numbers added up at a time, which stay in the cache."""
 
 
 def children(node: Node) -> tuple[Node, Node]:
@@ -68,10 +68,13 @@ def add_up(given: Mapping[Node, Array], node: Node, out: Array | None = None) ->
 
     `out` is written last, and may be one of them.
     """
-    if node in given:
+    if node not in given:
+        left, right = (add_up(given, child) for child in children(node))
+        return np.add(left, right, out=out)
+    if out is None or out is given[node]:
         return given[node]
-    left, right = (add_up(given, child) for child in children(node))
-    return np.add(left, right, out=out)
+    out[...] = given[node]
+    return out
 
 
 class ExactReducer(GradientReducer):
@@ -109,11 +112,9 @@ class ExactReducer(GradientReducer):
         self.vectors = max(len(nodes(share, self.root)) for share in shares)
         super().__init__(comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes)
         own, peers = range(self.own.start, self.own.stop), self.transport.comm
-        self._measured = [  # each tile by one of those that look after it
-            (k, slice(lo, hi))
-            for k, (lo, hi) in enumerate(self._all_tiles)
-            if lo in own and k % peers.size == peers.rank
-        ]
+        mine = [(k, slice(lo, hi)) for k, (lo, hi) in enumerate(self._all_tiles) if lo in own]
+        self._measured = [(k, tile) for k, tile in mine if k % peers.size == peers.rank]  # each tile by one of them
+        self._additions = [self._addition(k, tile) for k, tile in reversed(mine)] if self.group is not None else []
         numbers = np.zeros((leaves + 1) * len(STATUS) + len(self._all_tiles))
         self._numbers, self._squares = numbers, numbers[(leaves + 1) * len(STATUS) :]
         self._by_leaf = numbers[: (leaves + 1) * len(STATUS)].reshape(leaves + 1, len(STATUS))
@@ -160,9 +161,7 @@ class ExactReducer(GradientReducer):
 
         def climb(received: Array, out: Array) -> None:
             given = {node: received[i, k] for i, of_peer in enumerate(theirs) for k, node in enumerate(of_peer)}
-            total = add_up(given, self.root, out)
-            if total is not out:
-                out[...] = total
+            add_up(given, self.root, out)
 
         return Transport(peers, compress, climb)
 
@@ -223,24 +222,28 @@ class ExactReducer(GradientReducer):
         else:
             np.matmul(a.T, delta[:, units], out=out.reshape(-1, a.shape[1]).T)
 
+    def _addition(self, k: int, tile: slice) -> tuple[int, slice, Mapping[Node, Array], list[tuple[Node, Array]]]:
+        """What adds up tile `k`: nodes of the ranks of this host, and those that are wanted with where they go."""
+        assert self.vectors is not None
+        given = {
+            node: self._gradients[rank * self.vectors + i, tile]
+            for rank, theirs in enumerate(self._nodes_here)
+            for i, node in enumerate(theirs)
+        }
+        wanted = [(n, v[tile]) for n, v in zip(self._nodes_of_host[self._host], self._sent_vectors, strict=False)]
+        there = [n in given and np.shares_memory(given[n], v) for n, v in wanted]
+        return k, tile, given, [pair for pair, done in zip(wanted, there, strict=True) if not done][::-1]
+
     def _add_up(self) -> None:
         """Climb the tree as far as the leaves of this host reach, in this rank's stretch, and send that."""
         self.barrier()
-        assert self.group is not None
-        assert self.vectors is not None
-        given = {
-            node: self._gradients[rank * self.vectors + k]
-            for rank, theirs in enumerate(self._nodes_here)
-            for k, node in enumerate(theirs)
-        }
-        wanted = self._nodes_of_host[self._host]
-        for hi in range(self.own.stop, self.own.start, -_BLOCK):
-            block = slice(max(self.own.start, hi - _BLOCK), hi)
-            here = {node: vector[block] for node, vector in given.items()}
-            totals = [add_up(here, node) for node in wanted]
-            for k in reversed(range(len(wanted))):  # the first vector last: it is one of those that were added up
-                self._sent_vectors[k][block] = totals[k]
-            self.send(block.start)
+        for k, tile, given, wanted in self._additions:
+            for node, out in wanted:  # the first vector last: it is one of those that are added up
+                add_up(given, node, out)
+            if self.sends:
+                self.send(tile.start)
+            else:
+                self._squares[k] = _square(self.network.grad[tile])  # while it is in the cache
 
     def _accumulate(self) -> None:
         """Add what the leaves have so far to what they had before."""
@@ -259,11 +262,18 @@ class ExactReducer(GradientReducer):
         grad = self.network.grad
         if self._accumulated is not None:
             grad[self.own] += self._accumulated
-        for k, tile in self._measured:
-            self._squares[k] = squared_norm(grad[tile])
+        if not self._additions or self.sends or self._accumulated is not None:  # else as they were added up
+            for k, tile in self._measured:
+                self._squares[k] = _square(grad[tile])
         self.comm.allreduce(self._numbers)
         self.status = self._by_leaf.sum(axis=0)
         self.square = float(self._squares.sum())
+
+
+def _square(x: Array) -> float:
+    """Sum of squares of a tile: one product, whose bits are those of one BLAS thread."""
+    square = float(np.dot(x, x))
+    return square if math.isfinite(square) else squared_norm(x)
 
 
 def _in_parts(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_training_on_ranks import B, data, trainer
 from threadpoolctl import threadpool_limits
 
-from distbp import Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
 from distbp.exact import ExactReducer, add_up, children, nodes
 from distbp.optimizers import OPTIMIZERS, make_optimizer
 
@@ -124,7 +124,6 @@ def test_every_optimizer(name, dtype, size, per_host):
 def narrow_tiles(monkeypatch):
     monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
     monkeypatch.setattr("distbp.exact._LEAF_PRODUCT_BYTES", 1024)
-    monkeypatch.setattr("distbp.exact._BLOCK", 50)
 
 
 @pytest.mark.usefixtures("narrow_tiles")
@@ -139,6 +138,24 @@ def test_many_tiles():
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
 def test_ranks_give_the_bits_of_one_process(reduction, options, comm):
     assert run(comm, reduction=reduction, **options) == run(SerialCommunicator(), **options)
+
+
+def test_a_norm_whose_square_float32_does_not_hold():
+    rows = data()
+    rows.dtype = np.dtype(np.float32)
+    X, y, w = rows._ready
+    rows._ready = ((X * 1e22).astype(np.float32), y, w.astype(np.float32))
+
+    def norm(comm, **options):
+        network = Network([7, 64, 4], "relu", seed=3)
+        t = Trainer(network, SoftmaxCrossEntropy(), SGD(1e-30), rows, comm=comm, batch_size=B, **options)
+        t.fit(steps=1)
+        return t.grad_norm
+
+    alone = norm(SerialCommunicator(), leaves=4)
+    assert alone == pytest.approx(norm(SerialCommunicator()), rel=1e-5) and alone > 1e20
+    for reduction in "shared", "overlap":
+        assert set(run_threads(3, lambda comm, r=reduction: norm(comm, leaves=4, reduction=r))) == {alone}
 
 
 def test_the_mathematics_is_that_of_every_other_mode():
