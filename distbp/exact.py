@@ -64,14 +64,14 @@ def nodes(leaves: Node, within: Node) -> list[Node]:
 
 
 def add_up(given: Mapping[Node, Array], node: Node, out: Array | None = None) -> Array:
-    """The sum of the leaves of `node` from nodes that are `given`: one of these, or `out`, or a new array.
+    """The sum of the leaves of `node` from nodes that are `given`: in `out`, else one of these or a new array.
 
     `out` is written last, and may be one of them.
     """
     if node not in given:
         left, right = (add_up(given, child) for child in children(node))
         return np.add(left, right, out=out)
-    if out is None or out is given[node]:
+    if out is None:
         return given[node]
     out[...] = given[node]
     return out
@@ -119,7 +119,7 @@ class ExactReducer(GradientReducer):
         self._numbers, self._squares = numbers, numbers[(leaves + 1) * len(STATUS) :]
         self._by_leaf = numbers[: (leaves + 1) * len(STATUS)].reshape(leaves + 1, len(STATUS))
         self._accumulated: Array | None = None
-        self._complete = False
+        self._complete = self._squares_at_once = False
 
     def describe(self) -> str:
         """What travels in a step, for people."""
@@ -181,6 +181,8 @@ class ExactReducer(GradientReducer):
         self._by_leaf[-1, STATUS.index("stop")] = stop
         self._accumulated = None
         start, rounds = self.share(batch_size)[0], max(1, -(-batch_size // (self.leaves * most)))
+        # a tile that is final when its ranks have added it up is squared there, while it is in the cache
+        self._squares_at_once = self.group is not None and not self.sends and rounds == 1
         for part in range(rounds):
             for leaf in range(*self._mine):
                 lo, hi = part_bounds(batch_size, leaf, self.leaves, part, most)
@@ -240,10 +242,9 @@ class ExactReducer(GradientReducer):
         for k, tile, given, wanted in self._additions:
             for node, out in wanted:  # the first vector last: it is one of those that are added up
                 add_up(given, node, out)
-            if self.sends:
-                self.send(tile.start)
-            else:
-                self._squares[k] = _square(self.network.grad[tile])  # while it is in the cache
+            if self._squares_at_once:
+                self._squares[k] = _square(self.network.grad[tile])
+            self.send(tile.start)
 
     def _accumulate(self) -> None:
         """Add what the leaves have so far to what they had before."""
@@ -262,7 +263,7 @@ class ExactReducer(GradientReducer):
         grad = self.network.grad
         if self._accumulated is not None:
             grad[self.own] += self._accumulated
-        if not self._additions or self.sends or self._accumulated is not None:  # else as they were added up
+        if not self._squares_at_once:
             for k, tile in self._measured:
                 self._squares[k] = _square(grad[tile])
         self.comm.allreduce(self._numbers)
