@@ -1,10 +1,10 @@
 """Exact mode: the same bits on any number of ranks.
 
 Sums of rounded numbers depend on their order, and products on their shapes. So neither may depend on the
-ranks. A batch is cut in V *leaves*, and every rank takes some in a row. Each leaf goes through the passes
-by itself, with the shapes of a leaf, in one BLAS thread; its part of the gradient is computed a fixed number
-of units at a time. Leaves are added up along one binary tree: the left child of a *node* has
-the largest power of two of its leaves. For V = 5,
+ranks. A batch is cut in V *leaves*, and every rank takes some in a row. Each leaf has products of its own,
+with the shapes of a leaf, in one BLAS thread; its part of the gradient is computed a fixed number of units at
+a time. Leaves are added up along one binary tree: the left child of a *node* has the largest power of two of
+its leaves. For V = 5,
 
     (((l0 + l1) + (l2 + l3)) + l4)
 
@@ -17,7 +17,7 @@ added up in the order of leaves and of tiles.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
 from distbp.function_model import FunctionModel
-from distbp.network import Layer, Network, ones
+from distbp.network import Layer, Network
 from distbp.optimizers import squared_norm
 from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
 from distbp.sampling import block_bounds, part_bounds
-from distbp.tape import Tape
+from distbp.tape import Tape, TapeOfLeaves, compact
 from distbp.transport import Transport
 
 __all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
@@ -37,12 +37,14 @@ __all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
 Array = NDArray[Any]
 Node = tuple[int, int]
 """Leaves lo to hi - 1."""
+Operation = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function of arrays and its arguments, the last of which is where the result goes."""
 
 _LEAF_PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
 _TILE_BYTES = 1 << 17
 """Bytes that one rank adds up and squares at a time, which stay in the cache."""
-SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}, squared in one"
+SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}, squared in one, biases by np.add"
 """What the bits depend on in this module; a checkpoint remembers it."""
 
 
@@ -86,6 +88,9 @@ class ExactReducer(GradientReducer):
         V, into which every batch is cut; more ranks have nothing to compute.
     rows : int
         Most rows of a leaf that are passed at once.
+    apart : bool
+        Whether a leaf goes through the passes by itself. Otherwise all leaves of a rank do it at once, but for their
+        products, as long as what is computed of a row does not depend on the rows beside it.
     """
 
     def __init__(
@@ -96,11 +101,13 @@ class ExactReducer(GradientReducer):
         *,
         leaves: int,
         rows: int = 0,
+        apart: bool = True,
         bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         if leaves < 1:
             raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
         self.leaves, self.root = leaves, (0, leaves)
+        self._apart = apart
         item = network.dtype.itemsize
         self._products = [_in_parts(layer, _LEAF_PRODUCT_BYTES // item) for layer in network.layers]
         tiles = [tile for layer in network.layers for tile in _in_parts(layer, _TILE_BYTES // item)]
@@ -143,9 +150,10 @@ class ExactReducer(GradientReducer):
         for h in hosts:
             ends = [shares[rank] for rank in order if hosts[rank] == h]
             self._nodes_of_host[h] = nodes((ends[0][0], ends[-1][1]), self.root)
-        self._tapes = self.network.tapes(0)
+        self._tapes = self.network.tapes(0 if self._apart else rows * (self._mine[1] - self._mine[0]))
         self._leaf_tapes = {leaf: self.network.tapes(rows) for leaf in range(*self._mine)}
-        self._cut_tapes: dict[int, Tape] = {}
+        self._passed: dict[int, tuple[Tape, slice]] = {}  # where the passes of each leaf wrote
+        self._made: dict[tuple[Tape, ...], list[list[tuple[list[Operation], int]]]] = {}
 
     def _to_send(self) -> list[Array]:
         if self.group is None:
@@ -175,7 +183,7 @@ class ExactReducer(GradientReducer):
         return block_bounds(batch_size, lo, self.leaves)[0], block_bounds(batch_size, hi - 1, self.leaves)[1]
 
     def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, Tape]]:
-        """Leaf by leaf; in rounds, where leaves have more than `most` rows."""
+        """All leaves at once, or leaf by leaf; in rounds, where leaves have more than `most` rows."""
         self._refuse_if_closed()
         self._numbers[:] = 0.0
         self._by_leaf[-1, STATUS.index("stop")] = stop
@@ -183,46 +191,78 @@ class ExactReducer(GradientReducer):
         start, rounds = self.share(batch_size)[0], max(1, -(-batch_size // (self.leaves * most)))
         # a tile that is final when its ranks have added it up is squared there, while it is in the cache
         self._squares_at_once = self.group is not None and not self.sends and rounds == 1
+        # a single row is another matter for NumPy and BLAS: where some leaf may have no more, all are passed apart
+        at_once = not self._apart and rounds == 1 and batch_size >= 2 * self.leaves
         for part in range(rounds):
-            for leaf in range(*self._mine):
-                lo, hi = part_bounds(batch_size, leaf, self.leaves, part, most)
-                self._cut_tapes[leaf] = tape = self._leaf_tapes[leaf](hi - lo)
-                self.status, self._complete = self._by_leaf[leaf], leaf == self._mine[1] - 1
-                yield slice(lo - start, hi - start), tape
             if not self._leaf_tapes:
-                self.status, self._complete = self._by_leaf[-1], True
+                self.counts, self._complete = self._by_leaf[-1:], True
                 yield slice(0, 0), self._tapes(0)
+            elif at_once:
+                yield self._all_leaves(batch_size)
+            else:
+                for leaf in range(*self._mine):
+                    lo, hi = part_bounds(batch_size, leaf, self.leaves, part, most)
+                    tape = self._leaf_tapes[leaf](hi - lo)
+                    self._passed[leaf] = tape, slice(None)
+                    self.counts, self._complete = self._by_leaf[leaf : leaf + 1], leaf == self._mine[1] - 1
+                    yield slice(lo - start, hi - start), tape
             if part < rounds - 1:
                 self._accumulate()
+
+    def _all_leaves(self, batch_size: int) -> tuple[slice, Tape]:
+        """The part in which all leaves of this rank are passed at once."""
+        mine, start = range(*self._mine), self.share(batch_size)[0]
+        ends = [block_bounds(batch_size, leaf, self.leaves)[1] - start for leaf in mine]
+        tape = self._tapes.of_leaves(tuple(ends), batch_size // self.leaves)
+        assert isinstance(tape, TapeOfLeaves)
+        self._passed = {leaf: (tape, rows) for leaf, rows in zip(mine, tape.leaves, strict=True)}
+        self.counts, self._complete = self._by_leaf[slice(*self._mine)], True
+        return slice(0, ends[-1]), tape
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: once all leaves of this rank are there, the gradient of a layer."""
         if not self._complete:
             return
-        i = self.network.layers.index(layer)
-        for units, lo, hi in self._products[i]:
-            for k, node in enumerate(self._nodes):
-                self._compute_node(node, i, units, self._vectors[k][lo:hi])
+        for operations, lo in self._operations()[self.network.layers.index(layer)]:
+            for function, arguments in operations:
+                function(*arguments)
             if self.group is None:
                 self.send(lo)
         if self.group is not None and layer is self.network.layers[0]:
             self._add_up()
 
-    def _compute_node(self, node: Node, i: int, units: slice | None, out: Array, depth: int = 0) -> None:
+    def _operations(self) -> list[list[tuple[list[Operation], int]]]:
+        """For each layer what computes its gradient from the tapes of the last passes, part by part, with its start."""
+        tapes = tuple(tape for tape, _ in self._passed.values())
+        if tapes not in self._made:
+            if len(self._made) >= 64:
+                self._made.clear()
+            self._made[tapes] = [
+                [(list(self._part(i, units, lo, hi)), lo) for units, lo, hi in products]
+                for i, products in enumerate(self._products)
+            ]
+        return self._made[tapes]
+
+    def _part(self, i: int, units: slice | None, lo: int, hi: int) -> Iterator[Operation]:
+        for vector, node in zip(self._vectors, self._nodes, strict=False):
+            yield from self._node(node, i, units, vector[lo:hi])
+
+    def _node(self, node: Node, i: int, units: slice | None, out: Array, depth: int = 0) -> Iterator[Operation]:
         """Gradient of some units, flat, over the leaves of a node: of the biases, where `units` is None."""
         if node[1] - node[0] > 1:
             left, right = children(node)
             other = self._scratch[depth][: len(out)]
-            self._compute_node(left, i, units, out, depth + 1)
-            self._compute_node(right, i, units, other, depth + 1)
-            out += other
+            yield from self._node(left, i, units, out, depth + 1)
+            yield from self._node(right, i, units, other, depth + 1)
+            yield np.add, (out, other, out)
             return
-        tape = self._cut_tapes[node[0]]
-        a, delta = tape.inputs[i], tape.deltas[i]
+        tape, rows = self._passed[node[0]]
+        a, delta = tape.inputs[i][rows], tape.deltas[i][rows]
         if units is None:
-            np.matmul(ones(len(delta), delta.dtype), delta, out=out)
+            yield np.add.reduce, (delta, 0, None, out)
         else:
-            np.matmul(a.T, delta[:, units], out=out.reshape(-1, a.shape[1]).T)
+            dW = out.reshape(-1, a.shape[1]).T
+            yield _times_vector if 1 in dW.shape else np.matmul, (a.T, delta[:, units], dW)
 
     def _addition(self, k: int, tile: slice) -> tuple[int, slice, Mapping[Node, Array], list[tuple[Node, Array]]]:
         """What adds up tile `k`: nodes of the ranks of this host, and those that are wanted with where they go."""
@@ -269,6 +309,11 @@ class ExactReducer(GradientReducer):
         self.comm.allreduce(self._numbers)
         self.status = self._by_leaf.sum(axis=0)
         self.square = float(self._squares.sum())
+
+
+def _times_vector(x: Array, y: Array, out: Array) -> None:
+    """A product of a matrix and a vector, the same wherever they lie."""
+    np.matmul(compact(x), compact(y), out=out)
 
 
 def _square(x: Array) -> float:

@@ -55,12 +55,14 @@ class _Tapes:
         self._X = np.empty((capacity, n_inputs), dtype)
         self._delta = np.empty((capacity, *output_shape), dtype)
         self._one, self._gradient = np.ones((1, 1), dtype), np.zeros((1, n), dtype)
+        self._cut: dict[int, _Tape] = {}
 
     def __call__(self, n: int, first: int = 0, total: int | None = None) -> _Tape:
-        tape = _Tape()
-        tape.X, tape.delta = self._X[:n], [self._delta[:n]]
-        tape.inputs, tape.deltas = [self._one], [self._gradient]
-        return tape
+        if n not in self._cut:
+            self._cut[n] = tape = _Tape()
+            tape.X, tape.delta = self._X[:n], [self._delta[:n]]
+            tape.inputs, tape.deltas = [self._one], [self._gradient]
+        return self._cut[n]
 
 
 class FunctionModel:
@@ -184,10 +186,10 @@ class FunctionModel:
             lines.append(f"{name:<24}{shape!s:>20}{part.stop - part.start:>12,}")
         return lines
 
-    def group_squares(self, tape: Tape) -> tuple[float, int]:
+    def group_squares(self, tape: Tape) -> tuple[Array, int]:
         """For `noise_scale`: ``n |g|^2`` of the rows that were passed together, a group, and 1; of no rows nothing."""
         n, g = len(tape.X), tape.deltas[0][0]
-        return (float(np.dot(g, g)) / n, 1) if n else (0.0, 0)
+        return (np.asarray([float(np.dot(g, g)) / n]), 1) if n else (np.zeros(1), 0)
 
     def kept_per_row(self) -> int:
         """Numbers that are kept of a row, as far as it is known: inputs and outputs."""

@@ -197,10 +197,10 @@ class Network:
             lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
         return lines
 
-    def group_squares(self, tape: Tape) -> tuple[float, int]:
-        """For `noise_scale`: the sum of ``n |g|^2`` over groups of rows, here single ones, and their number."""
+    def group_squares(self, tape: Tape) -> tuple[Array, int]:
+        """For `noise_scale`: the sums of ``n |g|^2`` over groups of rows, here single ones, and their number."""
         squares = row_squares(tape)
-        return float(squares.sum()), len(squares)
+        return tape.sums(squares), len(squares)
 
     def kept_per_row(self) -> int:
         """Activations and deltas that are kept of a row."""
@@ -255,7 +255,7 @@ class Network:
         tape = self.tape = self._own_tape(X) if tape is None else tape
         a = X
         for i, (layer, units) in enumerate(zip(self.layers, tape.units, strict=True)):
-            z = np.matmul(tape.whole_input(i, a), layer.W[:, units], out=tape.z[i])
+            z = tape.product(tape.whole_input(i, a), layer.W[:, units], out=tape.z[i])
             z += layer.b[units]
             if layer is self.layers[-1]:
                 return z
@@ -282,7 +282,7 @@ class Network:
         for i in range(len(self.layers) - 1, 0, -1):
             layer, below = self.layers[i], i - 1
             gradient(layer, tape.out[below], delta)
-            delta = np.matmul(tape.whole_delta(i, delta), layer.W[tape.units[below]].T, out=tape.delta[below])
+            delta = tape.product(tape.whole_delta(i, delta), layer.W[tape.units[below]].T, out=tape.delta[below])
             if (mask := tape.mask[below]) is not None:
                 delta *= mask
             kept = tape.z if self.activation.from_z else tape.a

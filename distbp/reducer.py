@@ -158,8 +158,10 @@ class GradientReducer:
     ----------
     own : slice
         The parameters that this rank updates, the same on all its peers.
+    counts : ndarray of shape (leaves, 7)
+        Where the numbers named in `STATUS` are added for a part, those of its rows; one leaf, but for `exact`.
     status : ndarray of shape (7,)
-        The numbers named in `STATUS`: set before `wait`, sums over all ranks after it.
+        Their sums over all ranks, after `wait`.
     square : float
         Squared norm of the whole gradient, after `wait`.
     reduction : str
@@ -213,6 +215,7 @@ class GradientReducer:
             self._plan(rows)
         rides = self.group is None and compress == "none" and self.reduction != "overlap" and self.vectors is None
         self.status = self.message[n:] if rides else np.zeros(len(STATUS), np.float64)
+        self.counts = self.status.reshape(1, -1)
         self._rides, self._sums, self.square = rides, np.zeros(len(STATUS) + 1), 0.0
         self.transport = self._transport(peers, compress)
         self.sends = peers.size > 1

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Tape", "Tapes"]
+__all__ = ["Tape", "Tapes", "compact"]
 
 Array = NDArray[Any]
 
@@ -49,6 +49,17 @@ class Tape:
         self.deltas: list[Array] = []
         self.units: list[slice] = []
         self.rows = slice(None)
+        self._starts = [0]
+
+    def product(self, a: Array, W: Array, out: Array) -> Array:
+        """``a W``, in `out`."""
+        return np.matmul(a, W, out=out)
+
+    def sums(self, numbers: Array) -> Array:
+        """The sum of one number for each row (n,), as (1,) float64; (leaves,), where there are several."""
+        if not len(numbers):
+            return np.zeros(1)
+        return np.add.reduceat(numbers, self._starts).astype(np.float64)
 
     def whole_input(self, i: int, a: Array) -> Array:
         """What the product of layer `i` reads, given that this rank has computed `a` of it."""
@@ -75,6 +86,33 @@ class TapeByUnits(Tape):
         """That of all ranks, once they have all come here."""
         self._meet()
         return self.deltas[i]
+
+
+class TapeOfLeaves(Tape):
+    """A tape of several leaves (see `exact`) below one another.
+
+    What is computed of each number alone is computed of all at once; but each leaf has a product of its own, since
+    the bits of a product depend on its shape.
+    """
+
+    def __init__(self, ends: Sequence[int]) -> None:
+        super().__init__()
+        self._starts = [0, *ends[:-1]]
+        self.leaves = [slice(lo, hi) for lo, hi in zip(self._starts, ends, strict=True)]
+
+    def product(self, a: Array, W: Array, out: Array) -> Array:
+        """``a W`` leaf by leaf."""
+        for rows in self.leaves:
+            np.matmul(a[rows] if W.shape[1] > 1 else compact(a[rows]), W, out=out[rows])
+        return out
+
+
+def compact(rows: Array) -> Array:
+    """A copy of some rows of a matrix, without the gaps where the others lie.
+
+    The bits of a product of a matrix and a vector depend on these gaps; those of two matrices do not.
+    """
+    return np.array(rows, order="K")
 
 
 class Tapes:
@@ -127,26 +165,36 @@ class Tapes:
         self._a = [own(units) for units in hidden] if keep_a else None
         self._z = [own(units) for units in hidden] if keep_z else None
         self._logits = own(sizes[-1])
-        self._cut: dict[tuple[int, int, int], Tape] = {}
+        self._cut: dict[tuple[Any, ...], Tape] = {}
 
     def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
         """The tape of `n` rows, which are rows `first` to `first + n` of the `total` rows of the host."""
-        key = n, first, n if total is None else total
+        return self._kept(n, first, n if total is None else total)
+
+    def of_leaves(self, ends: tuple[int, ...], rows: int) -> Tape:
+        """The tape of leaves that end before these rows, stored as tapes of `rows` rows are."""
+        return self._kept(ends[-1], 0, ends[-1], ends, rows)
+
+    def _kept(self, *key: Any) -> Tape:
         if key not in self._cut:
             if len(self._cut) >= 64:
                 self._cut.clear()
             self._cut[key] = self._make(*key)
         return self._cut[key]
 
-    def _make(self, n: int, first: int, total: int) -> Tape:
+    def _make(self, n: int, first: int, total: int, ends: Sequence[int] = (), narrow: float = 0) -> Tape:
         sizes, rows = self._sizes, slice(first, first + n)
-        tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
+        if ends:
+            tape: Tape = TapeOfLeaves(ends)
+        else:
+            tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
+            narrow = total / self._ranks
         tape.rows = rows
 
         def cut(memory: Array, shape: tuple[int, ...], of: int) -> Array:
             """An array (rows, units) for a layer of `of` units."""
             flat = memory[: shape[0] * shape[1]]
-            by_unit = of >= total / self._ranks or of == sizes[-1]
+            by_unit = of >= narrow or of == sizes[-1]
             return flat.reshape(shape[::-1]).T if by_unit else flat.reshape(shape)
 
         X = self._X[: total * sizes[0]].reshape(total, sizes[0])

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp import adascale, growth, noise_scale
+from distbp.activations import ACTIVATIONS
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import Diverged, RankLost, UserError
 from distbp.exact import ExactReducer
 from distbp.function_model import FunctionModel
 from distbp.health import Pace, audit
-from distbp.losses import Loss
+from distbp.losses import LOSSES, Loss
 from distbp.metrics import evaluate, hits, kind_of_metrics, metric_names
 from distbp.network import Network
 from distbp.optimizers import Optimizer, clip_by_global_norm
@@ -278,9 +279,11 @@ class Trainer:
             )  # fmt: skip
         if self.compress != "none":
             raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
+        ours = isinstance(self.network, Network) and self.network.activation.name in ACTIVATIONS
         return ExactReducer(
-            self.comm, self.network, self.reduction, leaves=self.leaves, rows=rows, bucket_bytes=self.bucket_bytes
-        )
+            self.comm, self.network, self.reduction, leaves=self.leaves, rows=rows, bucket_bytes=self.bucket_bytes,
+            apart=not ours or self.loss.name not in LOSSES,  # other functions may mix the rows they are given
+        )  # fmt: skip
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -345,11 +348,13 @@ class Trainer:
                 losses *= w
                 z *= w.reshape(-1, *(1,) * (z.ndim - 1))
             delta = np.divide(z, batch.size, out=tape.delta[-1])
-            total = float(losses.sum())
-            bad = 0 if math.isfinite(total) else len(mine) - np.count_nonzero(np.isfinite(losses))
+            sums = tape.sums(losses)
+            bad = 0 if math.isfinite(sums.sum()) else len(mine) - np.count_nonzero(np.isfinite(losses))
             network.backward(delta, reducer.gradient)
             squares, groups = network.group_squares(tape) if measures else (0.0, 0)
-            reducer.status += np.array((total, len(mine), right, 0, bad, squares * batch.size**2, groups))
+            reducer.counts[0] += (0.0, len(mine), right, 0, bad, 0.0, groups)
+            reducer.counts[:, STATUS.index("loss")] += sums
+            reducer.counts[:, STATUS.index("squares")] += squares * batch.size**2
 
     def _read_status(self, batch: Batch) -> bool:
         """Take the reduced status into the state; whether loss and gradient are finite."""

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_training_on_ranks import B, data, trainer
 from threadpoolctl import threadpool_limits
 
 from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp.activations import ACTIVATIONS
 from distbp.exact import ExactReducer, add_up, children, nodes
+from distbp.losses import LOSSES, make_loss
 from distbp.optimizers import OPTIMIZERS, make_optimizer
 
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]
@@ -118,6 +120,34 @@ def test_every_optimizer(name, dtype, size, per_host):
 
     alone = train(SerialCommunicator())
     assert set(run_threads(size, train, ranks_per_host=per_host)) == {alone}
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.sampled_from([1, 2, 3, 5, 8, 17, 64]), max_size=2),
+    st.sampled_from(LOSSES),
+    st.sampled_from(list(ACTIVATIONS)), st.sampled_from([np.float32, np.float64]), st.sampled_from([0.0, 0.2]),
+    st.integers(1, 6), st.integers(0, 60),
+)  # fmt: skip
+def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, dtype, dropout, v, more):
+    assume((2 * v + more) // v not in hidden)  # or some leaves apart would be stored otherwise
+    classes = loss == "softmax-cross-entropy"
+    rows = data("classes" if classes else "values")
+    rows.dtype = np.dtype(dtype)
+    X, y, w = rows._ready
+    y = y if classes else (y[:, : 1 + v % 2] > 0).astype(dtype)  # one output, or two
+    rows._ready = X.astype(dtype), y, w.astype(dtype)
+
+    def train(known):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("distbp.trainer.LOSSES", known)
+            network = Network([7, *hidden, 4 if classes else y.shape[1]], activation, dropout=dropout, dtype=dtype)
+            t = Trainer(network, make_loss(loss), SGD(0.1), rows, batch_size=2 * v + more, leaves=v, noise_every=1)
+        assert t.reducer._apart != bool(known)
+        t.fit(steps=3)
+        return network.theta.tobytes(), t.state.sums, t.state.noise
+
+    assert train(LOSSES) == train(())
 
 
 @pytest.fixture
