@@ -17,8 +17,9 @@ added up in the order of leaves and of tiles.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from distbp.network import Layer, Network
 from distbp.optimizers import squared_norm
 from distbp.reducer import BUCKET_BYTES, STATUS, GradientReducer
 from distbp.sampling import block_bounds, part_bounds
-from distbp.tape import Tape, TapeOfLeaves, compact
+from distbp.tape import Tape, compact
 from distbp.transport import Transport
 
 __all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
@@ -37,8 +38,24 @@ __all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
 Array = NDArray[Any]
 Node = tuple[int, int]
 """Leaves lo to hi - 1."""
+Part = tuple[slice | None, int, int]
+"""Some units of a layer, with their first parameter and last + 1; None are the biases of all."""
+Passed = Mapping[int, tuple[Tape, slice]]
+"""Where the passes of each leaf write: tape, and rows of it."""
 Operation = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of arrays and its arguments, the last of which is where the result goes."""
+
+
+class Round(NamedTuple):
+    """What some rows of each leaf take; made once, and used in every batch of that size."""
+
+    parts: list[tuple[slice, slice, Tape]]
+    """Leaves that are passed at once, their rows, as the rank counts its own, and their tape."""
+    operations: list[list[tuple[list[Operation], int]]]
+    """What computes the gradient of each layer, part by part, with its first parameter."""
+    messages: tuple[Any, ...] = ()
+    """What travels between hosts; see `whole_batch`."""
+
 
 _LEAF_PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
@@ -108,20 +125,15 @@ class ExactReducer(GradientReducer):
             raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
         self.leaves, self.root = leaves, (0, leaves)
         self._apart = apart
-        item = network.dtype.itemsize
-        self._products = [_in_parts(layer, _LEAF_PRODUCT_BYTES // item) for layer in network.layers]
-        tiles = [tile for layer in network.layers for tile in _in_parts(layer, _TILE_BYTES // item)]
+        self._products, tiles = self._cut_layers(network)
         self.tiles = [slice(lo, hi) for units, lo, hi in tiles if units is not None]
         self._all_tiles = sorted((lo, hi) for _, lo, hi in tiles)
-        widest = max(hi - lo for products in self._products for _, lo, hi in products)
-        self._scratch = [np.empty(widest, network.dtype) for _ in range(leaves.bit_length())]
-        shares = [block_bounds(leaves, place, comm.size) for place in range(comm.size)]
-        self.vectors = max(len(nodes(share, self.root)) for share in shares)
+        self.vectors = self._count_vectors(comm)
         super().__init__(comm, network, reduction, rows=rows, bucket_bytes=bucket_bytes)
         own, peers = range(self.own.start, self.own.stop), self.transport.comm
         mine = [(k, slice(lo, hi)) for k, (lo, hi) in enumerate(self._all_tiles) if lo in own]
         self._measured = [(k, tile) for k, tile in mine if k % peers.size == peers.rank]  # each tile by one of them
-        self._additions = [self._addition(k, tile) for k, tile in reversed(mine)] if self.group is not None else []
+        self._prepare(mine)
         numbers = np.zeros((leaves + 1) * len(STATUS) + len(self._all_tiles))
         self._numbers, self._squares = numbers, numbers[(leaves + 1) * len(STATUS) :]
         self._by_leaf = numbers[: (leaves + 1) * len(STATUS)].reshape(leaves + 1, len(STATUS))
@@ -133,27 +145,46 @@ class ExactReducer(GradientReducer):
         idle = max(0, self.comm.size - self.leaves)
         return f"{super().describe()}, exact over {self.leaves} leaves" + f" ({idle} ranks have none)" * (idle > 0)
 
+    def _count_vectors(self, comm: Communicator) -> int:
+        shares = [block_bounds(self.leaves, place, comm.size) for place in range(comm.size)]
+        return max(len(nodes(share, self.root)) for share in shares)
+
+    def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
+        """What one product gives, of each layer, and the tiles of all."""
+        item = network.dtype.itemsize
+        products = [in_parts(layer, _LEAF_PRODUCT_BYTES // item) for layer in network.layers]
+        widest = max(hi - lo for parts in products for _, lo, hi in parts)
+        self._scratch = [np.empty(widest, network.dtype) for _ in range(self.leaves.bit_length())]
+        return products, [tile for layer in network.layers for tile in in_parts(layer, _TILE_BYTES // item)]
+
+    def _what_to_share(self, rows: int) -> str:
+        return "gradients"
+
     def _plan(self, rows: int) -> None:
-        """Which leaves this rank passes, and what meets where."""
-        comm, host, first = self.comm, self.comm.rank, 0
+        hosts, shares = self._deal()
+        first = 0 if self.group is None else self.group.rank * (self.vectors or 1)
+        self._vectors = list(self._gradients[first : first + (self.vectors or 1)])
+        self._nodes = nodes(self._mine, self.root)
+        here = [rank for rank in range(self.comm.size) if hosts[rank] == self._host]
+        self._nodes_here = [nodes(shares[rank], self.root) for rank in here]
+        self._nodes_of_host = {host: nodes(leaves, self.root) for host, leaves in self._leaves_of_host.items()}
+        self._tapes = self.network.tapes(0 if self._apart else rows * (self._mine[1] - self._mine[0]))
+        self._leaf_tapes = {leaf: self.network.tapes(rows) for leaf in range(*self._mine)}
+
+    def _deal(self) -> tuple[list[int], dict[int, Node]]:
+        """Deal out the leaves; the host of each rank, and its leaves."""
+        comm, host = self.comm, self.comm.rank
         if self.group is not None:
-            assert self.vectors is not None
-            host, first = self.group.bcast_obj(comm.across_hosts().rank), self.group.rank * self.vectors
+            host = self.group.bcast_obj(comm.across_hosts().rank)
         hosts: list[int] = comm.allgather_obj(host)
         order = sorted(range(comm.size), key=lambda rank: (hosts[rank], rank))  # the leaves of a host lie in a row
         shares = {rank: block_bounds(self.leaves, place, comm.size) for place, rank in enumerate(order)}
-        self._mine, self._host = shares[comm.rank], host
-        self._nodes = nodes(self._mine, self.root)
-        self._vectors = list(self._gradients[first : first + (self.vectors or 1)])
-        self._nodes_here = [nodes(shares[rank], self.root) for rank in range(comm.size) if hosts[rank] == host]
-        self._nodes_of_host = {}
+        self._mine, self._host, self._leaves_of_host = shares[comm.rank], host, {}
         for h in hosts:
             ends = [shares[rank] for rank in order if hosts[rank] == h]
-            self._nodes_of_host[h] = nodes((ends[0][0], ends[-1][1]), self.root)
-        self._tapes = self.network.tapes(0 if self._apart else rows * (self._mine[1] - self._mine[0]))
-        self._leaf_tapes = {leaf: self.network.tapes(rows) for leaf in range(*self._mine)}
-        self._passed: dict[int, tuple[Tape, slice]] = {}  # where the passes of each leaf wrote
-        self._made: dict[tuple[Tape, ...], list[list[tuple[list[Operation], int]]]] = {}
+            self._leaves_of_host[h] = ends[0][0], ends[-1][1]
+        self._rounds: dict[tuple[int, int, int], Round] = {}
+        return hosts, shares
 
     def _to_send(self) -> list[Array]:
         if self.group is None:
@@ -188,42 +219,60 @@ class ExactReducer(GradientReducer):
         self._numbers[:] = 0.0
         self._by_leaf[-1, STATUS.index("stop")] = stop
         self._accumulated = None
-        start, rounds = self.share(batch_size)[0], max(1, -(-batch_size // (self.leaves * most)))
+        rounds = max(1, -(-batch_size // (self.leaves * most)))
         # a tile that is final when its ranks have added it up is squared there, while it is in the cache
         self._squares_at_once = self.group is not None and not self.sends and rounds == 1
-        # a single row is another matter for NumPy and BLAS: where some leaf may have no more, all are passed apart
-        at_once = not self._apart and rounds == 1 and batch_size >= 2 * self.leaves
-        for part in range(rounds):
-            if not self._leaf_tapes:
-                self.counts, self._complete = self._by_leaf[-1:], True
-                yield slice(0, 0), self._tapes(0)
-            elif at_once:
-                yield self._all_leaves(batch_size)
-            else:
-                for leaf in range(*self._mine):
-                    lo, hi = part_bounds(batch_size, leaf, self.leaves, part, most)
-                    tape = self._leaf_tapes[leaf](hi - lo)
-                    self._passed[leaf] = tape, slice(None)
-                    self.counts, self._complete = self._by_leaf[leaf : leaf + 1], leaf == self._mine[1] - 1
-                    yield slice(lo - start, hi - start), tape
-            if part < rounds - 1:
+        for number in range(rounds):
+            key = batch_size, number, most
+            if key not in self._rounds:
+                if len(self._rounds) >= 64:
+                    self._rounds.clear()
+                self._rounds[key] = self._make_round(*key)
+            self._round = self._rounds[key]
+            for k, (leaves, rows, tape) in enumerate(self._round.parts, 1):
+                self.counts, self._complete = self._by_leaf[leaves], k == len(self._round.parts)
+                yield rows, tape
+            if number < rounds - 1:
                 self._accumulate()
 
-    def _all_leaves(self, batch_size: int) -> tuple[slice, Tape]:
-        """The part in which all leaves of this rank are passed at once."""
-        mine, start = range(*self._mine), self.share(batch_size)[0]
-        ends = [block_bounds(batch_size, leaf, self.leaves)[1] - start for leaf in mine]
-        tape = self._tapes.of_leaves(tuple(ends), batch_size // self.leaves)
-        assert isinstance(tape, TapeOfLeaves)
-        self._passed = {leaf: (tape, rows) for leaf, rows in zip(mine, tape.leaves, strict=True)}
-        self.counts, self._complete = self._by_leaf[slice(*self._mine)], True
-        return slice(0, ends[-1]), tape
+    def _make_round(self, batch_size: int, number: int, most: int) -> Round:
+        """Round `number` of a batch."""
+        bounds = [part_bounds(batch_size, leaf, self.leaves, number, most) for leaf in range(self.leaves)]
+        sizes, start, mine = [hi - lo for lo, hi in bounds], self.share(batch_size)[0], range(*self._mine)
+        # a single row is another matter for NumPy and BLAS: where some leaf may have no more, all are passed apart
+        at_once = not self._apart and most * self.leaves >= batch_size >= 2 * self.leaves
+        parts: list[tuple[slice, slice, Tape]] = []
+        passed: dict[int, tuple[Tape, slice]] = {}
+        for leaves in [mine] if at_once and mine else [range(leaf, leaf + 1) for leaf in mine]:
+            tape, rows = self._tape_of(leaves, sizes, at_once), slice(bounds[leaves[0]][0], bounds[leaves[-1]][1])
+            parts.append((slice(leaves.start, leaves.stop), slice(rows.start - start, rows.stop - start), tape))
+            passed |= {leaf: (tape, of_leaf) for leaf, of_leaf in zip(leaves, tape.leaves, strict=True)}
+        if not mine:
+            parts.append((slice(self.leaves, self.leaves + 1), slice(0, 0), self._tape_of(mine, sizes, at_once)))
+        return Round(parts, self._operations(parts[0][2], passed))
+
+    def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
+        """Where leaves, of so many rows each, are passed together."""
+        if not leaves:
+            return self._tapes(0)
+        if not at_once:
+            return self._leaf_tapes[leaves[0]](sizes[leaves[0]])
+        return self._tapes.of_leaves(tuple(accumulate(sizes[leaf] for leaf in leaves)), min(sizes))
+
+    def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
+        """What computes the gradient of each layer, part by part, with its first parameter."""
+
+        def of(i: int, units: slice | None, lo: int, hi: int) -> Iterator[Operation]:
+            for vector, node in zip(self._vectors, self._nodes, strict=False):
+                yield from self._node(passed, node, i, units, vector[lo:hi])
+
+        return [[(list(of(i, *part)), part[1]) for part in parts] for i, parts in enumerate(self._products)]
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: once all leaves of this rank are there, the gradient of a layer."""
         if not self._complete:
             return
-        for operations, lo in self._operations()[self.network.layers.index(layer)]:
+        for operations, lo in self._round.operations[self.network.layers.index(layer)]:
             for function, arguments in operations:
                 function(*arguments)
             if self.group is None:
@@ -231,38 +280,28 @@ class ExactReducer(GradientReducer):
         if self.group is not None and layer is self.network.layers[0]:
             self._add_up()
 
-    def _operations(self) -> list[list[tuple[list[Operation], int]]]:
-        """For each layer what computes its gradient from the tapes of the last passes, part by part, with its start."""
-        tapes = tuple(tape for tape, _ in self._passed.values())
-        if tapes not in self._made:
-            if len(self._made) >= 64:
-                self._made.clear()
-            self._made[tapes] = [
-                [(list(self._part(i, units, lo, hi)), lo) for units, lo, hi in products]
-                for i, products in enumerate(self._products)
-            ]
-        return self._made[tapes]
-
-    def _part(self, i: int, units: slice | None, lo: int, hi: int) -> Iterator[Operation]:
-        for vector, node in zip(self._vectors, self._nodes, strict=False):
-            yield from self._node(node, i, units, vector[lo:hi])
-
-    def _node(self, node: Node, i: int, units: slice | None, out: Array, depth: int = 0) -> Iterator[Operation]:
+    def _node(
+        self, passed: Passed, node: Node, i: int, units: slice | None, out: Array, depth: int = 0
+    ) -> Iterator[Operation]:
         """Gradient of some units, flat, over the leaves of a node: of the biases, where `units` is None."""
         if node[1] - node[0] > 1:
             left, right = children(node)
             other = self._scratch[depth][: len(out)]
-            yield from self._node(left, i, units, out, depth + 1)
-            yield from self._node(right, i, units, other, depth + 1)
+            yield from self._node(passed, left, i, units, out, depth + 1)
+            yield from self._node(passed, right, i, units, other, depth + 1)
             yield np.add, (out, other, out)
             return
-        tape, rows = self._passed[node[0]]
+        tape, rows = passed[node[0]]
         a, delta = tape.inputs[i][rows], tape.deltas[i][rows]
         if units is None:
             yield np.add.reduce, (delta, 0, None, out)
         else:
             dW = out.reshape(-1, a.shape[1]).T
             yield _times_vector if 1 in dW.shape else np.matmul, (a.T, delta[:, units], dW)
+
+    def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
+        """The last that is made: how the tiles that this rank owns are added up."""
+        self._additions = [self._addition(k, tile) for k, tile in reversed(tiles)] if self.group is not None else []
 
     def _addition(self, k: int, tile: slice) -> tuple[int, slice, Mapping[Node, Array], list[tuple[Node, Array]]]:
         """What adds up tile `k`: nodes of the ranks of this host, and those that are wanted with where they go."""
@@ -283,7 +322,7 @@ class ExactReducer(GradientReducer):
             for node, out in wanted:  # the first vector last: it is one of those that are added up
                 add_up(given, node, out)
             if self._squares_at_once:
-                self._squares[k] = _square(self.network.grad[tile])
+                self._squares[k] = square_of(self.network.grad[tile])
             self.send(tile.start)
 
     def _accumulate(self) -> None:
@@ -305,7 +344,7 @@ class ExactReducer(GradientReducer):
             grad[self.own] += self._accumulated
         if not self._squares_at_once:
             for k, tile in self._measured:
-                self._squares[k] = _square(grad[tile])
+                self._squares[k] = square_of(grad[tile])
         self.comm.allreduce(self._numbers)
         self.status = self._by_leaf.sum(axis=0)
         self.square = float(self._squares.sum())
@@ -316,13 +355,13 @@ def _times_vector(x: Array, y: Array, out: Array) -> None:
     np.matmul(compact(x), compact(y), out=out)
 
 
-def _square(x: Array) -> float:
+def square_of(x: Array) -> float:
     """Sum of squares of a tile: one product, whose bits are those of one BLAS thread."""
     square = float(np.dot(x, x))
     return square if math.isfinite(square) else squared_norm(x)
 
 
-def _in_parts(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
+def in_parts(layer: Layer, most: int) -> list[Part]:
     """A layer in parts of about `most` parameters: units, first parameter and last + 1, from the last to the first.
 
     The units of the part that has all biases, if there are any, are None.
@@ -331,7 +370,7 @@ def _in_parts(layer: Layer, most: int) -> list[tuple[slice | None, int, int]]:
     count = max(1, round(n * layer.fan_out / most))
     width = -(-layer.fan_out // (4 * count)) * 4
     parts = [slice(lo, min(lo + width, layer.fan_out)) for lo in reversed(range(0, layer.fan_out, width))]
-    cut: list[tuple[slice | None, int, int]] = []
+    cut: list[Part] = []
     if layer.bias.start < layer.bias.stop:
         cut.append((None, layer.bias.start, layer.bias.stop))
     return cut + [(units, start + units.start * n, start + units.stop * n) for units in parts]

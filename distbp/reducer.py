@@ -90,7 +90,7 @@ def choose_reduction(
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
 
-def _row_numbers(network: Network | FunctionModel) -> int:
+def row_numbers(network: Network | FunctionModel) -> int:
     """Activations and deltas of one row."""
     return network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
 
@@ -99,7 +99,7 @@ def choose_sharing(comm: Communicator, network: Network | FunctionModel, rows: i
     """What the ranks of a host share in `shared`; the same on all ranks."""
     if not network.dense:
         return "gradients"
-    small = rows * _row_numbers(network) < _UNITS_BELOW * network.n_parameters
+    small = rows * row_numbers(network) < _UNITS_BELOW * network.n_parameters
     # a dropout mask is made by rows; and to meet often costs more than it brings where ranks take turns on a core
     if small and not network.dropout and not comm.crowded:
         return "units"
@@ -111,7 +111,7 @@ def _lacks_room(comm: Communicator, network: Network | FunctionModel, rows: int,
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
     n, ranks = network.n_parameters, comm.on_host().size
     joint = vectors is None and choose_sharing(comm, network, rows) != "gradients"
-    numbers = n + (n + ranks * rows * _row_numbers(network) if joint else ranks * (vectors or 1) * n)
+    numbers = n + (n + ranks * rows * row_numbers(network) if joint else ranks * (vectors or 1) * n)
     needed, free = numbers * network.dtype.itemsize, comm.shared_free()
     said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
     lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
@@ -259,27 +259,30 @@ class GradientReducer:
         n = network.n_parameters
         theta = self._allocate(n)
         theta.array[self.own] = network.theta[self.own]
-        self.sharing = "gradients" if self.vectors is not None else choose_sharing(comm, network, rows)
-        each = self.vectors or 1
+        self.sharing, each = self._what_to_share(rows), self.vectors or 1
         copies = group.size * each if self.sharing == "gradients" else 1
         self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
         network.bind_gradient(self._gradients[group.rank * each % copies])
-        if self.sharing == "gradients":
-            self._plan(rows)
-        else:
-            self._sharers = group.allgather_obj(comm.rank)
-            self._tapes = network.tapes(
-                rows, host_rows=rows * group.size, allocate=lambda n: self._allocate(n).array,
-                by_units=(group.rank, group.size, lambda: self.barrier()) if self.sharing == "units" else None,
-            )  # fmt: skip
+        self._plan(rows)
         theta.barrier()
         network.bind_parameters(theta.array)
         self._theta = theta
         return peers
 
+    def _what_to_share(self, rows: int) -> str:
+        return choose_sharing(self.comm, self.network, rows)
+
     def _plan(self, rows: int) -> None:
-        """Where this rank passes its rows, which nobody shares."""
-        self._sharers, self._tapes = [self.comm.rank], self.network.tapes(rows)
+        """Where this rank passes its rows."""
+        group = self.group
+        if group is None or self.sharing == "gradients":
+            self._sharers, self._tapes = [self.comm.rank], self.network.tapes(rows)
+            return
+        self._sharers = group.allgather_obj(self.comm.rank)
+        self._tapes = self.network.tapes(
+            rows, host_rows=rows * group.size, allocate=lambda n: self._allocate(n).array,
+            by_units=(group.rank, group.size, lambda: self.barrier()) if self.sharing == "units" else None,
+        )  # fmt: skip
 
     def _to_send(self) -> list[Array]:
         return [self.network.grad]

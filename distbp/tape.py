@@ -36,6 +36,7 @@ class Tape:
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of all
     ranks that share memory; ``units[l]`` are the units of layer l that this rank computes, ``rows`` its rows of these.
+    ``leaves`` are the rows that belong together in exact mode, of this rank's.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class Tape:
         self.deltas: list[Array] = []
         self.units: list[slice] = []
         self.rows = slice(None)
-        self._starts = [0]
+        self.leaves, self._starts = [slice(None)], [0]
 
     def product(self, a: Array, W: Array, out: Array) -> Array:
         """``a W``, in `out`."""
@@ -171,9 +172,9 @@ class Tapes:
         """The tape of `n` rows, which are rows `first` to `first + n` of the `total` rows of the host."""
         return self._kept(n, first, n if total is None else total)
 
-    def of_leaves(self, ends: tuple[int, ...], rows: int) -> Tape:
-        """The tape of leaves that end before these rows, stored as tapes of `rows` rows are."""
-        return self._kept(ends[-1], 0, ends[-1], ends, rows)
+    def of_leaves(self, ends: tuple[int, ...], rows: int, first: int = 0, total: int | None = None) -> Tape:
+        """The same for leaves, which end at these of the `n` rows, stored as tapes of `rows` rows are."""
+        return self._kept(ends[-1], first, ends[-1] if total is None else total, ends, rows)
 
     def _kept(self, *key: Any) -> Tape:
         if key not in self._cut:

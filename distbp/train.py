@@ -24,6 +24,7 @@ from distbp.reporting import Reporter, read_records
 from distbp.rundir import RunDirectory, default_run_dir
 from distbp.trainer import Trainer
 from distbp.watchdog import Watchdog
+from distbp.whole_batch import CELLS
 from distbp.world import communicator
 
 __all__ = ["main", "train"]
@@ -252,7 +253,7 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     if config.exact:
-        fingerprint |= {"order of the sums": SUMS}
+        fingerprint |= {"order of the sums": f"{SUMS}, {CELLS}"}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 

@@ -28,7 +28,6 @@ from distbp.activations import ACTIVATIONS
 from distbp.checkpoint import Checkpoints
 from distbp.communicator import Communicator, SerialCommunicator
 from distbp.errors import Diverged, RankLost, UserError
-from distbp.exact import ExactReducer
 from distbp.function_model import FunctionModel
 from distbp.health import Pace, audit
 from distbp.losses import LOSSES, Loss
@@ -43,6 +42,7 @@ from distbp.sampling import Batch, BatchSampler, Epochs
 from distbp.saving import Saver
 from distbp.schedules import Schedule
 from distbp.stopping import MetricTarget, is_better, require_metric
+from distbp.whole_batch import exact_reducer
 
 __all__ = ["Outcome", "TrainState", "Trainer"]
 
@@ -280,7 +280,7 @@ class Trainer:
         if self.compress != "none":
             raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
         ours = isinstance(self.network, Network) and self.network.activation.name in ACTIVATIONS
-        return ExactReducer(
+        return exact_reducer(
             self.comm, self.network, self.reduction, leaves=self.leaves, rows=rows, bucket_bytes=self.bucket_bytes,
             apart=not ours or self.loss.name not in LOSSES,  # other functions may mix the rows they are given
         )  # fmt: skip

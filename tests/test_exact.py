@@ -79,6 +79,14 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
     return theta.tobytes(), records, figures
 
 
+@pytest.fixture(params=["leaf by leaf", "whole batch"])
+def sums(request, monkeypatch):
+    """Both kinds of exact reducer, whichever would suit."""
+    monkeypatch.setattr("distbp.whole_batch._suits", lambda network, rows: request.param == "whole batch")
+    return request.param
+
+
+@pytest.mark.usefixtures("sums")
 @pytest.mark.parametrize(("size", "per_host"), PLACES)
 @pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
 @pytest.mark.parametrize(
@@ -90,6 +98,7 @@ def test_the_bits_are_those_of_one_process(size, per_host, reduction, options):
         assert result == alone
 
 
+@pytest.mark.usefixtures("sums")
 @pytest.mark.parametrize("hosts", [[0, 1, 0, 1], [0, 1, 1, 0], [0, 1, 0, 2, 1, 0, 0], [2, 1, 0]])
 @pytest.mark.parametrize("leaves", [5, 6, 8])
 def test_ranks_in_any_order_on_hosts_of_any_size(hosts, leaves):
@@ -100,6 +109,7 @@ def test_ranks_in_any_order_on_hosts_of_any_size(hosts, leaves):
     assert all(result == alone for result in results)
 
 
+@pytest.mark.usefixtures("sums")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize(("size", "per_host"), [(2, None), (3, None), (5, 2)])
@@ -127,9 +137,9 @@ def test_every_optimizer(name, dtype, size, per_host):
     st.lists(st.sampled_from([1, 2, 3, 5, 8, 17, 64]), max_size=2),
     st.sampled_from(LOSSES),
     st.sampled_from(list(ACTIVATIONS)), st.sampled_from([np.float32, np.float64]), st.sampled_from([0.0, 0.2]),
-    st.integers(1, 6), st.integers(0, 60),
+    st.integers(1, 6), st.integers(0, 60), st.booleans(),
 )  # fmt: skip
-def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, dtype, dropout, v, more):
+def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, dtype, dropout, v, more, whole_batch):
     assume((2 * v + more) // v not in hidden)  # or some leaves apart would be stored otherwise
     classes = loss == "softmax-cross-entropy"
     rows = data("classes" if classes else "values")
@@ -138,31 +148,39 @@ def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, 
     y = y if classes else (y[:, : 1 + v % 2] > 0).astype(dtype)  # one output, or two
     rows._ready = X.astype(dtype), y, w.astype(dtype)
 
-    def train(known):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("distbp.trainer.LOSSES", known)
-            network = Network([7, *hidden, 4 if classes else y.shape[1]], activation, dropout=dropout, dtype=dtype)
-            t = Trainer(network, make_loss(loss), SGD(0.1), rows, batch_size=2 * v + more, leaves=v, noise_every=1)
-        assert t.reducer._apart != bool(known)
+    def train(comm):
+        network = Network([7, *hidden, 4 if classes else y.shape[1]], activation, dropout=dropout, dtype=dtype)
+        t = Trainer(
+            network, make_loss(loss), SGD(0.1), rows, comm=comm, batch_size=2 * v + more, leaves=v, noise_every=1
+        )
         t.fit(steps=3)
-        return network.theta.tobytes(), t.state.sums, t.state.noise
+        return t.reducer._apart, (network.theta.tobytes(), t.state.sums, t.state.noise)
 
-    assert train(LOSSES) == train(())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distbp.whole_batch._suits", lambda network, rows: whole_batch)
+        (together, alone), of_three = train(SerialCommunicator()), run_threads(3, train)
+        patch.setattr("distbp.trainer.LOSSES", ())
+        apart, one_by_one = train(SerialCommunicator())
+    assert apart and not together
+    assert alone == one_by_one
+    assert [of_rank for _, of_rank in of_three] == [alone] * 3
 
 
 @pytest.fixture
 def narrow_tiles(monkeypatch):
     monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
     monkeypatch.setattr("distbp.exact._LEAF_PRODUCT_BYTES", 1024)
+    monkeypatch.setattr("distbp.whole_batch._CELL_BYTES", 256)
 
 
-@pytest.mark.usefixtures("narrow_tiles")
+@pytest.mark.usefixtures("narrow_tiles", "sums")
 def test_many_tiles():
     alone = run(SerialCommunicator())
     for size, per_host in PLACES:
         assert run_threads(size, run, ranks_per_host=per_host)[0] == alone
 
 
+@pytest.mark.usefixtures("sums")
 @pytest.mark.ranks
 @pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
@@ -170,6 +188,7 @@ def test_ranks_give_the_bits_of_one_process(reduction, options, comm):
     assert run(comm, reduction=reduction, **options) == run(SerialCommunicator(), **options)
 
 
+@pytest.mark.usefixtures("sums")
 def test_a_norm_whose_square_float32_does_not_hold():
     rows = data()
     rows.dtype = np.dtype(np.float32)
@@ -188,6 +207,7 @@ def test_a_norm_whose_square_float32_does_not_hold():
         assert set(run_threads(3, lambda comm, r=reduction: norm(comm, leaves=4, reduction=r))) == {alone}
 
 
+@pytest.mark.usefixtures("sums")
 def test_the_mathematics_is_that_of_every_other_mode():
     exact = np.frombuffer(run(SerialCommunicator())[0])
     t = trainer(SerialCommunicator())
@@ -196,6 +216,7 @@ def test_the_mathematics_is_that_of_every_other_mode():
     assert exact.tobytes() != t.network.theta.tobytes()
 
 
+@pytest.mark.usefixtures("sums")
 def test_a_run_that_goes_on_elsewhere_has_the_same_bits(tmp_path):
     checkpoints = Checkpoints(tmp_path)
 

@@ -1,0 +1,189 @@
+"""Exact mode where a batch is small beside the network: its gradient in one product.
+
+Activations and deltas of all rows are fewer than the parameters then. So it is them that come together, not
+gradients: the ranks of a host keep them in memory that they share, hosts send them to each other, and
+
+    dW[:, cell] = a^T delta[:, cell]        over all rows of the batch, whatever rank or host passed them
+
+is one product whose shape does not depend on the ranks, since a *cell* is a fixed number of units. Ranks share
+out the cells; nothing is added up afterwards. Rows still go through the passes leaf by leaf, as `exact` has it.
+
+What hosts send is rows times units, and then their cells of the gradient: less than an Allreduce of it.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.communicator import Communicator
+from distbp.exact import ExactReducer, Operation, Part, Passed, Round, in_parts, square_of
+from distbp.function_model import FunctionModel
+from distbp.network import Layer, Network, ones
+from distbp.reducer import row_numbers, stretches
+from distbp.sampling import part_bounds
+from distbp.tape import Tape
+from distbp.transport import Transport
+
+__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer"]
+
+Array = NDArray[Any]
+
+_CELLS = 16
+"""In how many products the gradient is computed, or less: few are fast, many share out well."""
+_CELL_BYTES = 1 << 18
+"""Bytes of gradient that one product gives at least."""
+CELLS = f"{_CELLS} cells of {_CELL_BYTES} bytes at least"
+"""What the bits depend on in this module; a checkpoint remembers it."""
+
+
+def exact_reducer(
+    comm: Communicator, network: Network | FunctionModel, reduction: str, *, leaves: int, rows: int, **options: Any
+) -> ExactReducer:
+    """The exact reducer that suits a network, and leaves of at most so many rows; whatever the ranks."""
+    kind = WholeBatchReducer if _suits(network, leaves * rows) else ExactReducer
+    return kind(comm, network, reduction, leaves=leaves, rows=rows, **options)
+
+
+def _suits(network: Network | FunctionModel, rows: int) -> bool:
+    return network.dense and rows * row_numbers(network) <= network.n_parameters
+
+
+class WholeBatchReducer(ExactReducer):
+    """An `ExactReducer` that computes the gradient of all leaves in one product, cell by cell."""
+
+    def describe(self) -> str:
+        """What travels in a step, for people."""
+        hosts, size = self.transport.comm.size, self.network.dtype.itemsize
+        mib = self.leaves * self._rows * row_numbers(self.network) * size / 2**20
+        said = super().describe().split(", each step")[0].split(", exact over")[0]
+        what = f"the activations and deltas of {hosts} hosts, {mib:.2f} MiB, and their gradients"
+        sent = f", each step {what}" * (hosts > 1)
+        return f"{said}{sent}, exact over {self.leaves} leaves"
+
+    def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
+        most = max(network.n_parameters // _CELLS, _CELL_BYTES // network.dtype.itemsize)
+        cells = [in_parts(layer, most) for layer in network.layers]
+        return cells, [cell for of_layer in cells for cell in of_layer]
+
+    def _what_to_share(self, rows: int) -> str:
+        return "rows"
+
+    def _plan(self, rows: int) -> None:
+        self._deal()
+        self._rows = rows
+
+        def allocate(n: int) -> Array:
+            return np.empty(n, self.network.dtype) if self.group is None else self._allocate(n).array
+
+        mine = self._mine[1] - self._mine[0]
+        self._tapes = self.network.tapes(rows * mine, host_rows=rows * self.leaves, allocate=allocate)
+
+    def _count_vectors(self, comm: Communicator) -> int:
+        return 1
+
+    def _to_send(self) -> list[Array]:
+        return [self.network.grad]
+
+    def _transport(self, peers: Communicator, compress: str) -> Transport:
+        return Transport(peers, compress)  # which has nothing to do
+
+    def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
+        """Share out the cells of this rank's stretch among its peers, who own the same."""
+        own, peers = self.own, self.transport.comm
+        self._leads = self.group is None or self.group.rank == 0
+        self._leaves_of_peers: list[list[int]] = peers.allgather_obj(list(self._leaves_of_host[self._host]))
+        edges = np.array([cell.start for _, cell in tiles] + [own.stop]) - own.start
+        self._pieces = [slice(p.start + own.start, p.stop + own.start) for p in stretches(edges, peers.size)]
+        piece = self._pieces[peers.rank]
+        self._cells = {cell.start: (k, cell) for k, cell in tiles if piece.start <= cell.start < piece.stop}
+        longest = max(p.stop - p.start for p in self._pieces) if peers.size > 1 else 0
+        self._given = np.zeros(longest, self.network.dtype)
+        self._received = np.empty((peers.size, longest), self.network.dtype)
+
+    # --- one step -------------------------------------------------------------------------------------
+
+    def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
+        """Their rows of the memory that holds those of all leaves."""
+        ends = tuple(accumulate(sizes[leaf] for leaf in leaves)) or (0,)
+        return self._tapes.of_leaves(ends, min(sizes), sum(sizes[: leaves.start]), sum(sizes))
+
+    def _make_round(self, batch_size: int, number: int, most: int) -> Round:
+        parts, operations, _ = super()._make_round(batch_size, number, most)
+        if self.transport.comm.size == 1 or not self._leads:
+            return Round(parts, operations)
+        bounds = (part_bounds(batch_size, leaf, self.leaves, number, most) for leaf in range(self.leaves))
+        starts = [0, *accumulate(hi - lo for lo, hi in bounds)]
+        rows = [slice(starts[lo], starts[hi]) for lo, hi in self._leaves_of_peers]
+        matrices = [*parts[0][2].inputs, *parts[0][2].deltas]
+        length = max(r.stop - r.start for r in rows) * sum(m.shape[1] for m in matrices)
+        send = np.zeros(length, self.network.dtype)
+        receive = np.empty((len(rows), length), self.network.dtype)
+        me = self.transport.comm.rank
+        others = [pair for k, r in enumerate(rows) if k != me for pair in _blocks(matrices, r, receive[k])]
+        return Round(parts, operations, (send, receive, _blocks(matrices, rows[me], send), others))
+
+    def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
+        """One product for each cell, once all is there: with the first layer, whose delta comes last."""
+        cells: list[tuple[list[Operation], int]] = []
+        for a, delta, parts in zip(tape.inputs, tape.deltas, self._products, strict=True):
+            for units, lo, hi in parts:
+                out = self.network.grad[lo:hi]
+                if lo not in self._cells:
+                    continue
+                if units is None:
+                    cells.append(([(np.matmul, (ones(len(delta), delta.dtype), delta, out))], lo))
+                else:
+                    cells.append(([(np.matmul, (a.T, delta[:, units], out.reshape(-1, a.shape[1]).T))], lo))
+        return [cells]
+
+    def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
+        """For `Network.backward`: the gradient of all layers, once all rows have been passed."""
+        if not self._complete or layer is not self.network.layers[0]:
+            return
+        self.barrier()
+        several_hosts = len(self._leaves_of_host) > 1  # of which not all have peers of this rank
+        if several_hosts:
+            self._gather_rows()
+        for [(product, arguments)], lo in self._round.operations[0]:
+            product(*arguments)
+            if self._squares_at_once:
+                k, cell = self._cells[lo]
+                self._squares[k] = square_of(self.network.grad[cell])
+        if several_hosts:
+            self._gather_cells()
+
+    def _gather_rows(self) -> None:
+        """Activations and deltas of the rows of all hosts; one rank of each sees to it."""
+        if self._leads:
+            send, receive, mine, others = self._round.messages
+            for block, there in mine:
+                np.copyto(there, block)
+            self.transport.comm.iallgather(send, receive).wait()
+            for block, there in others:
+                np.copyto(block, there)
+        self.barrier()
+
+    def _gather_cells(self) -> None:
+        """What the peers have computed of this rank's stretch."""
+        peers, grad = self.transport.comm, self.network.grad
+        piece = self._pieces[peers.rank]
+        self._given[: piece.stop - piece.start] = grad[piece]
+        peers.iallgather(self._given, self._received).wait()
+        for k, piece in enumerate(self._pieces):
+            if k != peers.rank:
+                grad[piece] = self._received[k, : piece.stop - piece.start]
+
+
+def _blocks(matrices: Sequence[Array], rows: slice, message: Array) -> list[tuple[Array, Array]]:
+    """Some rows of each matrix, and where they lie in a message: in the order in which they are stored."""
+    pairs, at = [], 0
+    for matrix in matrices:
+        block = matrix[rows]
+        flat = message[at : at + block.size]
+        by_unit = matrix.strides[0] < matrix.strides[1]
+        pairs.append((block, flat.reshape(block.shape[::-1]).T if by_unit else flat.reshape(block.shape)))
+        at += block.size
+    return pairs
