@@ -54,7 +54,7 @@ LAYERS = [
         "health",
     },
     {"preprocessing", "config", "exact", "world"},
-    {"loading", "metrics", "model"},
+    {"loading", "metrics", "model", "whole_batch"},
     {"doctor.finding"},
     {"doctor.environment", "doctor.files", "doctor.launch", "doctor.machine", "doctor.supervision", "doctor.report"},
     {"doctor.network"},
