@@ -12,6 +12,8 @@ A rank adds up the nodes that lie within its leaves, some units at a time while 
 the tree is climbed where nodes of several ranks meet (Villa et al. 2009 name the trouble; a fixed tree is
 the reproducible reduction of Demmel & Nguyen 2015, section 2, without their wider sums).
 
+Where a batch is small beside the network there is another way to the gradient, without sums: `whole_batch`.
+
 Losses are kept by leaf, and norms by *tile*, a fixed stretch of the parameters that one rank looks after; they are
 added up in the order of leaves and of tiles.
 """

@@ -230,19 +230,22 @@ class GradientReducer:
 
     def describe(self) -> str:
         """What travels in a step, for people."""
-        mib, peers = 2.0**20, self.transport.comm.size
         if self.comm.size == 1:
             return "reduction: none, one rank"
-        sent = (self.own.stop - self.own.start) * self.network.dtype.itemsize * len(self._sent_vectors)
-        sent //= 1 if self.transport.compress == "none" else 2
         parts = [f"reduction: {self.reduction}"]
         if self.group is not None:
             parts.append(f"{self.group.size} ranks of a host share {SHARING[self.sharing]}")
         if self.sends:
-            pieces = "" if not self.in_pieces else f" in pieces of {self._bucket_bytes / mib:.2f} MiB"
-            kind = "" if self.transport.compress == "none" else f" as {self.transport.compress}"
-            parts.append(f"each step a sum over {peers} ranks of {sent / mib:.2f} MiB{kind}{pieces}")
+            parts.append(f"each step {self._describe_messages(self.transport.comm.size)}")
         return ", ".join(parts)
+
+    def _describe_messages(self, peers: int) -> str:
+        mib = 2.0**20
+        sent = (self.own.stop - self.own.start) * self.network.dtype.itemsize * len(self._sent_vectors)
+        sent //= 1 if self.transport.compress == "none" else 2
+        pieces = "" if not self.in_pieces else f" in pieces of {self._bucket_bytes / mib:.2f} MiB"
+        kind = "" if self.transport.compress == "none" else f" as {self.transport.compress}"
+        return f"a sum over {peers} ranks of {sent / mib:.2f} MiB{kind}{pieces}"
 
     # --- memory that the ranks of a host share --------------------------------------------------------
 

@@ -562,7 +562,8 @@ class Trainer:
         profile.watch(network, "forward", "forward")
         profile.watch(self.loss, "value", "loss")
         profile.watch(network, "backward", "backward")
-        for owner, method in (self.comm, "allreduce"), (reducer, "barrier"), (reducer.transport, "wait"):
+        transport = reducer.transport
+        for owner, method in (self.comm, "allreduce"), (reducer, "barrier"), (transport, "wait"), (transport, "gather"):
             profile.watch(owner, method, "wait")
         profile.watch(reducer, "wait", "norm")
         profile.watch(self.optimizer, "step", "optimizer")

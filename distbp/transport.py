@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.communicator import Communicator, Request
+from distbp.communicator import Communicator, Done, Request
 from distbp.errors import RankLost
 
 __all__ = ["COMPRESSIONS", "Transport", "from_bf16", "to_bf16"]
@@ -94,7 +94,7 @@ class _Piece:
         kept = 0 if self._code is None else 1
         self._kept, self._sum = np.zeros(kept * length, dtype), np.zeros(kept * part, dtype)
         self._piece: Array
-        self._request: Request
+        self.request: Request
         self.summed = True
 
     def start(self, pieces: Sequence[Array]) -> None:
@@ -116,11 +116,11 @@ class _Piece:
             self._kept += self._piece
             flat[...] = encode(self._kept)
             self._kept -= decode(flat)
-        self._request = self._comm.ialltoall(self._sent, self._received)
+        self.request = self._comm.ialltoall(self._sent, self._received)
 
     def test(self) -> bool:
         """Go on as far as it goes at once; whether it is done."""
-        done = self._request.test()
+        done = self.request.test()
         if done and not self.summed:
             self._add_up()
             return False
@@ -138,20 +138,13 @@ class _Piece:
             self._mine[...] = encode(self._sum)
             self._sum -= decode(self._mine)
         self.summed = True
-        self._request = self._comm.iallgather(self._mine, self._all)
+        self.request = self._comm.iallgather(self._mine, self._all)
 
     def _finish(self) -> None:
         if self._in_place:
             return
         flat = self._all.reshape(-1)[: len(self._piece)]
         self._piece[...] = flat if self._code is None else self._code[1](flat)
-
-    def abandon(self) -> None:
-        """Wait for the step under way, which fails."""
-        try:
-            self._request.wait()
-        except RankLost:
-            pass
 
     def forget(self) -> None:
         """Drop what rounding kept back."""
@@ -179,6 +172,7 @@ class Transport:
         self.comm, self.compress, self._add_up = comm, compress, add_up
         self._pieces: dict[tuple[int, int], _Piece] = {}
         self._under_way: list[_Piece] = []
+        self._gather: Request = Done()
         self._turn = threading.Condition()  # held by whoever calls MPI
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
@@ -217,6 +211,14 @@ class Transport:
         if self._problem is not None:
             raise self._problem
 
+    def gather(self, mine: Array, all_of_them: Array) -> None:
+        """Return when row r of `all_of_them` is what rank r calls `mine`."""
+        self.comm.recorder.wait("gather")
+        self._gather = self.comm.iallgather(mine, all_of_them)
+        self._gather.wait()
+        self._gather = Done()
+        self.comm.recorder.leave()
+
     def forget(self) -> None:
         """Drop what rounding kept back: from here on a run does not depend on what it was."""
         for piece in self._pieces.values():
@@ -224,8 +226,11 @@ class Transport:
 
     def abandon(self) -> None:
         """After a `RankLost`: MPI is done with the buffers of what was under way."""
-        for piece in self._under_way:
-            piece.abandon()
+        for step in (self._gather, *(piece.request for piece in self._under_way)):
+            try:
+                step.wait()
+            except RankLost:
+                pass
         self.close()
 
     def close(self) -> None:

@@ -54,14 +54,10 @@ def _suits(network: Network | FunctionModel, rows: int) -> bool:
 class WholeBatchReducer(ExactReducer):
     """An `ExactReducer` that computes the gradient of all leaves in one product, cell by cell."""
 
-    def describe(self) -> str:
-        """What travels in a step, for people."""
-        hosts, size = self.transport.comm.size, self.network.dtype.itemsize
-        mib = self.leaves * self._rows * row_numbers(self.network) * size / 2**20
-        said = super().describe().split(", each step")[0].split(", exact over")[0]
-        what = f"the activations and deltas of {hosts} hosts, {mib:.2f} MiB, and their gradients"
-        sent = f", each step {what}" * (hosts > 1)
-        return f"{said}{sent}, exact over {self.leaves} leaves"
+    def _describe_messages(self, peers: int) -> str:
+        mib = 2.0**20 / self.network.dtype.itemsize
+        rows, cells = self.leaves * self._rows * row_numbers(self.network), self.own.stop - self.own.start
+        return f"{rows / mib:.2f} MiB of activations and deltas and {cells / mib:.2f} MiB of gradient of {peers} ranks"
 
     def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
         most = max(network.n_parameters // _CELLS, _CELL_BYTES // network.dtype.itemsize)
@@ -161,7 +157,7 @@ class WholeBatchReducer(ExactReducer):
             send, receive, mine, others = self._round.messages
             for block, there in mine:
                 np.copyto(there, block)
-            self.transport.comm.iallgather(send, receive).wait()
+            self.transport.gather(send, receive)
             for block, there in others:
                 np.copyto(block, there)
         self.barrier()
@@ -171,7 +167,7 @@ class WholeBatchReducer(ExactReducer):
         peers, grad = self.transport.comm, self.network.grad
         piece = self._pieces[peers.rank]
         self._given[: piece.stop - piece.start] = grad[piece]
-        peers.iallgather(self._given, self._received).wait()
+        self.transport.gather(self._given, self._received)
         for k, piece in enumerate(self._pieces):
             if k != peers.rank:
                 grad[piece] = self._received[k, : piece.stop - piece.start]

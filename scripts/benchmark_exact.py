@@ -23,11 +23,14 @@ LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)
 
 
-def sent(sizes, leaves):
-    """Bytes that a rank sends in a step: its nodes of the tree, in halves, then the half that it has summed."""
+def sent(sizes, batch, leaves):
+    """Bytes that a rank sends in a step: its rows and its part of the gradient, where activations and deltas are fewer
+    than the parameters; else its nodes of the tree, in halves, then the half that it has summed."""
     n = sum(m * k + k for m, k in zip(sizes, sizes[1:], strict=False))
+    rows = batch * (sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1])
     vectors = max(len(nodes(block_bounds(leaves, rank, RANKS), (0, leaves))) for rank in range(RANKS))
-    return (vectors + 1) * 4 * n * (RANKS - 1) / RANKS
+    numbers = rows + n if rows <= n else (vectors + 1) * n
+    return 4 * numbers * (RANKS - 1) / RANKS
 
 
 def main():
@@ -59,7 +62,8 @@ def main():
                 cells = [f"{r:.2f} ({setting['batch'] // v})" for r, v in zip(ratios, LEAVES, strict=True)]
                 name, batch, optimizer = label(setting).split()
                 cells = [name, batch.removeprefix("B="), optimizer, f"{statistics.median(plain) * 1e6:,.0f}", *cells]
-                print("| " + " | ".join(cells) + f" | {sent(setting['sizes'], LEAVES[0]) / 1e6:.1f} |", flush=True)
+                mb = sent(setting["sizes"], setting["batch"], LEAVES[0]) / 1e6
+                print("| " + " | ".join(cells) + f" | {mb:.1f} |", flush=True)
         finally:
             for contender in contenders:
                 contender.end()

@@ -252,10 +252,11 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--limit", type=float, default=120.0, help="seconds after which a run counts as hung")
+    parser.add_argument("--train", default="", metavar="OPTIONS", help="more of them, as --train='--batch-size 16'")
     parser.add_argument("--keep", type=Path, help="where runs that failed stay")
     arguments = parser.parse_args()
     kind, ranks = arguments.kind, arguments.ranks
-    options = f"{TRAIN} {MORE.get(kind, '')} --start-limit {arguments.start_limit}".split()
+    options = f"{TRAIN} {MORE.get(kind, '')} {arguments.train} --start-limit {arguments.start_limit}".split()
     top = Path(tempfile.mkdtemp(prefix=f"torture-{kind}-", dir=arguments.keep))
     if kind in HANGS:
         return hangs(kind, arguments, top)

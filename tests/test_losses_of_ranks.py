@@ -56,9 +56,12 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
     return {"theta": network.theta.tobytes(), "log": json.dumps(log), "span": span, "outcome": outcome}
 
 
-@pytest.fixture(scope="module")
-def undisturbed():
-    return trained(SerialCommunicator())
+@pytest.fixture(scope="module", params=["leaf by leaf", "whole batch"])
+def undisturbed(request):
+    """With both kinds of exact reducer, whichever would suit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distbp.whole_batch._suits", lambda network, rows: request.param == "whole batch")
+        yield trained(SerialCommunicator())
 
 
 def check(results, undisturbed, dead):
