@@ -63,7 +63,7 @@ _LEAF_PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
 _TILE_BYTES = 1 << 17
 """Bytes that one rank adds up and squares at a time, which stay in the cache."""
-SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}, squared in one, biases by np.add"
+SUMS = f"products of {_LEAF_PRODUCT_BYTES} bytes, tiles of {_TILE_BYTES}, squared in one, biases and losses by np.add"
 """What the bits depend on in this module; a checkpoint remembers it."""
 
 
@@ -159,6 +159,9 @@ class ExactReducer(GradientReducer):
         self._scratch = [np.empty(widest, network.dtype) for _ in range(self.leaves.bit_length())]
         return products, [tile for layer in network.layers for tile in in_parts(layer, _TILE_BYTES // item)]
 
+    def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int]:
+        return lambda ranks: (1 + ranks * (self.vectors or 1)) * network.n_parameters
+
     def _what_to_share(self, rows: int) -> str:
         return "gradients"
 
@@ -227,7 +230,7 @@ class ExactReducer(GradientReducer):
         for number in range(rounds):
             key = batch_size, number, most
             if key not in self._rounds:
-                if len(self._rounds) >= 64:
+                if len(self._rounds) >= max(64, rounds):
                     self._rounds.clear()
                 self._rounds[key] = self._make_round(*key)
             self._round = self._rounds[key]
@@ -241,7 +244,8 @@ class ExactReducer(GradientReducer):
         """Round `number` of a batch."""
         bounds = [part_bounds(batch_size, leaf, self.leaves, number, most) for leaf in range(self.leaves)]
         sizes, start, mine = [hi - lo for lo, hi in bounds], self.share(batch_size)[0], range(*self._mine)
-        # a single row is another matter for NumPy and BLAS: where some leaf may have no more, all are passed apart
+        # a single row is another matter for NumPy and BLAS: where some leaf, or its last round, may have no more than
+        # one, all are passed apart
         at_once = not self._apart and most * self.leaves >= batch_size >= 2 * self.leaves
         parts: list[tuple[slice, slice, Tape]] = []
         passed: dict[int, tuple[Tape, slice]] = {}
@@ -302,7 +306,7 @@ class ExactReducer(GradientReducer):
             yield _times_vector if 1 in dW.shape else np.matmul, (a.T, delta[:, units], dW)
 
     def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
-        """The last that is made: how the tiles that this rank owns are added up."""
+        """Once `own` and the transport are known: how the tiles that this rank owns are added up."""
         self._additions = [self._addition(k, tile) for k, tile in reversed(tiles)] if self.group is not None else []
 
     def _addition(self, k: int, tile: slice) -> tuple[int, slice, Mapping[Node, Array], list[tuple[Node, Array]]]:

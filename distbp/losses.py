@@ -124,7 +124,9 @@ class BinaryCrossEntropy(_Logits):
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
         """Loss of each row; see `Loss.value`."""
         y = _dense(y, z)
-        rows: Array = (np.logaddexp(z, 0.0) - y * z).sum(axis=1)
+        terms = np.logaddexp(z, 0.0)
+        terms -= y * z  # in place: the difference of large arrays may lie, and be added up, in another order
+        rows: Array = terms.sum(axis=1)
         if delta is not None:
             sigmoid(z, out=delta)
             delta -= y

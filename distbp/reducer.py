@@ -30,7 +30,7 @@ Backpropagation finishes the gradient from its end, so what is on its way is a s
 (Li et al. 2020, section 3.2.3, have buckets of whole parameters).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,20 +71,18 @@ _OVERLAP_FROM = 1 << 18
 
 
 def choose_reduction(
-    comm: Communicator, network: Network | FunctionModel, rows: int, vectors: int | None = None
+    comm: Communicator, network: Network | FunctionModel, rows: int, shared: Callable[[int], int] | None = None
 ) -> str:
     """What ``auto`` is: `shared` where every host has several ranks and room, else by the size of the gradient.
 
-    Ranks that may die each keep everything.
-
-    Gradients are shared for sure, `vectors` to a rank, where that is given.
+    Ranks that may die each keep everything. ``shared(n)`` numbers are shared for sure by n ranks of a host, if given.
     """
     if comm.size == 1:
         return "allreduce"
     if (
         not comm.elastic
         and min(comm.allgather_obj(comm.on_host().size)) > 1
-        and not _lacks_room(comm, network, rows, vectors)
+        and not _lacks_room(comm, network, rows, shared)
     ):
         return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
@@ -107,11 +105,16 @@ def choose_sharing(comm: Communicator, network: Network | FunctionModel, rows: i
     return "rows" if several_hosts else "gradients"
 
 
-def _lacks_room(comm: Communicator, network: Network | FunctionModel, rows: int, vectors: int | None) -> str:
+def _lacks_room(
+    comm: Communicator, network: Network | FunctionModel, rows: int, shared: Callable[[int], int] | None
+) -> str:
     """Why some host cannot share what `shared` needs, or ""; the same on all ranks."""
     n, ranks = network.n_parameters, comm.on_host().size
-    joint = vectors is None and choose_sharing(comm, network, rows) != "gradients"
-    numbers = n + (n + ranks * rows * row_numbers(network) if joint else ranks * (vectors or 1) * n)
+    if shared is not None:
+        numbers = shared(ranks)
+    else:
+        joint = choose_sharing(comm, network, rows) != "gradients"
+        numbers = n + (n + ranks * rows * row_numbers(network) if joint else ranks * n)
     needed, free = numbers * network.dtype.itemsize, comm.shared_free()
     said = f"/dev/shm of {comm.host} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed"
     lacking: list[str] = [text for text in comm.allgather_obj(said if needed > free else "") if text]
@@ -195,14 +198,15 @@ class GradientReducer:
                 " --reduction auto, or --no-elastic"
             )
         self.comm, self.network = comm, network
-        self.reduction = reduction if reduction != "auto" else choose_reduction(comm, network, rows, self.vectors)
+        shared = self._count_shared(network, rows)
+        self.reduction = reduction if reduction != "auto" else choose_reduction(comm, network, rows, shared)
         self.group: Communicator | None = None
         self._memory: list[SharedMemory] = []
         n = network.n_parameters
         self._counted, self.sharing = True, ""
         self._places: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         if self.reduction == "shared":
-            if problem := _lacks_room(comm, network, rows, self.vectors):
+            if problem := _lacks_room(comm, network, rows, shared):
                 raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
             self.message = np.zeros(0, network.dtype)
             peers = self._share(rows)
@@ -271,6 +275,10 @@ class GradientReducer:
         network.bind_parameters(theta.array)
         self._theta = theta
         return peers
+
+    def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int] | None:
+        """How many numbers so many ranks of a host share; None: it depends on `choose_sharing`."""
+        return None
 
     def _what_to_share(self, rows: int) -> str:
         return choose_sharing(self.comm, self.network, rows)

@@ -31,12 +31,12 @@ class Tape:
     Arrays share memory where nothing is lost: `a` with `z` where g' follows from `a`.
 
     ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
-    many units as a rank has rows, and row by row otherwise: the long side in one piece makes the
+    many units as a rank, or its smallest leaf, has rows, and row by row otherwise: the long side in one piece makes the
     products fastest. The logits are always unit by unit, which is what softmax likes.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of all
-    ranks that share memory; ``units[l]`` are the units of layer l that this rank computes, ``rows`` its rows of these.
-    ``leaves`` are the rows that belong together in exact mode, of this rank's.
+    ranks that share memory (in `whole_batch` of all ranks); ``units[l]`` are the units of layer l that this rank
+    computes, ``rows`` its rows of these. ``leaves`` are those of this rank's rows that belong together in exact mode.
     """
 
     def __init__(self) -> None:

@@ -100,7 +100,7 @@ class Trainer:
     grow_to : int, optional
         The batch grows with the noise scale, after each epoch, to at most so many rows; see `distbp.growth`.
     micro_batch : int, optional
-        A rank never passes more rows than this at once: the same gradient in less memory.
+        A rank never passes more rows than this at once, in exact mode of a leaf: the same gradient in less memory.
     schedule : Schedule, optional
         Factor of the learning rate by step.
     adascale_base : int, optional

@@ -213,11 +213,12 @@ class Transport:
 
     def gather(self, mine: Array, all_of_them: Array) -> None:
         """Return when row r of `all_of_them` is what rank r calls `mine`."""
-        self.comm.recorder.wait("gather")
-        self._gather = self.comm.iallgather(mine, all_of_them)
-        self._gather.wait()
-        self._gather = Done()
-        self.comm.recorder.leave()
+        with self._turn:
+            self.comm.recorder.wait("gather")
+            self._gather = self.comm.iallgather(mine, all_of_them)
+            self._gather.wait()
+            self._gather = Done()
+            self.comm.recorder.leave()
 
     def forget(self) -> None:
         """Drop what rounding kept back: from here on a run does not depend on what it was."""

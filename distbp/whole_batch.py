@@ -6,12 +6,13 @@ gradients: the ranks of a host keep them in memory that they share, hosts send t
     dW[:, cell] = a^T delta[:, cell]        over all rows of the batch, whatever rank or host passed them
 
 is one product whose shape does not depend on the ranks, since a *cell* is a fixed number of units. Ranks share
-out the cells; nothing is added up afterwards. Rows still go through the passes leaf by leaf, as `exact` has it.
+out the cells; nothing is added up afterwards. In the passes leaves have products of their own, as `exact` has it.
 
-What hosts send is rows times units, and then their cells of the gradient: less than an Allreduce of it.
+What hosts send is rows times units, and then their cells of the gradient; up to 4 hosts that is about an Allreduce
+of it, or less. With more, which have few cells each or none, messages are as long as those of the one with most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -35,7 +36,9 @@ _CELLS = 16
 """In how many products the gradient is computed, or less: few are fast, many share out well."""
 _CELL_BYTES = 1 << 18
 """Bytes of gradient that one product gives at least."""
-CELLS = f"{_CELLS} cells of {_CELL_BYTES} bytes at least"
+_LEAVES = 4
+"""From how many leaves on this way is taken as soon as it moves less; below only where it moves less by far."""
+CELLS = f"{_CELLS} cells of {_CELL_BYTES} bytes at least, from {_LEAVES} leaves on"
 """What the bits depend on in this module; a checkpoint remembers it."""
 
 
@@ -43,12 +46,14 @@ def exact_reducer(
     comm: Communicator, network: Network | FunctionModel, reduction: str, *, leaves: int, rows: int, **options: Any
 ) -> ExactReducer:
     """The exact reducer that suits a network, and leaves of at most so many rows; whatever the ranks."""
-    kind = WholeBatchReducer if _suits(network, leaves * rows) else ExactReducer
+    kind = WholeBatchReducer if _suits(network, leaves, rows) else ExactReducer
     return kind(comm, network, reduction, leaves=leaves, rows=rows, **options)
 
 
-def _suits(network: Network | FunctionModel, rows: int) -> bool:
-    return network.dense and rows * row_numbers(network) <= network.n_parameters
+def _suits(network: Network | FunctionModel, leaves: int, rows: int) -> bool:
+    """Whether fewer numbers come together so; with few leaves there are few gradients to save."""
+    few = min(1.0, leaves / _LEAVES) * network.n_parameters
+    return network.dense and leaves * rows * row_numbers(network) <= few
 
 
 class WholeBatchReducer(ExactReducer):
@@ -80,11 +85,14 @@ class WholeBatchReducer(ExactReducer):
     def _count_vectors(self, comm: Communicator) -> int:
         return 1
 
+    def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int]:
+        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * row_numbers(network)
+
     def _to_send(self) -> list[Array]:
         return [self.network.grad]
 
     def _transport(self, peers: Communicator, compress: str) -> Transport:
-        return Transport(peers, compress)  # which has nothing to do
+        return Transport(peers, compress)  # which only gathers
 
     def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
         """Share out the cells of this rank's stretch among its peers, who own the same."""
@@ -98,6 +106,8 @@ class WholeBatchReducer(ExactReducer):
         longest = max(p.stop - p.start for p in self._pieces) if peers.size > 1 else 0
         self._given = np.zeros(longest, self.network.dtype)
         self._received = np.empty((peers.size, longest), self.network.dtype)
+        most = max(hi - lo for lo, hi in self._leaves_of_peers) * self._rows * row_numbers(self.network)
+        self._messages = np.zeros((1 + peers.size, most if self._leads and peers.size > 1 else 0), self.network.dtype)
 
     # --- one step -------------------------------------------------------------------------------------
 
@@ -114,9 +124,9 @@ class WholeBatchReducer(ExactReducer):
         starts = [0, *accumulate(hi - lo for lo, hi in bounds)]
         rows = [slice(starts[lo], starts[hi]) for lo, hi in self._leaves_of_peers]
         matrices = [*parts[0][2].inputs, *parts[0][2].deltas]
-        length = max(r.stop - r.start for r in rows) * sum(m.shape[1] for m in matrices)
-        send = np.zeros(length, self.network.dtype)
-        receive = np.empty((len(rows), length), self.network.dtype)
+        length = max(r.stop - r.start for r in rows) * row_numbers(self.network)
+        send, receive = self._messages[0, :length], self._messages[1:].reshape(-1)[: len(rows) * length]
+        receive = receive.reshape(len(rows), length)
         me = self.transport.comm.rank
         others = [pair for k, r in enumerate(rows) if k != me for pair in _blocks(matrices, r, receive[k])]
         return Round(parts, operations, (send, receive, _blocks(matrices, rows[me], send), others))

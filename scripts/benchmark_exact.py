@@ -29,7 +29,7 @@ def sent(sizes, batch, leaves):
     n = sum(m * k + k for m, k in zip(sizes, sizes[1:], strict=False))
     rows = batch * (sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1])
     vectors = max(len(nodes(block_bounds(leaves, rank, RANKS), (0, leaves))) for rank in range(RANKS))
-    numbers = rows + n if rows <= n else (vectors + 1) * n
+    numbers = rows + n if rows <= min(1.0, leaves / 4) * n else (vectors + 1) * n
     return 4 * numbers * (RANKS - 1) / RANKS
 
 

@@ -12,6 +12,8 @@ from distbp.activations import ACTIVATIONS
 from distbp.exact import ExactReducer, add_up, children, nodes
 from distbp.losses import LOSSES, make_loss
 from distbp.optimizers import OPTIMIZERS, make_optimizer
+from distbp.reducer import row_numbers
+from distbp.whole_batch import WholeBatchReducer, exact_reducer
 
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]
 """Ranks, and ranks to a host; 12 ranks are more than there are leaves."""
@@ -82,8 +84,24 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
 @pytest.fixture(params=["leaf by leaf", "whole batch"])
 def sums(request, monkeypatch):
     """Both kinds of exact reducer, whichever would suit."""
-    monkeypatch.setattr("distbp.whole_batch._suits", lambda network, rows: request.param == "whole batch")
+    monkeypatch.setattr("distbp.whole_batch._suits", lambda *_: request.param == "whole batch")
     return request.param
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "leaves", "whole_batch"),
+    [(8, 8, True), (8, 4, True), (12, 4, False), (4, 2, True), (6, 2, False), (2, 1, True), (3, 1, False)],
+)
+def test_what_comes_together_is_what_is_less(batch_size, leaves, whole_batch):
+    """1270 parameters and 120 activations and deltas a row: up to 10 rows, or fewer, where there are few leaves."""
+
+    def kind(comm):
+        network = Network([10, 20, 20, 30], "relu")
+        assert (network.n_parameters, row_numbers(network)) == (1270, 120)
+        return type(exact_reducer(comm, network, "auto", leaves=leaves, rows=-(-batch_size // leaves)))
+
+    wanted = WholeBatchReducer if whole_batch else ExactReducer
+    assert {kind(SerialCommunicator()), *run_threads(3, kind)} == {wanted}
 
 
 @pytest.mark.usefixtures("sums")
@@ -157,13 +175,32 @@ def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, 
         return t.reducer._apart, (network.theta.tobytes(), t.state.sums, t.state.noise)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.whole_batch._suits", lambda network, rows: whole_batch)
+        patch.setattr("distbp.whole_batch._suits", lambda *_: whole_batch)
         (together, alone), of_three = train(SerialCommunicator()), run_threads(3, train)
         patch.setattr("distbp.trainer.LOSSES", ())
         apart, one_by_one = train(SerialCommunicator())
     assert apart and not together
     assert alone == one_by_one
     assert [of_rank for _, of_rank in of_three] == [alone] * 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outputs", [2, 20, 100])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(name, outputs, dtype):
+    """Where an array is large, NumPy takes its memory for the next one, with the order of what lies in it."""
+    rng, loss = np.random.default_rng(0), make_loss(name)
+    z = np.asfortranarray(rng.standard_normal((2000, outputs)), dtype)
+    classes = name == "softmax-cross-entropy"
+    y = rng.integers(0, outputs, 2000) if classes else rng.integers(0, 2, (2000, outputs)).astype(dtype)
+
+    def both(rows):
+        delta = z[rows].copy(order="F")
+        return loss.value(delta, y[rows], delta=delta), delta
+
+    whole, parts = both(slice(None)), [both(slice(lo, lo + 125)) for lo in range(0, 2000, 125)]
+    for all_rows, of_parts in zip(whole, zip(*parts, strict=True), strict=True):
+        assert all_rows.tobytes() == np.concatenate(of_parts).tobytes()
 
 
 @pytest.fixture
