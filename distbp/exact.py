@@ -255,7 +255,8 @@ class ExactReducer(GradientReducer):
             passed |= {leaf: (tape, of_leaf) for leaf, of_leaf in zip(leaves, tape.leaves, strict=True)}
         if not mine:
             parts.append((slice(self.leaves, self.leaves + 1), slice(0, 0), self._tape_of(mine, sizes, at_once)))
-        return Round(parts, self._operations(parts[0][2], passed))
+        tape = parts[0][2]
+        return Round(parts, self._operations(tape, passed), self._messages_of(tape, sizes))
 
     def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
         """Where leaves, of so many rows each, are passed together."""
@@ -273,6 +274,9 @@ class ExactReducer(GradientReducer):
                 yield from self._node(passed, node, i, units, vector[lo:hi])
 
         return [[(list(of(i, *part)), part[1]) for part in parts] for i, parts in enumerate(self._products)]
+
+    def _messages_of(self, tape: Tape, sizes: Sequence[int]) -> tuple[Any, ...]:
+        return ()
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: once all leaves of this rank are there, the gradient of a layer."""

@@ -13,22 +13,21 @@ of it, or less. With more, which have few cells each or none, messages are as lo
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
-from distbp.exact import ExactReducer, Operation, Part, Passed, Round, in_parts, square_of
+from distbp.exact import ExactReducer, Operation, Part, Passed, in_parts, square_of
 from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network, ones
 from distbp.reducer import row_numbers, stretches
-from distbp.sampling import part_bounds
 from distbp.tape import Tape
 from distbp.transport import Transport
 
-__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer"]
+__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
 
 Array = NDArray[Any]
 
@@ -46,12 +45,15 @@ def exact_reducer(
     comm: Communicator, network: Network | FunctionModel, reduction: str, *, leaves: int, rows: int, **options: Any
 ) -> ExactReducer:
     """The exact reducer that suits a network, and leaves of at most so many rows; whatever the ranks."""
-    kind = WholeBatchReducer if _suits(network, leaves, rows) else ExactReducer
+    kind = WholeBatchReducer if suits(network, leaves, rows) else ExactReducer
     return kind(comm, network, reduction, leaves=leaves, rows=rows, **options)
 
 
-def _suits(network: Network | FunctionModel, leaves: int, rows: int) -> bool:
-    """Whether fewer numbers come together so; with few leaves there are few gradients to save."""
+def suits(network: Network | FunctionModel, leaves: int, rows: int) -> bool:
+    """Whether activations and deltas are what comes together, of leaves of at most so many rows.
+
+    They do where they are fewer than the parameters; with few leaves, which have few gradients to save, by far fewer.
+    """
     few = min(1.0, leaves / _LEAVES) * network.n_parameters
     return network.dense and leaves * rows * row_numbers(network) <= few
 
@@ -116,34 +118,33 @@ class WholeBatchReducer(ExactReducer):
         ends = tuple(accumulate(sizes[leaf] for leaf in leaves)) or (0,)
         return self._tapes.of_leaves(ends, min(sizes), sum(sizes[: leaves.start]), sum(sizes))
 
-    def _make_round(self, batch_size: int, number: int, most: int) -> Round:
-        parts, operations, _ = super()._make_round(batch_size, number, most)
+    def _messages_of(self, tape: Tape, sizes: Sequence[int]) -> tuple[Any, ...]:
+        """What is sent and received, with the rows that go into the one and come out of the other."""
         if self.transport.comm.size == 1 or not self._leads:
-            return Round(parts, operations)
-        bounds = (part_bounds(batch_size, leaf, self.leaves, number, most) for leaf in range(self.leaves))
-        starts = [0, *accumulate(hi - lo for lo, hi in bounds)]
+            return ()
+        starts = [0, *accumulate(sizes)]
         rows = [slice(starts[lo], starts[hi]) for lo, hi in self._leaves_of_peers]
-        matrices = [*parts[0][2].inputs, *parts[0][2].deltas]
+        matrices = [*tape.inputs, *tape.deltas]
         length = max(r.stop - r.start for r in rows) * row_numbers(self.network)
         send, receive = self._messages[0, :length], self._messages[1:].reshape(-1)[: len(rows) * length]
         receive = receive.reshape(len(rows), length)
         me = self.transport.comm.rank
         others = [pair for k, r in enumerate(rows) if k != me for pair in _blocks(matrices, r, receive[k])]
-        return Round(parts, operations, (send, receive, _blocks(matrices, rows[me], send), others))
+        return send, receive, _blocks(matrices, rows[me], send), others
 
     def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
-        """One product for each cell, once all is there: with the first layer, whose delta comes last."""
-        cells: list[tuple[list[Operation], int]] = []
-        for a, delta, parts in zip(tape.inputs, tape.deltas, self._products, strict=True):
-            for units, lo, hi in parts:
-                out = self.network.grad[lo:hi]
-                if lo not in self._cells:
-                    continue
-                if units is None:
-                    cells.append(([(np.matmul, (ones(len(delta), delta.dtype), delta, out))], lo))
-                else:
-                    cells.append(([(np.matmul, (a.T, delta[:, units], out.reshape(-1, a.shape[1]).T))], lo))
-        return [cells]
+        """One product over all rows for each cell of this rank."""
+
+        def product(a: Array, delta: Array, units: slice | None, out: Array) -> Operation:
+            if units is None:
+                return np.matmul, (ones(len(delta), delta.dtype), delta, out)
+            return np.matmul, (a.T, delta[:, units], out.reshape(-1, a.shape[1]).T)
+
+        grad = self.network.grad
+        return [
+            [([product(a, delta, units, grad[lo:hi])], lo) for units, lo, hi in cells if lo in self._cells]
+            for a, delta, cells in zip(tape.inputs, tape.deltas, self._products, strict=True)
+        ]
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: the gradient of all layers, once all rows have been passed."""
@@ -153,7 +154,7 @@ class WholeBatchReducer(ExactReducer):
         several_hosts = len(self._leaves_of_host) > 1  # of which not all have peers of this rank
         if several_hosts:
             self._gather_rows()
-        for [(product, arguments)], lo in self._round.operations[0]:
+        for [(product, arguments)], lo in chain.from_iterable(self._round.operations):
             product(*arguments)
             if self._squares_at_once:
                 k, cell = self._cells[lo]

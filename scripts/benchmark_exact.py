@@ -16,20 +16,23 @@ from pathlib import Path
 
 from benchmark import CONTENDERS, NETS, ROOT, label, machine, measure, start
 
+from distbp import Network
 from distbp.exact import nodes
+from distbp.reducer import row_numbers
 from distbp.sampling import block_bounds
+from distbp.whole_batch import suits
 
 LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)
 
 
 def sent(sizes, batch, leaves):
-    """Bytes that a rank sends in a step: its rows and its part of the gradient, where activations and deltas are fewer
-    than the parameters; else its nodes of the tree, in halves, then the half that it has summed."""
-    n = sum(m * k + k for m, k in zip(sizes, sizes[1:], strict=False))
-    rows = batch * (sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1])
+    """Bytes that a rank sends in a step: rows of activations and deltas and a part of the gradient; or nodes of the
+    tree, in halves, and the half that it has summed."""
+    network = Network(sizes)
     vectors = max(len(nodes(block_bounds(leaves, rank, RANKS), (0, leaves))) for rank in range(RANKS))
-    numbers = rows + n if rows <= min(1.0, leaves / 4) * n else (vectors + 1) * n
+    gathers = suits(network, leaves, -(-batch // leaves))
+    numbers = network.n_parameters + (batch * row_numbers(network) if gathers else vectors * network.n_parameters)
     return 4 * numbers * (RANKS - 1) / RANKS
 
 

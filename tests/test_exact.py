@@ -84,7 +84,7 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
 @pytest.fixture(params=["leaf by leaf", "whole batch"])
 def sums(request, monkeypatch):
     """Both kinds of exact reducer, whichever would suit."""
-    monkeypatch.setattr("distbp.whole_batch._suits", lambda *_: request.param == "whole batch")
+    monkeypatch.setattr("distbp.whole_batch.suits", lambda *_: request.param == "whole batch")
     return request.param
 
 
@@ -175,7 +175,7 @@ def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, 
         return t.reducer._apart, (network.theta.tobytes(), t.state.sums, t.state.noise)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.whole_batch._suits", lambda *_: whole_batch)
+        patch.setattr("distbp.whole_batch.suits", lambda *_: whole_batch)
         (together, alone), of_three = train(SerialCommunicator()), run_threads(3, train)
         patch.setattr("distbp.trainer.LOSSES", ())
         apart, one_by_one = train(SerialCommunicator())

@@ -60,7 +60,7 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
 def undisturbed(request):
     """With both kinds of exact reducer, whichever would suit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.whole_batch._suits", lambda *_: request.param == "whole batch")
+        patch.setattr("distbp.whole_batch.suits", lambda *_: request.param == "whole batch")
         yield trained(SerialCommunicator())
 
 
