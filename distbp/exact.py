@@ -48,6 +48,10 @@ Operation = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of arrays and its arguments, the last of which is where the result goes."""
 
 
+Message = tuple[Array, Array, list[tuple[Array, Array]], list[tuple[Array, Array]]]
+"""What is sent and received, with the blocks that go into the one and come out of the other."""
+
+
 class Round(NamedTuple):
     """What some rows of each leaf take; made once, and used in every batch of that size."""
 
@@ -55,8 +59,10 @@ class Round(NamedTuple):
     """Leaves that are passed at once, their rows, as the rank counts its own, and their tape."""
     operations: list[list[tuple[list[Operation], int]]]
     """What computes the gradient of each layer, part by part, with its first parameter."""
-    messages: tuple[Any, ...] = ()
-    """What travels between hosts; see `whole_batch`."""
+    seen: slice | None = None
+    """Rows of the batch whose units are computed, where they are more than those that are passed; see `whole_batch`."""
+    messages: Mapping[int, Message] = {}
+    """What travels between hosts, by the `id` of the matrix; see `whole_batch`."""
 
 
 _LEAF_PRODUCT_BYTES = 1 << 20
@@ -184,10 +190,13 @@ class ExactReducer(GradientReducer):
         hosts: list[int] = comm.allgather_obj(host)
         order = sorted(range(comm.size), key=lambda rank: (hosts[rank], rank))  # the leaves of a host lie in a row
         shares = {rank: block_bounds(self.leaves, place, comm.size) for place, rank in enumerate(order)}
-        self._mine, self._host, self._leaves_of_host = shares[comm.rank], host, {}
+        self._place, self._mine, self._host = order.index(comm.rank), shares[comm.rank], host
+        self._leaves_of_host, self._places_of_host = {}, {}
         for h in hosts:
-            ends = [shares[rank] for rank in order if hosts[rank] == h]
-            self._leaves_of_host[h] = ends[0][0], ends[-1][1]
+            places = [place for place, rank in enumerate(order) if hosts[rank] == h]
+            first, last = places[0], places[-1]
+            self._places_of_host[h] = first, last + 1
+            self._leaves_of_host[h] = shares[order[first]][0], shares[order[last]][1]
         self._rounds: dict[tuple[int, int, int], Round] = {}
         return hosts, shares
 
@@ -218,7 +227,7 @@ class ExactReducer(GradientReducer):
             return 0, 0
         return block_bounds(batch_size, lo, self.leaves)[0], block_bounds(batch_size, hi - 1, self.leaves)[1]
 
-    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, Tape]]:
+    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, slice, Tape]]:
         """All leaves at once, or leaf by leaf; in rounds, where leaves have more than `most` rows."""
         self._refuse_if_closed()
         self._numbers[:] = 0.0
@@ -236,7 +245,7 @@ class ExactReducer(GradientReducer):
             self._round = self._rounds[key]
             for k, (leaves, rows, tape) in enumerate(self._round.parts, 1):
                 self.counts, self._complete = self._by_leaf[leaves], k == len(self._round.parts)
-                yield rows, tape
+                yield rows, self._round.seen or rows, tape
             if number < rounds - 1:
                 self._accumulate()
 
@@ -256,7 +265,7 @@ class ExactReducer(GradientReducer):
         if not mine:
             parts.append((slice(self.leaves, self.leaves + 1), slice(0, 0), self._tape_of(mine, sizes, at_once)))
         tape = parts[0][2]
-        return Round(parts, self._operations(tape, passed), self._messages_of(tape, sizes))
+        return Round(parts, self._operations(tape, passed))
 
     def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
         """Where leaves, of so many rows each, are passed together."""
@@ -274,9 +283,6 @@ class ExactReducer(GradientReducer):
                 yield from self._node(passed, node, i, units, vector[lo:hi])
 
         return [[(list(of(i, *part)), part[1]) for part in parts] for i, parts in enumerate(self._products)]
-
-    def _messages_of(self, tape: Tape, sizes: Sequence[int]) -> tuple[Any, ...]:
-        return ()
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: once all leaves of this rank are there, the gradient of a layer."""

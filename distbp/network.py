@@ -243,7 +243,8 @@ class Network:
         X : ndarray of shape (n, n_inputs)
             The batch, of the network's dtype; ``tape.X``, where a tape is given.
         step, rows : int and ndarray of shape (n,), optional
-            Given in training: number of the step and of each row, which fix the dropout masks.
+            Given in training: number of the step and of each row whose units are computed (of more rows than X has,
+            where ranks share the units), which fix the dropout masks.
         tape : Tape, optional
             Where to keep them; memory of the network's own by default.
 
@@ -255,14 +256,14 @@ class Network:
         tape = self.tape = self._own_tape(X) if tape is None else tape
         a = X
         for i, (layer, units) in enumerate(zip(self.layers, tape.units, strict=True)):
-            z = tape.product(tape.whole_input(i, a), layer.W[:, units], out=tape.z[i])
+            z = tape.product(i, tape.whole_input(i, a), layer.W[:, units], tape.z[i])
             z += layer.b[units]
             if layer is self.layers[-1]:
-                return z
+                return tape.logits(z)
             a = tape.a[i]
             self.activation.value(z, a)
             if self.dropout:
-                tape.mask[i] = mask = None if step is None or rows is None else self._mask(step, i, rows)
+                tape.mask[i] = mask = None if step is None or rows is None else self._mask(step, i, rows, units)
                 a = np.multiply(a, 1.0 if mask is None else mask, out=tape.out[i])
         raise AssertionError("a network has a last layer")
 
@@ -282,7 +283,7 @@ class Network:
         for i in range(len(self.layers) - 1, 0, -1):
             layer, below = self.layers[i], i - 1
             gradient(layer, tape.out[below], delta)
-            delta = tape.product(tape.whole_delta(i, delta), layer.W[tape.units[below]].T, out=tape.delta[below])
+            delta = tape.product(below, tape.whole_delta(i, delta), layer.W[tape.units[below]].T, tape.delta[below])
             if (mask := tape.mask[below]) is not None:
                 delta *= mask
             kept = tape.z if self.activation.from_z else tape.a
@@ -304,18 +305,17 @@ class Network:
         tape.X = X
         return tape
 
-    def _mask(self, step: int, layer: int, rows: Array) -> Array:
+    def _mask(self, step: int, layer: int, rows: Array, units: slice) -> Array:
         """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.
 
         One 64-bit hash serves four units, 16 bits each; the fraction kept is a multiple of 2^-16.
         """
-        units = self.layers[layer].fan_out
-        quads = -(-units // 4)
+        lo, hi, _ = units.indices(self.layers[layer].fan_out)  # lo is a multiple of 4
         keep = max(1, round((1.0 - self.dropout) * 65536))
         row_keys = bits(key(self.seed, "dropout", step, layer), rows)
-        hashes = bits(0, np.add.outer(row_keys, np.arange(quads, dtype=np.uint64)))
-        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, :units]
-        mask: Array = np.empty((units, len(rows)), self.dtype).T  # unit by unit, as all of a tape
+        hashes = bits(0, np.add.outer(row_keys, np.arange(lo // 4, -(-hi // 4), dtype=np.uint64)))
+        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, : hi - lo]
+        mask: Array = np.empty((hi - lo, len(rows)), self.dtype).T  # unit by unit, as all of a tape
         np.multiply(sixteenths < keep, 65536 / keep, out=mask)
         return mask
 

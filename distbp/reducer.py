@@ -353,9 +353,10 @@ class GradientReducer:
         """Rows of a batch that this rank passes: first, and last + 1."""
         return block_bounds(batch_size, self.comm.rank, self.comm.size)
 
-    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, Tape]]:
+    def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, slice, Tape]]:
         """The parts in which this rank passes its rows, `most` to a part, and where the passes of each write.
 
+        In between stand the rows whose dropout masks it needs: the same, but for `whole_batch`.
         All ranks have the same number of parts, at least one. `stop` is this rank's in `status`.
         """
         self._refuse_if_closed()
@@ -364,7 +365,8 @@ class GradientReducer:
         n = max(1, -(-batch_size // (self.comm.size * most)))
         for part in range(n):
             self._first, self._last = part == 0, part == n - 1
-            yield slice(part * most, (part + 1) * most), self._tape(batch_size, part, most)
+            mine = slice(part * most, (part + 1) * most)
+            yield mine, mine, self._tape(batch_size, part, most)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -9,7 +9,10 @@ of that of its host: the arrays hold the rows of all of them below one another. 
                 meet before each product, to read what the others have written (Shoeybi et al. 2019,
                 section 3, split products likewise; here nothing is sent)
 
-and in both the last layer, whose loss wants all units of a row, goes by rows.
+and in both the last layer, whose loss wants all units of a row, goes by rows. In exact mode there is a third,
+
+    by cells    as by units, the last layer too, but in products of fixed shapes: of a *cell*, some units that do
+                not depend on the ranks, for all rows of the batch (see `whole_batch`)
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Tape", "Tapes", "compact"]
+__all__ = ["Tape", "TapeByCells", "Tapes", "compact", "span"]
 
 Array = NDArray[Any]
 
@@ -52,9 +55,17 @@ class Tape:
         self.rows = slice(None)
         self.leaves, self._starts = [slice(None)], [0]
 
-    def product(self, a: Array, W: Array, out: Array) -> Array:
-        """``a W``, in `out`."""
+    def part(self, units: int, last: bool) -> tuple[slice, slice]:
+        """Rows and units that this rank computes, of a layer of so many units, maybe the last."""
+        return self.rows, slice(None)
+
+    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
+        """``a W`` in `out`, which are units of layer `i`."""
         return np.matmul(a, W, out=out)
+
+    def logits(self, z: Array) -> Array:
+        """Those of this rank's rows, given that it has computed `z` of the last layer."""
+        return z
 
     def sums(self, numbers: Array) -> Array:
         """The sum of one number for each row (n,), as (1,) float64; (leaves,), where there are several."""
@@ -74,9 +85,16 @@ class Tape:
 class TapeByUnits(Tape):
     """A tape of ranks that compute their share of the units, for the rows of all of them."""
 
-    def __init__(self, rows: slice, meet: Callable[[], None]) -> None:
+    def __init__(self, rank: int, ranks: int, meet: Callable[[], None]) -> None:
         super().__init__()
-        self.rows, self._meet = rows, meet
+        self._rank, self._ranks, self._meet = rank, ranks, meet
+
+    def part(self, units: int, last: bool) -> tuple[slice, slice]:
+        """Those of all rows and a share of the units; a multiple of 4, the width of the products' kernels."""
+        if last:
+            return self.rows, slice(None)
+        step = -(-units // (4 * self._ranks)) * 4
+        return slice(None), slice(min(self._rank * step, units), min((self._rank + 1) * step, units))
 
     def whole_input(self, i: int, a: Array) -> Array:
         """That of all ranks, once they have all come here; in the last layer, of the rows of this one."""
@@ -86,6 +104,50 @@ class TapeByUnits(Tape):
     def whole_delta(self, i: int, delta: Array) -> Array:
         """That of all ranks, once they have all come here."""
         self._meet()
+        return self.deltas[i]
+
+
+class TapeByCells(Tape):
+    """A tape of ranks that compute their cells of all units, for the rows of all ranks.
+
+    ``cells[l]`` are those of layer l, counted from the first of ``units[l]``; after ``meet(x)`` a rank sees what all
+    have written of the matrix `x`. ``all_logits`` are those of the rows of all, ``own_logits`` of its own.
+    """
+
+    def __init__(self, ends: Sequence[int], cells: Callable[[int], list[slice]], meet: Callable[[Array], None]) -> None:
+        super().__init__()
+        self._starts, self._cells_of, self._meet = [0, *ends[:-1]], cells, meet
+        self.cells: list[list[slice]] = []
+        self.all_logits: Array
+        self.own_logits: Array
+
+    def part(self, units: int, last: bool) -> tuple[slice, slice]:
+        """All rows of all cells of this rank."""
+        cells = self._cells_of(units)
+        mine = span(cells)
+        self.cells.append([slice(cell.start - mine.start, cell.stop - mine.start) for cell in cells])
+        return slice(None), mine
+
+    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
+        """``a W`` cell by cell."""
+        for cell in self.cells[i]:
+            np.matmul(a, W[:, cell], out=out[:, cell])
+        return out
+
+    def whole_input(self, i: int, a: Array) -> Array:
+        """That of all ranks, once they have all come here."""
+        self._meet(self.inputs[i])
+        return self.inputs[i]
+
+    def logits(self, z: Array) -> Array:
+        """A copy, once all ranks have come here, that has no gaps where the rows of others lie."""
+        self._meet(self.all_logits)
+        np.copyto(self.own_logits, self.all_logits[self.rows])
+        return self.own_logits
+
+    def whole_delta(self, i: int, delta: Array) -> Array:
+        """That of all ranks, once they have all come here."""
+        self._meet(self.deltas[i])
         return self.deltas[i]
 
 
@@ -101,11 +163,16 @@ class TapeOfLeaves(Tape):
         self._starts = [0, *ends[:-1]]
         self.leaves = [slice(lo, hi) for lo, hi in zip(self._starts, ends, strict=True)]
 
-    def product(self, a: Array, W: Array, out: Array) -> Array:
+    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
         """``a W`` leaf by leaf."""
         for rows in self.leaves:
             np.matmul(a[rows] if W.shape[1] > 1 else compact(a[rows]), W, out=out[rows])
         return out
+
+
+def span(cells: Sequence[slice]) -> slice:
+    """All of some cells in a row."""
+    return slice(cells[0].start, cells[-1].stop) if cells else slice(0, 0)
 
 
 def compact(rows: Array) -> Array:
@@ -135,6 +202,9 @@ class Tapes:
         Gives the memory that is shared: ``allocate(n)`` is a flat array of n elements.
     by_units : (rank, ranks, meet), optional
         Share the units: number of this rank on its host, of how many, and a barrier among them.
+    by_cells : (cells, meet), optional
+        Share the units in cells: ``cells(n)`` are those of this rank, in a row, of a layer of n units; and the `meet`
+        of `TapeByCells`.
     """
 
     def __init__(
@@ -148,13 +218,14 @@ class Tapes:
         host_rows: int | None = None,
         allocate: Callable[[int], Array] | None = None,
         by_units: tuple[int, int, Callable[[], None]] | None = None,
+        by_cells: tuple[Callable[[int], list[slice]], Callable[[Array], None]] | None = None,
     ) -> None:
-        self.capacity, self._sizes, self._by_units = rows, tuple(sizes), by_units
+        self.capacity, self._sizes, self._by_units, self._by_cells = rows, tuple(sizes), by_units, by_cells
         host_rows = rows if host_rows is None else host_rows
         self._ranks = max(1, host_rows // max(1, rows))
 
         def own(n: int) -> Array:
-            return np.empty((host_rows if by_units else rows) * n, dtype)
+            return np.empty((host_rows if by_units or by_cells else rows) * n, dtype)
 
         def joint(n: int) -> Array:
             return own(n) if allocate is None else allocate(host_rows * n)
@@ -166,6 +237,7 @@ class Tapes:
         self._a = [own(units) for units in hidden] if keep_a else None
         self._z = [own(units) for units in hidden] if keep_z else None
         self._logits = own(sizes[-1])
+        self._all_logits = joint(sizes[-1]) if by_cells else self._logits
         self._cut: dict[tuple[Any, ...], Tape] = {}
 
     def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
@@ -174,7 +246,8 @@ class Tapes:
 
     def of_leaves(self, ends: tuple[int, ...], rows: int, first: int = 0, total: int | None = None) -> Tape:
         """The same for leaves, which end at these of the `n` rows, stored as tapes of `rows` rows are."""
-        return self._kept(ends[-1], first, ends[-1] if total is None else total, ends, rows)
+        n = ends[-1] if ends else 0
+        return self._kept(n, first, n if total is None else total, ends, rows)
 
     def _kept(self, *key: Any) -> Tape:
         if key not in self._cut:
@@ -185,10 +258,13 @@ class Tapes:
 
     def _make(self, n: int, first: int, total: int, ends: Sequence[int] = (), narrow: float = 0) -> Tape:
         sizes, rows = self._sizes, slice(first, first + n)
-        if ends:
-            tape: Tape = TapeOfLeaves(ends)
+        tape: Tape
+        if self._by_cells is not None:
+            tape = TapeByCells(ends, *self._by_cells)
+        elif ends:
+            tape = TapeOfLeaves(ends)
         else:
-            tape = Tape() if self._by_units is None else TapeByUnits(rows, self._by_units[2])
+            tape = Tape() if self._by_units is None else TapeByUnits(*self._by_units)
             narrow = total / self._ranks
         tape.rows = rows
 
@@ -201,15 +277,19 @@ class Tapes:
         X = self._X[: total * sizes[0]].reshape(total, sizes[0])
         tape.X, tape.inputs = X[rows], [X]
         for i, units in enumerate(sizes[1:]):
+            last = i == len(sizes) - 2
+            mine = tape.part(units, last)
+            tape.units.append(mine[1])
             tape.deltas.append(cut(self._delta[i], (total, units), units))
-            if i == len(sizes) - 2:
-                tape.units.append(slice(None))
+            if last:
                 tape.delta.append(tape.deltas[i][rows])
-                tape.z.append(cut(self._logits, (n, units), units))
+                logits = cut(self._logits, (n, units), units)
+                if isinstance(tape, TapeByCells):
+                    tape.own_logits, tape.all_logits = logits, cut(self._all_logits, (total, units), units)
+                    logits = tape.all_logits[mine]
+                tape.z.append(logits)
                 break
             tape.inputs.append(cut(self._out[i], (total, units), units))
-            mine = (rows, slice(None)) if self._by_units is None else (slice(None), _share(units, *self._by_units[:2]))
-            tape.units.append(mine[1])
             tape.delta.append(tape.deltas[i][mine])
             tape.out.append(tape.inputs[i + 1][mine])
             own = tape.out[i].shape
@@ -217,9 +297,3 @@ class Tapes:
             tape.z.append(cut(self._z[i], own, units) if self._z else tape.a[i])
             tape.mask.append(None)
         return tape
-
-
-def _share(units: int, rank: int, ranks: int) -> slice:
-    """The units that `rank` of `ranks` computes: a multiple of 4, the width of the products' kernels."""
-    step = -(-units // (4 * ranks)) * 4
-    return slice(min(rank * step, units), min((rank + 1) * step, units))

@@ -336,12 +336,12 @@ class Trainer:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
         network, loss, reducer = self.network, self.loss, self.reducer
         rows, measures = batch.between(*reducer.share(batch.size)), self.sampler.due(self.noise_every, batch.step + 1)
-        for part, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
+        for part, seen, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
             self.comm.recorder.tick()
             mine = rows[part]
             X, y, w = self.train.take(mine, out=tape.X)
             assert y is not None
-            z = network.forward(X, step=batch.step, rows=mine, tape=tape)
+            z = network.forward(X, step=batch.step, rows=rows[seen], tape=tape)
             right = hits(loss.scores(z), y, self._kind)
             losses = loss.value(z, y, delta=z)
             if w is not None:

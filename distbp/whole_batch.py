@@ -1,30 +1,36 @@
-"""Exact mode where a batch is small beside the network: its gradient in one product.
+"""Exact mode where a batch is small beside the network: products of all rows, cell by cell.
 
-Activations and deltas of all rows are fewer than the parameters then. So it is them that come together, not
-gradients: the ranks of a host keep them in memory that they share, hosts send them to each other, and
+Activations and deltas of all rows are few then, beside the parameters. So it is them that come together, not
+gradients: the ranks of a host keep them in memory that they share, hosts send them to each other. A *cell* is some
+units of a layer, whose number does not depend on the ranks. In each layer each cell has one product,
 
-    dW[:, cell] = a^T delta[:, cell]        over all rows of the batch, whatever rank or host passed them
+    z[:, cell] = a W[:, cell]                      delta[:, cell] = delta_above W_above[cell]^T
 
-is one product whose shape does not depend on the ranks, since a *cell* is a fixed number of units. Ranks share
-out the cells; nothing is added up afterwards. In the passes leaves have products of their own, as `exact` has it.
+over all rows of the batch, whatever rank or host has them, and so has each stretch of the gradient,
 
-What hosts send is rows times units, and then their cells of the gradient; up to 4 hosts that is about an Allreduce
-of it, or less. With more, which have few cells each or none, messages are as long as those of the one with most.
+    dW[:, units] = a^T delta[:, units]
+
+Ranks share out the cells and the stretches; nothing is added up afterwards. Only the loss, which wants all units of a
+row, goes by leaves. Each rank reads its share of the weights only, as by units in `tape`; and since products are as
+large as without leaves, it matters little how many there are.
+
+What hosts send is rows times units, layer by layer, and then their stretches of the gradient.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, chain
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
-from distbp.exact import ExactReducer, Operation, Part, Passed, in_parts, square_of
+from distbp.exact import ExactReducer, Message, Operation, Part, Passed, Round, square_of
 from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network, ones
-from distbp.reducer import row_numbers, stretches
-from distbp.tape import Tape
+from distbp.reducer import row_numbers, stretches, unit_edges
+from distbp.sampling import block_bounds
+from distbp.tape import Tape, TapeByCells, span
 from distbp.transport import Transport
 
 __all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
@@ -32,47 +38,58 @@ __all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
 Array = NDArray[Any]
 
 _CELLS = 16
-"""In how many products the gradient is computed, or less: few are fast, many share out well."""
-_CELL_BYTES = 1 << 18
+"""Into how many cells a layer is cut, and the gradient into stretches, at most; else one for each leaf."""
+_CELL_UNITS = 32
+"""Units of a cell at least: narrower products are slow."""
+_STRETCH_BYTES = 1 << 16
 """Bytes of gradient that one product gives at least."""
+_MOST = 1.5
+"""Activations and deltas of a batch, as a part of the parameters, up to which this way is taken."""
 _LEAVES = 4
-"""From how many leaves on this way is taken as soon as it moves less; below only where it moves less by far."""
-CELLS = f"{_CELLS} cells of {_CELL_BYTES} bytes at least, from {_LEAVES} leaves on"
+"""With how many leaves, for each unit of `_MOST`; with fewer there are few gradients to save."""
+CELLS = f"{_CELLS} cells of {_CELL_UNITS} units at least, stretches of {_STRETCH_BYTES} bytes, up to {_MOST} n"
 """What the bits depend on in this module; a checkpoint remembers it."""
 
 
 def exact_reducer(
-    comm: Communicator, network: Network | FunctionModel, reduction: str, *, leaves: int, rows: int, **options: Any
+    comm: Communicator,
+    network: Network | FunctionModel,
+    reduction: str,
+    *,
+    leaves: int,
+    rows: int,
+    apart: bool,
+    bucket_bytes: int,
 ) -> ExactReducer:
     """The exact reducer that suits a network, and leaves of at most so many rows; whatever the ranks."""
-    kind = WholeBatchReducer if suits(network, leaves, rows) else ExactReducer
-    return kind(comm, network, reduction, leaves=leaves, rows=rows, **options)
+    kind = WholeBatchReducer if not apart and suits(network, leaves, rows) else ExactReducer
+    return kind(comm, network, reduction, leaves=leaves, rows=rows, apart=apart, bucket_bytes=bucket_bytes)
 
 
 def suits(network: Network | FunctionModel, leaves: int, rows: int) -> bool:
-    """Whether activations and deltas are what comes together, of leaves of at most so many rows.
-
-    They do where they are fewer than the parameters; with few leaves, which have few gradients to save, by far fewer.
-    """
-    few = min(1.0, leaves / _LEAVES) * network.n_parameters
+    """Whether activations and deltas are what comes together, of leaves of at most so many rows."""
+    few = min(_MOST, leaves / _LEAVES) * network.n_parameters
     return network.dense and leaves * rows * row_numbers(network) <= few
 
 
 class WholeBatchReducer(ExactReducer):
-    """An `ExactReducer` that computes the gradient of all leaves in one product, cell by cell."""
+    """An `ExactReducer` whose products have all rows of a batch."""
 
     def _describe_messages(self, peers: int) -> str:
         mib = 2.0**20 / self.network.dtype.itemsize
-        rows, cells = self.leaves * self._rows * row_numbers(self.network), self.own.stop - self.own.start
-        return f"{rows / mib:.2f} MiB of activations and deltas and {cells / mib:.2f} MiB of gradient of {peers} ranks"
+        rows, own = self.leaves * self._rows * _numbers(self.network), self.own.stop - self.own.start
+        return f"{rows / mib:.2f} MiB of activations and deltas and {own / mib:.2f} MiB of gradient of {peers} ranks"
 
     def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
-        most = max(network.n_parameters // _CELLS, _CELL_BYTES // network.dtype.itemsize)
-        cells = [in_parts(layer, most) for layer in network.layers]
-        return cells, [cell for of_layer in cells for cell in of_layer]
+        count = min(_CELLS, self.leaves)
+        while count > 1 and network.theta.nbytes < count * _STRETCH_BYTES:
+            count //= 2
+        edges = [stretch.start for stretch in stretches(unit_edges(network), count)]
+        parts = [_cut(layer, edges) for layer in network.layers]
+        return parts, list(chain.from_iterable(parts))
 
     def _what_to_share(self, rows: int) -> str:
-        return "rows"
+        return "units"
 
     def _plan(self, rows: int) -> None:
         self._deal()
@@ -81,14 +98,23 @@ class WholeBatchReducer(ExactReducer):
         def allocate(n: int) -> Array:
             return np.empty(n, self.network.dtype) if self.group is None else self._allocate(n).array
 
-        mine = self._mine[1] - self._mine[0]
-        self._tapes = self.network.tapes(rows * mine, host_rows=rows * self.leaves, allocate=allocate)
+        def mine(units: int) -> list[slice]:
+            return self._cells(units, self._place, self._place + 1)
+
+        self._tapes = self.network.tapes(rows * self.leaves, allocate=allocate, by_cells=(mine, self._meet))
+
+    def _cells(self, units: int, first: int, last: int) -> list[slice]:
+        """The cells of a layer that the ranks in places `first` to `last` - 1 have."""
+        width = max(_CELL_UNITS, -(-units // (4 * min(_CELLS, self.leaves))) * 4)
+        cells = [slice(lo, min(lo + width, units)) for lo in range(0, units, width)]
+        bounds = [block_bounds(len(cells), place, self.comm.size) for place in (first, last - 1)]
+        return cells[bounds[0][0] : bounds[1][1]]
 
     def _count_vectors(self, comm: Communicator) -> int:
         return 1
 
     def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int]:
-        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * row_numbers(network)
+        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * _numbers(network)
 
     def _to_send(self) -> list[Array]:
         return [self.network.grad]
@@ -97,43 +123,84 @@ class WholeBatchReducer(ExactReducer):
         return Transport(peers, compress)  # which only gathers
 
     def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
-        """Share out the cells of this rank's stretch among its peers, who own the same."""
+        """Share out the stretches of gradient that this rank owns among its peers, who own the same."""
         own, peers = self.own, self.transport.comm
+        self._several_hosts = len(self._leaves_of_host) > 1  # of which not all have peers of this rank
         self._leads = self.group is None or self.group.rank == 0
-        self._leaves_of_peers: list[list[int]] = peers.allgather_obj(list(self._leaves_of_host[self._host]))
-        edges = np.array([cell.start for _, cell in tiles] + [own.stop]) - own.start
+        self._hosts: list[int] = peers.allgather_obj(self._host)
+        edges = np.array([tile.start for _, tile in tiles] + [own.stop]) - own.start
         self._pieces = [slice(p.start + own.start, p.stop + own.start) for p in stretches(edges, peers.size)]
         piece = self._pieces[peers.rank]
-        self._cells = {cell.start: (k, cell) for k, cell in tiles if piece.start <= cell.start < piece.stop}
+        self._tiles = {tile.start: (k, tile) for k, tile in tiles if piece.start <= tile.start < piece.stop}
         longest = max(p.stop - p.start for p in self._pieces) if peers.size > 1 else 0
         self._given = np.zeros(longest, self.network.dtype)
         self._received = np.empty((peers.size, longest), self.network.dtype)
-        most = max(hi - lo for lo, hi in self._leaves_of_peers) * self._rows * row_numbers(self.network)
-        self._messages = np.zeros((1 + peers.size, most if self._leads and peers.size > 1 else 0), self.network.dtype)
+        most = self.leaves * self._rows * max(self.network.sizes) if self._several_hosts and self._leads else 0
+        self._buffer = np.zeros((1 + peers.size, most), self.network.dtype)
 
     # --- one step -------------------------------------------------------------------------------------
 
-    def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
-        """Their rows of the memory that holds those of all leaves."""
-        ends = tuple(accumulate(sizes[leaf] for leaf in leaves)) or (0,)
-        return self._tapes.of_leaves(ends, min(sizes), sum(sizes[: leaves.start]), sum(sizes))
+    def share(self, batch_size: int) -> tuple[int, int]:
+        """All rows of a batch: `parts` says which of them this rank passes."""
+        return 0, batch_size
 
-    def _messages_of(self, tape: Tape, sizes: Sequence[int]) -> tuple[Any, ...]:
-        """What is sent and received, with the rows that go into the one and come out of the other."""
-        if self.transport.comm.size == 1 or not self._leads:
-            return ()
-        starts = [0, *accumulate(sizes)]
-        rows = [slice(starts[lo], starts[hi]) for lo, hi in self._leaves_of_peers]
-        matrices = [*tape.inputs, *tape.deltas]
-        length = max(r.stop - r.start for r in rows) * row_numbers(self.network)
-        send, receive = self._messages[0, :length], self._messages[1:].reshape(-1)[: len(rows) * length]
-        receive = receive.reshape(len(rows), length)
-        me = self.transport.comm.rank
-        others = [pair for k, r in enumerate(rows) if k != me for pair in _blocks(matrices, r, receive[k])]
-        return send, receive, _blocks(matrices, rows[me], send), others
+    def _make_round(self, batch_size: int, number: int, most: int) -> Round:
+        """Round `number`: a stretch of the batch, cut in leaves."""
+        start = number * most * self.leaves
+        total = min(batch_size - start, most * self.leaves)
+        bounds = [block_bounds(total, leaf, self.leaves) for leaf in range(self.leaves)]
+        leaves_of_host = self._leaves_of_host
+        mine = self._mine
+        if total < 2 * self.leaves:  # a single row is another matter for NumPy: one rank has the losses of all
+            bounds = [(0, total)]
+            mine = 0, int(self._place == 0)
+            leaves_of_host = {h: (0, int(places[0] == 0)) for h, places in self._places_of_host.items()}
+
+        def rows_of(leaves: tuple[int, int]) -> slice:
+            return slice(bounds[leaves[0]][0], bounds[leaves[1] - 1][1]) if leaves[0] < leaves[1] else slice(0, 0)
+
+        rows = rows_of(mine)
+        tape = self._tapes.of_leaves(tuple(bounds[k][1] - rows.start for k in range(*mine)), 0, rows.start, total)
+        assert isinstance(tape, TapeByCells)
+        messages = {}
+        if self._several_hosts and self._leads:
+            blocks = self._blocks(tape, [rows_of(leaves_of_host[host]) for host in self._hosts])
+            messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in blocks}
+        counted = slice(*mine) if mine[0] < mine[1] else slice(self.leaves, self.leaves + 1)
+        part = counted, slice(start + rows.start, start + rows.stop), tape
+        return Round([part], self._operations(tape, {}), slice(start, start + total), messages)
+
+    def _blocks(self, tape: TapeByCells, rows: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
+        """The matrices of a tape, each with what the hosts write of it: their rows, or their units."""
+        for matrix in tape.inputs[0], tape.deltas[-1]:
+            yield matrix, [matrix[of_host] for of_host in rows]
+        for matrix in *tape.inputs[1:], tape.all_logits, *tape.deltas[:-1]:
+            places = [self._places_of_host[host] for host in self._hosts]
+            yield matrix, [matrix[:, span(self._cells(matrix.shape[1], *of_host))] for of_host in places]
+
+    def _message(self, blocks: list[Array]) -> Message:
+        """What brings the block of each host to all of them."""
+        hosts, length, me = len(blocks), max(block.size for block in blocks), self._hosts.index(self._host)
+        send, receive = self._buffer[0, :length], self._buffer[1:].reshape(-1)[: hosts * length].reshape(hosts, length)
+        others = [(block, _stored_as(block, receive[k])) for k, block in enumerate(blocks) if k != me]
+        return send, receive, [(blocks[me], _stored_as(blocks[me], send))], others
+
+    def _meet(self, matrix: Array) -> None:
+        """For the tape: all ranks have come here, and see what the others have written of `matrix`."""
+        self.barrier()
+        if not self._several_hosts:
+            return
+        if self._leads:
+            send, receive, mine, others = self._round.messages[id(matrix)]
+            for block, there in mine:
+                np.copyto(there, block)
+            self.transport.gather(send, receive)
+            for block, there in others:
+                np.copyto(block, there)
+        self.barrier()
 
     def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
-        """One product over all rows for each cell of this rank."""
+        """One product over all rows for each stretch of this rank."""
 
         def product(a: Array, delta: Array, units: slice | None, out: Array) -> Operation:
             if units is None:
@@ -142,39 +209,24 @@ class WholeBatchReducer(ExactReducer):
 
         grad = self.network.grad
         return [
-            [([product(a, delta, units, grad[lo:hi])], lo) for units, lo, hi in cells if lo in self._cells]
-            for a, delta, cells in zip(tape.inputs, tape.deltas, self._products, strict=True)
+            [([product(a, delta, units, grad[lo:hi])], lo) for units, lo, hi in parts if lo in self._tiles]
+            for a, delta, parts in zip(tape.inputs, tape.deltas, self._products, strict=True)
         ]
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
-        """For `Network.backward`: the gradient of all layers, once all rows have been passed."""
-        if not self._complete or layer is not self.network.layers[0]:
+        """For `Network.backward`: the gradient of all layers, once all deltas are there."""
+        if layer is not self.network.layers[0]:
             return
-        self.barrier()
-        several_hosts = len(self._leaves_of_host) > 1  # of which not all have peers of this rank
-        if several_hosts:
-            self._gather_rows()
         for [(product, arguments)], lo in chain.from_iterable(self._round.operations):
             product(*arguments)
             if self._squares_at_once:
-                k, cell = self._cells[lo]
-                self._squares[k] = square_of(self.network.grad[cell])
-        if several_hosts:
-            self._gather_cells()
+                k, tile = self._tiles[lo]
+                self._squares[k] = square_of(self.network.grad[tile])
+        if self._several_hosts:
+            self._gather_stretches()
 
-    def _gather_rows(self) -> None:
-        """Activations and deltas of the rows of all hosts; one rank of each sees to it."""
-        if self._leads:
-            send, receive, mine, others = self._round.messages
-            for block, there in mine:
-                np.copyto(there, block)
-            self.transport.gather(send, receive)
-            for block, there in others:
-                np.copyto(block, there)
-        self.barrier()
-
-    def _gather_cells(self) -> None:
-        """What the peers have computed of this rank's stretch."""
+    def _gather_stretches(self) -> None:
+        """What the peers have computed of what this rank owns."""
         peers, grad = self.transport.comm, self.network.grad
         piece = self._pieces[peers.rank]
         self._given[: piece.stop - piece.start] = grad[piece]
@@ -184,13 +236,23 @@ class WholeBatchReducer(ExactReducer):
                 grad[piece] = self._received[k, : piece.stop - piece.start]
 
 
-def _blocks(matrices: Sequence[Array], rows: slice, message: Array) -> list[tuple[Array, Array]]:
-    """Some rows of each matrix, and where they lie in a message: in the order in which they are stored."""
-    pairs, at = [], 0
-    for matrix in matrices:
-        block = matrix[rows]
-        flat = message[at : at + block.size]
-        by_unit = matrix.strides[0] < matrix.strides[1]
-        pairs.append((block, flat.reshape(block.shape[::-1]).T if by_unit else flat.reshape(block.shape)))
-        at += block.size
-    return pairs
+def _numbers(network: Network | FunctionModel) -> int:
+    """What comes together of one row: activations, deltas and logits."""
+    return row_numbers(network) + network.sizes[-1]
+
+
+def _cut(layer: Layer, edges: Sequence[int]) -> list[Part]:
+    """A layer, cut where some of its units begin, from the last to the first; its biases are not cut."""
+    n, start, biases = layer.fan_in, layer.weights.start, layer.bias
+    cuts = [start, *(edge for edge in edges if start < edge < layer.weights.stop), layer.weights.stop]
+    parts: list[Part] = [(None, biases.start, biases.stop)] if biases.start < biases.stop else []
+    for lo, hi in reversed(list(pairwise(cuts))):
+        parts.append((slice((lo - start) // n, (hi - start) // n), lo, hi))
+    return parts
+
+
+def _stored_as(block: Array, message: Array) -> Array:
+    """A part of a message, in the shape of a block and in the order in which its numbers are stored."""
+    flat = message[: block.size]
+    by_unit = block.strides[0] < block.strides[1]
+    return flat.reshape(block.shape[::-1]).T if by_unit else flat.reshape(block.shape)

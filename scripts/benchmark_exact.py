@@ -5,6 +5,8 @@
 
 Ratios of step times, exact over plain, medians of those of neighbouring turns: with one leaf a rank, with
 four, and with sixteen; and what two ranks send where they share no memory (--reduction overlap), in MB a step.
+Ranks exchange more in exact mode, so that it matters how near their cores are, which a virtual machine does not
+settle: ns/line is the time to write a cache line that the other core has read, and let it read it again.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import sys
 from pathlib import Path
 
 from benchmark import CONTENDERS, NETS, ROOT, label, machine, measure, start
+from contenders import Lines
 
 from distbp import Network
 from distbp.exact import nodes
@@ -45,13 +48,14 @@ def main():
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     settings = [{"sizes": s, "batch": b, "optimizer": o} for s in NETS[1:] for b in BATCHES for o in ("sgd", "adam")]
-    names = ["distbp mpich"]
+    names = ["lines", "distbp mpich"]
     for leaves in LEAVES:
         names.append(f"{leaves} leaves")
         CONTENDERS[names[-1]] = (".venv", RANKS, ["distbp", f"leaves={leaves}"])
     rows, contenders = [], []
-    print("| network | B | optimizer | plain us |" + "".join(f" {v} leaves (rows of one) |" for v in LEAVES) + " MB |")
-    print("|---" * (len(LEAVES) + 5) + "|")
+    columns = "".join(f" {v} leaves (rows of one) |" for v in LEAVES)
+    print(f"| network | B | optimizer | plain us |{columns} MB | ns/line |")
+    print("|---" * (len(LEAVES) + 6) + "|")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -59,14 +63,15 @@ def main():
             contenders = [start(name, options.folder, listener) for name in names]
             for setting in (s for s in settings if options.only in label(s)):
                 turns = measure(contenders, setting, options.repetitions, options.seconds)
-                plain, *exact = (turns[name] for name in names)
+                lines, plain, *exact = (turns[name] for name in names)
                 ratios = [statistics.median(a / b for a, b in zip(turn, plain, strict=True)) for turn in exact]
                 rows.append({"setting": setting, "turns": turns, "ratios": ratios})
                 cells = [f"{r:.2f} ({setting['batch'] // v})" for r, v in zip(ratios, LEAVES, strict=True)]
                 name, batch, optimizer = label(setting).split()
                 cells = [name, batch.removeprefix("B="), optimizer, f"{statistics.median(plain) * 1e6:,.0f}", *cells]
                 mb = sent(setting["sizes"], setting["batch"], LEAVES[0]) / 1e6
-                print("| " + " | ".join(cells) + f" | {mb:.1f} |", flush=True)
+                ns = statistics.median(lines) / Lines.LINES * 1e9
+                print("| " + " | ".join(cells) + f" | {mb:.1f} | {ns:.0f} |", flush=True)
         finally:
             for contender in contenders:
                 contender.end()

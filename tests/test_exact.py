@@ -90,18 +90,23 @@ def sums(request, monkeypatch):
 
 @pytest.mark.parametrize(
     ("batch_size", "leaves", "whole_batch"),
-    [(8, 8, True), (8, 4, True), (12, 4, False), (4, 2, True), (6, 2, False), (2, 1, True), (3, 1, False)],
-)
+    [
+        (8, 8, True), (14, 7, True), (16, 8, False), (8, 4, True), (12, 4, False), (4, 2, True), (6, 2, False),
+        (2, 1, True), (3, 1, False),
+    ],
+)  # fmt: skip
 def test_what_comes_together_is_what_is_less(batch_size, leaves, whole_batch):
-    """1270 parameters and 120 activations and deltas a row: up to 10 rows, or fewer, where there are few leaves."""
+    """1270 parameters and 120 activations and deltas a row: up to 15 rows, or fewer, where there are few leaves."""
 
-    def kind(comm):
+    def kind(comm, apart=False):
         network = Network([10, 20, 20, 30], "relu")
         assert (network.n_parameters, row_numbers(network)) == (1270, 120)
-        return type(exact_reducer(comm, network, "auto", leaves=leaves, rows=-(-batch_size // leaves)))
+        rows = -(-batch_size // leaves)
+        return type(exact_reducer(comm, network, "auto", leaves=leaves, rows=rows, apart=apart, bucket_bytes=1000))
 
     wanted = WholeBatchReducer if whole_batch else ExactReducer
     assert {kind(SerialCommunicator()), *run_threads(3, kind)} == {wanted}
+    assert kind(SerialCommunicator(), apart=True) == ExactReducer
 
 
 @pytest.mark.usefixtures("sums")
@@ -157,7 +162,8 @@ def test_every_optimizer(name, dtype, size, per_host):
     st.sampled_from(list(ACTIVATIONS)), st.sampled_from([np.float32, np.float64]), st.sampled_from([0.0, 0.2]),
     st.integers(1, 6), st.integers(0, 60), st.booleans(),
 )  # fmt: skip
-def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, dtype, dropout, v, more, whole_batch):
+def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, dropout, v, more, whole_batch):
+    """Where leaves have products of their own, they have the same bits at once and apart."""
     assume((2 * v + more) // v not in hidden)  # or some leaves apart would be stored otherwise
     classes = loss == "softmax-cross-entropy"
     rows = data("classes" if classes else "values")
@@ -176,12 +182,15 @@ def test_leaves_at_once_have_the_bits_of_leaves_apart(hidden, loss, activation, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distbp.whole_batch.suits", lambda *_: whole_batch)
-        (together, alone), of_three = train(SerialCommunicator()), run_threads(3, train)
-        patch.setattr("distbp.trainer.LOSSES", ())
-        apart, one_by_one = train(SerialCommunicator())
-    assert apart and not together
-    assert alone == one_by_one
-    assert [of_rank for _, of_rank in of_three] == [alone] * 3
+        patch.setattr("distbp.whole_batch._CELL_UNITS", 4)
+        (together, alone), of_ranks = train(SerialCommunicator()), run_threads(3, train)
+        if whole_batch:
+            of_ranks += run_threads(3, train, ranks_per_host=2)
+        else:
+            patch.setattr("distbp.trainer.LOSSES", ())
+            of_ranks.append(train(SerialCommunicator()))
+            assert of_ranks[-1][0] and not together
+    assert [of_rank for _, of_rank in of_ranks] == [alone] * len(of_ranks)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -207,7 +216,8 @@ def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(name, outputs, 
 def narrow_tiles(monkeypatch):
     monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
     monkeypatch.setattr("distbp.exact._LEAF_PRODUCT_BYTES", 1024)
-    monkeypatch.setattr("distbp.whole_batch._CELL_BYTES", 256)
+    monkeypatch.setattr("distbp.whole_batch._STRETCH_BYTES", 256)
+    monkeypatch.setattr("distbp.whole_batch._CELL_UNITS", 4)
 
 
 @pytest.mark.usefixtures("narrow_tiles", "sums")

@@ -165,7 +165,7 @@ def summed_by_ranks(problem: Problem, reducer: GradientReducer) -> Array:
     """The sum over the ranks of each one's rows, on every rank; `reducer` is that of the problem's network."""
     network, n = problem.network, len(problem.X)
     first, last = reducer.share(n)
-    for part, tape in reducer.parts(n, n):
+    for part, _, tape in reducer.parts(n, n):
         mine = np.arange(first, last)[part]
         np.copyto(tape.X, problem.X[mine])
         z = network.forward(tape.X, tape=tape)
