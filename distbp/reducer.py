@@ -268,7 +268,9 @@ class GradientReducer:
         theta.array[self.own] = network.theta[self.own]
         self.sharing, each = self._what_to_share(rows), self.vectors or 1
         copies = group.size * each if self.sharing == "gradients" else 1
-        self._gradients = self._allocate(copies * n).array[: copies * n].reshape(copies, n)
+        line = 64 // network.dtype.itemsize  # where a vector begins may settle the bits of its dot products
+        apart = -(-n // line) * line
+        self._gradients = self._allocate(copies * apart).array[: copies * apart].reshape(copies, apart)[:, :n]
         network.bind_gradient(self._gradients[group.rank * each % copies])
         self._plan(rows)
         theta.barrier()

@@ -254,6 +254,18 @@ def test_a_norm_whose_square_float32_does_not_hold():
         assert set(run_threads(3, lambda comm, r=reduction: norm(comm, leaves=4, reduction=r))) == {alone}
 
 
+@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
+def test_gradients_begin_where_dot_products_have_the_same_bits(reduction):
+    """On processors without AVX those of float64 depend on whether an address is a multiple of 16."""
+
+    def address(comm):
+        reducer = ExactReducer(comm, Network([2, 3, 3], dtype=np.float64), reduction, leaves=4)
+        assert reducer.network.n_parameters % 2
+        return reducer.network.grad.ctypes.data % 16
+
+    assert {address(SerialCommunicator()), *run_threads(3, address)} == {0}
+
+
 @pytest.mark.usefixtures("sums")
 def test_the_mathematics_is_that_of_every_other_mode():
     exact = np.frombuffer(run(SerialCommunicator())[0])
