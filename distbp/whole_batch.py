@@ -17,7 +17,7 @@ large as without leaves, it matters little how many there are.
 What hosts send is rows times units, layer by layer, and then their stretches of the gradient.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.communicator import Communicator
-from distbp.exact import ExactReducer, Message, Operation, Part, Passed, Round, square_of
+from distbp.exact import ExactReducer, Message, Operation, Part, Round, square_of
 from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network, ones
 from distbp.reducer import row_numbers, stretches, unit_edges
@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 _CELLS = 16
 """Into how many cells a layer is cut, and the gradient into stretches, at most; else one for each leaf."""
-_CELL_UNITS = 32
+_CELL_UNITS = 64
 """Units of a cell at least: narrower products are slow."""
 _STRETCH_BYTES = 1 << 16
 """Bytes of gradient that one product gives at least."""
@@ -84,7 +84,7 @@ class WholeBatchReducer(ExactReducer):
         count = min(_CELLS, self.leaves)
         while count > 1 and network.theta.nbytes < count * _STRETCH_BYTES:
             count //= 2
-        edges = [stretch.start for stretch in stretches(unit_edges(network), count)]
+        edges = {stretch.start for stretch in stretches(unit_edges(network), count)}
         parts = [_cut(layer, edges) for layer in network.layers]
         return parts, list(chain.from_iterable(parts))
 
@@ -135,8 +135,7 @@ class WholeBatchReducer(ExactReducer):
         longest = max(p.stop - p.start for p in self._pieces) if peers.size > 1 else 0
         self._given = np.zeros(longest, self.network.dtype)
         self._received = np.empty((peers.size, longest), self.network.dtype)
-        most = self.leaves * self._rows * max(self.network.sizes) if self._several_hosts and self._leads else 0
-        self._buffer = np.zeros((1 + peers.size, most), self.network.dtype)
+        self._buffer = np.zeros(0, self.network.dtype)
 
     # --- one step -------------------------------------------------------------------------------------
 
@@ -168,7 +167,7 @@ class WholeBatchReducer(ExactReducer):
             messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in blocks}
         counted = slice(*mine) if mine[0] < mine[1] else slice(self.leaves, self.leaves + 1)
         part = counted, slice(start + rows.start, start + rows.stop), tape
-        return Round([part], self._operations(tape, {}), slice(start, start + total), messages)
+        return Round([part], [self._stretches(tape)], slice(start, start + total), messages)
 
     def _blocks(self, tape: TapeByCells, rows: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
         """The matrices of a tape, each with what the hosts write of it: their rows, or their units."""
@@ -181,7 +180,10 @@ class WholeBatchReducer(ExactReducer):
     def _message(self, blocks: list[Array]) -> Message:
         """What brings the block of each host to all of them."""
         hosts, length, me = len(blocks), max(block.size for block in blocks), self._hosts.index(self._host)
-        send, receive = self._buffer[0, :length], self._buffer[1:].reshape(-1)[: hosts * length].reshape(hosts, length)
+        if len(self._buffer) < (1 + hosts) * length:  # all messages use the same, one after the other
+            self._buffer = np.zeros((1 + hosts) * length, self.network.dtype)
+        buffer = self._buffer[: (1 + hosts) * length].reshape(1 + hosts, length)
+        send, receive = buffer[0], buffer[1:]
         others = [(block, _stored_as(block, receive[k])) for k, block in enumerate(blocks) if k != me]
         return send, receive, [(blocks[me], _stored_as(blocks[me], send))], others
 
@@ -199,8 +201,8 @@ class WholeBatchReducer(ExactReducer):
                 np.copyto(block, there)
         self.barrier()
 
-    def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
-        """One product over all rows for each stretch of this rank."""
+    def _stretches(self, tape: Tape) -> list[tuple[list[Operation], int]]:
+        """One product over all rows for each stretch of the gradient that this rank computes, and its beginning."""
 
         def product(a: Array, delta: Array, units: slice | None, out: Array) -> Operation:
             if units is None:
@@ -209,15 +211,17 @@ class WholeBatchReducer(ExactReducer):
 
         grad = self.network.grad
         return [
-            [([product(a, delta, units, grad[lo:hi])], lo) for units, lo, hi in parts if lo in self._tiles]
+            ([product(a, delta, units, grad[lo:hi])], lo)
             for a, delta, parts in zip(tape.inputs, tape.deltas, self._products, strict=True)
+            for units, lo, hi in parts
+            if lo in self._tiles
         ]
 
     def gradient(self, layer: Layer, a: Array, delta: Array) -> None:
         """For `Network.backward`: the gradient of all layers, once all deltas are there."""
         if layer is not self.network.layers[0]:
             return
-        for [(product, arguments)], lo in chain.from_iterable(self._round.operations):
+        for [(product, arguments)], lo in self._round.operations[0]:
             product(*arguments)
             if self._squares_at_once:
                 k, tile = self._tiles[lo]
@@ -241,10 +245,10 @@ def _numbers(network: Network | FunctionModel) -> int:
     return row_numbers(network) + network.sizes[-1]
 
 
-def _cut(layer: Layer, edges: Sequence[int]) -> list[Part]:
+def _cut(layer: Layer, edges: Iterable[int]) -> list[Part]:
     """A layer, cut where some of its units begin, from the last to the first; its biases are not cut."""
     n, start, biases = layer.fan_in, layer.weights.start, layer.bias
-    cuts = [start, *(edge for edge in edges if start < edge < layer.weights.stop), layer.weights.stop]
+    cuts = [start, *sorted(edge for edge in edges if start < edge < layer.weights.stop), layer.weights.stop]
     parts: list[Part] = [(None, biases.start, biases.stop)] if biases.start < biases.stop else []
     for lo, hi in reversed(list(pairwise(cuts))):
         parts.append((slice((lo - start) // n, (hi - start) // n), lo, hi))
