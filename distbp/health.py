@@ -80,8 +80,8 @@ class Pace:
         waited = self._comm.recorder.waited - self._waited
         self._computing += time.perf_counter() - self._start - waited
 
-    def slow(self, rows: int) -> list[str]:
-        """A line for each rank that was slow since the last call; `rows` is what this one computes in a step."""
+    def slow(self, rows: float) -> list[str]:
+        """A line for each rank that was slow since the last call; `rows` is the `work` of this one in a step."""
         computing, self._computing = self._computing, 0.0
         comm = self._comm
         if comm.size == 1 or comm.crowded:  # ranks that take turns on a core wait where they compute

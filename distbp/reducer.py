@@ -355,6 +355,11 @@ class GradientReducer:
         """Rows of a batch that this rank passes: first, and last + 1."""
         return block_bounds(batch_size, self.comm.rank, self.comm.size)
 
+    def work(self, batch_size: int) -> float:
+        """What this rank computes in a step, in rows; 0 where that is too little to judge its pace by."""
+        lo, hi = self.share(batch_size)
+        return hi - lo
+
     def parts(self, batch_size: int, most: int, *, stop: bool = False) -> Iterator[tuple[slice, slice, Tape]]:
         """The parts in which this rank passes its rows, `most` to a part, and where the passes of each write.
 

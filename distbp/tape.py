@@ -35,7 +35,7 @@ class Tape:
 
     ``X`` (n, n_inputs) is stored row by row. A layer is stored unit by unit where it has at least as
     many units as a rank, or its smallest leaf, has rows, and row by row otherwise: the long side in one piece makes the
-    products fastest. The logits are always unit by unit, which is what softmax likes.
+    products fastest. The logits are always unit by unit, which is what softmax likes; by cells all layers are.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of all
     ranks that share memory (in `whole_batch` of all ranks); ``units[l]`` are the units of layer l that this rank
@@ -55,8 +55,9 @@ class Tape:
         self.rows = slice(None)
         self.leaves, self._starts = [slice(None)], [0]
 
-    def part(self, units: int, last: bool) -> tuple[slice, slice]:
-        """Rows and units that this rank computes, of a layer of so many units, maybe the last."""
+    def add_layer(self, units: int, last: bool) -> tuple[slice, slice]:
+        """A layer of so many units, maybe the last: which rows and units of it this rank computes."""
+        self.units.append(slice(None))
         return self.rows, slice(None)
 
     def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
@@ -89,12 +90,13 @@ class TapeByUnits(Tape):
         super().__init__()
         self._rank, self._ranks, self._meet = rank, ranks, meet
 
-    def part(self, units: int, last: bool) -> tuple[slice, slice]:
-        """Those of all rows and a share of the units; a multiple of 4, the width of the products' kernels."""
+    def add_layer(self, units: int, last: bool) -> tuple[slice, slice]:
+        """All rows and a share of the units: a multiple of 4, the width of the products' kernels."""
         if last:
-            return self.rows, slice(None)
+            return super().add_layer(units, last)
         step = -(-units // (4 * self._ranks)) * 4
-        return slice(None), slice(min(self._rank * step, units), min((self._rank + 1) * step, units))
+        self.units.append(slice(min(self._rank * step, units), min((self._rank + 1) * step, units)))
+        return slice(None), self.units[-1]
 
     def whole_input(self, i: int, a: Array) -> Array:
         """That of all ranks, once they have all come here; in the last layer, of the rows of this one."""
@@ -121,11 +123,12 @@ class TapeByCells(Tape):
         self.all_logits: Array
         self.own_logits: Array
 
-    def part(self, units: int, last: bool) -> tuple[slice, slice]:
-        """All rows of all cells of this rank."""
+    def add_layer(self, units: int, last: bool) -> tuple[slice, slice]:
+        """All rows, and the cells of this rank."""
         cells = self._cells_of(units)
         mine = span(cells)
         self.cells.append([slice(cell.start - mine.start, cell.stop - mine.start) for cell in cells])
+        self.units.append(mine)
         return slice(None), mine
 
     def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
@@ -193,7 +196,7 @@ class Tapes:
     dtype : data-type
         Of the network.
     rows : int
-        Most rows of this rank.
+        Most rows of this rank; by cells, of all.
     keep_z, keep_a : bool
         Whether ``z`` and ``a`` need memory of their own: the derivative asks for ``z``, dropout for ``a``.
     host_rows : int, optional
@@ -224,11 +227,14 @@ class Tapes:
         host_rows = rows if host_rows is None else host_rows
         self._ranks = max(1, host_rows // max(1, rows))
 
-        def own(n: int) -> Array:
-            return np.empty((host_rows if by_units or by_cells else rows) * n, dtype)
+        def own(units: int) -> Array:
+            if by_cells:
+                mine = span(by_cells[0](units))
+                units = mine.stop - mine.start
+            return np.empty((host_rows if by_units else rows) * units, dtype)
 
         def joint(n: int) -> Array:
-            return own(n) if allocate is None else allocate(host_rows * n)
+            return np.empty(host_rows * n, dtype) if allocate is None else allocate(host_rows * n)
 
         hidden = sizes[1:-1]
         self._X = joint(sizes[0])
@@ -236,7 +242,7 @@ class Tapes:
         self._delta = [joint(units) for units in sizes[1:]]
         self._a = [own(units) for units in hidden] if keep_a else None
         self._z = [own(units) for units in hidden] if keep_z else None
-        self._logits = own(sizes[-1])
+        self._logits = np.empty(rows * sizes[-1], dtype)
         self._all_logits = joint(sizes[-1]) if by_cells else self._logits
         self._cut: dict[tuple[Any, ...], Tape] = {}
 
@@ -245,7 +251,7 @@ class Tapes:
         return self._kept(n, first, n if total is None else total)
 
     def of_leaves(self, ends: tuple[int, ...], rows: int, first: int = 0, total: int | None = None) -> Tape:
-        """The same for leaves, which end at these of the `n` rows, stored as tapes of `rows` rows are."""
+        """The same for leaves, which end at these of the `n` rows, stored as tapes of `rows` rows are, or by cells."""
         n = ends[-1] if ends else 0
         return self._kept(n, first, n if total is None else total, ends, rows)
 
@@ -278,8 +284,7 @@ class Tapes:
         tape.X, tape.inputs = X[rows], [X]
         for i, units in enumerate(sizes[1:]):
             last = i == len(sizes) - 2
-            mine = tape.part(units, last)
-            tape.units.append(mine[1])
+            mine = tape.add_layer(units, last)
             tape.deltas.append(cut(self._delta[i], (total, units), units))
             if last:
                 tape.delta.append(tape.deltas[i][rows])

@@ -100,7 +100,8 @@ class Trainer:
     grow_to : int, optional
         The batch grows with the noise scale, after each epoch, to at most so many rows; see `distbp.growth`.
     micro_batch : int, optional
-        A rank never passes more rows than this at once, in exact mode of a leaf: the same gradient in less memory.
+        A rank never passes more rows than this at once, in exact mode of a leaf (so many of all leaves, where
+        activations come together; see `whole_batch`): the same gradient in less memory.
     schedule : Schedule, optional
         Factor of the learning rate by step.
     adascale_base : int, optional
@@ -492,8 +493,7 @@ class Trainer:
         if saves:
             self.save(last=bool(ends or verdict))
         if log:
-            lo, hi = self.reducer.share(self.sampler.batch_size)
-            for text in self._pace.slow(hi - lo):
+            for text in self._pace.slow(self.reducer.work(self.sampler.batch_size)):
                 self._remark(f"{text}, until step {state.step}")
 
     def _remark(self, text: str) -> None:

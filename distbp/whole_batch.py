@@ -17,7 +17,7 @@ large as without leaves, it matters little how many there are.
 What hosts send is rows times units, layer by layer, and then their stretches of the gradient.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -33,7 +33,7 @@ from distbp.sampling import block_bounds
 from distbp.tape import Tape, TapeByCells, span
 from distbp.transport import Transport
 
-__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
+__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "gathered", "suits"]
 
 Array = NDArray[Any]
 
@@ -77,8 +77,9 @@ class WholeBatchReducer(ExactReducer):
 
     def _describe_messages(self, peers: int) -> str:
         mib = 2.0**20 / self.network.dtype.itemsize
-        rows, own = self.leaves * self._rows * _numbers(self.network), self.own.stop - self.own.start
-        return f"{rows / mib:.2f} MiB of activations and deltas and {own / mib:.2f} MiB of gradient of {peers} ranks"
+        rows, own = self.leaves * self._rows, (self.own.stop - self.own.start) / mib
+        both = f"{rows * gathered(self.network) / mib:.2f} MiB of activations and deltas and {own:.2f} MiB of gradient"
+        return f"for {rows} rows at a time {both} of {peers} ranks"
 
     def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
         count = min(_CELLS, self.leaves)
@@ -114,7 +115,7 @@ class WholeBatchReducer(ExactReducer):
         return 1
 
     def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int]:
-        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * _numbers(network)
+        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * gathered(network)
 
     def _to_send(self) -> list[Array]:
         return [self.network.grad]
@@ -125,7 +126,7 @@ class WholeBatchReducer(ExactReducer):
     def _prepare(self, tiles: list[tuple[int, slice]]) -> None:
         """Share out the stretches of gradient that this rank owns among its peers, who own the same."""
         own, peers = self.own, self.transport.comm
-        self._several_hosts = len(self._leaves_of_host) > 1  # of which not all have peers of this rank
+        self._several_memories = len(self._leaves_of_host) > 1
         self._leads = self.group is None or self.group.rank == 0
         self._hosts: list[int] = peers.allgather_obj(self._host)
         edges = np.array([tile.start for _, tile in tiles] + [own.stop]) - own.start
@@ -136,12 +137,21 @@ class WholeBatchReducer(ExactReducer):
         self._given = np.zeros(longest, self.network.dtype)
         self._received = np.empty((peers.size, longest), self.network.dtype)
         self._buffer = np.zeros(0, self.network.dtype)
+        sizes = self.network.sizes
+        mine = [span(self._cells(units, self._place, self._place + 1)) for units in sizes[1:]]
+        computed = _passes(sizes, [units.stop - units.start for units in mine])
+        computed += sum(tile.stop - tile.start for _, tile in self._tiles.values())
+        self._part = computed / (_passes(sizes, sizes[1:]) + self.network.n_parameters)
 
     # --- one step -------------------------------------------------------------------------------------
 
     def share(self, batch_size: int) -> tuple[int, int]:
         """All rows of a batch: `parts` says which of them this rank passes."""
         return 0, batch_size
+
+    def work(self, batch_size: int) -> float:
+        """As the contract of `GradientReducer` says; less than half of an even share is too little."""
+        return batch_size * self._part if 2 * self._part * self.comm.size >= 1 else 0.0
 
     def _make_round(self, batch_size: int, number: int, most: int) -> Round:
         """Round `number`: a stretch of the batch, cut in leaves."""
@@ -162,7 +172,7 @@ class WholeBatchReducer(ExactReducer):
         tape = self._tapes.of_leaves(tuple(bounds[k][1] - rows.start for k in range(*mine)), 0, rows.start, total)
         assert isinstance(tape, TapeByCells)
         messages = {}
-        if self._several_hosts and self._leads:
+        if self._several_memories and self._leads:
             blocks = self._blocks(tape, [rows_of(leaves_of_host[host]) for host in self._hosts])
             messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in blocks}
         counted = slice(*mine) if mine[0] < mine[1] else slice(self.leaves, self.leaves + 1)
@@ -180,7 +190,7 @@ class WholeBatchReducer(ExactReducer):
     def _message(self, blocks: list[Array]) -> Message:
         """What brings the block of each host to all of them."""
         hosts, length, me = len(blocks), max(block.size for block in blocks), self._hosts.index(self._host)
-        if len(self._buffer) < (1 + hosts) * length:  # all messages use the same, one after the other
+        if len(self._buffer) < (1 + hosts) * length:  # one message after the other uses it
             self._buffer = np.zeros((1 + hosts) * length, self.network.dtype)
         buffer = self._buffer[: (1 + hosts) * length].reshape(1 + hosts, length)
         send, receive = buffer[0], buffer[1:]
@@ -190,7 +200,7 @@ class WholeBatchReducer(ExactReducer):
     def _meet(self, matrix: Array) -> None:
         """For the tape: all ranks have come here, and see what the others have written of `matrix`."""
         self.barrier()
-        if not self._several_hosts:
+        if not self._several_memories:
             return
         if self._leads:
             send, receive, mine, others = self._round.messages[id(matrix)]
@@ -226,7 +236,7 @@ class WholeBatchReducer(ExactReducer):
             if self._squares_at_once:
                 k, tile = self._tiles[lo]
                 self._squares[k] = square_of(self.network.grad[tile])
-        if self._several_hosts:
+        if self._several_memories:
             self._gather_stretches()
 
     def _gather_stretches(self) -> None:
@@ -240,9 +250,15 @@ class WholeBatchReducer(ExactReducer):
                 grad[piece] = self._received[k, : piece.stop - piece.start]
 
 
-def _numbers(network: Network | FunctionModel) -> int:
-    """What comes together of one row: activations, deltas and logits."""
+def gathered(network: Network | FunctionModel) -> int:
+    """Numbers of one row that come together: activations, deltas and logits."""
     return row_numbers(network) + network.sizes[-1]
+
+
+def _passes(sizes: Sequence[int], units: Sequence[int]) -> int:
+    """Weights that so many units of each layer are multiplied with, forward and back."""
+    forward = sum(n * mine for n, mine in zip(sizes, units, strict=False))
+    return forward + sum(n * mine for n, mine in zip(sizes[2:], units, strict=False))
 
 
 def _cut(layer: Layer, edges: Iterable[int]) -> list[Part]:

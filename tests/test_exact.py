@@ -291,6 +291,18 @@ def test_a_run_that_goes_on_elsewhere_has_the_same_bits(tmp_path):
     assert part(SerialCommunicator(), 30) == whole
 
 
+def test_the_pace_of_a_rank_is_judged_by_its_cells():
+    """Four cells a layer, of which the first of three ranks has two; of one cell the last has too little."""
+
+    def work(comm, leaves):
+        return WholeBatchReducer(comm, Network([16, 512, 512, 8]), leaves=leaves, rows=8 // leaves).work(8)
+
+    first, *others = run_threads(3, lambda comm: work(comm, 4))
+    assert first + sum(others) == pytest.approx(8) and all(1.5 < other < first for other in others)
+    assert run_threads(3, lambda comm: work(comm, 1))[-1] == 0
+    assert work(SerialCommunicator(), 4) == 8
+
+
 def test_compression_is_refused():
     with pytest.raises(ValueError, match="not in exact mode"):
         trainer(SerialCommunicator(), leaves=2, compress="bf16")
