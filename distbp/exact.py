@@ -46,8 +46,6 @@ Passed = Mapping[int, tuple[Tape, slice]]
 """Where the passes of each leaf write: tape, and rows of it."""
 Operation = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of arrays and its arguments, the last of which is where the result goes."""
-
-
 Message = tuple[Array, Array, list[tuple[Array, Array]], list[tuple[Array, Array]]]
 """What is sent and received, with the blocks that go into the one and come out of the other."""
 
@@ -264,8 +262,7 @@ class ExactReducer(GradientReducer):
             passed |= {leaf: (tape, of_leaf) for leaf, of_leaf in zip(leaves, tape.leaves, strict=True)}
         if not mine:
             parts.append((slice(self.leaves, self.leaves + 1), slice(0, 0), self._tape_of(mine, sizes, at_once)))
-        tape = parts[0][2]
-        return Round(parts, self._operations(tape, passed))
+        return Round(parts, self._operations(passed))
 
     def _tape_of(self, leaves: range, sizes: Sequence[int], at_once: bool) -> Tape:
         """Where leaves, of so many rows each, are passed together."""
@@ -275,7 +272,7 @@ class ExactReducer(GradientReducer):
             return self._leaf_tapes[leaves[0]](sizes[leaves[0]])
         return self._tapes.of_leaves(tuple(accumulate(sizes[leaf] for leaf in leaves)), min(sizes))
 
-    def _operations(self, tape: Tape, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
+    def _operations(self, passed: Passed) -> list[list[tuple[list[Operation], int]]]:
         """What computes the gradient of each layer, part by part, with its first parameter."""
 
         def of(i: int, units: slice | None, lo: int, hi: int) -> Iterator[Operation]:
