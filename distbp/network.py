@@ -259,7 +259,7 @@ class Network:
             z = tape.product(i, tape.whole_input(i, a), layer.W[:, units], tape.z[i])
             z += layer.b[units]
             if layer is self.layers[-1]:
-                return tape.logits(z)
+                return z
             a = tape.a[i]
             self.activation.value(z, a)
             if self.dropout:

@@ -11,8 +11,8 @@ of that of its host: the arrays hold the rows of all of them below one another. 
 
 and in both the last layer, whose loss wants all units of a row, goes by rows. In exact mode there is a third,
 
-    by cells    as by units, the last layer too, but in products of fixed shapes: of a *cell*, some units that do
-                not depend on the ranks, for all rows of the batch (see `whole_batch`)
+    by cells    as by units, but in products of fixed shapes: of a *cell*, some units that do not depend on the ranks,
+                for all rows of the batch; and in the last layer, of a fixed number of rows (see `whole_batch`)
 """
 
 from collections.abc import Callable, Sequence
@@ -64,10 +64,6 @@ class Tape:
         """``a W`` in `out`, which are units of layer `i`."""
         return np.matmul(a, W, out=out)
 
-    def logits(self, z: Array) -> Array:
-        """Those of this rank's rows, given that it has computed `z` of the last layer."""
-        return z
-
     def sums(self, numbers: Array) -> Array:
         """The sum of one number for each row (n,), as (1,) float64; (leaves,), where there are several."""
         if not len(numbers):
@@ -109,51 +105,6 @@ class TapeByUnits(Tape):
         return self.deltas[i]
 
 
-class TapeByCells(Tape):
-    """A tape of ranks that compute their cells of all units, for the rows of all ranks.
-
-    ``cells[l]`` are those of layer l, counted from the first of ``units[l]``; after ``meet(x)`` a rank sees what all
-    have written of the matrix `x`. ``all_logits`` are those of the rows of all, ``own_logits`` of its own.
-    """
-
-    def __init__(self, ends: Sequence[int], cells: Callable[[int], list[slice]], meet: Callable[[Array], None]) -> None:
-        super().__init__()
-        self._starts, self._cells_of, self._meet = [0, *ends[:-1]], cells, meet
-        self.cells: list[list[slice]] = []
-        self.all_logits: Array
-        self.own_logits: Array
-
-    def add_layer(self, units: int, last: bool) -> tuple[slice, slice]:
-        """All rows, and the cells of this rank."""
-        cells = self._cells_of(units)
-        mine = span(cells)
-        self.cells.append([slice(cell.start - mine.start, cell.stop - mine.start) for cell in cells])
-        self.units.append(mine)
-        return slice(None), mine
-
-    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
-        """``a W`` cell by cell."""
-        for cell in self.cells[i]:
-            np.matmul(a, W[:, cell], out=out[:, cell])
-        return out
-
-    def whole_input(self, i: int, a: Array) -> Array:
-        """That of all ranks, once they have all come here."""
-        self._meet(self.inputs[i])
-        return self.inputs[i]
-
-    def logits(self, z: Array) -> Array:
-        """A copy, once all ranks have come here, that has no gaps where the rows of others lie."""
-        self._meet(self.all_logits)
-        np.copyto(self.own_logits, self.all_logits[self.rows])
-        return self.own_logits
-
-    def whole_delta(self, i: int, delta: Array) -> Array:
-        """That of all ranks, once they have all come here."""
-        self._meet(self.deltas[i])
-        return self.deltas[i]
-
-
 class TapeOfLeaves(Tape):
     """A tape of several leaves (see `exact`) below one another.
 
@@ -163,7 +114,7 @@ class TapeOfLeaves(Tape):
 
     def __init__(self, ends: Sequence[int]) -> None:
         super().__init__()
-        self._starts = [0, *ends[:-1]]
+        self._starts = [0, *ends][:-1]
         self.leaves = [slice(lo, hi) for lo, hi in zip(self._starts, ends, strict=True)]
 
     def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
@@ -171,6 +122,47 @@ class TapeOfLeaves(Tape):
         for rows in self.leaves:
             np.matmul(a[rows] if W.shape[1] > 1 else compact(a[rows]), W, out=out[rows])
         return out
+
+
+class TapeByCells(TapeOfLeaves):
+    """A tape of ranks that compute their cells of all units, for the rows of all ranks; of the last layer, their leaves.
+
+    ``cells[l]`` are those of layer l, counted from the first of ``units[l]``; after ``meet(x)`` a rank sees what all
+    have written of the matrix `x`.
+    """
+
+    def __init__(self, ends: Sequence[int], cells: Callable[[int], list[slice]], meet: Callable[[Array], None]) -> None:
+        super().__init__(ends)
+        self._cells_of, self._meet = cells, meet
+        self.cells: list[list[slice]] = []
+
+    def add_layer(self, units: int, last: bool) -> tuple[slice, slice]:
+        """All rows, and the cells of this rank; of the last layer its rows."""
+        if last:
+            return super().add_layer(units, last)
+        cells = self._cells_of(units)
+        mine = span(cells)
+        self.cells.append([slice(cell.start - mine.start, cell.stop - mine.start) for cell in cells])
+        self.units.append(mine)
+        return slice(None), mine
+
+    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
+        """``a W`` cell by cell; in the last layer leaf by leaf."""
+        if i == len(self.cells):
+            return super().product(i, a, W, out)
+        for cell in self.cells[i]:
+            np.matmul(a, W[:, cell], out=out[:, cell])
+        return out
+
+    def whole_input(self, i: int, a: Array) -> Array:
+        """That of all ranks, once they have all come here; in the last layer, of the rows of this one."""
+        self._meet(self.inputs[i])
+        return self.inputs[i] if i < len(self.cells) else self.inputs[i][self.rows]
+
+    def whole_delta(self, i: int, delta: Array) -> Array:
+        """That of all ranks, once they have all come here."""
+        self._meet(self.deltas[i])
+        return self.deltas[i]
 
 
 def span(cells: Sequence[slice]) -> slice:
@@ -243,7 +235,6 @@ class Tapes:
         self._a = [own(units) for units in hidden] if keep_a else None
         self._z = [own(units) for units in hidden] if keep_z else None
         self._logits = np.empty(rows * sizes[-1], dtype)
-        self._all_logits = joint(sizes[-1]) if by_cells else self._logits
         self._cut: dict[tuple[Any, ...], Tape] = {}
 
     def __call__(self, n: int, first: int = 0, total: int | None = None) -> Tape:
@@ -288,11 +279,7 @@ class Tapes:
             tape.deltas.append(cut(self._delta[i], (total, units), units))
             if last:
                 tape.delta.append(tape.deltas[i][rows])
-                logits = cut(self._logits, (n, units), units)
-                if isinstance(tape, TapeByCells):
-                    tape.own_logits, tape.all_logits = logits, cut(self._all_logits, (total, units), units)
-                    logits = tape.all_logits[mine]
-                tape.z.append(logits)
+                tape.z.append(cut(self._logits, (n, units), units))
                 break
             tape.inputs.append(cut(self._out[i], (total, units), units))
             tape.delta.append(tape.deltas[i][mine])

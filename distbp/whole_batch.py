@@ -10,9 +10,10 @@ over all rows of the batch, whatever rank or host has them, and so has each stre
 
     dW[:, units] = a^T delta[:, units]
 
-Ranks share out the cells and the stretches; nothing is added up afterwards. Only the loss, which wants all units of a
-row, goes by leaves. Each rank reads its share of the weights only, as by units in `tape`; and since products are as
-large as without leaves, it matters little how many there are.
+Only the last layer, whose loss wants all units of a row, goes by rows: in *leaves* of 16 rows at least, no more than
+those that `exact` would have. Ranks share out cells, leaves and stretches; nothing is added up afterwards. Each rank
+reads its share of the weights only, as by units in `tape`; and since products are as large as without leaves, it
+matters little how many there are.
 
 What hosts send is rows times units, layer by layer, and then their stretches of the gradient.
 """
@@ -33,7 +34,7 @@ from distbp.sampling import block_bounds
 from distbp.tape import Tape, TapeByCells, span
 from distbp.transport import Transport
 
-__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "gathered", "suits"]
+__all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
 
 Array = NDArray[Any]
 
@@ -43,11 +44,14 @@ _CELL_UNITS = 64
 """Units of a cell at least: narrower products are slow."""
 _STRETCH_BYTES = 1 << 16
 """Bytes of gradient that one product gives at least."""
+_LEAF_ROWS = 16
+"""Rows of a leaf of the last layer at least."""
 _MOST = 1.5
 """Activations and deltas of a batch, as a part of the parameters, up to which this way is taken."""
-_LEAVES = 4
-"""With how many leaves, for each unit of `_MOST`; with fewer there are few gradients to save."""
-CELLS = f"{_CELLS} cells of {_CELL_UNITS} units at least, stretches of {_STRETCH_BYTES} bytes, up to {_MOST} n"
+CELLS = (
+    f"{_CELLS} cells of {_CELL_UNITS} units at least, leaves of {_LEAF_ROWS} rows, stretches of {_STRETCH_BYTES} bytes,"
+    f" up to {_MOST} n"
+)
 """What the bits depend on in this module; a checkpoint remembers it."""
 
 
@@ -68,8 +72,7 @@ def exact_reducer(
 
 def suits(network: Network | FunctionModel, leaves: int, rows: int) -> bool:
     """Whether activations and deltas are what comes together, of leaves of at most so many rows."""
-    few = min(_MOST, leaves / _LEAVES) * network.n_parameters
-    return network.dense and leaves * rows * row_numbers(network) <= few
+    return network.dense and leaves * rows * row_numbers(network) <= _MOST * network.n_parameters
 
 
 class WholeBatchReducer(ExactReducer):
@@ -78,7 +81,7 @@ class WholeBatchReducer(ExactReducer):
     def _describe_messages(self, peers: int) -> str:
         mib = 2.0**20 / self.network.dtype.itemsize
         rows, own = self.leaves * self._rows, (self.own.stop - self.own.start) / mib
-        both = f"{rows * gathered(self.network) / mib:.2f} MiB of activations and deltas and {own:.2f} MiB of gradient"
+        both = f"{rows * row_numbers(self.network) / mib:.2f} MiB of activations and deltas and {own:.2f} MiB of gradient"
         return f"for {rows} rows at a time {both} of {peers} ranks"
 
     def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
@@ -99,23 +102,22 @@ class WholeBatchReducer(ExactReducer):
         def allocate(n: int) -> Array:
             return np.empty(n, self.network.dtype) if self.group is None else self._allocate(n).array
 
-        def mine(units: int) -> list[slice]:
-            return self._cells(units, self._place, self._place + 1)
+        self._tapes = self.network.tapes(rows * self.leaves, allocate=allocate, by_cells=(self._own_cells, self._meet))
 
-        self._tapes = self.network.tapes(rows * self.leaves, allocate=allocate, by_cells=(mine, self._meet))
-
-    def _cells(self, units: int, first: int, last: int) -> list[slice]:
-        """The cells of a layer that the ranks in places `first` to `last` - 1 have."""
+    def _cells(self, units: int) -> list[slice]:
+        """Those of a layer of so many units."""
         width = max(_CELL_UNITS, -(-units // (4 * min(_CELLS, self.leaves))) * 4)
-        cells = [slice(lo, min(lo + width, units)) for lo in range(0, units, width)]
-        bounds = [block_bounds(len(cells), place, self.comm.size) for place in (first, last - 1)]
-        return cells[bounds[0][0] : bounds[1][1]]
+        return [slice(lo, min(lo + width, units)) for lo in range(0, units, width)]
+
+    def _own_cells(self, units: int) -> list[slice]:
+        cells = self._cells(units)
+        return cells[self._dealt(cells, self._place)]
 
     def _count_vectors(self, comm: Communicator) -> int:
         return 1
 
     def _count_shared(self, network: Network | FunctionModel, rows: int) -> Callable[[int], int]:
-        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * gathered(network)
+        return lambda ranks: 2 * network.n_parameters + self.leaves * rows * row_numbers(network)
 
     def _to_send(self) -> list[Array]:
         return [self.network.grad]
@@ -137,9 +139,12 @@ class WholeBatchReducer(ExactReducer):
         self._given = np.zeros(longest, self.network.dtype)
         self._received = np.empty((peers.size, longest), self.network.dtype)
         self._buffer = np.zeros(0, self.network.dtype)
-        sizes = self.network.sizes
-        mine = [span(self._cells(units, self._place, self._place + 1)) for units in sizes[1:]]
-        computed = _passes(sizes, [units.stop - units.start for units in mine])
+        sizes, total = self.network.sizes, self.leaves * self._rows
+        mine = [span(self._own_cells(units)) for units in sizes[1:-1]]
+        leaves = self._cut_rows(total)
+        rows = span(leaves[self._dealt(leaves, self._place)])
+        part_of_last = sizes[-1] * (rows.stop - rows.start) / max(1, total)
+        computed = _passes(sizes, [*(units.stop - units.start for units in mine), part_of_last])
         computed += sum(tile.stop - tile.start for _, tile in self._tiles.values())
         self._part = computed / (_passes(sizes, sizes[1:]) + self.network.n_parameters)
 
@@ -157,35 +162,37 @@ class WholeBatchReducer(ExactReducer):
         """Round `number`: a stretch of the batch, cut in leaves."""
         start = number * most * self.leaves
         total = min(batch_size - start, most * self.leaves)
-        bounds = [block_bounds(total, leaf, self.leaves) for leaf in range(self.leaves)]
-        leaves_of_host = self._leaves_of_host
-        mine = self._mine
-        if total < 2 * self.leaves:  # a single row is another matter for NumPy: one rank has the losses of all
-            bounds = [(0, total)]
-            mine = 0, int(self._place == 0)
-            leaves_of_host = {h: (0, int(places[0] == 0)) for h, places in self._places_of_host.items()}
-
-        def rows_of(leaves: tuple[int, int]) -> slice:
-            return slice(bounds[leaves[0]][0], bounds[leaves[1] - 1][1]) if leaves[0] < leaves[1] else slice(0, 0)
-
-        rows = rows_of(mine)
-        tape = self._tapes.of_leaves(tuple(bounds[k][1] - rows.start for k in range(*mine)), 0, rows.start, total)
+        leaves = self._cut_rows(total)
+        mine = self._dealt(leaves, self._place)
+        rows = span(leaves[mine])
+        tape = self._tapes.of_leaves(tuple(leaf.stop - rows.start for leaf in leaves[mine]), 0, rows.start, total)
         assert isinstance(tape, TapeByCells)
         messages = {}
         if self._several_memories and self._leads:
-            blocks = self._blocks(tape, [rows_of(leaves_of_host[host]) for host in self._hosts])
-            messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in blocks}
-        counted = slice(*mine) if mine[0] < mine[1] else slice(self.leaves, self.leaves + 1)
+            messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in self._blocks(tape, leaves)}
+        counted = mine if leaves[mine] else slice(self.leaves, self.leaves + 1)
         part = counted, slice(start + rows.start, start + rows.stop), tape
         return Round([part], [self._stretches(tape)], slice(start, start + total), messages)
 
-    def _blocks(self, tape: TapeByCells, rows: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
-        """The matrices of a tape, each with what the hosts write of it: their rows, or their units."""
+    def _cut_rows(self, total: int) -> list[slice]:
+        """The leaves of so many rows; none has a single row beside others, which is another matter for NumPy."""
+        count = min(self.leaves, max(1, total // _LEAF_ROWS))
+        return [slice(*block_bounds(total, leaf, count)) for leaf in range(count)]
+
+    def _dealt(self, things: Sequence[object], first: int, last: int | None = None) -> slice:
+        """Which of these the rank in place `first` has, or those up to place `last` - 1."""
+        places = first, first if last is None else last - 1
+        bounds = [block_bounds(len(things), place, self.comm.size) for place in places]
+        return slice(bounds[0][0], bounds[1][1])
+
+    def _blocks(self, tape: TapeByCells, leaves: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
+        """The matrices of a tape, each with what the hosts write of it: rows of their leaves, or units of their cells."""
+        places = [self._places_of_host[host] for host in self._hosts]
         for matrix in tape.inputs[0], tape.deltas[-1]:
-            yield matrix, [matrix[of_host] for of_host in rows]
-        for matrix in *tape.inputs[1:], tape.all_logits, *tape.deltas[:-1]:
-            places = [self._places_of_host[host] for host in self._hosts]
-            yield matrix, [matrix[:, span(self._cells(matrix.shape[1], *of_host))] for of_host in places]
+            yield matrix, [matrix[span(leaves[self._dealt(leaves, *of_host)])] for of_host in places]
+        for matrix in *tape.inputs[1:], *tape.deltas[:-1]:
+            cells = self._cells(matrix.shape[1])
+            yield matrix, [matrix[:, span(cells[self._dealt(cells, *of_host)])] for of_host in places]
 
     def _message(self, blocks: list[Array]) -> Message:
         """What brings the block of each host to all of them."""
@@ -250,12 +257,7 @@ class WholeBatchReducer(ExactReducer):
                 grad[piece] = self._received[k, : piece.stop - piece.start]
 
 
-def gathered(network: Network | FunctionModel) -> int:
-    """Numbers of one row that come together: activations, deltas and logits."""
-    return row_numbers(network) + network.sizes[-1]
-
-
-def _passes(sizes: Sequence[int], units: Sequence[int]) -> int:
+def _passes(sizes: Sequence[int], units: Sequence[float]) -> float:
     """Weights that so many units of each layer are multiplied with, forward and back."""
     forward = sum(n * mine for n, mine in zip(sizes, units, strict=False))
     return forward + sum(n * mine for n, mine in zip(sizes[2:], units, strict=False))

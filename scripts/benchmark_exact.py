@@ -21,8 +21,9 @@ from contenders import Lines
 
 from distbp import Network
 from distbp.exact import nodes
+from distbp.reducer import row_numbers
 from distbp.sampling import block_bounds
-from distbp.whole_batch import gathered, suits
+from distbp.whole_batch import suits
 
 LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)
@@ -34,7 +35,7 @@ def sent(sizes, batch, leaves):
     network = Network(sizes)
     vectors = max(len(nodes(block_bounds(leaves, rank, RANKS), (0, leaves))) for rank in range(RANKS))
     gathers = suits(network, leaves, -(-batch // leaves))
-    numbers = network.n_parameters + (batch * gathered(network) if gathers else vectors * network.n_parameters)
+    numbers = network.n_parameters + (batch * row_numbers(network) if gathers else vectors * network.n_parameters)
     return 4 * numbers * (RANKS - 1) / RANKS
 
 
