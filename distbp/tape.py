@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Tape", "TapeByCells", "Tapes", "compact", "span"]
+__all__ = ["Tape", "Tapes", "compact", "span"]
 
 Array = NDArray[Any]
 
@@ -125,7 +125,7 @@ class TapeOfLeaves(Tape):
 
 
 class TapeByCells(TapeOfLeaves):
-    """A tape of ranks that compute their cells of all units, for the rows of all ranks; of the last layer, their leaves.
+    """A tape of ranks that compute their cells, for the rows of all ranks; of the last layer their leaves, all units.
 
     ``cells[l]`` are those of layer l, counted from the first of ``units[l]``; after ``meet(x)`` a rank sees what all
     have written of the matrix `x`.

@@ -31,7 +31,7 @@ from distbp.function_model import FunctionModel
 from distbp.network import Layer, Network, ones
 from distbp.reducer import row_numbers, stretches, unit_edges
 from distbp.sampling import block_bounds
-from distbp.tape import Tape, TapeByCells, span
+from distbp.tape import Tape, span
 from distbp.transport import Transport
 
 __all__ = ["CELLS", "WholeBatchReducer", "exact_reducer", "suits"]
@@ -79,9 +79,9 @@ class WholeBatchReducer(ExactReducer):
     """An `ExactReducer` whose products have all rows of a batch."""
 
     def _describe_messages(self, peers: int) -> str:
-        mib = 2.0**20 / self.network.dtype.itemsize
-        rows, own = self.leaves * self._rows, (self.own.stop - self.own.start) / mib
-        both = f"{rows * row_numbers(self.network) / mib:.2f} MiB of activations and deltas and {own:.2f} MiB of gradient"
+        mib, rows = 2.0**20 / self.network.dtype.itemsize, self.leaves * self._rows
+        numbers, own = rows * row_numbers(self.network) / mib, (self.own.stop - self.own.start) / mib
+        both = f"{numbers:.2f} MiB of activations and deltas and {own:.2f} MiB of gradient"
         return f"for {rows} rows at a time {both} of {peers} ranks"
 
     def _cut_layers(self, network: Network | FunctionModel) -> tuple[list[list[Part]], list[Part]]:
@@ -166,7 +166,6 @@ class WholeBatchReducer(ExactReducer):
         mine = self._dealt(leaves, self._place)
         rows = span(leaves[mine])
         tape = self._tapes.of_leaves(tuple(leaf.stop - rows.start for leaf in leaves[mine]), 0, rows.start, total)
-        assert isinstance(tape, TapeByCells)
         messages = {}
         if self._several_memories and self._leads:
             messages = {id(matrix): self._message(of_hosts) for matrix, of_hosts in self._blocks(tape, leaves)}
@@ -185,8 +184,8 @@ class WholeBatchReducer(ExactReducer):
         bounds = [block_bounds(len(things), place, self.comm.size) for place in places]
         return slice(bounds[0][0], bounds[1][1])
 
-    def _blocks(self, tape: TapeByCells, leaves: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
-        """The matrices of a tape, each with what the hosts write of it: rows of their leaves, or units of their cells."""
+    def _blocks(self, tape: Tape, leaves: list[slice]) -> Iterator[tuple[Array, list[Array]]]:
+        """The matrices of a tape, each with what the hosts write of it: leaves, or cells."""
         places = [self._places_of_host[host] for host in self._hosts]
         for matrix in tape.inputs[0], tape.deltas[-1]:
             yield matrix, [matrix[span(leaves[self._dealt(leaves, *of_host)])] for of_host in places]

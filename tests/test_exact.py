@@ -183,7 +183,7 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distbp.whole_batch.suits", lambda *_: whole_batch)
         patch.setattr("distbp.whole_batch._CELL_UNITS", 4)
-        patch.setattr("distbp.whole_batch._LEAF_ROWS", 2)
+        patch.setattr("distbp.whole_batch._LEAF_ROWS", [2, 16][more % 2])
         (together, alone), of_ranks = train(SerialCommunicator()), run_threads(3, train)
         if whole_batch:
             of_ranks += run_threads(3, train, ranks_per_host=2)
