@@ -27,6 +27,9 @@ CONFIGURATIONS = {
     ),
     "tanh, lars, L2, micro-batches": "--activation tanh --optimizer lars --weight-decay 1e-3 --micro-batch 3",
     "relu, adam, B = 61, V = 6": "--optimizer adam --batch-size 61 --leaves 6",
+    "tanh, adam, float64, dropout, clipping, B = 40": (
+        "--activation tanh --optimizer adam --dtype float64 --dropout 0.2 --clip-norm 0.5 --batch-size 40"
+    ),
     "relu, adamw, early stopping": "--optimizer adamw --weight-decay 0.01 --lr 0.02 --early-stopping 2",
 }
 
