@@ -348,6 +348,7 @@ def test_early_stopping_restores_the_best_and_a_target_ends_the_run(launch, tmp_
 
 @pytest.mark.launch
 def test_a_launcher_of_another_mpi_is_refused(launch):
+    pytest.importorskip("mpi4py")
     done = launch(*TRAIN, *QUICK, PMI_SIZE="4")
     assert done.returncode == 1 and "another MPI" in done.stderr and "4 processes" in done.stderr
 

@@ -30,8 +30,8 @@ def on(nodes: int, *more: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """The model of a training without SLURM, in one process, by its options; made once."""
+def models(tmp_path_factory, cluster):
+    """The model of a training without SLURM, in one process with the settings of the jobs, by its options."""
     made = {}
 
     def model(options: list[str]) -> bytes:
@@ -39,7 +39,7 @@ def models(tmp_path_factory):
         if key not in made:
             folder = tmp_path_factory.mktemp("alone")
             command = [sys.executable, "-m", "distbp.train", *options, "--run-dir", str(folder / "run")]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+            done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=120, cwd=folder)
             assert done.returncode == 0, done.stderr
             made[key] = (folder / "run" / "model.safetensors").read_bytes()
         return made[key]
