@@ -4,29 +4,43 @@ The number of ranks changes nothing but the time. Four nouns: a `Network` holds 
 delta recursion, a `Communicator` connects ranks, a `GradientReducer` sums gradients, a `Trainer` loops.
 """
 
-from distbp.activations import ACTIVATIONS
-from distbp.checkpoint import Checkpoints
-from distbp.communicator import Communicator, SerialCommunicator
-from distbp.datasets import ArrayDataset, Column, Dataset, Target
+from distbp.comm import Communicator, MPICommunicator, SerialCommunicator, ThreadCommunicator, run_threads
+from distbp.comm.world import communicator
+from distbp.data import (
+    ArrayDataset,
+    BatchSampler,
+    Column,
+    Data,
+    Dataset,
+    Epochs,
+    Permutation,
+    Prepared,
+    Preprocessor,
+    Subset,
+    SyntheticDataset,
+    TableOptions,
+    Target,
+    fit_preprocessor,
+    load,
+    open_dataset,
+    split,
+)
 from distbp.errors import RankLost, UserError
-from distbp.function_model import FunctionModel
-from distbp.loading import Data, TableOptions, load, open_dataset
-from distbp.losses import BinaryCrossEntropy, FunctionLoss, Huber, Loss, SoftmaxCrossEntropy, SquaredError
-from distbp.metrics import evaluate
+from distbp.gradient import GradientReducer
 from distbp.model import Model
-from distbp.mpi import MPICommunicator
-from distbp.network import Network
-from distbp.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
-from distbp.preprocessing import Prepared, Preprocessor, fit_preprocessor
-from distbp.reducer import GradientReducer
-from distbp.sampling import BatchSampler, Epochs, Permutation
-from distbp.schedules import Schedule
-from distbp.splitting import Subset, split
-from distbp.stopping import MetricTarget
-from distbp.synthetic import SyntheticDataset
-from distbp.threads import ThreadCommunicator, run_threads
-from distbp.trainer import Trainer, TrainState
-from distbp.world import communicator
+from distbp.network import (
+    ACTIVATIONS,
+    BinaryCrossEntropy,
+    FunctionLoss,
+    FunctionModel,
+    Huber,
+    Loss,
+    Network,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
+from distbp.optim import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, Schedule
+from distbp.trainer import Checkpoints, MetricTarget, Trainer, TrainState, evaluate
 
 __version__ = "0.5.0.dev0"
 

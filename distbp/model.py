@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.checkpoint import DamagedFile, read_file, write_file
-from distbp.datasets import ArrayDataset, Column, Dataset, Target
+from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
+from distbp.data.preprocessing import Prepared, Preprocessor
+from distbp.data.splitting import Subset
 from distbp.errors import UserError
-from distbp.function_model import FunctionModel
-from distbp.losses import Loss, make_loss
-from distbp.network import Network
-from distbp.preprocessing import Prepared, Preprocessor
-from distbp.splitting import Subset
+from distbp.files import DamagedFile, read_file, write_file
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import Loss, make_loss
 
 __all__ = ["Model"]
 

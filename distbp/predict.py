@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.communicator import Communicator
+from distbp.blocks import block_bounds
+from distbp.comm.communicator import Communicator
+from distbp.comm.world import communicator
+from distbp.data.loading import TableOptions, open_dataset
 from distbp.errors import DONE, UsageError, UserError
-from distbp.launch import run
-from distbp.loading import TableOptions, open_dataset
-from distbp.machine import limited_blas
-from distbp.metrics import evaluate
 from distbp.model import Model
-from distbp.sampling import block_bounds
-from distbp.world import communicator
+from distbp.run.entry_point import run
+from distbp.run.machine import limited_blas
+from distbp.trainer.evaluation import evaluate
 
 __all__ = ["main", "predict"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distbp.communicator import SerialCommunicator
+from distbp.comm.communicator import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
-from distbp.launch import run
+from distbp.run.entry_point import run
 
 __all__ = ["Answers", "Partition", "main", "partitions", "script"]
 

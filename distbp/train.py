@@ -9,23 +9,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distbp.building import build_trainer, idle_options, load_data, run_length
-from distbp.checkpoint import Checkpoints
-from distbp.communicator import Communicator, on_root, require_equal
-from distbp.config import MAY_CHANGE, TrainConfig, parse_train_config
+from distbp.comm.communicator import Communicator, on_root, require_equal
+from distbp.comm.world import communicator
+from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, RankLost, UsageError, UserError
-from distbp.exact import SUMS
-from distbp.launch import on_stop_signals, run
-from distbp.loading import Data
-from distbp.machine import bits_of, describe, different_bits, kernel_warning, limited_blas
+from distbp.gradient.exact import SUMS
+from distbp.gradient.whole_batch import CELLS
 from distbp.model import Model
-from distbp.profile import Profile
-from distbp.reporting import Reporter, read_records
-from distbp.rundir import RunDirectory, default_run_dir
-from distbp.trainer import Trainer
-from distbp.watchdog import Watchdog
-from distbp.whole_batch import CELLS
-from distbp.world import communicator
+from distbp.run.build import build_trainer, idle_options, load_data, run_length
+from distbp.run.config import MAY_CHANGE, TrainConfig, parse_train_config
+from distbp.run.directory import RunDirectory, default_run_dir
+from distbp.run.entry_point import on_stop_signals, run
+from distbp.run.machine import bits_of, describe, different_bits, kernel_warning, limited_blas
+from distbp.run.report import Reporter, read_records
+from distbp.trainer.checkpoints import Checkpoints
+from distbp.trainer.profile import Profile
+from distbp.trainer.trainer import Trainer
+from distbp.watch.watchdog import Watchdog
 
 __all__ = ["main", "train"]
 

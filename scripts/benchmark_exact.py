@@ -20,10 +20,10 @@ from benchmark import CONTENDERS, NETS, ROOT, label, machine, measure, start
 from contenders import Lines
 
 from distbp import Network
-from distbp.exact import nodes
-from distbp.reducer import row_numbers
-from distbp.sampling import block_bounds
-from distbp.whole_batch import suits
+from distbp.blocks import block_bounds
+from distbp.gradient.exact import nodes
+from distbp.gradient.reducer import row_numbers
+from distbp.gradient.whole_batch import suits
 
 LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)

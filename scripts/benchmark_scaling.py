@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import distbp
-from distbp.machine import limited_blas
+from distbp.run.machine import limited_blas
 
 COLUMNS, BATCH, BLOCK = 15, 256, 1 << 17
 ROUNDS, STEPS = 9, 150

@@ -72,8 +72,8 @@ class Distbp:
 
     def __init__(self, options):
         import distbp
-        from distbp.compiled import compiled_update
-        from distbp.machine import limited_blas
+        from distbp.optim.compiled import compiled_update
+        from distbp.run.machine import limited_blas
 
         self.distbp, self.only = distbp, options.pop("only", "")
         self.options = options

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
-from distbp.communicator import Communicator, SerialCommunicator
-from distbp.datasets import infer_target
-from distbp.launchers import launch_of
+from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.launchers import launch_of
+from distbp.data.dataset import infer_target
 
 UNDER_MPIRUN = launch_of(os.environ) is not None
 SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))

@@ -24,11 +24,11 @@ from distbp import (
     load,
     run_threads,
 )  # fmt: skip
-from distbp.adascale import gain
-from distbp.building import build_trainer
-from distbp.checkpoint import read_file, write_file
-from distbp.config import parse_train_config
 from distbp.errors import UsageError
+from distbp.files import read_file, write_file
+from distbp.run.build import build_trainer
+from distbp.run.config import parse_train_config
+from distbp.trainer.adascale import gain
 
 N, B, BASE, RATE, STEPS = 60, 16, 5, 0.03, 30
 """60 rows: the last batch of an epoch has 12, so that S is 16 / 5 or 12 / 5."""

@@ -8,8 +8,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from distbp import ArrayDataset, UserError, load
-from distbp.arrayfiles import find_idx, read_digits, read_idx, read_idx_pair, read_npy, read_npz
-from distbp.datasets import Target
+from distbp.data.arrayfiles import find_idx, read_digits, read_idx, read_idx_pair, read_npy, read_npz
+from distbp.data.dataset import Target
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 

@@ -28,8 +28,8 @@ from distbp.check.growth import exponent, factor, graph_size, product_graphs
 from distbp.check.plot import draw
 from distbp.check.problem import ANALYTIC, dense_problem, model_problem
 from distbp.check.report import Report, seconds
-from distbp.losses import LOSSES
-from distbp.reducer import REDUCTIONS, GradientReducer
+from distbp.gradient.reducer import REDUCTIONS, GradientReducer
+from distbp.network.losses import LOSSES
 
 SIZES = (3, 4, 2, 3)
 ALONE = SerialCommunicator()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distbp import ArrayDataset, BinaryCrossEntropy, Huber, Model, Network, SoftmaxCrossEntropy, SquaredError
-from distbp.checkpoint import Checkpoints, DamagedFile, atomic_write, read_file, write_file
+from distbp.files import DamagedFile, atomic_write, read_file, write_file
+from distbp.trainer.checkpoints import Checkpoints
 
 DTYPES = ["f4", "f8", "f2", "i1", "i4", "i8", "u1", "u8", "bool"]
 ARRAYS = st.dictionaries(

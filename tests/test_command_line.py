@@ -195,7 +195,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_checkpoint_before(launch, tmp_
 ONE_RANK_FAILS = """
 import sys
 from distbp import SGD, Network, SoftmaxCrossEntropy, Trainer, communicator, load
-from distbp.launch import run
+from distbp.run.entry_point import run
 
 def main(comm):
     data = load("digits", comm=comm)

@@ -9,11 +9,11 @@ from communicator_contract import CHECKS
 
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
-from distbp import mpi as module
-from distbp.communicator import available_cores, require_equal
-from distbp.mpi import _pieces
+from distbp.comm import mpi as module
+from distbp.comm.communicator import available_cores, require_equal
+from distbp.comm.mpi import _pieces
 
-world_module = sys.modules["distbp.world"]
+world_module = sys.modules["distbp.comm.world"]
 VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 short_or_long = pytest.mark.parametrize("chunk", [64, 1 << 30])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distbp import Epochs
-from distbp.config import TrainConfig, parse_every, parse_interval, parse_train_config
 from distbp.errors import UsageError
-from distbp.reporting import Reporter, format_record, read_records
+from distbp.run.config import TrainConfig, parse_every, parse_interval, parse_train_config
+from distbp.run.report import Reporter, format_record, read_records
 
 FIELDS = dataclasses.fields(TrainConfig)
 INTERVALS = ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every")

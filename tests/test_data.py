@@ -34,8 +34,8 @@ from distbp import (
     split,
     splitting,
 )
-from distbp.datasets import MAX_CLASSES, infer_target, parse_columns
-from distbp.synthetic import read_synthetic
+from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
+from distbp.data.synthetic import read_synthetic
 
 SERIAL = SerialCommunicator()
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -639,7 +639,7 @@ def test_remarks_of_all_files_are_kept(write):
 
 
 def test_a_split_without_strata_is_remarked(monkeypatch):
-    from distbp import loading as module
+    from distbp.data import loading as module
 
     monkeypatch.setattr(module, "STRATIFY_LIMIT", 10)
     assert "without strata" in load("synthetic:blobs,rows=50").remarks[0]

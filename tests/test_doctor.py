@@ -25,6 +25,7 @@ from test_launchers import (
 )
 
 from distbp import run_threads
+from distbp.comm.launchers import launch_of
 from distbp.doctor import __main__ as doctor
 from distbp.doctor import environment, files, machine, network
 from distbp.doctor.environment import Limits, control_group, judge_limits, judge_versions, versions
@@ -44,7 +45,6 @@ from distbp.doctor.network import (
 )
 from distbp.doctor.report import Report, line
 from distbp.doctor.supervision import Supervision
-from distbp.launchers import launch_of
 
 MiB, GiB = 1 << 20, 1 << 30
 HOSTS = ["a", "a", "b", "b"]
@@ -620,7 +620,7 @@ def test_a_wrong_directory_and_abort(launch, tmp_path):
 HANG = """
 import os, signal, sys, time
 from distbp.doctor.supervision import Supervision
-from distbp.mpi import MPICommunicator
+from distbp.comm.mpi import MPICommunicator
 comm = MPICommunicator()
 watch = Supervision(comm, 2.0, lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True))
 with watch.check("first"):

@@ -16,11 +16,11 @@ import pytest
 from conftest import clean_environment
 
 from distbp import RankLost, SerialCommunicator, UserError, communicator, launch
-from distbp.elastic import ElasticCommunicator, why_not_elastic
+from distbp.comm.elastic import ElasticCommunicator, why_not_elastic
+from distbp.comm.recorder import Recorder
 from distbp.errors import FAILED
-from distbp.recorder import Recorder
-from distbp.reporting import Reporter, read_records
-from distbp.rundir import RunDirectory
+from distbp.run.directory import RunDirectory
+from distbp.run.report import Reporter, read_records
 
 ROOT = Path(__file__).resolve().parent.parent
 FT = {"OMPI_MCA_mpi_ft_enable": "1"}
@@ -97,7 +97,7 @@ def test_mpi_errors_are_losses():
 
 def test_a_rank_that_fails_ends_by_a_signal_so_that_the_others_notice():
     code = """
-from distbp.elastic import ElasticCommunicator
+from distbp.comm.elastic import ElasticCommunicator
 comm = ElasticCommunicator.__new__(ElasticCommunicator)
 comm.size = {size}
 comm.abort(1)
@@ -187,7 +187,7 @@ def test_a_log_that_cannot_be_written_is_said_and_does_not_end_the_run(tmp_path,
 
 
 def test_the_lock_passes_on_when_its_holder_is_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr("distbp.rundir._PATIENCE", 0.2)
+    monkeypatch.setattr("distbp.run.directory._PATIENCE", 0.2)
     holder = RunDirectory(tmp_path / "run", SerialCommunicator(), resume=False)
     heir = RunDirectory.__new__(RunDirectory)
     heir.path, heir._comm, heir._lock = holder.path, SerialCommunicator(), None

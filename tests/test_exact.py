@@ -8,12 +8,12 @@ from test_training_on_ranks import B, data, trainer
 from threadpoolctl import threadpool_limits
 
 from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
-from distbp.activations import ACTIVATIONS
-from distbp.exact import ExactReducer, add_up, children, nodes
-from distbp.losses import LOSSES, make_loss
-from distbp.optimizers import OPTIMIZERS, make_optimizer
-from distbp.reducer import row_numbers
-from distbp.whole_batch import WholeBatchReducer, exact_reducer
+from distbp.gradient.exact import ExactReducer, add_up, children, nodes
+from distbp.gradient.reducer import row_numbers
+from distbp.gradient.whole_batch import WholeBatchReducer, exact_reducer
+from distbp.network.activations import ACTIVATIONS
+from distbp.network.losses import LOSSES, make_loss
+from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
 
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]
 """Ranks, and ranks to a host; 12 ranks are more than there are leaves."""
@@ -84,8 +84,8 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
 @pytest.fixture(params=["leaf by leaf", "whole batch"])
 def sums(request, monkeypatch):
     """Both kinds of exact reducer, whichever would suit."""
-    monkeypatch.setattr("distbp.whole_batch.suits", lambda *_: request.param == "whole batch")
-    monkeypatch.setattr("distbp.whole_batch._LEAF_ROWS", 2)
+    monkeypatch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
+    monkeypatch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", 2)
     return request.param
 
 
@@ -181,14 +181,14 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
         return t.reducer._apart, (network.theta.tobytes(), t.state.sums, t.state.noise)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.whole_batch.suits", lambda *_: whole_batch)
-        patch.setattr("distbp.whole_batch._CELL_UNITS", 4)
-        patch.setattr("distbp.whole_batch._LEAF_ROWS", [2, 16][more % 2])
+        patch.setattr("distbp.gradient.whole_batch.suits", lambda *_: whole_batch)
+        patch.setattr("distbp.gradient.whole_batch._CELL_UNITS", 4)
+        patch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", [2, 16][more % 2])
         (together, alone), of_ranks = train(SerialCommunicator()), run_threads(3, train)
         if whole_batch:
             of_ranks += run_threads(3, train, ranks_per_host=2)
         else:
-            patch.setattr("distbp.trainer.LOSSES", ())
+            patch.setattr("distbp.trainer.trainer.LOSSES", ())
             of_ranks.append(train(SerialCommunicator()))
             assert of_ranks[-1][0]
     assert not together
@@ -216,10 +216,10 @@ def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(name, outputs, 
 
 @pytest.fixture
 def narrow_tiles(monkeypatch):
-    monkeypatch.setattr("distbp.exact._TILE_BYTES", 256)
-    monkeypatch.setattr("distbp.exact._LEAF_PRODUCT_BYTES", 1024)
-    monkeypatch.setattr("distbp.whole_batch._STRETCH_BYTES", 256)
-    monkeypatch.setattr("distbp.whole_batch._CELL_UNITS", 4)
+    monkeypatch.setattr("distbp.gradient.exact._TILE_BYTES", 256)
+    monkeypatch.setattr("distbp.gradient.exact._LEAF_PRODUCT_BYTES", 1024)
+    monkeypatch.setattr("distbp.gradient.whole_batch._STRETCH_BYTES", 256)
+    monkeypatch.setattr("distbp.gradient.whole_batch._CELL_UNITS", 4)
 
 
 @pytest.mark.usefixtures("narrow_tiles", "sums")

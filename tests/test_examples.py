@@ -8,7 +8,7 @@ import pytest
 
 from distbp import ArrayDataset, Prepared, Subset, fit_preprocessor
 from distbp.autodiff import check_grads
-from distbp.communicator import SerialCommunicator
+from distbp.comm.communicator import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,10 +21,10 @@ from distbp import (
     evaluate,
     run_threads,
 )
-from distbp.activations import activation_named, activation_of
-from distbp.config import TrainConfig
 from distbp.errors import UsageError
-from distbp.functions import resolve
+from distbp.network.activations import activation_named, activation_of
+from distbp.network.user_functions import resolve
+from distbp.run.config import TrainConfig
 
 MINE = """
 import numpy as np
@@ -319,7 +319,7 @@ def test_models_that_are_none(init, predict, says):
 
 def test_choices_admit_functions_and_nothing_else():
     assert TrainConfig(activation="a:b", loss="c:d").activation == "a:b"
-    from distbp.config import parse_train_config
+    from distbp.run.config import parse_train_config
 
     assert parse_train_config(["--loss", "mine:f"]).loss == "mine:f"
     with pytest.raises(UsageError):

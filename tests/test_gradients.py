@@ -17,8 +17,8 @@ from distbp import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
-from distbp.losses import make_loss
-from distbp.network import INITIALISATIONS
+from distbp.network.dense import INITIALISATIONS
+from distbp.network.losses import make_loss
 
 SIZES, N = (4, 5, 3, 3), 6
 LOSSES = {

@@ -27,13 +27,13 @@ from distbp import (
     load,
     run_threads,
 )  # fmt: skip
-from distbp.building import build_trainer
-from distbp.checkpoint import read_file, write_file
-from distbp.config import parse_train_config
+from distbp.comm.threads import Death
 from distbp.errors import RankLost, UsageError
-from distbp.growth import next_size
-from distbp.noise_scale import averaged
-from distbp.threads import Death
+from distbp.files import read_file, write_file
+from distbp.run.build import build_trainer
+from distbp.run.config import parse_train_config
+from distbp.trainer.growth import next_size
+from distbp.trainer.noise_scale import averaged
 
 N, LOW, HIGH, EPOCHS = 203, 4, 100, 7
 
@@ -118,7 +118,7 @@ class Ledger:
 def test_planted_noise_and_every_row_once_in_each_epoch(monkeypatch):
     planted = {0: 9.0, 1: 7.0, 2: 1000.0, 3: -1.0, 4: 5.0}  # noise scale by epoch; it may fall, the batch does not
     now = [0]
-    monkeypatch.setattr("distbp.trainer.noise_scale.averaged", lambda *_: [planted[now[0]], 1.0, 1.0])
+    monkeypatch.setattr("distbp.trainer.trainer.noise_scale.averaged", lambda *_: [planted[now[0]], 1.0, 1.0])
 
     def follow(t):
         now[0] = min(4, t.sampler.place(t.state.step)[0])
@@ -146,7 +146,7 @@ def test_a_real_run_follows_its_own_estimates(whole):
 
 
 def test_no_row_twice_where_the_short_last_batch_is_dropped(monkeypatch):
-    monkeypatch.setattr("distbp.trainer.noise_scale.averaged", lambda *_: [50.0, 1.0, 1.0])
+    monkeypatch.setattr("distbp.trainer.trainer.noise_scale.averaged", lambda *_: [50.0, 1.0, 1.0])
     taken, rows = [], data()
     take = rows.take
     monkeypatch.setattr(rows, "take", lambda which, **more: (taken.append(which), take(which, **more))[1])

@@ -5,7 +5,7 @@ import pytest
 from test_losses_of_ranks import trained
 
 from distbp import UserError, run_threads
-from distbp.health import slow_ranks
+from distbp.trainer.replicas import slow_ranks
 
 
 def flipper(rank, *, bit=1, layer=1, bias=False):
@@ -61,7 +61,7 @@ def test_a_slow_rank_is_named_in_the_log(monkeypatch):
     import time
 
     said = []
-    monkeypatch.setattr("distbp.health._ENOUGH", 0.001)
+    monkeypatch.setattr("distbp.trainer.replicas._ENOUGH", 0.001)
 
     def work(comm):
         def slow(trainer):

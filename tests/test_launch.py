@@ -7,7 +7,7 @@ import pytest
 
 from distbp import SerialCommunicator, UserError
 from distbp.errors import FAILED, USAGE, UsageError
-from distbp.launch import on_stop_signals, run
+from distbp.run.entry_point import on_stop_signals, run
 
 
 class Ranks(SerialCommunicator):

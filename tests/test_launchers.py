@@ -2,7 +2,7 @@
 
 import pytest
 
-from distbp.launchers import Launch, cure, family, launch_of
+from distbp.comm.launchers import Launch, cure, family, launch_of
 
 OPEN_MPI = "Open MPI v5.0.11, package: Open MPI"
 DEBIAN_OPEN_MPI = "Open MPI v4.1.4, package: Debian OpenMPI"

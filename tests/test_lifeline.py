@@ -7,12 +7,12 @@ import pytest
 
 from distbp import run_threads
 from distbp.errors import FAILED
-from distbp.lifeline import Lifeline
+from distbp.watch.lifeline import Lifeline
 
 PROGRAM = """
 import os, signal, sys, time
 from distbp import communicator
-from distbp.launch import run
+from distbp.run.entry_point import run
 
 def main(comm):
     if comm.rank == 1:
@@ -46,7 +46,7 @@ def test_a_rank_that_leaves_as_it_should_leaves_the_others_alone(launch):
 def ended(monkeypatch):
     """What would end this process, and what it says."""
     calls = []
-    monkeypatch.setattr("distbp.lifeline._GRACE", 0.2)
+    monkeypatch.setattr("distbp.watch.lifeline._GRACE", 0.2)
     monkeypatch.setattr("os._exit", lambda code: calls.append(code))
     monkeypatch.setattr("os.write", lambda to, text: calls.append(text.decode()))
     return calls
@@ -104,7 +104,7 @@ def test_a_rank_that_ends_by_itself_in_time_is_silent(ended):
 
 
 def test_strangers_and_firewalls_are_no_error(monkeypatch, ended):
-    monkeypatch.setattr("distbp.lifeline._PATIENCE", 0.2)
+    monkeypatch.setattr("distbp.watch.lifeline._PATIENCE", 0.2)
     monkeypatch.setattr("socket.create_connection", lambda *where: (_ for _ in ()).throw(OSError("no route")))
 
     def work(comm):

@@ -16,9 +16,9 @@ from distbp import (
     UserError,
     run_threads,
 )
+from distbp.comm.threads import Death
 from distbp.errors import RankLost
-from distbp.optimizers import Adam
-from distbp.threads import Death
+from distbp.optim.optimizers import Adam
 
 STEPS, LEAVES = 6, 4
 
@@ -60,7 +60,7 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
 def undisturbed(request):
     """With both kinds of exact reducer, whichever would suit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.whole_batch.suits", lambda *_: request.param == "whole batch")
+        patch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
         yield trained(SerialCommunicator())
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from distbp import SerialCommunicator, machine, run_threads
-from distbp.machine import (
+from distbp.run.machine import (
     bits_depend_on,
     bits_of,
     blas_threads,
@@ -64,7 +64,7 @@ class Ranks(SerialCommunicator):
     ("cores", "ranks", "mine", "threads"), [(8, 1, 8, 8), (8, 3, 8, 2), (2, 4, 2, 1), (8, 2, 3, 3)]
 )
 def test_each_rank_has_its_share_of_the_cores(monkeypatch, cores, ranks, mine, threads):
-    monkeypatch.setattr("distbp.machine.available_cores", lambda: list(range(mine)))
+    monkeypatch.setattr("distbp.run.machine.available_cores", lambda: list(range(mine)))
     assert blas_threads(Ranks(cores, ranks)) == threads
 
 

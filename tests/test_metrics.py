@@ -15,8 +15,8 @@ from distbp import (
     evaluate,
     run_threads,
 )
-from distbp.metrics import hits
-from distbp.stopping import is_better
+from distbp.trainer.early_stopping import is_better
+from distbp.trainer.evaluation import hits
 
 N, D = 1300, 5
 SERIAL = SerialCommunicator()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_functions import twin
 
 from distbp import SGD, FunctionModel, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
-from distbp.noise_scale import averaged, estimate, figures
-from distbp.sampling import block_bounds
+from distbp.blocks import block_bounds
+from distbp.trainer.noise_scale import averaged, estimate, figures
 
 N = 60
 

@@ -8,6 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+FOLDERS = [
+    "distbp",
+    *(f"distbp/{p.parent.name}" for p in sorted(ROOT.glob("distbp/*/__init__.py"))),
+    "scripts",
+    "examples",
+]
 
 
 @pytest.mark.launch
@@ -20,11 +26,10 @@ def test_the_example_runs_in_one_process_and_on_ranks(launch, tmp_path, ranks):
     assert re.fullmatch(r"test accuracy 0\.9\d+\n", done.stdout)
 
 
-@pytest.mark.parametrize(
-    "folder", ["distbp", "distbp/autodiff", "distbp/check", "distbp/doctor", "distbp/study", "scripts", "examples"]
-)
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_tree_names_every_file_once(folder):
-    tree = re.search(rf"^{folder}/.*\n((?:  .*\n)*)", README, re.M)[1]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    tree = re.search(rf"^{folder}/\n((?:  .*\n)*)", contributing, re.M)[1]
     named = re.findall(r"^  (\S+)", tree, re.M)
     there = {path.name + "/" * path.is_dir() for path in (ROOT / folder).iterdir()}
     there -= {"__init__.py", "py.typed", "__pycache__/"}
@@ -32,7 +37,7 @@ def test_the_tree_names_every_file_once(folder):
 
 
 def test_every_flag_that_is_named_exists():
-    from distbp.config import _parser
+    from distbp.run.config import _parser
     from distbp.slurm import _parser as slurm_parser
     from distbp.study.__main__ import EXPERIMENTS
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training_on_ranks import STEPS, data, trainer
 
-import distbp.reducer
+import distbp.gradient.reducer
 from distbp import (
     Checkpoints,
     GradientReducer,
@@ -20,8 +20,8 @@ from distbp import (
     UserError,
     run_threads,
 )
-from distbp.optimizers import OPTIMIZERS, make_optimizer
-from distbp.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches, unit_edges
+from distbp.gradient.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches, unit_edges
+from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
 
 HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7)]
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""

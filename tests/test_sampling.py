@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distbp import BatchSampler, Epochs, Permutation
+from distbp.blocks import block_bounds
 from distbp.randomness import bits, key, normal, uniform
-from distbp.sampling import block_bounds
 
 repeatable = settings(deadline=None, derandomize=True, database=None, max_examples=100)
 seeds = st.integers()

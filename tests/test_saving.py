@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distbp import Checkpoints, SerialCommunicator, UserError
-from distbp import checkpoint as module
-from distbp.saving import Saver
+from distbp import files as module
+from distbp.trainer.saver import Saver
 
 
 def arrays(step):

@@ -12,8 +12,8 @@ import pytest
 from conftest import clean_environment
 
 from distbp import SerialCommunicator, run_threads
-from distbp.config import parse_train_config
 from distbp.errors import UsageError, UserError
+from distbp.run.config import parse_train_config
 from distbp.study import drawing, page
 from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
 from distbp.study.experiment import numbers, read_study

@@ -9,10 +9,10 @@ import pytest
 from conftest import prepared
 
 from distbp import Network, SerialCommunicator, SoftmaxCrossEntropy, UserError, run_threads
-from distbp.building import load_data
-from distbp.communicator import Communicator
-from distbp.config import parse_train_config
-from distbp.sampling import BatchSampler
+from distbp.comm.communicator import Communicator
+from distbp.data.sampling import BatchSampler
+from distbp.run.build import load_data
+from distbp.run.config import parse_train_config
 from distbp.study import __main__ as front
 from distbp.study.page import Chart, Table, in_language, number
 from distbp.study.stability import run as stability

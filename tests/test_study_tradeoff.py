@@ -10,9 +10,9 @@ import pytest
 from conftest import prepared
 
 from distbp import BinaryCrossEntropy, Network, SerialCommunicator, SoftmaxCrossEntropy, SyntheticDataset, run_threads
-from distbp.building import load_data
-from distbp.config import parse_train_config
 from distbp.errors import UserError
+from distbp.run.build import load_data
+from distbp.run.config import parse_train_config
 from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
 from distbp.study.page import in_language
 from distbp.study.tradeoff import objective as objectives

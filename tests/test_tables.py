@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distbp import UserError, tables
-from distbp.datasets import Target
-from distbp.tables import MISSING, read_csv
+from distbp.data.dataset import Target
+from distbp.data.tables import MISSING, read_csv
 
 PLAIN = "a,b,y\n1,2,0\n3,4,1\n5,6,0\n"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import run_threads
-from distbp.transport import Transport, from_bf16, to_bf16
+from distbp.gradient.transport import Transport, from_bf16, to_bf16
 
 PRECISION = {"none": 2.0**-23, "bf16": 2.0**-8, "fp16": 2.0**-11}
 each_kind = pytest.mark.parametrize("kind", PRECISION)

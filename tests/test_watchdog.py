@@ -12,9 +12,9 @@ import pytest
 from conftest import clean_environment
 
 from distbp import SerialCommunicator, run_threads
-from distbp.processes import end_process, process_identity, process_state
-from distbp.recorder import Recorder
-from distbp.watchdog import Watchdog, doing, judge
+from distbp.comm.processes import end_process, process_identity, process_state
+from distbp.comm.recorder import Recorder
+from distbp.watch.watchdog import Watchdog, doing, judge
 
 
 def report(
@@ -115,7 +115,7 @@ HANGS = """
 import sys, time
 from pathlib import Path
 from distbp import SerialCommunicator
-from distbp.watchdog import Watchdog
+from distbp.watch.watchdog import Watchdog
 comm = SerialCommunicator()
 Watchdog(comm, Path("hang"), 1.0, lambda: 12)
 for _ in range(15):

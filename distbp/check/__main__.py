@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from distbp.activations import ACTIVATIONS
 from distbp.check.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again
 from distbp.check.growth import product_graphs
 from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
@@ -23,13 +22,14 @@ from distbp.check.report import (
     product_lines,
     step_lines,
 )  # fmt: skip
-from distbp.communicator import Communicator, on_root, wait_quietly
+from distbp.comm.communicator import Communicator, on_root, wait_quietly
+from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError, UserError
-from distbp.functions import is_function_name, resolve
-from distbp.launch import run
-from distbp.losses import LOSSES
-from distbp.machine import limited_blas
-from distbp.world import communicator
+from distbp.network.activations import ACTIVATIONS
+from distbp.network.losses import LOSSES
+from distbp.network.user_functions import is_function_name, resolve
+from distbp.run.entry_point import run
+from distbp.run.machine import limited_blas
 
 __all__ = ["check", "main"]
 

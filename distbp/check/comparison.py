@@ -29,12 +29,12 @@ from distbp.check.gradients import (
 )
 from distbp.check.growth import stopwatch
 from distbp.check.problem import ANALYTIC, Problem
-from distbp.communicator import Communicator, wait_quietly
+from distbp.comm.communicator import Communicator, wait_quietly
 from distbp.errors import UserError
-from distbp.functions import is_function_name
-from distbp.network import Network
+from distbp.gradient.reducer import GradientReducer
+from distbp.network.dense import Network
+from distbp.network.user_functions import is_function_name
 from distbp.randomness import bits, key, normal
-from distbp.reducer import GradientReducer
 
 __all__ = [
     "LIMITS", "METHODS", "Measurement", "Result", "compare", "complaints", "obstacle", "relative_error", "step_errors",

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from distbp.autodiff import grad
 from distbp.check.problem import Problem
-from distbp.network import Network
-from distbp.reducer import GradientReducer
+from distbp.gradient.reducer import GradientReducer
+from distbp.network.dense import Network
 
 __all__ = [
     "by_autodiff", "complex_step", "count_paths", "differences", "path_sum", "recursion", "summed_by_ranks",

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.activations import activation_named
-from distbp.function_model import FunctionModel
-from distbp.functions import is_function_name, resolve
-from distbp.losses import FunctionLoss, Loss, make_loss
-from distbp.network import Network
+from distbp.network.activations import activation_named
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import FunctionLoss, Loss, make_loss
+from distbp.network.user_functions import is_function_name, resolve
 from distbp.randomness import bits, key, normal
 from distbp.trees import Tree, leaves_of
 

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from distbp.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.launchers import Launch, launch_of
+from distbp.comm.mpi import MPICommunicator
 from distbp.doctor.environment import check_limits, check_versions
 from distbp.doctor.files import check_data, check_run_directory, probe_folder
 from distbp.doctor.finding import EXIT_CODE, FAILURE, OK, WARNING, Finding, ranks_named, worst
@@ -40,8 +42,6 @@ from distbp.doctor.network import (
 from distbp.doctor.report import Report
 from distbp.doctor.supervision import Supervision, start_limit
 from distbp.errors import USAGE
-from distbp.launchers import Launch, launch_of
-from distbp.mpi import MPICommunicator
 
 __all__ = ["examine", "main"]
 

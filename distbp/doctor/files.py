@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from distbp.arrayfiles import find_idx
-from distbp.communicator import Communicator
+from distbp.comm.communicator import Communicator
+from distbp.data.arrayfiles import find_idx
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, ranks_named
 from distbp.errors import UserError
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distbp.communicator import Communicator, available_cores, wait_quietly
+from distbp.comm.communicator import Communicator, available_cores, wait_quietly
 from distbp.doctor.finding import OK, WARNING, Finding, hosts_of, ranks_named
-from distbp.machine import bits_depend_on, blas_threads, kernel_warning, limited_blas
+from distbp.run.machine import bits_depend_on, blas_threads, kernel_warning, limited_blas
 
 __all__ = [
     "Cores",

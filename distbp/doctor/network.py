@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distbp.communicator import Communicator, wait_quietly
+from distbp.comm.communicator import Communicator, wait_quietly
 from distbp.doctor.environment import free_memory
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, hosts_of, ranks_named
 

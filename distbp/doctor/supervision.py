@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from distbp.communicator import Communicator
+from distbp.comm.communicator import Communicator
 from distbp.doctor.finding import EXIT_CODE, FAILURE, Finding, ranks_named
 
 __all__ = ["Supervision", "start_limit"]

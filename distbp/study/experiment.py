@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distbp.communicator import Communicator
-from distbp.config import TrainConfig
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
-from distbp.loading import Data
-from distbp.rundir import data_name
+from distbp.run.config import TrainConfig
+from distbp.run.directory import data_name
 from distbp.study.page import Page, Say
 
 __all__ = ["Experiment", "at_least_1", "default_folder", "facts", "numbers", "of_trial", "read_study", "refuse"]

@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from distbp.checkpoint import atomic_write
 from distbp.errors import UserError
+from distbp.files import atomic_write
 from distbp.study.drawing import rendered
 
 __all__ = ["LANGUAGES", "Chart", "Page", "Say", "Section", "Table", "in_language", "number", "ranged", "write"]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
-from distbp.checkpoint import atomic_write
-from distbp.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.files import atomic_write
 
 __all__ = [
     "Queue", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",

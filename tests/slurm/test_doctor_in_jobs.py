@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cluster import FULL, MPICH, OPEN_MPI, Job
 
-from distbp.machine import slow_kernel
+from distbp.run.machine import slow_kernel
 
 pytestmark = pytest.mark.slurm
 

@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from distbp import noise_scale
-from distbp.building import build_trainer
-from distbp.communicator import Communicator
-from distbp.config import TrainConfig
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.data.preprocessing import Prepared
 from distbp.errors import Diverged, UsageError, UserError
-from distbp.loading import Data
-from distbp.optimizers import OPTIMIZERS
-from distbp.preprocessing import Prepared
+from distbp.optim.optimizers import OPTIMIZERS
+from distbp.run.build import build_trainer
+from distbp.run.config import TrainConfig
 from distbp.study.batch_size.batch_science import write_measurements
 from distbp.study.batch_size.page import page
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
 from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
-from distbp.trainer import Trainer
+from distbp.trainer import noise_scale
+from distbp.trainer.trainer import Trainer
 
 __all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
 

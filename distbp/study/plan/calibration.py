@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distbp.building import build_trainer
-from distbp.communicator import Communicator, SerialCommunicator, wait_quietly
-from distbp.config import TrainConfig
-from distbp.loading import Data
+from distbp.comm.communicator import Communicator, SerialCommunicator, wait_quietly
+from distbp.data.loading import Data
+from distbp.run.build import build_trainer
+from distbp.run.config import TrainConfig
 from distbp.study.experiment import of_trial
 
 __all__ = [

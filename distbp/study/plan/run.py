@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from distbp.communicator import Communicator, on_root
-from distbp.config import TrainConfig
+from distbp.comm.communicator import Communicator, on_root
+from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
-from distbp.loading import Data
+from distbp.run.config import TrainConfig
 from distbp.study.batch_size.results import read_batch_sizes
 from distbp.study.experiment import Experiment, at_least_1, default_folder, numbers
 from distbp.study.plan.calibration import (

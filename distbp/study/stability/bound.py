@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.preprocessing import Prepared
-from distbp.sampling import BatchSampler
+from distbp.data.preprocessing import Prepared
+from distbp.data.sampling import BatchSampler
 
 __all__ = ["Constants", "constants", "growth", "largest_rate", "meetings"]
 

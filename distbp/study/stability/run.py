@@ -19,19 +19,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from distbp.building import build_trainer, run_length
-from distbp.communicator import Communicator
-from distbp.config import TrainConfig
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.data.preprocessing import Prepared
+from distbp.data.sampling import BatchSampler
 from distbp.errors import Diverged, UsageError, UserError
-from distbp.loading import Data
-from distbp.preprocessing import Prepared
-from distbp.sampling import BatchSampler
+from distbp.run.build import build_trainer, run_length
+from distbp.run.config import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.page import stability_page
 from distbp.study.stability.twins import apart, by_layer, twins
 from distbp.study.trials import groups_of, marks, sort_results, work_through
-from distbp.trainer import Trainer
+from distbp.trainer.trainer import Trainer
 
 __all__ = ["STABILITY", "Pair", "pairs", "run_pair"]
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.preprocessing import Prepared
+from distbp.data.preprocessing import Prepared
+from distbp.data.sampling import Permutation
 from distbp.randomness import key, uniform
-from distbp.sampling import Permutation
 
 __all__ = ["RowsOf", "apart", "by_layer", "twins"]
 

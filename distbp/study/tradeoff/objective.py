@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.communicator import Communicator
+from distbp.blocks import block_bounds
+from distbp.comm.communicator import Communicator
+from distbp.data.preprocessing import Prepared
 from distbp.errors import UserError
-from distbp.function_model import FunctionModel
-from distbp.losses import Loss
-from distbp.network import Network
-from distbp.preprocessing import Prepared
-from distbp.sampling import block_bounds
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import Loss
 
 __all__ = ["BLOCK", "lbfgs", "objective", "require_scipy"]
 

@@ -20,21 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.building import build_trainer
-from distbp.communicator import Communicator, SerialCommunicator
-from distbp.config import TrainConfig
-from distbp.datasets import ArrayDataset
+from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.data.dataset import ArrayDataset
+from distbp.data.loading import Data
+from distbp.data.preprocessing import Prepared, Preprocessor
+from distbp.data.sampling import Permutation
+from distbp.data.splitting import Subset
 from distbp.errors import Diverged
-from distbp.loading import Data
-from distbp.metrics import evaluate
-from distbp.preprocessing import Prepared, Preprocessor
 from distbp.randomness import key
-from distbp.sampling import Permutation
-from distbp.splitting import Subset
+from distbp.run.build import build_trainer
+from distbp.run.config import TrainConfig
 from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
 from distbp.study.trials import marks
-from distbp.trainer import Trainer
+from distbp.trainer.evaluation import evaluate
+from distbp.trainer.trainer import Trainer
 
 __all__ = ["Curve", "MEASURED", "Race", "Rows", "drawn", "in_memory", "race", "trained"]
 

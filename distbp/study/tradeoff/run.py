@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from distbp.communicator import Communicator
-from distbp.config import TrainConfig
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.data.preprocessing import Prepared
+from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
-from distbp.loading import Data
-from distbp.metrics import EVALUATION_BLOCK
-from distbp.preprocessing import Prepared
+from distbp.run.config import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers
 from distbp.study.tradeoff.objective import require_scipy
 from distbp.study.tradeoff.page import page
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
 from distbp.study.trials import agreed_results, groups_of, sort_results, work_through
-from distbp.synthetic import SyntheticDataset, read_synthetic
+from distbp.trainer.evaluation import EVALUATION_BLOCK
 
 __all__ = ["TRADEOFF"]
 

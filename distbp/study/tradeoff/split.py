@@ -30,10 +30,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distbp.building import build_trainer
-from distbp.communicator import Communicator
-from distbp.config import TrainConfig
-from distbp.loading import Data
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.run.build import build_trainer
+from distbp.run.config import TrainConfig
 from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
 from distbp.study.trials import marks

@@ -1,0 +1,15 @@
+"""Ranks: what they ask of each other, in MPI's own words; alone, under MPI, as threads, and when some of them die."""
+
+from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.elastic import ElasticCommunicator
+from distbp.comm.mpi import MPICommunicator
+from distbp.comm.threads import ThreadCommunicator, run_threads
+
+__all__ = [
+    "Communicator",
+    "ElasticCommunicator",
+    "MPICommunicator",
+    "SerialCommunicator",
+    "ThreadCommunicator",
+    "run_threads",
+]

@@ -1,0 +1,28 @@
+"""From a name or path to batches: formats, splitting, preprocessing, and the permutation of each epoch."""
+
+from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
+from distbp.data.loading import Data, TableOptions, load, open_dataset
+from distbp.data.preprocessing import Prepared, Preprocessor, fit_preprocessor
+from distbp.data.sampling import BatchSampler, Epochs, Permutation
+from distbp.data.splitting import Subset, split
+from distbp.data.synthetic import SyntheticDataset
+
+__all__ = [
+    "ArrayDataset",
+    "BatchSampler",
+    "Column",
+    "Data",
+    "Dataset",
+    "Epochs",
+    "Permutation",
+    "Prepared",
+    "Preprocessor",
+    "Subset",
+    "SyntheticDataset",
+    "TableOptions",
+    "Target",
+    "fit_preprocessor",
+    "load",
+    "open_dataset",
+    "split",
+]

@@ -1,0 +1,190 @@
+"""Arrays on disk: idx (the format of MNIST), ``.npz`` and ``.npy``, and the embedded digits.
+
+A ``.npy`` is mapped, not read: a rank touches only the rows that it takes, so the file may be far
+larger than the memory.
+"""
+
+import gzip
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.dataset import ArrayDataset, Target, infer_target, parse_columns
+from distbp.errors import UserError
+
+__all__ = ["IdxFolder", "find_idx", "read_digits", "read_idx", "read_idx_pair", "read_npy", "read_npz"]
+
+Array = NDArray[Any]
+
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_INPUT_KEYS = ("X", "x", "data", "images", "inputs")
+_TARGET_KEYS = ("y", "target", "targets", "labels")
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    RuntimeError,
+)
+
+
+def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDataset:
+    """The UCI test set of handwritten digits: 1,797 images of 8 x 8 pixels, ten classes.
+
+    Alpaydin & Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0; the same rows, in the same
+    order, as ``sklearn.datasets.load_digits``.
+    """
+    with np.load(Path(__file__).with_name("digits.npz")) as arrays:
+        X, y = arrays["X"], arrays["y"]
+    target, values = infer_target(y, ("digit",), "digits", task=task, like=like)
+    return ArrayDataset(X, y, target, class_values=values, source="digits")
+
+
+def read_idx(path: Path) -> Array:
+    """One idx file, plain or ``.gz``: magic number, sizes, then the elements, big-endian."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            head = stream.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or not head[3]:
+                raise UserError(f"{path}: not an idx file (it begins with {head.hex() or 'nothing'})")
+            sizes = stream.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise UserError(f"{path}: truncated within the header")
+            shape = struct.unpack(f">{head[3]}I", sizes)
+            dtype = np.dtype(_IDX_TYPES[head[2]])
+            data = stream.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged or truncated: {error}") from error
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise UserError(f"{path}: truncated or damaged: {len(data)} bytes of data, {expected} expected for {shape}")
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def read_idx_pair(images: Path, labels: Path, *, task: str = "auto", like: Target | None = None) -> ArrayDataset:
+    """Inputs from one idx file, the target from another."""
+    X, y = read_idx(images), read_idx(labels)
+    target, values = infer_target(y, ("label",), labels.name, task=task, like=like)
+    return ArrayDataset(X.reshape(len(X), -1), y, target, class_values=values, source=images.name)
+
+
+IdxFolder = dict[str, tuple[Path, Path]]
+
+
+def find_idx(folder: Path) -> IdxFolder:
+    """The pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``)."""
+    pairs: IdxFolder = {}
+    for images in sorted(folder.glob("*images*idx3*")):
+        labels = folder / images.name.replace("images", "labels").replace("idx3", "idx1")
+        if not labels.exists():
+            raise UserError(f"{folder}: {images.name} has no {labels.name} beside it")
+        is_test = images.name.startswith(("t10k", "test"))
+        pairs.setdefault("test" if is_test else "train", (images, labels))
+    if not pairs:
+        raise UserError(f"{folder}: no idx files (*images*idx3*, plain or .gz) in this directory")
+    if "train" not in pairs:
+        pairs["train"] = pairs.pop("test")  # a lone test set is a data set of its own
+    return pairs
+
+
+def read_npz(
+    path: Path, part: str = "train", *, weight: str | None = None, task: str = "auto", like: Target | None = None
+) -> ArrayDataset | None:
+    """Arrays ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            names = {name.lower(): name for name in reversed(arrays.files)}
+            suffixes = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
+
+            def find(keys: tuple[str, ...]) -> str | None:
+                wanted = (key.lower() + suffix for suffix in suffixes for key in keys)
+                return next((names[key] for key in wanted if key in names), None)
+
+            x_key, y_key = find(_INPUT_KEYS), find(_TARGET_KEYS)
+            if x_key is None:
+                if part != "train":
+                    return None
+                raise UserError(f"{path}: no array X in it; it has {', '.join(arrays.files) or 'none'}")
+            if weight and weight not in arrays.files:
+                raise UserError(f"{path}: no array {weight!r} for the sample weights")
+            X, y = arrays[x_key], arrays[y_key] if y_key else None
+            weights = arrays[weight] if weight and part == "train" else None
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise
+    except _DAMAGED as error:
+        raise UserError(f"{path}: not a whole .npz file of numbers and text: {_short(error)}") from error
+    return _of_arrays(X, y, path.name, weights=weights, task=task, like=like)
+
+
+def read_npy(
+    path: Path, target: str | None = None, y_path: Path | None = None, *, task: str = "auto", like: Target | None = None
+) -> ArrayDataset:
+    """A mapped ``.npy``: a matrix with the target in a column (the last by default), or inputs alone
+    with the target in a second file.
+    """
+    X = _map(path)
+    if y_path is not None:
+        return _of_arrays(X, _map(y_path), path.name, task=task, like=like)
+    if X.ndim != 2:
+        raise UserError(f"{path}: shape {X.shape}: a matrix is needed, or a second file with the target")
+    if target is None and like is not None:
+        places = [int(name) for name in like.names if name.isdigit()]
+        target = ",".join(map(str, places)) if places and max(places) < X.shape[1] else ""
+    if target == "":
+        return ArrayDataset(X, source=path.name)
+    if X.shape[1] < 2:
+        raise UserError(f"{path}: one column only: no input is left beside the target")
+    places = parse_columns(target or "-1", [], path.name, X.shape[1])
+    inputs = np.setdiff1d(np.arange(X.shape[1]), places)
+    y = X[:, places[0]] if len(places) == 1 else X[:, places]
+    names = tuple(str(place) for place in places)
+    meaning, values = infer_target(y, names, path.name, task=task, like=like)
+    return ArrayDataset(X, y, meaning, class_values=values, inputs=inputs, source=path.name)
+
+
+def _short(error: Exception) -> str:
+    """Without NumPy's advice to read files that can run code."""
+    return "it holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
+
+
+def _map(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except _DAMAGED as error:
+        raise UserError(f"{path}: not a whole .npy file of numbers: {_short(error)}") from error
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        raise UserError(f"{path}: an array of {array.dtype}: numbers are needed")
+    return array
+
+
+def _of_arrays(
+    X: Array, y: Array | None, source: str, *, weights: Array | None = None, task: str, like: Target | None
+) -> ArrayDataset:
+    if X.dtype.kind not in "biuf" or X.ndim < 2:
+        raise UserError(f"{source}: inputs of {X.dtype} and shape {X.shape}: numbers (rows, ...) are needed")
+    if y is None:
+        return ArrayDataset(X, source=source)
+    if y.dtype.kind == "S":
+        y = np.char.decode(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim not in (1, 2):
+        raise UserError(f"{source}: a target of shape {y.shape}: it must be (rows,) or (rows, k)")
+    names = ("target",) if y.ndim == 1 else tuple(f"target {i}" for i in range(y.shape[1]))
+    meaning, values = infer_target(y, names, source, task=task, like=like)
+    return ArrayDataset(X, y, meaning, class_values=values, weights=weights, source=source)

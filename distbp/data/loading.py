@@ -1,0 +1,186 @@
+"""From a name or a path to prepared training, validation and test rows.
+
+digits                          the embedded images
+synthetic:blobs,rows=1000       computed, see `synthetic`
+FOLDER, or IMAGES,LABELS        idx files, plain or .gz
+FILE.npz                        X and y; X_test and y_test are the test set
+FILE.npy, or X.npy,Y.npy        mapped, not read
+FILE.csv                        a table, plain or .gz
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distbp.comm.communicator import Communicator, SerialCommunicator, require_equal
+from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
+from distbp.data.dataset import Column, Dataset, Target
+from distbp.data.preprocessing import Prepared, Preprocessor, fit_preprocessor
+from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
+from distbp.data.synthetic import read_synthetic
+from distbp.data.tables import read_csv
+from distbp.errors import UserError
+
+__all__ = ["Data", "TableOptions", "load", "open_dataset"]
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How to read a file; what does not concern its format is ignored.
+
+    `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
+    auto, classification or regression; `like` and `columns_like` are target and columns of the training
+    data or of a trained model, for data that is read later; for the others see `read_csv`.
+    """
+
+    target: str | None = None
+    task: str = "auto"
+    header: str = "auto"
+    bad_rows: str = "error"
+    weight: str | None = None
+    ignore: str | None = None
+    categorical: str | None = None
+    like: Target | None = None
+    columns_like: tuple[Column, ...] = ()
+
+
+@dataclass
+class Data:
+    """Prepared parts of a data set, and what was found out about it."""
+
+    train: Prepared
+    validation: Prepared | None
+    test: Prepared | None
+    preprocessor: Preprocessor
+    target: Target
+    remarks: list[str] = field(default_factory=list)
+
+
+def open_dataset(
+    name: str, options: TableOptions | None = None, part: str = "train"
+) -> tuple[Dataset | None, list[str]]:
+    """Open raw data by name or path; `part` ``test`` is what a format holds as its test set, or None."""
+    o = options or TableOptions()
+    word, _, rest = name.partition(":")
+    _refuse_unused(name, o)
+    if word == "synthetic":
+        return (read_synthetic(rest) if part == "train" else None), []
+    if name == "digits":
+        return (read_digits(task=o.task, like=o.like) if part == "train" else None), []
+    paths = [Path(piece).expanduser() for piece in name.split(",")]
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"no such data: {path} (a file, a directory of idx files, digits, or synthetic:...)")
+    path, suffix = paths[0], "".join(paths[0].suffixes[-2:]).removesuffix(".gz")
+    if path.is_dir():
+        pairs = find_idx(path)
+        return (read_idx_pair(*pairs[part], task=o.task, like=o.like) if part in pairs else None), []
+    if path.name.endswith(".npz"):
+        return read_npz(path, part, weight=o.weight, task=o.task, like=o.like), []
+    if part != "train":
+        return None, []
+    if path.name.endswith(".npy"):
+        second = paths[1] if len(paths) > 1 else None
+        return read_npy(path, o.target, second, task=o.task, like=o.like), []
+    if len(paths) == 2:
+        return read_idx_pair(*paths, task=o.task, like=o.like), []
+    if suffix.endswith((".csv", ".tsv", ".txt", ".data")):
+        return read_csv(
+            path, o.target, header=o.header, bad_rows=o.bad_rows, weight=o.weight, ignore=o.ignore,
+            categorical=o.categorical, task=o.task, like=o.like, columns_like=o.columns_like,
+        )  # fmt: skip
+    raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
+
+
+_APPLIES = {
+    "weight": (".csv", ".tsv", ".txt", ".data", ".npz"),
+    "ignore": (".csv", ".tsv", ".txt", ".data"),
+    "categorical": (".csv", ".tsv", ".txt", ".data"),
+    "target": (".csv", ".tsv", ".txt", ".data", ".npy"),
+}
+
+
+def _refuse_unused(name: str, options: TableOptions) -> None:
+    """Options that a format cannot follow are errors: who gives them believes in them."""
+    for option, suffixes in _APPLIES.items():
+        pair = option == "target" and "," in name
+        if getattr(options, option) and (pair or not name.removesuffix(".gz").endswith(suffixes)):
+            flag = "sample-weight" if option == "weight" else option
+            raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
+    if options.task == "regression" and name.startswith("synthetic"):
+        raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
+
+
+def _require_same_data(comm: Communicator, datasets: list[Dataset]) -> None:
+    """Ranks that read different files would train on different batches, or wait for each other for ever."""
+    looks = [[data.n_rows, str(data.columns), str(data.target and asdict(data.target))] for data in datasets]
+    require_equal(comm, looks, "the data")
+
+
+def load(
+    name: str = "digits",
+    options: TableOptions | None = None,
+    *,
+    comm: Communicator | None = None,
+    validation_data: str | None = None,
+    test_data: str | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    scaling: str = "auto",
+    impute: str = "mean",
+    scale_target: bool = True,
+    class_weight: str = "none",
+    dtype: DTypeLike = np.float32,
+    seed: int = 0,
+) -> Data:
+    """Open, split and preprocess a data set, on all ranks of `comm`.
+
+    Separate files, or the test set that a format holds, go before fractions.
+
+    Examples
+    --------
+    >>> data = load("digits")
+    >>> data.train.n_rows, data.validation.n_rows, data.test.n_rows
+    (1258, 180, 359)
+    """
+    comm = comm or SerialCommunicator()
+    options = options or TableOptions()
+    whole, remarks = open_dataset(name, options)
+    assert whole is not None
+    if whole.target is None:
+        raise UserError(f"{name}: it has no target to learn")
+    like = replace(options, like=whole.target, columns_like=whole.columns)
+    parts: dict[str, Subset | None] = {}
+    for part, path in (("validation", validation_data), ("test", test_data)):
+        other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
+        if other is not None and other.target is None:
+            raise UserError(f"{path or name}: the {part} data has no target {', '.join(whole.target.names)!r}")
+        if other is not None and not other.n_rows:
+            raise UserError(f"{path or name}: the {part} data has no rows")
+        remarks += more
+        parts[part] = None if other is None else Subset(other)
+    fractions = {
+        "validation": 0.0 if parts["validation"] else validation_fraction,
+        "test": 0.0 if parts["test"] else test_fraction,
+    }
+    _require_same_data(comm, [whole, *(part.dataset for part in parts.values() if part)])
+    train, validation, test = split(whole, **fractions, seed=seed)
+    if sum(fractions.values()) and whole.target.kind == "classes" and whole.n_rows > STRATIFY_LIMIT:
+        remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
+    preprocessor = fit_preprocessor(
+        train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight
+    )
+
+    def prepare(subset: Subset | None) -> Prepared | None:
+        return None if subset is None else Prepared(subset, preprocessor, dtype)
+
+    return Data(
+        train=Prepared(train, preprocessor, dtype),
+        validation=prepare(parts["validation"] or validation),
+        test=prepare(parts["test"] or test),
+        preprocessor=preprocessor,
+        target=whole.target,
+        remarks=remarks,
+    )

@@ -1,0 +1,104 @@
+"""Moments of columns, by all ranks together and with the same bits on any number of them.
+
+The rows are cut in blocks that depend on the data alone. Each rank summarises some blocks; a sum over
+ranks (zeros elsewhere, so it is exact) brings all summaries to all ranks, which merge them in the order
+of the blocks.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.blocks import block_bounds
+from distbp.comm.communicator import Communicator
+from distbp.data.dataset import Dataset
+from distbp.data.splitting import Subset
+
+__all__ = ["merge", "moments", "summarise"]
+
+Array = NDArray[Any]
+
+ROWS = ("count", "mean", "square", "low", "high")
+"""Of `moments`: values, their mean, sum of squared deviations, least and greatest."""
+BLOCK_ELEMENTS = 1 << 19
+
+
+def moments(X: Array) -> Array:
+    """The `ROWS` of each column of X (n, d): (5, d); what is not finite is left out."""
+    X = X.astype(np.float64, copy=False)
+    there = np.isfinite(X)
+    count = there.sum(axis=0).astype(np.float64)
+    full = bool(there.all())
+    mean = (X if full else np.where(there, X, 0.0)).sum(axis=0) / np.maximum(count, 1.0)
+    centred = X - mean if full else np.where(there, X - mean, 0.0)
+    low = np.where(there, X, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(there, X, -np.inf).max(axis=0, initial=-np.inf)
+    return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
+
+
+def merge(table: Array) -> dict[str, Array]:
+    """Moments of blocks (n_blocks, 5, d) as one (Chan, Golub & LeVeque 1983, equation 2.1)."""
+    count, mean, square = (np.zeros(table.shape[2]) for _ in range(3))
+    for n, m, s, _, _ in table:
+        total = np.maximum(count + n, 1.0)
+        gap = m - mean
+        mean = mean + gap * (n / total)
+        square = square + s + gap * gap * (count * n / total)
+        count = count + n
+    there = table[:, 0] > 0  # a block that no rank has met is zeros
+    low = np.where(there, table[:, 3], np.inf).min(axis=0, initial=np.inf)
+    high = np.where(there, table[:, 4], -np.inf).max(axis=0, initial=-np.inf)
+    return {"count": count, "mean": mean, "square": square, "low": low, "high": high}
+
+
+def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
+    """What preprocessing wants to know of the training rows.
+
+    Returns
+    -------
+    dict
+        ``inputs`` and ``targets``: moments as `merge` gives them; ``categories``: how often each category
+        of a column occurs; ``class count`` and ``class weight``: rows and sum of weights of each class, of
+        one class of all rows where there are no classes.
+    """
+    data = train.dataset
+    d, k, classes = _shape(data)
+    block = max(256, BLOCK_ELEMENTS // max(1, d))
+    n_blocks = -(-data.n_rows // block)
+    table = np.zeros((n_blocks, 5, d + k))
+    class_table = np.zeros((2, n_blocks, max(1, classes)))
+    categories = {
+        i: np.zeros(len(column.categories), np.int64)
+        for i, column in enumerate(data.columns)
+        if column.categories is not None
+    }
+    for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
+        rows = train.rows_between(b * block, min((b + 1) * block, data.n_rows))
+        X, y, w = data.take(rows)
+        table[b, :, :d] = moments(X)
+        if k and y is not None:
+            table[b, :, d:] = moments(y)
+        labels = y if classes and y is not None else np.zeros(len(rows), np.int64)
+        for counts, weights in zip(class_table[:, b], (None, w), strict=True):
+            counts[:] = np.bincount(labels, weights, minlength=len(counts))
+        for i, seen in categories.items():
+            codes = X[:, i]
+            seen += np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(seen))
+    for array in (table, class_table, *categories.values()):
+        comm.allreduce(array)
+    class_count, class_weight = class_table.sum(axis=1)
+    return {
+        "inputs": merge(table[:, :, :d]),
+        "targets": merge(table[:, :, d:]),
+        "categories": categories,
+        "class count": class_count,
+        "class weight": class_weight,
+    }
+
+
+def _shape(data: Dataset) -> tuple[int, int, int]:
+    """Input columns, target columns of a regression, classes."""
+    kind = data.target.kind if data.target else ""
+    n = data.target.n_outputs if data.target else 0
+    return len(data.columns), (n if kind == "values" else 0), (n if kind == "classes" else 0)

@@ -1,0 +1,331 @@
+"""Preprocessing: from raw rows to what a network eats, fitted on the training rows only.
+
+Numeric columns are standardised or brought to [0, 1], holes are filled, categories become one-hot
+columns; a regression target is standardised too. Everything that was fitted goes into the model file,
+and `predict` applies it.
+
+The fit is the same to the last bit on any number of ranks: see `moments`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.comm.communicator import Communicator
+from distbp.data.dataset import Column, Target
+from distbp.data.moments import summarise
+from distbp.data.splitting import Subset
+from distbp.errors import UserError
+
+__all__ = ["SCALINGS", "Prepared", "Preprocessor", "fit_preprocessor"]
+
+Array = NDArray[Any]
+
+SCALINGS = ("auto", "standardize", "minmax", "none")
+_MATERIALISE_BYTES = 2 << 30
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass
+class Preprocessor:
+    """What was learnt from the training rows about their columns.
+
+    Attributes
+    ----------
+    columns : list of [name, categories or None]
+        Input columns in the order of the raw data.
+    shift, scale : list of float
+        A numeric column becomes ``(x - shift) * scale``.
+    fill : list of float
+        What stands for a number that is missing or infinite, in raw units.
+    target_shift, target_scale : list of float
+        A value is learnt as ``(y - shift) * scale``.
+    class_weight : list of float
+        Weight of each class; empty when all are 1.
+    weight_scale : float
+        Brings the mean weight of the training rows to 1.
+    """
+
+    columns: list[tuple[str, list[str] | None]]
+    shift: list[float]
+    scale: list[float]
+    fill: list[float]
+    target_shift: list[float] = field(default_factory=list)
+    target_scale: list[float] = field(default_factory=list)
+    class_weight: list[float] = field(default_factory=list)
+    weight_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
+        self._all_numeric = len(self._numeric) == len(self.columns)
+        self._shift, self._scale = np.array(self.shift), np.array(self.scale)
+        self._fill = np.array(self.fill)
+        self._one_hot = [None if texts is None else {t: i for i, t in enumerate(texts)} for _, texts in self.columns]
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the network: one for a number, one for each category."""
+        return sum(1 if texts is None else len(texts) for _, texts in self.columns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def match(self, columns: tuple[Column, ...], source: str) -> list[int]:
+        """Where each of the fitted columns stands in other data: by name, else by position."""
+        order = self._places([column.name for column in columns], source)
+        for i, (name, texts) in zip(order, self.columns, strict=True):
+            if (texts is None) != (columns[i].categories is None):
+                was, here = ("numbers", "text") if texts is None else ("categories", "numbers")
+                raise UserError(f"{source}: column {name!r} held {was} in training and holds {here} here")
+        return order
+
+    def _places(self, there: list[str], source: str) -> list[int]:
+        wanted = [name for name, _ in self.columns]
+        if set(wanted) <= set(there):
+            return [there.index(name) for name in wanted]
+        if len(there) == len(wanted) and (_unnamed(there) or _unnamed(wanted)):
+            return list(range(len(wanted)))
+        missing = [name for name in wanted if name not in there]
+        raise UserError(
+            f"{source}: the model was trained on {len(wanted)} columns; without {_few(missing)} here are"
+            f" {len(there)}: {_few(there)}"
+        )
+
+    def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
+        """Network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
+        numbers = X if self._all_numeric else X[:, self._numeric]
+        holes = ~np.isfinite(numbers) if numbers.dtype.kind == "f" else None
+        if holes is not None and holes.any():
+            numbers = np.where(holes, self._fill, numbers)
+        out = np.empty((len(X), self.n_inputs), dtype)
+        k = len(self._numeric)
+        scaled = np.subtract(numbers, self._shift)
+        np.multiply(scaled, self._scale, out=out[:, :k], casting="same_kind")
+        for i, places in enumerate(self._one_hot):
+            if places is None:
+                continue
+            out[:, k : k + len(places)] = 0.0
+            # a category unknown in training, or missing, is all zeros
+            here = columns[i].categories or ()
+            rows = np.flatnonzero(~np.isnan(X[:, i]))
+            codes, of_row = np.unique(X[rows, i].astype(np.int64), return_inverse=True)
+            hot = np.array([places.get(here[code], -1) for code in codes], np.int64)[of_row]
+            out[rows[hot >= 0], k + hot[hot >= 0]] = 1.0
+            k += len(places)
+        return out
+
+    def affine(self, dtype: DTypeLike) -> tuple[Array, Array]:
+        """Shift and scale of each column, all of which are numeric."""
+        assert self._all_numeric
+        return self._shift.astype(dtype), self._scale.astype(dtype)
+
+    def transform_target(self, y: Array, dtype: DTypeLike) -> Array:
+        """The target in the units of the network."""
+        if y.ndim == 1:
+            return y
+        if self.target_shift:
+            y = (y - np.array(self.target_shift)) * np.array(self.target_scale)
+        return y.astype(dtype)
+
+    def weights(self, y: Array | None, w: Array | None, dtype: DTypeLike) -> Array | None:
+        """Weight of each row, of mean 1 over the training rows; None when all are equal."""
+        if self.class_weight and y is not None:
+            by_class = np.array(self.class_weight)[y]
+            w = by_class if w is None else w * by_class
+        return None if w is None else (w * self.weight_scale).astype(dtype)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+
+
+def _unnamed(names: list[str]) -> bool:
+    return all(name.isdigit() for name in names)
+
+
+class Prepared:
+    """A subset as a network sees it: the last station of the data.
+
+    Data that is in memory anyway is transformed once, up to 2 GiB, and the raw rows are let go; all other, row
+    by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a
+    batch reads.
+
+    Parameters
+    ----------
+    subset : Subset
+        Raw rows.
+    preprocessor : Preprocessor
+        Fitted.
+    dtype : data-type
+        Of the network.
+    """
+
+    def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
+        self._raw: Subset | None = subset
+        self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
+        self.n_rows = subset.n_rows
+        self.target: Target | None = subset.dataset.target
+        self.columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
+        self._order = preprocessor.match(self.columns, getattr(subset.dataset, "source", "the data"))
+        self._in_order = self._order == list(range(len(self.columns)))
+        self._ready: tuple[Array, Array | None, Array | None] | None = None
+        self._affine: tuple[Array, Array] | None = None
+        self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
+        size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
+        if self.in_memory and size <= _MATERIALISE_BYTES:
+            self._ready = self._prepare_all()
+            self._raw = None
+
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+        """Inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
+
+        The inputs are written into `out`, where it is given.
+        """
+        if self._ready is None:
+            X, y, w = self._prepare(positions)
+            if out is None:
+                return X, y, w
+            np.copyto(out, X)
+            return out, y, w
+        X, y, w = self._ready
+        # positions are rows by construction; "clip" spares NumPy a copy that makes sure
+        if self._affine is None:
+            X = X.take(positions, axis=0, out=out, mode="clip")
+        else:
+            X = self._from_bytes(
+                X, positions, np.empty((len(positions), X.shape[1]), self.dtype) if out is None else out
+            )
+        return (
+            X,
+            None if y is None else y.take(positions, axis=0),
+            None if w is None else w.take(positions),
+        )
+
+    def _from_bytes(self, X: Array, positions: Array, out: Array) -> Array:
+        """Network inputs from rows that are kept as bytes."""
+        assert self._affine is not None
+        shift, scale = self._affine
+        if len(positions) > len(self._bytes):
+            self._bytes = np.empty((len(positions), X.shape[1]), np.uint8)
+        rows = self._bytes[: len(positions)]
+        np.copyto(out, X.take(positions, axis=0, out=rows, mode="clip"))
+        if shift.any():
+            out -= shift
+        out *= scale
+        return out
+
+    def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
+        """All rows, in blocks: what a transformation needs in between is small."""
+        step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
+        X, y, w = (
+            None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
+            for part in self._prepare(np.arange(min(1, self.n_rows)), keep_bytes=True)
+        )
+        for lo in range(0, self.n_rows, step):
+            block = slice(lo, min(lo + step, self.n_rows))
+            for whole, part in zip((X, y, w), self._prepare(np.arange(lo, block.stop), keep_bytes=True), strict=True):
+                if whole is not None:
+                    whole[block] = part
+        assert X is not None
+        return X, y, w
+
+    def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
+        assert self._raw is not None
+        X, y, w = self._raw.dataset.take(self._raw.rows(positions))
+        columns = self.columns
+        if not self._in_order:
+            X, columns = X[:, self._order], tuple(columns[i] for i in self._order)
+        w = self.preprocessor.weights(y, w, self.dtype)
+        target = None if y is None else self.preprocessor.transform_target(y, self.dtype)
+        if keep_bytes and X.dtype == np.uint8:
+            self._affine = self.preprocessor.affine(self.dtype)
+            return X, target, w
+        return self.preprocessor.transform(X, columns, self.dtype), target, w
+
+
+def fit_preprocessor(
+    train: Subset,
+    comm: Communicator,
+    *,
+    scaling: str = "auto",
+    impute: str = "mean",
+    scale_target: bool = True,
+    class_weight: str = "none",
+) -> Preprocessor:
+    """Learn the preprocessing from the training rows, each rank from its share of the blocks.
+
+    Parameters
+    ----------
+    train : Subset
+        Training rows.
+    comm : Communicator
+        All its ranks take part.
+    scaling : {"auto", "standardize", "minmax", "none"}
+        Of numeric columns; ``auto`` is minmax for 8-bit images and standardize for all else.
+    impute : {"mean", "zero"}
+        What stands for a missing number.
+    scale_target : bool
+        Whether a regression target is standardised.
+    class_weight : {"none", "balanced"}
+        ``balanced`` weighs class c by ``n / (n_classes n_c)``.
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"unknown scaling {scaling!r}: one of {', '.join(SCALINGS)}")
+    columns, target = train.dataset.columns, train.dataset.target
+    if scaling == "auto":
+        sample = train.dataset.take(np.zeros(1, np.int64))[0]
+        scaling = "minmax" if sample.dtype == np.uint8 else "standardize"
+    totals = summarise(train, comm)
+    numeric = [i for i, column in enumerate(columns) if column.categories is None]
+    inputs = {name: values[numeric] for name, values in totals["inputs"].items()}
+    mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
+    shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
+    scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
+    described: list[tuple[str, list[str] | None]] = []
+    for i, column in enumerate(columns):
+        if column.categories is None:
+            described.append((column.name, None))
+        else:
+            seen = totals["categories"][i]
+            texts = [text for text, n in zip(column.categories, seen, strict=True) if n]
+            described.append((column.name, texts))
+    fitted = Preprocessor(
+        described,
+        shift=shift.tolist(),
+        scale=scale.tolist(),
+        fill=(mean if impute == "mean" else np.zeros_like(mean)).tolist(),
+    )
+    if not fitted.n_inputs:
+        raise UserError("the training rows have no usable input column")
+    if target and target.kind == "values" and scale_target:
+        fitted.target_shift = totals["targets"]["mean"].tolist()
+        fitted.target_scale = (1.0 / _spread(totals["targets"], "standardize")).tolist()
+    _fit_weights(fitted, totals, target, train.n_rows, class_weight)
+    return fitted
+
+
+def _spread(of: dict[str, Array], scaling: str) -> Array:
+    """Range or standard deviation of each column; 1 for one that is constant or empty."""
+    varies = of["high"] > of["low"]  # the deviation of a constant is not always zero to the last bit
+    span = np.where(varies, of["high"], 1.0) - np.where(varies, of["low"], 0.0)
+    if scaling == "minmax":
+        return span
+    deviation = np.sqrt(of["square"] / np.maximum(of["count"], 1.0))
+    return np.where(varies & (deviation > 0), deviation, 1.0)
+
+
+def _fit_weights(
+    fitted: Preprocessor, totals: dict[str, Any], target: Target | None, n: int, class_weight: str
+) -> None:
+    if class_weight == "balanced":
+        if target is None or target.kind != "classes":
+            raise UserError("class weights need a target of classes; leave out --class-weight")
+        counts = totals["class count"]
+        fitted.class_weight = (n / (len(counts) * np.maximum(counts, 1))).tolist()
+    total = float((totals["class weight"] * np.array(fitted.class_weight or 1.0)).sum())
+    if not total > 0:
+        raise UserError("the sample weights of the training rows sum to zero")
+    fitted.weight_scale = n / total

@@ -1,0 +1,98 @@
+"""Files that either are whole or do not exist: checkpoints and models.
+
+One safetensors file holds arrays, and in its header the state as JSON: no file can run code. It is
+written under another name, flushed to the disk, and renamed; its own SHA-256 (taken with the digits of
+the digest as zeros) stands in the header, so any changed or missing byte is noticed.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import UserError
+
+__all__ = ["DamagedFile", "atomic_write", "read_file", "write_file"]
+
+Array = NDArray[Any]
+
+_ZEROS = "0" * 64
+_DIGEST = re.compile(rb'\\"sha256\\": ?\\"([0-9a-f]{64})\\"')
+
+
+class DamagedFile(UserError):
+    """A file that is not what was written."""
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a whole file or none: the reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself
+    finally:
+        os.close(folder)
+
+
+def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> None:
+    """Write `arrays` and the JSON `state` as one verified safetensors file."""
+    from safetensors.numpy import save
+
+    # one metadata entry: their order is not defined, and equal content shall be equal bytes
+    header = json.dumps({"sha256": _ZEROS, **state})
+    content = save({k: np.asarray(a, order="C") for k, a in arrays.items()}, {"distbp": header})
+    place = _digest_place(content)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    atomic_write(path, content[: place.start] + digest + content[place.stop :])
+
+
+def read_file(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and state of a file of `write_file`.
+
+    Raises
+    ------
+    DamagedFile
+        When it is not, byte for byte, what was written.
+    FileNotFoundError
+        When there is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = path.read_bytes()
+    try:
+        place = _digest_place(content)
+        zeroed = content[: place.start] + _ZEROS.encode() + content[place.stop :]
+        if hashlib.sha256(zeroed).hexdigest().encode() != content[place]:
+            raise DamagedFile(f"{path}: damaged: its checksum does not fit")
+        length = int.from_bytes(content[:8], "little")
+        state = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["distbp"])
+        arrays = load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        if isinstance(error, DamagedFile):
+            raise
+        raise DamagedFile(f"{path}: damaged, or not a file of distbp: {error}") from error
+    del state["sha256"]
+    return arrays, state
+
+
+def _digest_place(content: bytes) -> slice:
+    length = min(len(content), int.from_bytes(content[:8], "little"))
+    found = _DIGEST.search(content, 8, 8 + length)
+    if found is None:
+        raise ValueError("no checksum in its header")
+    return slice(*found.span(1))

@@ -1,0 +1,348 @@
+"""The network and the delta recursion: the page to read beside the lecture.
+
+Notation. Rows are examples, n of them; layer l has weights ``W_l`` (fan_in, fan_out) and a bias
+``b_l`` (fan_out,); g is the activation function, the last layer has none (the loss owns the link).
+
+    forward     a_0 = X
+                z_l = a_{l-1} W_l + b_l                    pre-activation, (n, fan_out)
+                a_l = g(z_l)                               activation
+
+    backward    delta_L = dC/dz_L                          from the loss
+                delta_l = (delta_{l+1} W_{l+1}^T) * g'(z_l)
+                dW_l    = a_{l-1}^T delta_l                (fan_in, fan_out)
+                db_l    = sum over rows of delta_l         (fan_out,)
+
+(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The lecture's sum
+over the units t of the layer above is the matrix product with ``W^T``; the sum over the examples of a
+batch hides in ``a^T delta``. Its delta is with respect to a, this one to z: docs/backpropagation.md.
+
+Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
+W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass
+fills `grad` from its end, so whatever lies behind a layer is final when the layer is done. The weights
+of a unit lie side by side (``W`` in column order), and so do the activations of a unit (see `Tape`):
+the order in which the three products of a layer are fastest (docs/performance.md has the measurement).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.network.activations import activation_named
+from distbp.network.tape import Tape, Tapes
+from distbp.randomness import bits, key, normal, uniform
+
+__all__ = ["INITIALISATIONS", "Layer", "Network", "row_squares"]
+
+Array = NDArray[Any]
+
+# variance of a weight = gain / fan: He et al. 2015 eq. 10, Glorot & Bengio 2010 eq. 12, LeCun et al. 1998 eq. 16
+_GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
+_INITIAL = 1 << 16
+"""Weights drawn at a time."""
+INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
+
+
+class Layer:
+    """One affine map: views of its parameters and of their gradient."""
+
+    def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
+        self.fan_in, self.fan_out = fan_in, fan_out
+        self.weights = slice(start, start + fan_in * fan_out)
+        self.bias = slice(self.weights.stop, self.weights.stop + fan_out)
+        self.W: Array
+        self.b: Array
+        self.dW: Array
+        self.db: Array
+
+    def gradient(self, a: Array, delta: Array) -> None:
+        """``dW = a^T delta`` and ``db = 1^T delta``."""
+        self.weight_gradient(a, delta)
+        self.bias_gradient(a, delta)
+
+    def weight_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
+        """``dW`` of some units, or of all; on request added to what is there."""
+        if accumulate:
+            self.dW[:, units] += a.T @ delta[:, units]
+        else:
+            np.matmul(a.T, delta[:, units], out=self.dW[:, units])
+
+    def bias_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
+        """``db`` likewise: the sum over the rows."""
+        row = ones(len(delta), delta.dtype)
+        if accumulate:
+            self.db[units] += row @ delta[:, units]
+        else:
+            np.matmul(row, delta[:, units], out=self.db[units])
+
+
+@lru_cache(maxsize=64)
+def ones(n: int, dtype: np.dtype[Any]) -> Array:
+    """What sums the rows of a matrix in a product."""
+    return np.ones(n, dtype)
+
+
+def row_squares(tape: Tape) -> Array:
+    """Squared norm of the gradient of each row (n,), after a backward pass of a dense network.
+
+    For deltas that were divided by the batch size B: those of the rows' own losses are B^2 times as large.
+    """
+    total = 0.0
+    for a, delta in zip(tape.inputs, tape.deltas, strict=True):
+        a, delta = a[tape.rows], delta[tape.rows]
+        total = total + np.einsum("nk,nk->n", delta, delta) * (np.einsum("nk,nk->n", a, a) + 1.0)
+    return np.asarray(total)
+
+
+class Network:
+    """A dense feed-forward network.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, units of each hidden layer, outputs: ``[784, 256, 10]``.
+    activation : str
+        Of the hidden layers; see `distbp.network.activations`.
+    init : str
+        ``he_``, ``glorot_`` or ``lecun_`` with ``normal`` or ``uniform``; ``auto`` suits the activation.
+    dropout : float
+        Fraction of hidden activations that a training step drops (Srivastava et al. 2014); the kept
+        ones are divided by the fraction kept.
+    dtype : data-type
+        float32 or float64.
+    seed : int
+        Of the initial weights and of the dropout masks.
+
+    Attributes
+    ----------
+    theta, grad : ndarray of shape (n_parameters,)
+        Parameters and gradient, flat.
+    layers : list of Layer
+        In forward order.
+    tape : Tape
+        Of the last `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = Network([2, 3, 1], "tanh", dtype=np.float64)
+    >>> z = net.forward(np.ones((5, 2)))
+    >>> net.backward(z - 1.0)
+    >>> z.shape, net.grad.shape
+    ((5, 1), (13,))
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "relu",
+        *,
+        init: str = "auto",
+        dropout: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        seed: int = 0,
+    ) -> None:
+        self.sizes = tuple(int(size) for size in sizes)
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
+            raise ValueError(f"a network needs inputs and outputs, at least 1 each: {self.sizes}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
+        if init not in INITIALISATIONS:
+            raise ValueError(f"unknown initialisation {init!r}: one of {', '.join(INITIALISATIONS)}")
+        self.activation = activation_named(activation)
+        self.dropout, self.seed, self.dtype = dropout, seed, np.dtype(dtype)
+        self.layers: list[Layer] = []
+        start = 0
+        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
+            self.layers.append(Layer(fan_in, fan_out, start))
+            start = self.layers[-1].bias.stop
+        self.n_parameters = start
+        self.theta: Array
+        self.grad: Array
+        self.bind_parameters(np.zeros(start, self.dtype))
+        self.bind_gradient(np.zeros(start, self.dtype))
+        self._tapes = self.tapes(0)
+        self.tape = self._tapes(0)
+        self._initialise(init)
+
+    dense = True
+    """Whether ranks can share rows and units of it."""
+
+    @property
+    def parts(self) -> list[tuple[str, slice]]:
+        """Names of the arrays of parameters, and where they lie in `theta`."""
+        both = [(f"layer {i}", layer) for i, layer in enumerate(self.layers)]
+        return [
+            part
+            for name, layer in both
+            for part in ((f"{name} (weights)", layer.weights), (f"{name} (biases)", layer.bias))
+        ]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the outputs of a row."""
+        return (self.sizes[-1],)
+
+    def tensors(self) -> dict[str, Array]:
+        """Views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
+        pairs = [((f"{2 * i}.weight", layer.W.T), (f"{2 * i}.bias", layer.b)) for i, layer in enumerate(self.layers)]
+        return dict(tensor for pair in pairs for tensor in pair)
+
+    def architecture(self) -> dict[str, Any]:
+        """What a model file says besides the parameters."""
+        return {"sizes": self.sizes, "activation": self.activation.name}
+
+    def describe(self) -> str:
+        """Sizes and activation, for people."""
+        hidden = f" ({self.activation.name})" if len(self.layers) > 1 else ""
+        return f"network {'-'.join(map(str, self.sizes))}{hidden}"
+
+    def table(self) -> list[str]:
+        """A line for each layer: its size, and what a row costs in a step."""
+        lines = [f"{'layer':<8}{'inputs':>8}{'outputs':>9}{'parameters':>12}{'flop/row (step)':>17}"]
+        for i, layer in enumerate(self.layers):
+            n = layer.W.size + layer.b.size
+            passes = 2 if i == 0 else 3  # the first layer passes no delta on
+            lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
+        return lines
+
+    def group_squares(self, tape: Tape) -> tuple[Array, int]:
+        """For `noise_scale`: the sums of ``n |g|^2`` over groups of rows, here single ones, and their number."""
+        squares = row_squares(tape)
+        return tape.sums(squares), len(squares)
+
+    def kept_per_row(self) -> int:
+        """Activations and deltas that are kept of a row."""
+        return sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
+
+    @property
+    def weight_slices(self) -> list[slice]:
+        """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
+        return [layer.weights for layer in self.layers]
+
+    def tapes(self, rows: int, **shared: Any) -> Tapes:
+        """Memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
+        return Tapes(
+            self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0.0, **shared
+        )  # fmt: skip
+
+    def bind_parameters(self, theta: Array) -> None:
+        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
+        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
+        self.theta = theta
+        for layer in self.layers:
+            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.b = theta[layer.bias]
+
+    def bind_gradient(self, grad: Array) -> None:
+        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
+        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
+        self.grad = grad
+        for layer in self.layers:
+            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.db = grad[layer.bias]
+
+    def forward(
+        self, X: Array, *, step: int | None = None, rows: Array | None = None, tape: Tape | None = None
+    ) -> Array:
+        """Logits of a batch; the activations are kept for `backward`.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_inputs)
+            The batch, of the network's dtype; ``tape.X``, where a tape is given.
+        step, rows : int and ndarray of shape (n,), optional
+            Given in training: number of the step and of each row whose units are computed (of more rows than X has,
+            where ranks share the units), which fix the dropout masks.
+        tape : Tape, optional
+            Where to keep them; memory of the network's own by default.
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs)
+            A buffer that the next call overwrites.
+        """
+        tape = self.tape = self._own_tape(X) if tape is None else tape
+        a = X
+        for i, (layer, units) in enumerate(zip(self.layers, tape.units, strict=True)):
+            z = tape.product(i, tape.whole_input(i, a), layer.W[:, units], tape.z[i])
+            z += layer.b[units]
+            if layer is self.layers[-1]:
+                return z
+            a = tape.a[i]
+            self.activation.value(z, a)
+            if self.dropout:
+                tape.mask[i] = mask = None if step is None or rows is None else self._mask(step, i, rows, units)
+                a = np.multiply(a, 1.0 if mask is None else mask, out=tape.out[i])
+        raise AssertionError("a network has a last layer")
+
+    def backward(self, delta: Array, gradient: Callable[[Layer, Array, Array], None] = Layer.gradient) -> None:
+        """The delta recursion: fill `grad` from the end towards 0.
+
+        Parameters
+        ----------
+        delta : ndarray of shape (n, n_outputs)
+            dC/dz of the last layer for the batch of the last `forward`.
+        gradient : callable
+            Called with each layer from the last to the first, the ``a`` (n, fan_in) that it saw and
+            its ``delta`` (n, fan_out). `Layer.gradient` computes dW and db; a `Reducer` does that and
+            sends them on their way.
+        """
+        tape = self.tape
+        for i in range(len(self.layers) - 1, 0, -1):
+            layer, below = self.layers[i], i - 1
+            gradient(layer, tape.out[below], delta)
+            delta = tape.product(below, tape.whole_delta(i, delta), layer.W[tape.units[below]].T, tape.delta[below])
+            if (mask := tape.mask[below]) is not None:
+                delta *= mask
+            kept = tape.z if self.activation.from_z else tape.a
+            self.activation.times_derivative(delta, kept[below])
+        gradient(self.layers[0], tape.X, tape.whole_delta(0, delta))
+
+    def predict(self, X: Array, block: int = 512) -> Array:
+        """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
+        out = np.empty((len(X), self.sizes[-1]), self.dtype)
+        for lo in range(0, len(X), block):
+            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
+        return out
+
+    def _own_tape(self, X: Array) -> Tape:
+        """Memory for `n` rows, made anew where there are more than ever before."""
+        if len(X) > self._tapes.capacity:
+            self._tapes = self.tapes(len(X))
+        tape = self._tapes(len(X))
+        tape.X = X
+        return tape
+
+    def _mask(self, step: int, layer: int, rows: Array, units: slice) -> Array:
+        """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.
+
+        One 64-bit hash serves four units, 16 bits each; the fraction kept is a multiple of 2^-16.
+        """
+        lo, hi, _ = units.indices(self.layers[layer].fan_out)  # lo is a multiple of 4
+        keep = max(1, round((1.0 - self.dropout) * 65536))
+        row_keys = bits(key(self.seed, "dropout", step, layer), rows)
+        hashes = bits(0, np.add.outer(row_keys, np.arange(lo // 4, -(-hi // 4), dtype=np.uint64)))
+        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, : hi - lo]
+        mask: Array = np.empty((hi - lo, len(rows)), self.dtype).T  # unit by unit, as all of a tape
+        np.multiply(sixteenths < keep, 65536 / keep, out=mask)
+        return mask
+
+    def _initialise(self, init: str) -> None:
+        for i, layer in enumerate(self.layers):
+            hidden = layer is not self.layers[-1]
+            rule = (self.activation.init if hidden else "glorot_uniform") if init == "auto" else init
+            kind, law = rule.split("_")
+            fan = (layer.fan_in + layer.fan_out) / 2 if kind == "glorot" else layer.fan_in
+            deviation = np.sqrt(_GAIN[kind] / fan)
+            seed, step = key(self.seed, "weights", i), max(1, _INITIAL // layer.fan_out)
+            for lo in range(0, layer.fan_in, step):  # a few inputs at a time: what random numbers cost is small
+                W = layer.W[lo : lo + step]
+                counters = np.arange(W.size) + lo * layer.fan_out
+                if law == "normal":
+                    values = deviation * normal(seed, counters)
+                else:  # uniform on (-r, r) has variance r^2 / 3
+                    values = deviation * np.sqrt(3.0) * (2.0 * uniform(seed, counters) - 1.0)
+                W[...] = values.reshape(W.shape)

@@ -1,0 +1,17 @@
+"""What a gradient does to the parameters: the optimisers, and the learning rate by step."""
+
+from distbp.optim.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp
+from distbp.optim.schedules import Schedule
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "LAMB",
+    "LARS",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "SGD",
+    "Schedule",
+]

@@ -1,0 +1,145 @@
+"""The run directory: one run, one folder, one writer.
+
+    config.toml          the resolved configuration
+    manifest.json        versions, libraries, hosts of the last start
+    metrics.jsonl        a record a line
+    checkpoints/         step-000000123.safetensors
+    model.safetensors    the trained network
+    results.json         final metrics; it exists only when the run is finished
+    events.jsonl         losses of ranks and what they cost, warnings; only where there were some
+
+Rank 0 alone touches it; when that is lost, the first rank that is left. A lock, which the system drops when its holder
+dies, keeps a second run out.
+"""
+
+import fcntl
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from distbp.comm.communicator import Communicator, on_root
+from distbp.errors import UserError
+from distbp.files import atomic_write
+
+__all__ = ["RunDirectory", "default_run_dir"]
+
+_PATIENCE = 10.0
+"""Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
+
+
+def data_name(data: str) -> str:
+    """What names a run or a study after ``--data``: ``synthetic:blobs`` is synthetic, ``some/table.csv`` table."""
+    return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
+
+
+def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
+    """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
+    stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
+    numbers = [
+        int(found[1])
+        for path in (parent.iterdir() if parent.is_dir() else [])
+        if (found := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
+    ]
+    if resume:
+        started = [k for k in numbers if (parent / f"{stem}-{k}" / "config.toml").exists()]
+        if started:
+            return parent / f"{stem}-{max(started)}"
+    return parent / f"{stem}-{max(numbers, default=0) + 1}"
+
+
+class RunDirectory:
+    """A locked run directory; open it on all ranks, and close it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, made if there is none.
+    comm : Communicator
+        Its rank 0 does the work; what goes wrong there is raised on all ranks.
+    resume : bool
+        Whether a run that is there may be continued.
+
+    Raises
+    ------
+    UserError
+        Another run is in it, or it holds one and `resume` is off, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
+        self.path, self._comm = path, comm
+        self._lock: TextIO | None = None
+        try:
+            on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
+        except BaseException:  # also a lost rank: whoever begins again wants the lock
+            self.close()
+            raise
+
+    def _open(self, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"the run directory {self.path} is a file")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if (self.path / "config.toml").exists() and not resume:
+            raise UserError(
+                f"the run directory {self.path} holds a run already: continue it with --resume auto, or"
+                " give another --run-dir"
+            )
+
+    def _take_lock(self, patience: float = 0.0) -> None:
+        deadline = time.monotonic() + patience
+        self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise UserError(
+                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
+                " give another --run-dir"
+            )
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {self._comm.host}")
+        self._lock.flush()
+
+    def take_over(self) -> None:
+        """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
+
+        def take() -> None:
+            if self._lock is None:
+                self._take_lock(_PATIENCE)
+
+        on_root(self._comm, take, f"cannot use the run directory {self.path}")
+
+    def event(self, kind: str, **what: Any) -> None:
+        """Add a line to ``events.jsonl``, if this is rank 0; no other rank takes part."""
+        if self._comm.is_root:
+            when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            try:
+                with open(self.path / "events.jsonl", "a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"time": when, "event": kind, **what}) + "\n")
+            except OSError as error:  # a full disk is no reason to end a training
+                print(f"distbp: warning: cannot write {self.path / 'events.jsonl'}: {error}", file=sys.stderr)
+
+    def write(self, name: str, content: str) -> None:
+        """Write a whole file; an error of rank 0 is raised on all ranks."""
+        path = self.path / name
+        on_root(self._comm, lambda: atomic_write(path, content.encode()), f"cannot write {path}")
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        self.write(name, json.dumps(value, indent=1) + "\n")
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,120 @@
+"""From a command line to ranks, and back to one line and one exit code.
+
+Whatever goes wrong on whatever rank, every rank ends, soon, with the same code; a wrong input gets
+one line. Ranks that all fail (a missing file) end in step and rank 0 speaks; a rank that fails alone
+says so with its name and ends the others, who would wait for it for ever.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from distbp.comm.communicator import Communicator
+from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
+from distbp.watch.lifeline import Lifeline
+
+__all__ = ["on_stop_signals", "run"]
+
+_PATIENCE = 2.0
+"""Seconds that a failing rank waits for the others to fail as well."""
+_FORWARD = 0.3
+"""Seconds for the launcher to pass the message on: MPICH's drops what it has not read when a rank aborts."""
+
+
+def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -> int:
+    """Call ``main(make())`` on this rank; the exit code.
+
+    Parameters
+    ----------
+    main : callable
+        The work; returns an exit code, raises `UserError` for what the user can mend.
+    make : callable
+        Gives the communicator.
+    """
+    try:
+        comm = make()
+    except UserError as error:
+        return _say(f"error: {error}", FAILED)
+    except KeyboardInterrupt:
+        return _say("error: interrupted before the start", FAILED)
+    except RankLost:
+        _say("error: a rank died before all had met: start again", FAILED)
+        os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
+    lifeline = None if comm.elastic else Lifeline(comm)  # elastic ranks go on when others end
+    goodbye = lifeline.close if lifeline else lambda: None
+    try:
+        code = main(comm)
+        goodbye()
+        return code
+    except SystemExit as error:  # by other code: the other ranks would wait
+        message, code = f"error: sys.exit({error.code!r}) was called", FAILED
+    except KeyboardInterrupt:
+        message, code = "error: interrupted before a checkpoint could be written", FAILED
+    except UserError as error:
+        message, code = f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED
+    except BrokenPipeError:  # who read our output has gone, e.g. head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        message, code = f"error: {where}{error.strerror or error}", FAILED
+    except RankLost as error:  # where nobody goes on without it
+        message, code = f"error: a rank was lost: {error}", FAILED
+    except MemoryError as error:
+        message, code = f"error: out of memory: {error}", FAILED
+    except Exception as error:
+        message, code = _unexpected(error, comm), FAILED
+    if comm.all_failed(_PATIENCE):
+        goodbye()
+        if comm.is_root:
+            _say(message, code)
+        try:
+            return comm.leave(code)
+        except RankLost:
+            os._exit(code)
+    _say(f"rank {comm.name} on {comm.host}: {message}", code)
+    time.sleep(_FORWARD)
+    comm.abort(code)
+    return code
+
+
+def _say(message: str, code: int) -> int:
+    print(f"distbp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _unexpected(error: Exception, comm: Communicator) -> str:
+    """A defect: one line, and the traceback in a file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    line = f"error: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    path = Path(f"distbp-error-rank{comm.name}.txt").absolute()
+    try:
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:
+        return line
+    return f"{line}; traceback in {path}"
+
+
+def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
+    """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {name: signal.getsignal(name) for name in names}
+
+    def handler(number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if speak():
+            os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
+        stop()
+
+    def undo() -> None:
+        for name, old in before.items():
+            signal.signal(name, old)
+
+    for name in names:
+        signal.signal(name, handler)
+    return undo

@@ -1,0 +1,202 @@
+"""The machine: BLAS threads, and what the numbers of a run depend on.
+
+Ranks that share a host share its cores: each gets its part of them, at least one BLAS thread. The
+manifest records versions, libraries, kernels and hosts.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distbp
+from distbp.comm.communicator import Communicator, available_cores
+
+__all__ = [
+    "bits_depend_on",
+    "bits_of",
+    "blas_threads",
+    "describe",
+    "different_bits",
+    "kernel_warning",
+    "limited_blas",
+    "slow_kernel",
+]
+
+_VECTOR = ("sse", "ssse", "avx", "fma", "amx", "asimd", "sve")
+
+# OpenBLAS kernels by the width in bits of what they add and multiply at once
+_WIDTHS = {
+    **dict.fromkeys(("Prescott", "Core2", "Penryn", "Nehalem", "Atom", "Barcelona", "Bobcat"), 128),
+    **dict.fromkeys(("Sandybridge", "Bulldozer", "Piledriver", "Steamroller", "Excavator", "Haswell", "Zen"), 256),
+    **dict.fromkeys(("SkylakeX", "Cooperlake", "SapphireRapids"), 512),
+}
+
+
+def blas_threads(comm: Communicator) -> int:
+    """BLAS threads of this rank: its share of the host's cores, at least one."""
+    return max(1, min(comm.host_cores // comm.host_ranks, len(available_cores())))
+
+
+@contextlib.contextmanager
+def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
+    """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number."""
+    from threadpoolctl import threadpool_limits
+
+    threads = min(blas_threads(comm), most or sys.maxsize)
+    with threadpool_limits(limits=threads, user_api="blas"):
+        yield threads
+
+
+def kernel_warning() -> str:
+    """What to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
+    names = [pool.get("architecture") or "" for pool in _blas() if pool["internal_api"] == "openblas"]
+    try:
+        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return slow_kernel(names[0], cpu, os.environ.get("OPENBLAS_CORETYPE")) if names else ""
+
+
+def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
+    """As `kernel_warning`, from the name of the kernel, /proc/cpuinfo and OPENBLAS_CORETYPE."""
+    cpu = _fields(cpuinfo)
+    flags = cpu.get("flags", "").split()
+    allowed, better = 128, "Nehalem"
+    if "avx2" in flags and "fma" in flags:
+        allowed, better = 256, "Haswell"
+    # AMD's family 25 (Zen 4) has AVX-512 in two halves: there the AVX2 kernel is as fast
+    if "avx512f" in flags and not (cpu.get("vendor_id") == "AuthenticAMD" and int(cpu.get("cpu family", 0)) <= 25):
+        allowed, better = 512, "SkylakeX"
+    width = _WIDTHS.get(kernel, allowed)
+    if width >= allowed:
+        return ""
+    cure = f"unset OPENBLAS_CORETYPE, which is {forced}" if forced else f"set OPENBLAS_CORETYPE={better}"
+    slower = f"{kernel} kernel ({width} bits) on a CPU with {allowed} bits"
+    return f"OpenBLAS runs its {slower}, at about half the speed: {cure}"
+
+
+def _blas() -> list[dict[str, Any]]:
+    """The BLAS libraries of this process: NumPy's, then others (SciPy brings its own)."""
+    from threadpoolctl import threadpool_info
+
+    # in numpy.libs beside it, or in it; threadpoolctl knows no order
+    folder = os.path.dirname(np.__file__)
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return sorted(pools, key=lambda pool: (not pool["filepath"].startswith(folder), pool["filepath"]))
+
+
+def bits_depend_on() -> dict[str, str]:
+    """What the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
+    fields = _cpuinfo()
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return {
+        "numpy": np.__version__,
+        "BLAS": "".join(
+            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in _blas()[:1]
+        ),
+        "CPU": fields.get("model name", platform.processor() or platform.machine()),
+        "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),
+    }
+
+
+def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[str]:
+    """Why exact mode may not be exact: ranks that differ, or a run that was begun elsewhere; the same on all ranks.
+
+    Parameters
+    ----------
+    comm : Communicator
+        The ranks.
+    before : dict, optional
+        `bits_depend_on` of the run that is resumed, on rank 0.
+    """
+    everyone: list[dict[str, str]] = comm.allgather_obj(bits_depend_on())
+    said = []
+    for rank, theirs in enumerate(everyone):
+        if text := _differences(everyone[0], theirs):
+            said.append(
+                f"bits may depend on the number of ranks: on ranks {comm.names[0]} and {comm.names[rank]} {text}"
+            )
+            break
+    if comm.is_root and before and (text := _differences(before, everyone[0])):
+        said.append(f"bits may differ from those of a run in one piece: before and now {text}")
+    texts: list[str] = comm.bcast_obj(said)
+    return texts
+
+
+def _differences(one: dict[str, str], other: dict[str, str]) -> str:
+    return "; ".join(f"{k} is {one[k]!r} and {other[k]!r}" for k in one if other.get(k, one[k]) != one[k])
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first core's lines of /proc/cpuinfo."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return _fields(text)
+
+
+def _fields(cpuinfo: str) -> dict[str, str]:
+    fields = (line.partition(":") for line in cpuinfo.splitlines())
+    return {name.strip(): value.strip() for name, _, value in reversed(list(fields))}
+
+
+def bits_of(manifest: Path) -> dict[str, str] | None:
+    """What `bits_depend_on` said when this manifest was written; None where there is none."""
+    try:
+        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return before
+
+
+def describe(comm: Communicator) -> dict[str, Any]:
+    """The manifest; all ranks take part, rank 0 writes it."""
+    kernels = [{k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in _blas()]
+    here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
+    return {
+        "distbp": distbp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": _version("numba"),
+        "platform": platform.platform(),
+        "mpi": getattr(comm, "library", None),
+        "communicator": type(comm).__name__,
+        "size": comm.size,
+        "bits depend on": bits_depend_on(),
+        "ranks": comm.allgather_obj(here),
+        "command": sys.argv,
+        "git": _git_revision(),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the source tree that is run, where it is one."""
+    folder = Path(distbp.__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,177 @@
+"""What a run says: ``metrics.jsonl`` for programs, lines or a progress bar for people. Rank 0 only.
+
+On a terminal there is a bar with loss, samples/s and time left; in a log file, plain lines.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, TextIO
+
+from distbp.comm.launchers import launch_of
+from distbp.files import atomic_write
+
+__all__ = ["Reporter", "format_record", "read_records"]
+
+_KEPT = 16
+"""Latest records that every rank remembers."""
+_SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")
+
+
+class Reporter:
+    """Writes the records of a run and shows its progress.
+
+    Parameters
+    ----------
+    active : bool
+        Whether this is the rank that speaks; the others are silent.
+    metrics : Path, optional
+        The ``metrics.jsonl`` to append to.
+    stream : file, optional
+        Where people read; standard output by default.
+    """
+
+    def __init__(self, active: bool, metrics: Path | None = None, stream: TextIO | None = None) -> None:
+        self.active, self._metrics, self._stream = active, metrics, stream or sys.stdout
+        self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
+        self._latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._bar: Any = None
+        self._task: Any = None
+        self._next = 0.0
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        if not self.active:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """One line for programs, and its essence for people; what has been said is not said again."""
+        if any(_same(record, said) for said in self._latest):
+            return
+        self._latest.append(record)
+        if self.active:
+            self._write(record)
+            self.say(format_record(record))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        try:
+            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:  # of one rank; that a checkpoint cannot be written either all ranks learn together
+            print(f"distbp: warning: cannot write {self._metrics}: {error}", file=sys.stderr, flush=True)
+
+    def take_over(self) -> None:
+        """Speak from now on, in place of a rank that was lost: first what it had no time to say."""
+        if self.active:
+            return
+        self.active = True
+        if self._metrics is not None:
+            written = read_records(self._metrics, up_to_step=sys.maxsize)
+            unsaid = [record for record in self._latest if not any(_same(record, other) for other in written)]
+            self._file = open(self._metrics, "a", encoding="utf-8")
+            for record in unsaid:
+                self._write(record)
+            # the lost one may have been ahead: what it wrote is not written again
+            self._latest = deque([*written, *unsaid], maxlen=_KEPT)
+
+    def start_bar(self, done: int, total: int) -> None:
+        """Show a progress bar, on a terminal only."""
+        if not (self.active and _is_terminal(self._stream)):
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:,.0f} samples/s"),
+            TimeRemainingColumn(),
+            transient=True,
+            console=Console(file=self._stream),
+        )
+        self._task = self._bar.add_task("", total=total, completed=done, loss=0.0, rate=0.0)
+        self._bar.start()
+
+    def progress(self, step: int, loss: float, rate: float, *, total: int | None = None) -> None:
+        """Move the bar, ten times a second at most; `rate` in samples/s, `total` the steps where they have changed."""
+        if self._bar is not None and time.monotonic() >= self._next:
+            self._bar.update(self._task, completed=step, total=total, loss=loss, rate=rate)
+            self._next = time.monotonic() + 0.1
+
+    def stop_bar(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def close(self) -> None:
+        """Close bar and file."""
+        self.stop_bar()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what could not be written has been said
+                self._file.close()
+            self._file = None
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
+    if not stream.isatty():
+        return False
+    if launch_of(os.environ) is None:
+        return True
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))
+    except OSError:
+        return False
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether they are records of the same thing; the clocks of two ranks differ."""
+    return one["step"] == other["step"] and one.keys() == other.keys()
+
+
+def format_record(record: dict[str, Any]) -> str:
+    """A record as one line for people."""
+    head = f"step {record['step']:>7}  epoch {record['epoch']:>7.2f}"
+    if "skipped" in record:
+        return f"{head}  {record['skipped']}"
+    shown = [f"{k} {v:.4g}" for k, v in record.items() if k.startswith(_SHOWN)]
+    if "lr" in record:
+        shown.append(f"lr {record['lr']:.3g}")
+    if "batch_size" in record:
+        shown.append(f"batch {record['batch_size']}")
+    if "samples_per_second" in record:
+        shown.append(f"{record['samples_per_second']:,.0f} samples/s")
+    return "  ".join([head, *shown])
+
+
+def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
+    """The records of a ``metrics.jsonl``; with `up_to_step`, later ones are cut off in the file.
+
+    A resumed run so continues without a gap and without a double, also when the one before it was
+    killed in the middle of a line.
+    """
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if up_to_step is None or record["step"] <= up_to_step:
+            records.append(record)
+    if up_to_step is not None and path.exists():
+        atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    return records

@@ -1,0 +1,216 @@
+"""Metrics: what an evaluation adds up, and the figures that follow from the sums.
+
+An evaluation is a sum over blocks of rows, so any number of ranks can share it and uneven shares are
+exact. Counts are whole numbers; they add up in any order. Sums of real numbers are kept by block and
+added in one order by all ranks: who computed which block does not matter.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.blocks import block_bounds
+from distbp.comm.communicator import Communicator
+from distbp.data.dataset import Target
+from distbp.data.moments import merge, moments
+from distbp.data.preprocessing import Prepared
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import FunctionLoss, Loss
+
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "metric_names"]
+
+Array = NDArray[Any]
+
+EVALUATION_BLOCK = 512
+
+
+class _Figures(Protocol):
+    """What is counted of one kind of target."""
+
+    counts: Array
+    n_sums: int
+
+    def add(self, z: Array, y: Array) -> Array:
+        """Count a block of rows; what is not a count, (n_sums,)."""
+        ...
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        """The metrics of `n` rows, from the counts and what `add` gave for each block."""
+        ...
+
+
+def _two_columns(z: Array) -> Array:
+    """Logits of two classes from a single output, the log-odds of the second one."""
+    return z if z.shape[1] > 1 else np.concatenate([np.zeros_like(z), z], axis=1)
+
+
+def hits(z: Array, y: Array, kind: str) -> int:
+    """Rows whose greatest output is the right class."""
+    if kind != "classes":
+        return 0
+    guess = z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0.0)
+    return int(np.count_nonzero(guess == y))
+
+
+class _Classes:
+    """Confusion matrix (true class, predicted class), and how often the top k hold the true one."""
+
+    n_sums = 0
+
+    def __init__(self, target: Target, top_k: int) -> None:
+        self.c, self.k = len(target.classes), min(top_k, len(target.classes))
+        self.counts = np.zeros(self.c * self.c + 1)
+
+    def add(self, z: Array, y: Array) -> Array:
+        z = _two_columns(z)
+        pairs = y * self.c + z.argmax(axis=1)
+        self.counts[:-1] += np.bincount(pairs, minlength=self.c * self.c)
+        above = (z > np.take_along_axis(z, y[:, None], axis=1)).sum(axis=1)
+        self.counts[-1] += np.count_nonzero(above < self.k)
+        return np.zeros(0)
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        confusion = self.counts[:-1].reshape(self.c, self.c)
+        right = np.diag(confusion)
+        predicted_or_true = confusion.sum(axis=0) + confusion.sum(axis=1)
+        seen = predicted_or_true > 0
+        f1 = 2.0 * right[seen] / predicted_or_true[seen]
+        out: dict[str, Any] = {"accuracy": float(right.sum() / n), "macro_f1": float(f1.mean())}
+        if 1 < self.k < self.c:
+            out[f"top{self.k}"] = float(self.counts[-1] / n)
+        out["confusion"] = confusion.astype(int).tolist()
+        return out
+
+
+class _Nothing:
+    """Only the loss: the outputs are no predictions of the target."""
+
+    n_sums = 0
+    counts = np.zeros(0)
+
+    def add(self, z: Array, y: Array) -> Array:
+        return np.zeros(0)
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        return {}
+
+
+class _Labels:
+    """For each label: true and false positives and negatives; rows with every label right."""
+
+    n_sums = 0
+
+    def __init__(self, target: Target) -> None:
+        self.k = target.n_outputs
+        self.counts = np.zeros(3 * self.k + 1)
+
+    def add(self, z: Array, y: Array) -> Array:
+        guess, truth = z > 0.0, y > 0.5
+        both, wrong = guess & truth, guess != truth
+        per_label = [both.sum(axis=0), (wrong & guess).sum(axis=0), (wrong & truth).sum(axis=0)]
+        self.counts += np.concatenate([*per_label, [np.count_nonzero(~wrong.any(axis=1))]])
+        return np.zeros(0)
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        right, false_positive, missed = self.counts[:-1].reshape(3, self.k)
+        total = 2.0 * right + false_positive + missed
+        f1 = np.divide(2.0 * right, total, out=np.zeros(self.k), where=total > 0)
+        wrong = (false_positive + missed).sum() / (n * self.k)
+        return {
+            "accuracy": float(1.0 - wrong),
+            "exact_match": float(self.counts[-1] / n),
+            "macro_f1": float(f1.mean()),
+        }
+
+
+class _Values:
+    """Errors in the units of the target, and R2; a mean over the outputs where there are several."""
+
+    def __init__(self, target: Target, scale: list[float]) -> None:
+        self.k = target.n_outputs
+        self.unit = 1.0 / np.array(scale) if scale else np.ones(self.k)
+        self.n_sums = 7 * self.k
+        self.counts = np.zeros(0)
+
+    def add(self, z: Array, y: Array) -> Array:
+        error = z - y.astype(np.float64)
+        sums = [np.abs(error).sum(axis=0), (error * error).sum(axis=0)]
+        return np.concatenate([*sums, moments(y).ravel()])
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        absolute, square = table[:, : 2 * self.k].sum(axis=0).reshape(2, self.k)
+        spread = merge(table[:, 2 * self.k :].reshape(-1, 5, self.k))["square"]
+        # a constant target is explained or not, as scikit-learn has it
+        unexplained = np.divide(square, spread, out=(square > 0).astype(float), where=spread > 0)
+        r2 = 1.0 - unexplained
+        return {
+            "rmse": float((np.sqrt(square / n) * self.unit).mean()),
+            "mae": float((absolute / n * self.unit).mean()),
+            "r2": float(r2.mean()),
+        }
+
+
+def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target | None) -> str:
+    """What metrics there are: those of the target's kind, or ``loss`` alone, where outputs are no predictions of it."""
+    if target is None:
+        return "values"
+    linked = isinstance(loss, FunctionLoss) and hasattr(loss.function, "link") and target.kind != "labels"
+    fits = network.output_shape == (target.n_outputs,) or (target.kind == "classes" and network.output_shape == (1,))
+    return target.kind if linked or fits else "loss"
+
+
+def _figures(kind: str, data: Prepared, top_k: int) -> _Figures:
+    assert data.target is not None
+    match kind:
+        case "loss":
+            return _Nothing()
+        case "classes":
+            return _Classes(data.target, top_k)
+        case "labels":
+            return _Labels(data.target)
+    return _Values(data.target, data.preprocessor.target_scale)
+
+
+def evaluate(
+    network: Network | FunctionModel, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
+) -> dict[str, Any]:
+    """Loss and metrics of `network` on all rows of `data`, computed by all ranks together.
+
+    Returns
+    -------
+    dict
+        ``loss`` (weighted mean), and for classes ``accuracy``, ``macro_f1``, ``top3``, ``confusion``
+        (rows are the true classes); for labels ``accuracy`` (share of labels right), ``exact_match``,
+        ``macro_f1``; for values ``rmse``, ``mae``, ``r2`` in the units of the target.
+    """
+    figures = _figures(kind_of_metrics(network, loss, data.target), data, top_k)
+    n_blocks = -(-data.n_rows // EVALUATION_BLOCK)
+    table = np.zeros((n_blocks, 2 + figures.n_sums))
+    for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
+        rows = np.arange(b * EVALUATION_BLOCK, min((b + 1) * EVALUATION_BLOCK, data.n_rows))
+        X, y, w = data.take(rows)
+        assert y is not None, "an evaluation needs a target"
+        z = network.forward(X)
+        losses = loss.value(z, y).astype(np.float64)
+        weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
+        comm.recorder.tick()
+        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(loss.scores(z), y)])
+    comm.allreduce(table)
+    if len(figures.counts):
+        comm.allreduce(figures.counts)
+    loss_sum, weight_sum = table[:, :2].sum(axis=0)
+    return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
+
+
+def metric_names(target: Target | None, kind: str) -> list[str]:
+    """What `evaluate` gives for a target and a kind of metrics, but for the confusion matrix."""
+    match target and kind:
+        case "loss":
+            return ["loss"]
+        case "classes":
+            return ["loss", "accuracy", "macro_f1", *(["top3"] if target and target.n_outputs > 3 else [])]
+        case "labels":
+            return ["loss", "accuracy", "exact_match", "macro_f1"]
+    return ["loss", "rmse", "mae", "r2"]
