@@ -10,7 +10,7 @@ from distbp import slurm
 from distbp.errors import FAILED, USAGE, UserError
 from distbp.slurm import Answers, Partition, main, minutes_of, partitions, script
 
-SCRIPTS = Path(__file__).parents[1] / "slurm"
+SCRIPTS = Path(__file__).parents[2] / "slurm"
 SINFO = """#!/bin/sh
 echo "short* 2:00:00 3 8"
 echo "long 7-00:00:00 10 16"

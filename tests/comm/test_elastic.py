@@ -22,7 +22,7 @@ from distbp.errors import FAILED
 from distbp.run.directory import RunDirectory
 from distbp.run.report import Reporter, read_records
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FT = {"OMPI_MCA_mpi_ft_enable": "1"}
 
 

@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPRegressor
 
 from distbp import TableOptions, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 COMMON = "--validation-fraction 0 --schedule cosine --batch-size 64".split()
 MNIST = "--hidden 256,128 --dropout 0.2 --lr 2e-3 --epochs 12".split()
 HOUSING = (

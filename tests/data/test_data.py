@@ -38,7 +38,7 @@ from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
 from distbp.data.synthetic import read_synthetic
 
 SERIAL = SerialCommunicator()
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def everything(rows):

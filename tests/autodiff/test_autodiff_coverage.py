@@ -12,7 +12,7 @@ from distbp.autodiff import NotDifferentiable, grad
 from distbp.autodiff.special import load_special
 from distbp.autodiff.tracing import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED, Traced, call
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "autodiff_table.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "autodiff_table.py"
 sys.path.insert(0, str(SCRIPT.parent))
 from autodiff_table import MAKERS, OTHER, kind, public  # noqa: E402
 
