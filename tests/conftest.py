@@ -1,7 +1,8 @@
 """Shared by all tests, alone and under mpirun.
 
-Under ``mpirun -n P python -m pytest --with-mpi -m "ranks or mpi"`` every rank runs those tests with the
-real communicator; a rank that fails ends the others rather than let them wait for it.
+Under ``mpirun -n P python -m pytest tests/mpi`` every rank runs those tests with the real communicator;
+a rank that fails ends the others rather than let them wait for it. In one process they run on one rank,
+but for those of ``test_mpi_alone.py``, which want the real MPI.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
 from distbp.comm.communicator import Communicator, SerialCommunicator
@@ -23,6 +25,7 @@ SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
 """CI has all that a test can want."""
 _NOT_STARTED = "listener thread failed to start"
 """What Open MPI's mpirun says on a busy machine, now and then, before it has started anything."""
+collect_ignore = [] if UNDER_MPIRUN else ["mpi/test_mpi_alone.py"]
 _COMM: Communicator | None = None
 
 
@@ -59,15 +62,31 @@ def cluster():
     one.stop()
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that is over in a second, in exact mode; nobody changes it."""
+    from tiny_study import TINY, run_study  # tests/contracts/tiny_study.py
+
+    folder = tmp_path_factory.mktemp("tiny")
+    run_study(folder, *TINY, "--exact", "--leaves", "4")
+    return folder
+
+
+@pytest.fixture
+def one_thread():
+    """One BLAS thread, as where the same product has to have the same bits."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Outside mpirun there is nothing to run for tests marked ``mpi``: the real MPI and nothing else."""
-    not_now = {"mpi"} if not UNDER_MPIRUN else set()
-    not_now |= {"": {"slurm"}, "short": {"full"}, "full": set()}[os.environ.get("DISTBP_SLURM", "")]
+    """DISTBP_SLURM=short or full asks for tests that submit jobs."""
+    not_now = {"": {"slurm"}, "short": {"full"}, "full": set()}[os.environ.get("DISTBP_SLURM", "")]
     gone = [item for item in items if any(item.get_closest_marker(name) for name in not_now)]
     config.hook.pytest_deselected(items=gone)
     items[:] = [item for item in items if item not in gone]

@@ -52,39 +52,6 @@ def test_gradients_of_the_mixture(example, rng):
     check_grads(lambda z: loss(z, y), rng.standard_normal((5, 9)))
 
 
-def make_and_train(launch, example, data, *options):
-    """What two ranks print, on the data that the example makes."""
-    made = launch(ROOT / "examples" / example, data)
-    assert made.returncode == 0, made.stderr
-    done = launch("-m", "distbp.train", "--data", data, *options, ranks=2, timeout=120, PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.launch
-def test_mixture_density_on_two_ranks(launch, tmp_path):
-    out = make_and_train(
-        launch, "mixture_density.py", "inverse.npz",
-        *"--loss examples.mixture_density:loss --hidden 16 --activation tanh --epochs 8".split(),
-        *"--batch-size 100 --lr 0.01".split(),
-    )  # fmt: skip
-    test = next(line for line in out.splitlines() if line.startswith("test: "))
-    loss = float(test.split()[2].rstrip(","))
-    assert loss < 0.9 and "rmse" in test  # the best single normal distribution around a curve gets 1.1
-
-
-@pytest.mark.launch
-def test_transformer_on_two_ranks(launch, tmp_path):
-    out = make_and_train(
-        launch, "transformer.py", "c.npz",
-        *"--task regression --preprocessing none --no-scale-target --steps 10 --log-every 5".split(),
-        *"--model examples.transformer:model --loss examples.transformer:loss --batch-size 8 --eval-every 0".split(),
-        *"--validation-fraction 0 --test-fraction 0.01 --lr 0.003".split(),
-    )  # fmt: skip
-    losses = [float(line.split("loss/train")[1].split()[0]) for line in out.splitlines() if "loss/train" in line]
-    assert losses[-1] < losses[0] < 5.0
-
-
 def test_convolution_learns_digits(example):
     """In one process, on the embedded digits blown up to the size of MNIST's."""
     from distbp import Adam, FunctionModel, SoftmaxCrossEntropy, Trainer, load

@@ -1,6 +1,5 @@
 """The check of gradients: its methods agree, it counts and fits right, and it finds what is wrong."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -8,7 +7,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from conftest import clean_environment
+from functions_for_check import MINE, SIZES
 
 from distbp import ACTIVATIONS, SerialCommunicator
 from distbp.autodiff.tracing import RULES
@@ -21,56 +20,15 @@ from distbp.check.gradients import (
     differences,
     path_sum,
     recursion,
-    summed_by_ranks,
     why_no_complex_step,
 )
 from distbp.check.growth import exponent, factor, graph_size, product_graphs
 from distbp.check.plot import draw
 from distbp.check.problem import ANALYTIC, dense_problem, model_problem
 from distbp.check.report import Report, seconds
-from distbp.gradient.reducer import REDUCTIONS, GradientReducer
 from distbp.network.losses import LOSSES
 
-SIZES = (3, 4, 2, 3)
 ALONE = SerialCommunicator()
-CHECK = ("-m", "distbp.check", "--quick")
-
-MINE = """
-import numpy as np
-
-def swish(z):
-    return z / (1 + np.exp(-2 * z))
-
-def softsign(z):
-    return z / (1 + np.abs(z))
-
-def writes(z):
-    z[z < 0] = 0
-    return z
-
-def log_cosh(z, y):
-    return np.sum(np.log(np.cosh(z - y)), axis=1)
-
-def normal(z, y):
-    deviation = 1e-3 + np.log1p(np.exp(z[:, 1:]))
-    return np.sum(np.log(deviation) + 0.5 * ((y - z[:, :1]) / deviation) ** 2, axis=1)
-
-normal.n_outputs = 2
-
-def cross_entropy(z, y):
-    return np.log(np.sum(np.exp(z), 1)) - z[np.arange(len(z)), y]
-
-def init(rng, n_inputs, n_outputs):
-    return {"W": rng.standard_normal((n_inputs, 50)), "b": np.zeros(50), "V": rng.standard_normal((50, n_outputs))}
-
-def predict(p, X):
-    return np.tanh(0.3 * X @ p["W"] + p["b"]) @ p["V"]
-
-def predict_abs(p, X):
-    return np.abs(0.3 * X @ p["W"] + p["b"]) @ p["V"]
-
-model, with_kinks = (init, predict), (init, predict_abs)
-"""
 
 
 @pytest.fixture
@@ -246,46 +204,6 @@ def test_a_wrong_product_is_found(monkeypatch, capsys):
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-def test_the_command(launch):
-    done = launch(*CHECK, "--activation", "gelu", "--loss", "softmax-cross-entropy", "--seed", "1")
-    assert done.returncode == 0, done.stderr
-    assert "gelu" in done.stdout and "growth, fitted:" in done.stdout and "4,294,967,296" in done.stdout
-    assert done.stdout.endswith("all methods agree\n") and done.stderr == ""
-
-
-@pytest.mark.launch
-def test_on_two_ranks(launch):
-    done = launch(*CHECK, ranks=2)
-    assert done.returncode == 0, done.stderr
-    assert "sum over 2 ranks" in done.stdout
-    assert done.stdout.count("all methods agree") == 1
-
-
-@pytest.mark.launch
-def test_more_ranks_than_rows(launch, mine):
-    done = launch(*CHECK, "--model", f"{mine}:model", "--loss", f"{mine}:log_cosh", ranks=6)
-    assert done.returncode == 0, done.stderr
-    assert "sum over 6 ranks" in done.stdout
-
-
-@pytest.mark.ranks
-@pytest.mark.parametrize("reduction", [r for r in REDUCTIONS if r != "auto"])
-def test_the_gradient_that_ranks_sum(comm, reduction):
-    problem = dense_problem(SIZES, "tanh", "squared-error")
-    reference = recursion(problem)
-    reducer = GradientReducer(comm, problem.network, reduction, rows=len(problem.X))
-    try:
-        np.testing.assert_allclose(summed_by_ranks(problem, reducer), reference, rtol=1e-12, atol=1e-15)
-        np.testing.assert_allclose(summed_by_ranks(problem, reducer), reference, rtol=1e-12, atol=1e-15)
-    finally:
-        reducer.close()
-
-
-def test_as_a_sub_command(launch):
-    done = launch("-m", "distbp", "check", "--help")
-    assert done.returncode == 0 and "python -m distbp.check" in done.stdout
-
-
 OWN = [
     (("--activation", "{}:swish"), "complex step"),
     (("--activation", "{}:softsign"), "complex step: does not apply, it is not analytic"),
@@ -325,16 +243,6 @@ def test_bad_input_gets_one_line(mine, capsys, options, code, said):
     assert main([option.format(mine) for option in options]) == code
     err = capsys.readouterr().err
     assert said in err and len(err.splitlines()) == 1
-
-
-def test_a_plot_without_matplotlib(tmp_path):
-    run = "from distbp.check.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    hidden = f"import sys; sys.modules['matplotlib'] = None; {run}"
-    command = [sys.executable, "-c", hidden, "--plot", "picture.png"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60
-    )  # fmt: skip
-    assert done.returncode == 1 and "pip install matplotlib" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("panels", [1, 3])

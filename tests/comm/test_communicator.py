@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from communicator_contract import CHECKS
+from communicator_contract import every_check
 
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
@@ -15,8 +15,6 @@ from distbp.comm.mpi import _pieces
 
 world_module = sys.modules["distbp.comm.world"]
 VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-short_or_long = pytest.mark.parametrize("chunk", [64, 1 << 30])
 
 
 @every_check
@@ -46,55 +44,6 @@ def test_an_error_ends_ranks_that_wait_for_their_host_only():
 
     with pytest.raises(ValueError, match="rank 3"):
         run_threads(4, fail, ranks_per_host=2)
-
-
-@pytest.mark.ranks
-@every_check
-@short_or_long
-def test_ranks(check, chunk, comm, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
-    check(comm)
-
-
-@pytest.mark.ranks
-@every_check
-@pytest.mark.parametrize("yields", [False, True])
-def test_ranks_that_spin_or_yield(check, yields, comm, monkeypatch):
-    monkeypatch.setattr(comm, "crowded", yields, raising=False)
-    check(comm)
-
-
-@pytest.mark.mpi
-@every_check
-def test_every_rank_alone(check, comm):
-    """Any communicator of mpi4py will do, also one of a single rank."""
-    from mpi4py import MPI
-
-    alone = module.MPICommunicator(MPI.COMM_SELF)
-    assert (alone.rank, alone.size) == (0, 1)
-    check(alone)
-
-
-@pytest.mark.mpi
-def test_two_communicators_do_not_meet(comm):
-    from mpi4py import MPI
-
-    other = module.MPICommunicator(MPI.COMM_WORLD)
-    one, two = np.zeros((comm.size, 3)), np.zeros((comm.size, 3))
-    requests = [comm.iallgather(np.ones(3), one), other.iallgather(np.full(3, 10.0), two)]
-    for request in reversed(requests):
-        request.wait()
-    assert (one == 1.0).all() and (two == 10.0).all()
-
-
-@pytest.mark.mpi
-def test_parts_wait_as_the_whole_does(monkeypatch):
-    """Seen alone, the ranks of one host may not be crowded where those of another are."""
-    from mpi4py import MPI
-
-    whole = module.MPICommunicator(MPI.COMM_WORLD)
-    monkeypatch.setattr(whole, "crowded", "as here")
-    assert whole.on_host().crowded == whole.across_hosts().crowded == "as here"
 
 
 @pytest.mark.parametrize(("n", "dtype"), [(0, "f8"), (8, "f8"), (9, "f8"), (100, "f4"), (100, "u1"), (5, "c16")])
@@ -253,56 +202,6 @@ def test_unknown_kind():
 
 def test_cores():
     assert len(available_cores()) >= 1
-
-
-LONG = """
-import sys
-import numpy as np
-from distbp import communicator
-
-comm = communicator("mpi")
-n = 2**31 + 5
-buffer = np.full(n, comm.rank + 1, np.uint8)
-comm.allreduce(buffer, "max")
-assert buffer[0] == buffer[n // 2] == buffer[-1] == comm.size and buffer.min() == comm.size
-buffer[:] = comm.rank
-comm.bcast(buffer, root=1)
-assert buffer[0] == buffer[-1] == 1 and buffer.min() == 1
-"""
-
-
-@pytest.mark.launch
-def test_messages_of_more_than_two_to_the_31_bytes(launch):
-    done = launch("-c", LONG, ranks=2, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
-UNEQUAL = """
-import os
-import numpy as np
-from mpi4py import MPI
-
-if MPI.COMM_WORLD.rank == 0:
-    os.sched_setaffinity(0, {0})
-from distbp import communicator, run_threads
-
-comm = communicator("mpi")
-for _ in range(100):
-    buffer = np.ones(1000)
-    comm.allreduce(buffer)
-    assert (buffer == comm.size).all()
-    comm.barrier()
-flags = comm.allgather_obj(comm.crowded)
-assert len(set(flags)) == 1, flags
-"""
-
-
-@pytest.mark.launch
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_with_other_cores_wait_in_the_same_way(launch, ranks):
-    """Blocking and non-blocking collectives do not match: one rank must not yield while another spins."""
-    done = launch("-c", UNEQUAL, ranks=ranks, timeout=30)
-    assert done.returncode == 0, done.stderr
 
 
 def test_different_values_name_the_rank():

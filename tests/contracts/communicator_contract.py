@@ -5,6 +5,7 @@ round leaves behind would be met by the second.
 """
 
 import numpy as np
+import pytest
 
 DTYPES = ("f4", "f8", "i4", "i8", "u1", "u8")
 ROUNDS = 2
@@ -203,3 +204,4 @@ def check_shared_memory(comm):
 
 
 CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]
+every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))

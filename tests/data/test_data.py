@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import prepared
+from fits import SERIAL, fit_values, fit_weighted, mixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
@@ -19,7 +20,6 @@ from distbp import (
     Column,
     Prepared,
     Preprocessor,
-    SerialCommunicator,
     Subset,
     SyntheticDataset,
     TableOptions,
@@ -27,17 +27,14 @@ from distbp import (
     UserError,
     fit_preprocessor,
     load,
-    moments,
     open_dataset,
-    preprocessing,
     run_threads,
     split,
-    splitting,
 )
+from distbp.data import moments, preprocessing, splitting
 from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
 from distbp.data.synthetic import read_synthetic
 
-SERIAL = SerialCommunicator()
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -268,24 +265,6 @@ def test_bad_fractions(validation, test, message):
 # preprocessing
 
 
-def mixed(n=300, seed=0, texts=("red", "green", "blue")):
-    """Numbers with holes, and two columns of categories with holes, in turns."""
-    rng = np.random.default_rng(seed)
-    X = np.empty((n, 6))
-    X[:, [0, 2, 3, 5]] = rng.normal(3, [1, 10, 0.1, 5], (n, 4))
-    X[:, 1], X[:, 4] = rng.integers(0, len(texts), n), rng.integers(0, 2, n)
-    X[rng.random(X.shape) < 0.1] = np.nan
-    columns = (
-        Column("a"),
-        Column("c", tuple(texts)),
-        Column("b"),
-        Column("e"),
-        Column("t", ("no", "yes")),
-        Column("f"),
-    )
-    return ArrayDataset(X, rng.normal(size=n), Target("values", ("y",)), columns=columns)
-
-
 @pytest.mark.parametrize("impute", ["mean", "zero"])
 @pytest.mark.parametrize("scaling", ["standardize", "minmax", "none"])
 def test_preprocessing_equals_that_of_scikit_learn(scaling, impute):
@@ -328,37 +307,12 @@ def test_no_rows_of_images_can_be_the_first_that_are_taken():
     assert rows.take(np.zeros(0, np.int64), out=np.empty((0, 3)))[0].shape == (0, 3)
 
 
-def fit_weighted(comm):
-    """Several blocks, holes, weights, balanced classes, some rows only."""
-    rng = np.random.default_rng(3)
-    X, y = rng.normal(2, 3, (1500, 4)), rng.integers(0, 3, 1500)
-    X[rng.random(X.shape) < 0.1] = np.nan
-    X[:, 3] = rng.integers(0, 3, 1500)
-    columns = (*(Column(n) for n in "abc"), Column("d", ("p", "q", "r")))
-    target = Target("classes", ("y",), ("0", "1", "2"))
-    weights = rng.uniform(0.2, 3, 1500)
-    data = ArrayDataset(X, y, target, class_values=np.arange(3), weights=weights, columns=columns)
-    rows = np.sort(rng.permutation(1500)[:1000])
-    return fit_preprocessor(Subset(data, rows), comm, class_weight="balanced").as_dict()
-
-
-def fit_values(comm):
-    return fit_preprocessor(Subset(mixed(1500)), comm, scaling="minmax").as_dict()
-
-
 @pytest.mark.parametrize("fit", [fit_weighted, fit_values])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_the_fit_gives_the_same_bits_on_any_number_of_threads(monkeypatch, fit, size):
     monkeypatch.setattr(moments, "BLOCK_ELEMENTS", 1)
     one = fit(SERIAL)
     assert all(many == one for many in run_threads(size, fit))
-
-
-@pytest.mark.ranks
-@pytest.mark.parametrize("fit", [fit_weighted, fit_values])
-def test_the_fit_gives_the_same_bits_on_any_number_of_ranks(monkeypatch, fit, comm):
-    monkeypatch.setattr(moments, "BLOCK_ELEMENTS", 1)
-    assert fit(comm) == fit(SERIAL)
 
 
 def test_blocks_do_not_change_the_fit(monkeypatch):

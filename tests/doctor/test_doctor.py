@@ -1,14 +1,12 @@
 """The doctor: every judgement with planted figures, every measurement on real ranks, and no hang, ever."""
 
-import errno
 import json
-import os
-import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+from doctor_contract import agree
 from test_launchers import (
     BATCH,
     BY_HAND,
@@ -43,20 +41,11 @@ from distbp.doctor.network import (
     judge_shared_memory,
     why_not_large,
 )
-from distbp.doctor.report import Report, line
+from distbp.doctor.report import Report
 from distbp.doctor.supervision import Supervision
 
 MiB, GiB = 1 << 20, 1 << 30
 HOSTS = ["a", "a", "b", "b"]
-
-
-def agree(finding, status, *words):
-    """Status and words; where all is well there is nothing to do, else there is."""
-    text = line(finding)
-    assert finding.status == status, text
-    assert bool(finding.advice) == (status != OK), text
-    for word in words:
-        assert word in text
 
 
 # --- launch and library ----------------------------------------------------------------------------------
@@ -354,24 +343,6 @@ def test_wrong_sums_are_found(monkeypatch):
     assert found.ranks == (2,)
 
 
-@pytest.mark.ranks
-def test_measurements_of_the_network(comm):
-    found, bandwidth = network.check_allreduce(comm, longest=1 << 16)
-    assert worst(found) != FAILURE and (bandwidth > 0) == (comm.size > 1)
-    assert len(found) == 1 + (comm.size > 1)
-    found += network.check_shared_memory(comm) + network.check_clocks(comm)
-    assert worst(found) != FAILURE
-    agree(*network.check_large_message(comm, quick=True, bandwidth=0, limit=9), OK, "left out: --quick")
-
-
-@pytest.mark.ranks
-def test_a_long_message_comes_whole(comm, monkeypatch):
-    monkeypatch.setattr(network, "_LARGE", (1 << 22) + 4096)
-    monkeypatch.setattr(network, "why_not_large", lambda *a, **k: "")
-    (found,) = network.check_large_message(comm, quick=False, bandwidth=0, limit=9)
-    agree(found, OK, "4,198,400 bytes" if comm.size > 1 else "left out: one process")
-
-
 def test_a_long_message_that_loses_its_end_is_found(monkeypatch):
     monkeypatch.setattr(network, "_LARGE", (1 << 22) + 4096)
     monkeypatch.setattr(network, "why_not_large", lambda *a, **k: "")
@@ -426,43 +397,6 @@ def test_run_directory(disk, seen, locked, status, words):
     agree(found, status, *words)
 
 
-@pytest.mark.ranks
-def test_a_real_run_directory(comm, shared_dir):
-    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir / "not" / "yet")))
-    agree(found, OK, f"{shared_dir}: seen by all")
-    comm.barrier()
-    assert list(shared_dir.iterdir()) == []
-
-
-@pytest.mark.ranks
-def test_a_full_disk(comm, shared_dir, monkeypatch):
-    def full(path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files, "_fsync", full)
-    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
-    agree(found, FAILURE, f"{shared_dir}: disk full")
-    comm.barrier()
-    assert list(shared_dir.iterdir()) == []
-
-
-@pytest.mark.ranks
-def test_a_rank_that_does_not_see_the_directory(comm, shared_dir, monkeypatch):
-    if comm.rank == comm.size - 1 > 0:
-        monkeypatch.setattr(files, "_text", lambda path: "")
-    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
-    if comm.size > 1:
-        agree(found, FAILURE, f"rank {comm.size - 1} on {comm.host} does not see")
-        assert found.ranks == (comm.size - 1,)
-
-
-@pytest.mark.ranks
-def test_a_lock_that_does_not_hold(comm, shared_dir, monkeypatch):
-    monkeypatch.setattr(files, "_locked", lambda path: __import__("contextlib").nullcontext())
-    (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
-    agree(found, WARNING, "took a lock")
-
-
 def test_a_directory_that_cannot_be(comm):
     (found,) = files.check_run_directory(comm, probe_folder("/dev/full/runs"))
     agree(found, FAILURE, "/dev/full: Not a directory")
@@ -486,17 +420,6 @@ def test_data_that_differs_or_is_not_there():
     agree(some, FAILURE, "rank 2 on b cannot read it (No such file)", "where all hosts find it")
     assert (other.ranks, some.ranks) == ((3,), (2,))
     agree(judge_data("x.csv", HOSTS, [[]] * 4, ["No such file"] * 4), FAILURE, "Give the right --data")
-
-
-@pytest.mark.ranks
-def test_real_data(comm, shared_dir):
-    agree(*files.check_data(comm, "digits"), OK, "in the package")
-    path = shared_dir / f"rank{comm.rank}.csv"
-    path.write_text("same\n" * 50_000)
-    agree(*files.check_data(comm, str(path)), OK if comm.size == 1 else FAILURE, "rank" if comm.size > 1 else "")
-    agree(*files.check_data(comm, str(shared_dir / "rank0.csv")), OK, "0.2 MiB, the same on all ranks")
-    agree(*files.check_data(comm, str(shared_dir)), FAILURE, "cannot read it")  # no idx files
-    agree(*files.check_data(comm, str(shared_dir / "none.csv")), FAILURE, "No such file")
 
 
 # --- the report ------------------------------------------------------------------------------------------
@@ -530,36 +453,6 @@ def test_report(capsys):
 # --- the whole doctor ------------------------------------------------------------------------------------
 
 
-def examined(comm, *arguments, library=None):
-    report = Report(speaks=False, as_json=False)
-    library = library or Library(getattr(comm, "library", ""), "no mpi4py", "4")
-    doctor.examine(comm, doctor.parse(["--quick", *arguments]), report, None, library)
-    return report
-
-
-@pytest.mark.ranks
-def test_all_checks_on_all_ranks(comm, shared_dir):
-    report = examined(comm, "--run-dir", str(shared_dir))
-    names = [finding.check for finding in report.findings]
-    for name in ("launch", "MPI library", "fault tolerance", "versions", "memory", "large message", "clocks", "abort"):
-        assert name in names
-    failed = {finding.check for finding in report.findings if finding.status == FAILURE}
-    assert not failed
-    assert comm.allgather_obj(report.code) == [report.code] * comm.size
-
-
-@pytest.mark.ranks
-def test_a_check_that_fails_on_all_ranks_is_a_finding(comm, shared_dir, monkeypatch):
-    def broken(comm, **sizes):
-        raise ValueError("a defect,\nof ours")
-
-    monkeypatch.setattr(doctor, "check_gemm", broken)
-    report = examined(comm, "--run-dir", str(shared_dir))
-    (found,) = [finding for finding in report.findings if finding.check == "GEMM"]
-    agree(found, FAILURE, "ValueError: a defect, of ours")
-    assert report.findings[-1].check == "abort" and report.code == 2
-
-
 @pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "soon"], ["--limits"], ["here"]])
 def test_usage(arguments, capsys):
     with pytest.raises(SystemExit) as end:
@@ -574,98 +467,7 @@ def test_measurements_of_this_machine(comm):
     assert worst(machine.check_gemm(comm, n=64)) == OK
 
 
-def test_without_mpi_the_doctor_is_content_with_a_warning(launch, tmp_path):
-    program = "import sys; sys.modules['mpi4py'] = None\nfrom distbp.doctor.__main__ import main; sys.exit(main())"
-    done = launch("-c", program, "--quick", "--json")
-    assert done.returncode == 1, done.stderr + done.stdout
-    findings = json.loads(done.stdout)["findings"]
-    assert [f["check"] for f in findings if f["status"] != OK and f["check"] != "BLAS kernel"] == ["MPI library"]
-    assert list(tmp_path.iterdir()) == [] and done.stderr == ""
-
-
-def test_a_launch_that_does_not_fit_is_named_without_starting_mpi(launch):
-    pytest.importorskip("mpi4py")
-    began = time.monotonic()
-    done = launch("-m", "distbp", "doctor", "--quick", **SRUN, SLURM_PROCID="0")
-    assert done.returncode == 2 and "srun --mpi=none started 4 processes, which" in done.stdout
-    failures = [line for line in done.stdout.splitlines() if line.startswith("failure ")]
-    assert len(failures) == 1 and "not initialised" in done.stdout and done.stderr == ""
-    done = launch("-m", "distbp", "doctor", "--quick", **SRUN, SLURM_PROCID="3")
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
-    assert time.monotonic() - began < 30
-
-
-@pytest.mark.launch
-def test_all_is_well_on_two_ranks(launch, tmp_path):
-    done = launch("-m", "distbp.doctor", "--quick", "--json", ranks=2)
-    said = json.loads(done.stdout[: done.stdout.rindex("}") + 1])
-    assert said["worst"] != FAILURE, done.stdout
-    assert done.returncode == (said["worst"] == WARNING), done.stderr
-    figures = {finding["check"]: finding["figure"] for finding in said["findings"]}
-    assert "started 2 processes, MPI's world has 2" in figures["launch"]
-    assert "thread level serialized" in figures["MPI library"] and "alpha" in figures["allreduce within a host"]
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.launch
-def test_a_wrong_directory_and_abort(launch, tmp_path):
-    done = launch("-m", "distbp.doctor", "--quick", "--abort", "--run-dir", "/dev/full", ranks=2)
-    assert done.returncode != 0 and "/dev/full: Not a directory" in done.stdout
-    assert "tried after this report" in done.stdout and "1 failure" in done.stdout
-    assert "did not reach" not in done.stderr
-
-
 # --- no hang, ever ---------------------------------------------------------------------------------------
-
-HANG = """
-import os, signal, sys, time
-from distbp.doctor.supervision import Supervision
-from distbp.comm.mpi import MPICommunicator
-comm = MPICommunicator()
-watch = Supervision(comm, 2.0, lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True))
-with watch.check("first"):
-    comm.barrier()
-with watch.check("second"):
-    if comm.rank == {rank}:
-        {act}
-    comm.barrier()
-watch.close()
-print("went on")
-"""
-
-
-@pytest.mark.launch
-@pytest.mark.parametrize(
-    ("rank", "act", "says"),
-    [
-        (1, "time.sleep(60)", "did not answer in 'second' within 2 s 1 Look at what it does"),
-        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 2 s 2 It is stopped"),
-        (1, "os.kill(os.getpid(), signal.SIGKILL)", "died in 'second' 1"),
-        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 2 s"),
-    ],
-)
-def test_a_rank_that_hangs_or_dies_is_named(launch, rank, act, says):
-    began = time.monotonic()
-    done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
-    assert time.monotonic() - began < 25  # alone it takes 3 to 9
-    said = done.stdout + done.stderr
-    assert f"rank {rank} on" in said and says in said, said
-    assert done.returncode != 0 and "went on" not in said and "Traceback" not in said
-
-
-ALONE = "import sys, time\nfrom distbp.doctor.supervision import start_limit\nwith start_limit(1.0):\n    {act}\n"
-
-
-def test_a_start_that_hangs_ends(launch):
-    # a C function that keeps the interpreter to itself, as MPI_Init does
-    act = "import ctypes; ctypes.PyDLL(None).sleep(30)"
-    began = time.monotonic()
-    done = launch("-c", ALONE.format(act=act))
-    assert time.monotonic() - began < 15
-    assert done.returncode == -9 and "did not return within 1 s" in done.stderr and done.stderr.count("\n") == 1
-    done = launch("-c", ALONE.format(act="pass") + "time.sleep(1.5)")
-    assert (done.returncode, done.stderr) == (0, "")
-
 
 ENDS = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 """For tests in which threads end by SystemExit in place of their process."""
@@ -753,8 +555,3 @@ def test_without_connections_nothing_is_known_and_a_hang_still_ends(ended, monke
     (found,) = run_threads(2, work)[0]
     agree(found, WARNING, "rank 0 on", "rank 1 on", "firewall")
     assert any(isinstance(call, str) and "'first' did not end within 0.3 s" in call for call in ended)
-
-
-def test_the_doctor_is_a_sub_command():
-    done = subprocess.run([sys.executable, "-m", "distbp", "doctor", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--run-dir" in done.stdout and os.linesep in done.stdout

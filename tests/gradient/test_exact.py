@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from exact_training import LEAVES, STEPS, run, sums  # noqa: F401
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_training_on_ranks import B, data, trainer
-from threadpoolctl import threadpool_limits
+from toy_training import B, data, trainer
 
 from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
 from distbp.gradient.exact import ExactReducer, add_up, children, nodes
@@ -15,18 +15,9 @@ from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES, make_loss
 from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]
 """Ranks, and ranks to a host; 12 ranks are more than there are leaves."""
-LEAVES = 8
-STEPS = 12
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with threadpool_limits(1, user_api="blas"):
-        yield
-
-
 # --- the tree -----------------------------------------------------------------------------------------
 
 
@@ -66,27 +57,6 @@ def test_nobody_writes_what_is_given():
 
 
 # --- training -----------------------------------------------------------------------------------------
-
-
-def run(comm, steps=STEPS, leaves=LEAVES, **options):
-    records = []
-
-    def keep(record):
-        records.append({k: v for k, v in record.items() if "second" not in k})
-
-    t = trainer(comm, leaves=leaves, log_every=1, on_record=keep, **options)
-    t.fit(steps=steps)
-    theta, figures = t.network.theta.copy(), t.evaluate(t.train)
-    t.close()
-    return theta.tobytes(), records, figures
-
-
-@pytest.fixture(params=["leaf by leaf", "whole batch"])
-def sums(request, monkeypatch):
-    """Both kinds of exact reducer, whichever would suit."""
-    monkeypatch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
-    monkeypatch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", 2)
-    return request.param
 
 
 @pytest.mark.parametrize(
@@ -227,14 +197,6 @@ def test_many_tiles():
     alone = run(SerialCommunicator())
     for size, per_host in PLACES:
         assert run_threads(size, run, ranks_per_host=per_host)[0] == alone
-
-
-@pytest.mark.usefixtures("sums")
-@pytest.mark.ranks
-@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
-@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
-def test_ranks_give_the_bits_of_one_process(reduction, options, comm):
-    assert run(comm, reduction=reduction, **options) == run(SerialCommunicator(), **options)
 
 
 @pytest.mark.usefixtures("sums")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training_on_ranks import STEPS, data, trainer
+from reductions import TIGHT, each_reduction, outlives
+from toy_training import STEPS, data, train, trainer
 
 import distbp.gradient.reducer
 from distbp import (
@@ -20,21 +21,11 @@ from distbp import (
     UserError,
     run_threads,
 )
-from distbp.gradient.reducer import REDUCTIONS, SHARING, choose_reduction, choose_sharing, stretches, unit_edges
+from distbp.gradient.reducer import SHARING, choose_reduction, choose_sharing, stretches, unit_edges
 from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
 
 HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7)]
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""
-TIGHT = {"rtol": 1e-10, "atol": 1e-12}
-each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-
-
-def train(comm, steps=STEPS, **options):
-    t = trainer(comm, **options)
-    t.fit(steps=steps)
-    theta = t.network.theta.copy()
-    t.close()
-    return theta
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +45,14 @@ def test_the_parameters_are_those_of_one_process(reduction, size, per_host, seri
 @pytest.mark.parametrize(("per_host", "sharing"), [(None, "gradients"), (2, "rows")])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}])
 def test_a_host_shares_gradients_or_rows(per_host, sharing, options, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", 0.0)
+    monkeypatch.setattr(distbp.gradient.reducer, "_UNITS_BELOW", 0.0)
     shares(4, per_host, sharing, options)
 
 
 @pytest.mark.parametrize(("size", "per_host"), HOSTS[1:])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}, {"hidden": ()}])
 def test_a_host_shares_units(size, per_host, options, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf)
+    monkeypatch.setattr(distbp.gradient.reducer, "_UNITS_BELOW", math.inf)
     shares(size, per_host, "units", options | {"dropout": 0.0})
 
 
@@ -87,23 +78,6 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch)
     assert run_threads(2, lambda comm: run(comm, dropout=0.1)) == ["gradients"] * 2
     monkeypatch.setattr(ThreadCommunicator, "crowded", True)
     assert run_threads(2, run) == ["gradients"] * 2
-
-
-@pytest.mark.ranks
-@each_reduction
-@pytest.mark.parametrize(
-    ("sharing", "options"),
-    [
-        ("gradients", {}),
-        ("gradients", {"bucket_bytes": 300}),
-        ("rows", {"micro_batch": 4, "bucket_bytes": 96}),
-        ("units", {"dropout": 0.0}),
-    ],
-)
-def test_ranks_give_the_parameters_of_one_process(reduction, sharing, options, comm, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "choose_sharing", lambda *_: sharing)
-    wanted = train(SerialCommunicator(), **options)
-    np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 
 
 @each_reduction
@@ -197,30 +171,8 @@ def test_early_stopping_restores_the_best_of_all_stretches(reduction):
         assert outcome == "early" and loss == pytest.approx(best, rel=1e-12)
 
 
-def outlives(comm):
-    t = trainer(comm, reduction="shared")
-    t.fit(steps=5)
-    before = t.network.theta.copy()
-    t.close()
-    t.close()
-    network = t.network
-    assert np.array_equal(network.theta, before)
-    network.theta[:] = comm.rank  # nobody else's
-    comm.barrier()
-    assert np.all(network.theta == comm.rank) and np.all(network.layers[0].W == comm.rank)
-    assert len(network.tape.X) == 0
-    network.backward(network.forward(np.ones((2, network.sizes[0]))))
-    with pytest.raises(RuntimeError, match="closed: make a new Trainer"):
-        t.step()
-
-
 def test_a_network_outlives_what_was_shared():
     run_threads(3, outlives)
-
-
-@pytest.mark.ranks
-def test_a_network_outlives_the_memory_of_its_ranks(comm):
-    outlives(comm)
 
 
 @pytest.mark.parametrize("options", [{"reduction": "shared"}, {"reduction": "overlap"}])

@@ -1,12 +1,12 @@
 """The user's own activation, loss and model: trained like ours, saved by name, and refused clearly."""
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 from conftest import prepared
-from test_training_on_ranks import data
+from function_twins import MINE, WAYS, assert_same, train, twin
+from toy_training import data
 
 from distbp import (
     Adam,
@@ -26,36 +26,6 @@ from distbp.network.activations import activation_named, activation_of
 from distbp.network.user_functions import resolve
 from distbp.run.config import TrainConfig
 
-MINE = """
-import numpy as np
-
-def softsign(z):
-    return z / (1.0 + np.abs(z))
-
-def cross_entropy(z, y):
-    return np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(y)), y]
-
-def init(rng, n_inputs, n_outputs):
-    return {"hidden": [0.1 * rng.standard_normal((n_inputs, 16)), np.zeros(16)],
-            "last": [0.1 * rng.standard_normal((16, n_outputs)), np.zeros(n_outputs)]}
-
-def predict(parameters, X):
-    (W, b), (V, c) = parameters["hidden"], parameters["last"]
-    return softsign(X @ W + b) @ V + c
-
-model = init, predict
-text = "no function"
-
-def flat(z):
-    return z.sum()
-
-def total(z, y):
-    return np.sum(z)
-
-def escapes(z, y):
-    return np.array([float(x) for x in z[:, 0]])
-"""
-
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
@@ -65,57 +35,6 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
     return tmp_path
-
-
-def twin(seed=3):
-    """A relu network of ours, and the same one as a function model, which starts from the same parameters."""
-    network = Network([7, 16, 12, 4], "relu", dtype=np.float64, seed=seed)
-
-    def init():
-        return [(layer.W.copy(), layer.b.copy()) for layer in network.layers]
-
-    def predict(layers, X):
-        a = X
-        for W, b in layers[:-1]:
-            a = np.maximum(a @ W + b, 0.0)
-        W, b = layers[-1]
-        return a @ W + b
-
-    return network, FunctionModel(init, predict, 7, 4, dtype=np.float64)
-
-
-def parameters(model):
-    """As arrays W, b, W, b, ..., whatever the order in memory."""
-    if isinstance(model, FunctionModel):
-        return [x.copy() for layer in model.parameters for x in layer]
-    return [x.copy() for layer in model.layers for x in (layer.W, layer.b)]
-
-
-def train(comm, ours=False, steps=50, **options):
-    model = twin()[0 if ours else 1]
-    trainer = Trainer(
-        model, SoftmaxCrossEntropy(0.1), Adam(1e-2, weight_decay=1e-3), data(), comm=comm, batch_size=37,
-        clip_norm=0.5, seed=11, **options,
-    )  # fmt: skip
-    trainer.fit(steps=steps)
-    trainer.close()
-    return parameters(model)
-
-
-def assert_same(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
-
-
-WAYS = [
-    {},
-    {"reduction": "allreduce"},
-    {"reduction": "overlap", "bucket_bytes": 500},
-    {"reduction": "shared"},
-    {"micro_batch": 5},
-    {"leaves": 6},
-    {"leaves": 6, "micro_batch": 4, "reduction": "overlap"},
-]
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +48,6 @@ def test_a_function_model_is_the_network_that_it_computes(options, ours):
     for size in 1, 3:
         for theirs in run_threads(size, partial(train, **options)):
             assert_same(ours, theirs)
-
-
-@pytest.mark.ranks
-@pytest.mark.parametrize("options", WAYS)
-def test_it_is_on_ranks_too(comm, options, ours):
-    assert_same(ours, train(comm, **options))
 
 
 def test_exact_mode_gives_the_same_bits_on_any_number_of_ranks():
@@ -213,32 +126,6 @@ def test_outputs_of_any_shape_and_a_link():
 
 
 # --- the command line -------------------------------------------------------------------------------
-
-
-@pytest.mark.launch
-def test_train_on_three_ranks_resume_on_two(mine, launch):
-    """Activation, loss and model by name; the file holds the names, and the same parameters as an undisturbed run."""
-    base = "-m distbp.train --loss mine:cross_entropy --exact --leaves 6 --batch-size 60 --log-every 10".split()
-    for own in ["--model", "mine:model"], ["--activation", "mine:softsign", "--hidden", "20"]:
-        stopped, whole = f"stopped-{own[1][5:]}", f"whole-{own[1][5:]}"
-        for arguments, ranks in (
-            (["--steps", "30", "--run-dir", stopped], 3),
-            (["--steps", "60", "--run-dir", stopped, "--resume", "auto"], 2),
-            (["--steps", "60", "--run-dir", whole], 0),
-        ):
-            done = launch(*base, *own, *arguments, ranks=ranks)
-            assert done.returncode == 0, done.stderr
-        assert (mine / stopped / "model.safetensors").read_bytes() == (mine / whole / "model.safetensors").read_bytes()
-        header = (mine / whole / "model.safetensors").read_bytes()
-        assert b"mine:cross_entropy" in header and own[1].encode() in header and b"np.exp" not in header
-        results = json.loads((mine / whole / "results.json").read_text())
-        assert results["accuracy/test"] > 0.3
-        predicted = launch("-m", "distbp.predict", whole, "digits")
-        assert predicted.returncode == 0 and len(predicted.stdout.splitlines()) == 1798
-        (mine / "elsewhere").mkdir(exist_ok=True)
-        alone = launch("-m", "distbp.predict", f"../{whole}", "digits", cwd=mine / "elsewhere")
-        assert alone.returncode == 1 and "Traceback" not in alone.stderr
-        assert "there is no module 'mine' in this folder or on the Python path" in alone.stderr
 
 
 def test_a_model_is_saved_by_its_name_and_loaded(mine, tmp_path):

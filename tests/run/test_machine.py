@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from distbp import SerialCommunicator, machine, run_threads
+from distbp import SerialCommunicator, run_threads
+from distbp.run import machine
 from distbp.run.machine import (
     bits_depend_on,
     bits_of,
@@ -87,7 +88,7 @@ def test_the_manifest_names_the_kernel():
 
 def test_a_second_blas_is_not_what_bits_depend_on():
     pytest.importorskip("scipy")
-    script = "from distbp.machine import *; import scipy.linalg; print(bits_depend_on()['BLAS'])"
+    script = "from distbp.run.machine import *; import scipy.linalg; print(bits_depend_on()['BLAS'])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60).stdout.split()
     assert said == bits_depend_on()["BLAS"].split()
 

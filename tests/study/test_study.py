@@ -2,43 +2,19 @@
 
 import json
 import re
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from conftest import clean_environment
+from tiny_study import TINY, run_study, without_times
 
 from distbp import SerialCommunicator, run_threads
 from distbp.errors import UsageError, UserError
-from distbp.run.config import parse_train_config
 from distbp.study import drawing, page
-from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
+from distbp.study.__main__ import main
 from distbp.study.experiment import numbers, read_study
 from distbp.study.page import Chart, Page, Section, Table, in_language, number, write
 from distbp.study.trials import Queue, groups_of, marks, read_results, sort_results, work_through
-
-TINY = (
-    "--data synthetic:blobs,rows=90,columns=3,classes=3,seed=4 --hidden 5 --batch-sizes 4,16,45 --rates 0.1,0.4"
-    " --seeds 2 --least-epochs 2 --least-steps 20 --goal loss/train=0.9"
-).split()
-
-
-def run_study(folder, *arguments, ranks=1, name="batch-size"):
-    """The front door on threads in place of ranks."""
-    options, rest = _parser().parse_known_args([name, "--run-dir", str(folder), *arguments])
-    config = parse_train_config([*EXPERIMENTS[name].defaults, *rest])
-    codes = run_threads(ranks, lambda comm: study(options, config, comm, "command"))
-    assert codes == [0] * ranks
-
-
-def without_times(folder):
-    """All that was found, but for seconds."""
-    text = (folder / "trials.jsonl").read_text()
-    return re.sub(r'("seconds|"compute|"reduction|"evaluation)": [^,}{]+', r'\1": 0', text)
-
 
 # --- trials -----------------------------------------------------------------------------------------------------------
 
@@ -127,13 +103,6 @@ def no_drawing(monkeypatch):
 # --- the study --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    run_study(folder, *TINY, "--exact", "--leaves", "4")
-    return folder
-
-
 @pytest.mark.parametrize("ranks, group", [(2, 1), (2, 2), (4, 2), (3, 3)])
 def test_results_do_not_depend_on_ranks_and_groups(tiny, tmp_path, no_drawing, ranks, group):
     run_study(tmp_path, *TINY, "--exact", "--leaves", "4", "--ranks-per-trial", str(group), ranks=ranks)
@@ -198,30 +167,6 @@ def test_bad_options_are_one_line(tmp_path, capfd):
         assert text in err and "Traceback" not in err and err.count("\n") == 1, (arguments, err)
 
 
-@pytest.mark.launch
-def test_a_study_that_is_killed_again_and_again_ends_the_same(tiny, tmp_path, launch):
-    """SIGKILL to the whole job, five times at random moments."""
-    command = [sys.executable, "-m", "distbp.study", "batch-size", *TINY, "--exact", "--leaves", "4"]
-    command += ["--run-dir", str(tmp_path)]
-    rng = np.random.default_rng(int(time.time()))
-    killed = 0
-    for _ in range(5):
-        job = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_environment(),
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            job.wait(rng.uniform(0.3, 1.2))
-        except subprocess.TimeoutExpired:
-            job.send_signal(signal.SIGKILL)
-            job.wait()
-            killed += 1
-    assert killed
-    done = launch(*command[1:], ranks=2)
-    assert done.returncode == 0, done.stderr
-    assert without_times(tmp_path) == without_times(tiny)
-
-
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
@@ -265,12 +210,6 @@ def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UserError, match=rf"a report needs {library}, .*pip install 'distbp\[study\]'"):
         action()
-
-
-@pytest.mark.launch
-def test_a_study_is_a_sub_command(launch):
-    done = launch("-m", "distbp", "study", "--help")
-    assert done.returncode == 0 and all(name in done.stdout for name in EXPERIMENTS)
 
 
 def test_languages():

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_study import run_study
+from tiny_study import run_study
 
 from distbp.study.batch_size.batch_science import write_measurements
 from distbp.study.batch_size.page import page

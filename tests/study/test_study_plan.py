@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from test_study import run_study
 from test_study_batch_size import B_CRIT, S_MIN, SIZES, write_study
+from tiny_study import run_study
 
 from distbp import run_threads
 from distbp.errors import UsageError, UserError

@@ -6,80 +6,14 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from conftest import prepared
+from function_twins import twin
 from hypothesis import given
 from hypothesis import strategies as st
-from test_functions import twin
+from noise_by_rows import WAYS, assert_is, by_definition, data, expected, logged, one_by_one
 
 from distbp import SGD, FunctionModel, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
 from distbp.blocks import block_bounds
 from distbp.trainer.noise_scale import averaged, estimate, figures
-
-N = 60
-
-
-def data(seed=5):
-    rng = np.random.default_rng(seed)
-    return prepared(rng.standard_normal((N, 7)), rng.integers(0, 4, N), weights=rng.uniform(0.2, 3.0, N))
-
-
-def one_by_one(model, loss, rows, which):
-    """The gradient of each row by itself, (n, n_parameters): the definition."""
-    gradients = []
-    for row in which:
-        X, y, w = rows.take(np.array([row]))
-        tape = model.tapes(1)(1)
-        tape.X[...] = X
-        z = model.forward(tape.X, tape=tape)
-        delta = np.empty_like(z)
-        loss.value(z, y, delta)
-        model.backward(delta * w[:, None])
-        gradients.append(model.grad.copy())
-    return np.array(gradients)
-
-
-def by_definition(gradients):
-    """tr of the sample covariance, and what is left of the squared mean."""
-    mean = gradients.mean(axis=0)
-    trace = ((gradients - mean) ** 2).sum() / (len(gradients) - 1)
-    return trace, mean @ mean - trace / len(gradients)
-
-
-def logged(comm, model=None, *, batch=37, steps=1, **options):
-    """The figures of a training of some steps with a rate of 0."""
-    model = model or Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
-    records = []
-    trainer = Trainer(
-        model, SoftmaxCrossEntropy(), SGD(0.0), data(), comm=comm, batch_size=batch, seed=11, noise_every=1,
-        log_every=1, on_record=records.append, **options,
-    )  # fmt: skip
-    trainer.fit(steps=steps)
-    trainer.close()
-    return records[-1]
-
-
-def expected(batch=37):
-    model = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
-    rows = data()
-    trainer = Trainer(model, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=batch, seed=11)
-    which = trainer.sampler.batch(0).rows(0, 1)
-    return by_definition(one_by_one(model, SoftmaxCrossEntropy(), rows, which))
-
-
-WAYS = [
-    {},
-    {"reduction": "shared"},
-    {"reduction": "allreduce"},
-    {"reduction": "overlap"},
-    {"leaves": 5},
-    {"micro_batch": 4},
-]
-
-
-def assert_is(record, wanted):
-    trace, square = wanted
-    np.testing.assert_allclose([record["noise_trace"], record["noise_square"]], wanted, rtol=1e-10)
-    assert square <= 0 or record["noise_scale"] == pytest.approx(trace / square, rel=1e-10)
 
 
 @pytest.mark.parametrize("options", WAYS)
@@ -88,12 +22,6 @@ def test_rows_give_the_definition(size, options):
     """Sample weights, uneven shards, units shared or not."""
     for record in run_threads(size, partial(logged, **options)):
         assert_is(record, expected())
-
-
-@pytest.mark.ranks
-@pytest.mark.parametrize("options", WAYS)
-def test_rows_give_the_definition_on_ranks(comm, options):
-    assert_is(logged(comm, **options), expected())
 
 
 def test_dropout_and_activations_that_keep_z(rng):

@@ -9,38 +9,6 @@ from distbp import run_threads
 from distbp.errors import FAILED
 from distbp.watch.lifeline import Lifeline
 
-PROGRAM = """
-import os, signal, sys, time
-from distbp import communicator
-from distbp.run.entry_point import run
-
-def main(comm):
-    if comm.rank == 1:
-        {end}
-    {others}
-    return 0
-
-sys.exit(run(main, lambda: communicator("mpi", elastic=False)))
-"""
-
-
-@pytest.mark.launch
-@pytest.mark.parametrize("end", ["os._exit(0)", "os._exit(7)", "os.kill(os.getpid(), signal.SIGKILL)"])
-@pytest.mark.parametrize("others", ["comm.barrier()", "time.sleep(60)"])
-def test_a_process_that_ends_ends_the_others(launch, end, others):
-    began = time.monotonic()
-    done = launch("-c", PROGRAM.format(end=end, others=f"{others}; print('went on')"), ranks=3, timeout=40)
-    assert "went on" not in done.stdout
-    assert done.returncode != 0 or end == "os._exit(0)"  # MPICH's mpirun counts that as a success
-    assert time.monotonic() - began < 20  # alone it takes 4
-
-
-@pytest.mark.launch
-def test_a_rank_that_leaves_as_it_should_leaves_the_others_alone(launch):
-    done = launch("-c", PROGRAM.format(end="return 0", others="time.sleep(5); print('still here')"), ranks=3)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("still here") == 2
-
 
 @pytest.fixture
 def ended(monkeypatch):

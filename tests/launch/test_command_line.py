@@ -76,7 +76,6 @@ BAD = [
 ]
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[" ".join(a) for a, _, _ in BAD])
 @pytest.mark.parametrize("ranks", [0, 3])
 def test_bad_input_gets_one_line_and_an_exit_code(launch, files, ranks, arguments, code, message):
@@ -87,7 +86,6 @@ def test_bad_input_gets_one_line_and_an_exit_code(launch, files, ranks, argument
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize("ranks", [0, 2, 4])
 def test_train_then_predict(launch, tmp_path, ranks):
     done = launch(*TRAIN, *QUICK, ranks=ranks)
@@ -109,7 +107,6 @@ def test_train_then_predict(launch, tmp_path, ranks):
     assert len(table) == 1798 and table[0].startswith("digit,p(0),p(1)")
 
 
-@pytest.mark.launch
 def test_the_same_model_on_any_number_of_ranks(launch, tmp_path):
     from distbp import Model
 
@@ -121,7 +118,6 @@ def test_the_same_model_on_any_number_of_ranks(launch, tmp_path):
         np.testing.assert_allclose(theta, first, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.launch
 def test_regression_of_a_table_and_prediction_without_a_target(launch, tmp_path):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 2))
@@ -144,7 +140,6 @@ def test_regression_of_a_table_and_prediction_without_a_target(launch, tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "p.npy")[:, 0], y, atol=1e-2)
 
 
-@pytest.mark.launch
 def test_a_run_directory_is_neither_overwritten_nor_mixed(launch, tmp_path):
     assert launch(*TRAIN, *QUICK).returncode == 0
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
@@ -157,7 +152,6 @@ def test_a_run_directory_is_neither_overwritten_nor_mixed(launch, tmp_path):
     assert done.returncode == 0 and [r["step"] for r in lines(tmp_path / "run")] == [40, 80, 120]
 
 
-@pytest.mark.launch
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(launch, tmp_path):
     assert launch(*TRAIN, *QUICK).returncode == 0
     newest = tmp_path / "run" / "checkpoints" / "step-000000080.safetensors"
@@ -175,7 +169,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(launch, tmp_pa
     assert done.returncode == 1 and "every checkpoint is damaged" in done.stderr
 
 
-@pytest.mark.launch
 def test_a_full_disk_ends_all_ranks_and_keeps_the_checkpoint_before(launch, tmp_path):
     if os.geteuid():
         pytest.skip("mounting a small file system needs root")
@@ -209,7 +202,6 @@ sys.exit(run(main, communicator))
 """
 
 
-@pytest.mark.launch
 def test_an_exception_on_one_rank_ends_all(launch, tmp_path):
     (tmp_path / "program.py").write_text(ONE_RANK_FAILS)
     done = launch("program.py", ranks=3, timeout=10)
@@ -245,7 +237,6 @@ def ranks_of(folder: Path) -> list[int]:
     return [rank["pid"] for rank in json.loads((folder / "manifest.json").read_text())["ranks"]]
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_to_one_rank_stops_all_and_another_number_resumes(launch, tmp_path, name):
     """P = 4, one rank gets a signal at some step; resumed with P = 3; compared with an undisturbed run."""
@@ -270,7 +261,6 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_resumes(launch, tmp_p
     np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
-@pytest.mark.launch
 def test_a_killed_run_resumes_without_gap_or_double(launch, tmp_path):
     more = ("--checkpoint-every", "30", "--run-dir", "run")
     process = start(tmp_path, 2, *SLOW, *more)
@@ -283,7 +273,6 @@ def test_a_killed_run_resumes_without_gap_or_double(launch, tmp_path):
     assert [r["step"] for r in lines(tmp_path / "run")] == list(range(1, 601))
 
 
-@pytest.mark.launch
 def test_two_runs_in_one_directory_at_once(launch, tmp_path):
     process = start(tmp_path, 0, *SLOW, "--steps", "1000000", "--run-dir", "run")
     try:
@@ -296,7 +285,6 @@ def test_two_runs_in_one_directory_at_once(launch, tmp_path):
     assert process.returncode == 75
 
 
-@pytest.mark.launch
 def test_a_stored_configuration_continues_its_own_run(launch, tmp_path):
     assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
     assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
@@ -304,7 +292,6 @@ def test_a_stored_configuration_continues_its_own_run(launch, tmp_path):
     assert "resumed from runs/digits-1" in done.stdout, done.stderr
 
 
-@pytest.mark.launch
 def test_dry_run_prints_and_touches_nothing(launch, tmp_path):
     done = launch(*TRAIN, "--dry-run", "--run-dir", "run", ranks=2)
     assert done.returncode == 0, done.stderr
@@ -319,7 +306,6 @@ def test_dry_run_prints_and_touches_nothing(launch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.launch
 def test_default_run_directories_count_up_and_resume_takes_the_newest(launch, tmp_path):
     for _ in range(2):
         assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
@@ -328,7 +314,6 @@ def test_default_run_directories_count_up_and_resume_takes_the_newest(launch, tm
     assert "resumed from runs/digits-2" in done.stdout
 
 
-@pytest.mark.launch
 def test_early_stopping_restores_the_best_and_a_target_ends_the_run(launch, tmp_path):
     arguments = ("--optimizer", "adam", "--lr", "0.05", "--epochs", "200", "--early-stopping", "3")
     assert launch(*TRAIN, *arguments, "--run-dir", "early").returncode == 0
@@ -346,7 +331,6 @@ def test_early_stopping_restores_the_best_and_a_target_ends_the_run(launch, tmp_
     assert results["outcome"] == "target" and results["accuracy/val"] >= 0.8
 
 
-@pytest.mark.launch
 def test_a_launcher_of_another_mpi_is_refused(launch):
     pytest.importorskip("mpi4py")
     done = launch(*TRAIN, *QUICK, PMI_SIZE="4")
@@ -364,7 +348,6 @@ def test_an_unknown_command(launch):
     assert done.returncode == 2 and "usage: distbp COMMAND" in done.stderr
 
 
-@pytest.mark.launch
 def test_a_target_changed_on_resume_counts(launch, tmp_path):
     command = (*TRAIN, "--epochs", "6", "--run-dir", "run", "--resume", "auto", "--target-metric")
     assert "reached at step" in launch(*command, "accuracy/val>=0.5").stdout
@@ -373,7 +356,6 @@ def test_a_target_changed_on_resume_counts(launch, tmp_path):
     assert launch(*command, "accuracy/val>=0.9999").returncode == 0
 
 
-@pytest.mark.launch
 def test_a_failed_start_is_not_resumed(launch, tmp_path):
     assert launch(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
     assert launch(*TRAIN, "--hidden", "8", "--batch-size", "9999").returncode == 1
@@ -383,7 +365,6 @@ def test_a_failed_start_is_not_resumed(launch, tmp_path):
     assert "resumed from runs/digits-1" in done.stdout
 
 
-@pytest.mark.launch
 def test_an_interrupted_continuation_leaves_no_old_model(launch, tmp_path):
     assert launch(*TRAIN, *QUICK).returncode == 0
     process = start(tmp_path, 0, *TRAIN[2:], *QUICK, "--resume", "auto", "--epochs", "100000", "--log-every", "1")
@@ -396,7 +377,6 @@ def test_an_interrupted_continuation_leaves_no_old_model(launch, tmp_path):
     assert done.returncode == 1 and "no model" in done.stderr
 
 
-@pytest.mark.launch
 def test_options_that_do_nothing_are_said(launch, tmp_path):
     done = launch(
         *TRAIN, *QUICK, "--momentum", "0.5", "--bucket-mb", "7", "--monitor", "accuracy/val", "--no-scale-target"
@@ -406,7 +386,6 @@ def test_options_that_do_nothing_are_said(launch, tmp_path):
         assert f"warning: {option}" in done.stdout
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize("ranks", [None, 2])
 def test_a_profile_says_where_the_time_goes(launch, tmp_path, ranks):
     done = launch(*TRAIN, *QUICK[:-1], "run", "--profile", ranks=ranks)
@@ -424,7 +403,6 @@ def test_a_profile_says_where_the_time_goes(launch, tmp_path, ranks):
     assert sum(event["name"] == "forward" and event["tid"] == 0 for event in spans) >= steps
 
 
-@pytest.mark.launch
 def test_what_the_reduction_is_is_said(launch):
     done = launch(*TRAIN, *QUICK, "--reduction", "overlap", "--compress", "bf16", ranks=2)
     assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in pieces of 0.25 MiB" in done.stdout, done.stdout
@@ -432,7 +410,6 @@ def test_what_the_reduction_is_is_said(launch):
     assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
 
 
-@pytest.mark.launch
 def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
     for name in ("allreduce", "overlap"):
         options = (*QUICK[:-1], name, "--dtype", "float64", "--reduction", name, "--bucket-mb", "0.001")
@@ -441,7 +418,6 @@ def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
-@pytest.mark.launch
 def test_exact_mode_gives_one_model_file(launch, tmp_path):
     """Also in two pieces, on different numbers of ranks; the metrics are equal but for times."""
     options = "--hidden 48,24 --exact --leaves 5 --dropout 0.1 --clip-norm 1 --log-every 3 --checkpoint-every 0".split()

@@ -33,7 +33,6 @@ def results(request, launch, tmp_path):
     return train
 
 
-@pytest.mark.launch
 def test_mnist_images(results):
     """8,000 of MNIST's 10,000 test images to train, 2,000 to test: not figures on MNIST's usual split."""
     found = results("mnist10k", *MNIST)
@@ -41,7 +40,6 @@ def test_mnist_images(results):
     assert found["accuracy/test"] >= 0.955
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize("results", [2], indirect=True)
 def test_housing_table_is_no_worse_than_scikit_learn(results):
     """The same network, rows and preprocessing; scikit-learn with its own defaults, until it converges."""

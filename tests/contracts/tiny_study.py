@@ -1,0 +1,26 @@
+"""A study that is over in a second."""
+
+import re
+
+from distbp import run_threads
+from distbp.run.config import parse_train_config
+from distbp.study.__main__ import EXPERIMENTS, _parser, study
+
+TINY = (
+    "--data synthetic:blobs,rows=90,columns=3,classes=3,seed=4 --hidden 5 --batch-sizes 4,16,45 --rates 0.1,0.4"
+    " --seeds 2 --least-epochs 2 --least-steps 20 --goal loss/train=0.9"
+).split()
+
+
+def run_study(folder, *arguments, ranks=1, name="batch-size"):
+    """The front door on threads in place of ranks."""
+    options, rest = _parser().parse_known_args([name, "--run-dir", str(folder), *arguments])
+    config = parse_train_config([*EXPERIMENTS[name].defaults, *rest])
+    codes = run_threads(ranks, lambda comm: study(options, config, comm, "command"))
+    assert codes == [0] * ranks
+
+
+def without_times(folder):
+    """All that was found, but for seconds."""
+    text = (folder / "trials.jsonl").read_text()
+    return re.sub(r'("seconds|"compute|"reduction|"evaluation)": [^,}{]+', r'\1": 0', text)

@@ -1,0 +1,13 @@
+"""Exact mode on the ranks of an MPI launch: the bits are those of one process."""
+
+import pytest
+from exact_training import run, sums  # noqa: F401
+
+from distbp import SerialCommunicator
+
+
+@pytest.mark.usefixtures("sums", "one_thread")
+@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
+def test_ranks_give_the_bits_of_one_process(reduction, options, comm):
+    assert run(comm, reduction=reduction, **options) == run(SerialCommunicator(), **options)
