@@ -211,10 +211,8 @@ class _Job:
             state = trainer.state
             return (state.examples - examples) / max(1e-9, state.seconds - seconds)
 
-        reporter.start_bar(state.step, trainer.total_steps(epochs, steps))
-        trainer.on_step = lambda t: reporter.progress(
-            t.state.step, t.batch_loss, rate(*start), total=None if t.fixed_length else t.total_steps(epochs, steps)
-        )
+        reporter.start_bar(state.step, trainer.sampler.total_steps(epochs, steps))
+        trainer.on_step = lambda t: reporter.progress(t.state.step, t.batch_loss, rate(*start))
         before = state.step
         outcome = trainer.fit(epochs=epochs, steps=steps)
         state = trainer.state
@@ -248,8 +246,6 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
     may_change = MAY_CHANGE ^ fixed
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
-    low, high = config.batch_range(data.train.n_rows)
-    fingerprint |= {"batch_size": low if low == high else f"{low}-{high}"}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     if config.exact:
@@ -264,11 +260,10 @@ def _opening(data: Data, trainer: Trainer, path: Path) -> str:
         if part is not None:
             parts.append(f"{part.n_rows:,} to {name}")
     net, ranks = trainer.network, trainer.comm.size
-    grows = f", growing to {trainer.grow_to} at most," if trainer.grow_to is not None else ""
     return (
         f"{data.target}: {', '.join(parts)}\n"
         f"{net.describe()}, {net.n_parameters:,} parameters,"
-        f" {trainer.loss.name}, batch {trainer.sampler.batch_size}{grows} on {ranks} rank{'s' * (ranks > 1)}; {path}"
+        f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
     )
 
 
@@ -297,7 +292,7 @@ def _closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[s
 def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:
     """What ``--dry-run`` prints."""
     net, comm = trainer.network, trainer.comm
-    rows = -(-(trainer.grow_to or trainer.sampler.batch_size) // comm.size)
+    rows = -(-trainer.sampler.batch_size // comm.size)
     rows = min(rows, trainer.micro_batch or rows)
     lines = [config.to_toml(), _opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
     lines += net.table()

@@ -2,7 +2,6 @@
 
 Which rows make batch t of epoch e is a function of (seed, e, t, N, B) alone. No rank draws, stores
 or sends a permutation: each computes the piece that it needs, in memory that does not grow with N.
-Where B changes, it does so between two epochs, and another sampler goes on from there.
 
 `Permutation` is a Feistel network (Luby & Rackoff 1988) over the numbers below a b, with a and b near
 the root of N: write x = l b + r, add a keyed hash of r to l modulo a, a hash of l to r modulo b, and so
@@ -138,7 +137,7 @@ class Batch:
 
 
 class BatchSampler:
-    """All batches of a run, or from an epoch on.
+    """All batches of a run.
 
     Parameters
     ----------
@@ -148,16 +147,12 @@ class BatchSampler:
         Global batch size B; the last batch of an epoch has what is left, unless `drop_last`.
     seed : int
         Seed of the run.
-    began : (int, int)
-        Step and epoch with which it begins, where another batch size came before.
     """
 
-    def __init__(
-        self, n: int, batch_size: int, *, seed: int = 0, drop_last: bool = False, began: tuple[int, int] = (0, 0)
-    ) -> None:
+    def __init__(self, n: int, batch_size: int, *, seed: int = 0, drop_last: bool = False) -> None:
         if not 1 <= batch_size <= n:
             raise ValueError(f"batch size {batch_size} with {n} training rows: it must lie between 1 and {n}")
-        self.n, self.batch_size, self.seed, self.began = n, batch_size, seed, began
+        self.n, self.batch_size, self.seed = n, batch_size, seed
         self.steps_per_epoch = n // batch_size if drop_last else -(-n // batch_size)
         self.rows_per_epoch = self.steps_per_epoch * batch_size if drop_last else n
         self._permutation: tuple[int, Permutation] | None = None
@@ -170,8 +165,7 @@ class BatchSampler:
 
     def total_steps(self, epochs: int | None, steps: int | None) -> int:
         """Steps of a run of `epochs` or `steps`, whichever ends first; at least one is given."""
-        first, epoch = self.began
-        limits = [None if epochs is None else first + (epochs - epoch) * self.steps_per_epoch, steps]
+        limits = [None if epochs is None else epochs * self.steps_per_epoch, steps]
         given = [limit for limit in limits if limit is not None]
         if not given:
             raise ValueError("say how long to train: epochs, steps or both")
@@ -179,14 +173,11 @@ class BatchSampler:
 
     def place(self, step: int) -> tuple[int, int]:
         """Epoch of batch number `step`, and its number therein."""
-        first, epoch = self.began
-        more, index = divmod(step - first, self.steps_per_epoch)
-        return epoch + more, index
+        return divmod(step, self.steps_per_epoch)
 
     def epochs(self, step: int) -> float:
         """Epochs, and the part of the next one, that `step` steps are."""
-        first, epoch = self.began
-        return epoch + (step - first) / self.steps_per_epoch
+        return step / self.steps_per_epoch
 
     def due(self, every: int | Epochs, step: int) -> bool:
         """Whether what comes in every so many steps or epochs comes after `step` steps; 0 is never."""

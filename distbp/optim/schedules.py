@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["SCALINGS", "SCHEDULES", "Schedule", "scale_rate"]
 
 SCHEDULES = ("constant", "step", "exponential", "cosine", "inverse", "plateau")
-SCALINGS = ("none", "linear", "sqrt", "adascale")
+SCALINGS = ("none", "linear", "sqrt")
 
 
 class Schedule:
@@ -88,12 +88,11 @@ class Schedule:
 def scale_rate(lr: float, rule: str, batch_size: int, base: int) -> float:
     """The rate for `batch_size`, given the one for a batch of `base` rows.
 
-    ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014). ``adascale`` leaves it:
-    its factor is another one in each step, see `distbp.trainer.adascale`.
+    ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014).
     """
     ratio = batch_size / base
     match rule:
-        case "none" | "adascale":
+        case "none":
             return lr
         case "linear":
             return lr * ratio

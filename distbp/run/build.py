@@ -12,7 +12,6 @@ from distbp.network.losses import FunctionLoss, Loss, make_loss
 from distbp.optim.optimizers import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.config import TrainConfig, parse_every, parse_interval
-from distbp.trainer import adascale
 from distbp.trainer.early_stopping import MetricTarget
 from distbp.trainer.trainer import Trainer
 
@@ -51,21 +50,18 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         layers=network.weight_slices,
     )  # fmt: skip
     n = data.train.n_rows
-    low, high = config.batch_range(n)
-    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, low, config.lr_scaling_base)
-    _refuse_mixtures(config, low, high)
+    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
     if config.compress != "none" and config.dtype != "float32":
         raise UsageError(f"--compress {config.compress} needs --dtype float32")
     if config.exact and config.compress != "none":
         raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
-    if high > n:
+    if config.batch_size > n:
         raise UserError(
-            f"a batch size of {high} is above the {n} training rows: give --batch-size {n} (the full batch) or less"
+            f"a batch size of {config.batch_size} is above the {n} training rows:"
+            f" give --batch-size {n} (the full batch) or less"
         )
-    base = config.lr_scaling_base if config.lr_scaling == "adascale" else None
-    sampler = BatchSampler(n, base or low, drop_last=config.drop_last)  # by which the schedule counts
-    epochs, steps = run_length(config)
-    per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(epochs, None if base and epochs else steps)
+    sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
+    per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
     schedule = Schedule(
         config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=total,
         every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
@@ -73,8 +69,7 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
     )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batch_size=low, grow_to=high if high > low else None, micro_batch=config.micro_batch, schedule=schedule,
-        adascale_base=base,
+        batch_size=config.batch_size, micro_batch=config.micro_batch, schedule=schedule,
         clip_norm=config.clip_norm, on_nonfinite=config.on_nonfinite, seed=config.seed,
         drop_last=config.drop_last,
         reduction=config.reduction, bucket_bytes=int(min(config.bucket_mb, 2.0**20) * 2**20), compress=config.compress,
@@ -86,34 +81,6 @@ def build_trainer(config: TrainConfig, data: Data, comm: Communicator, **more: A
         checkpoint_async=config.checkpoint_async, on_checkpoint_error=config.on_checkpoint_error,
         audit_every=parse_every(config.audit_every), **more,
     )  # fmt: skip
-
-
-def _refuse_mixtures(config: TrainConfig, low: int, high: int) -> None:
-    """Options of the rate and of the batch size that do not go together."""
-    size, base = f"--batch-size {config.batch_size}", config.lr_scaling_base
-    if high > low:
-        if config.schedule != "constant":
-            raise UsageError(
-                f"--schedule {config.schedule}: with {size} the batch grows in place of a rate that falls; leave"
-                " --schedule constant, or give one batch size"
-            )
-        if "epoch" in config.warmup:
-            raise UsageError(f"--warmup {config.warmup!r}: with {size} epochs become shorter; give a number of steps")
-        if config.lr_scaling != "none":
-            raise UsageError(f"--lr-scaling {config.lr_scaling}: with {size} --lr is the rate of {low} rows, and stays")
-    elif config.lr_scaling == "adascale":
-        if config.optimizer not in adascale.OPTIMIZERS:
-            raise UsageError(
-                f"--lr-scaling adascale is derived for SGD: --optimizer {', '.join(adascale.OPTIMIZERS)},"
-                f" not {config.optimizer}"
-            )
-        if base > low:
-            raise UsageError(
-                f"--lr-scaling adascale: {size} is below --lr-scaling-base {base}, for which --lr is meant, and the"
-                f" gain is never below 1: give --lr-scaling-base {low}, or less"
-            )
-        if config.schedule == "cosine" and run_length(config)[0] is None:
-            raise UsageError("--schedule cosine with --lr-scaling adascale needs --epochs: it ends with them")
 
 
 def run_length(config: TrainConfig) -> tuple[int | None, int | None]:

@@ -10,10 +10,10 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,6 @@ MAY_CHANGE = frozenset(
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
 
-_AUTO_LOW, _AUTO_HIGH = 32, 8192
-"""Rows of ``--batch-size auto``; the memory of the passes is allocated for the most of them."""
-
-
-class _OrRefused(tuple[str, ...]):
-    """Choices beside which `TrainConfig` refuses a name with a better line than that it is none of them."""
-
-    def __contains__(self, value: object) -> bool:
-        return super().__contains__(value) or value == "adascale"
-
-
 class _OrFunction(tuple[str, ...]):
     """Choices beside which a function of the user's may be named."""
 
@@ -59,10 +48,25 @@ class _OrFunction(tuple[str, ...]):
         return super().__contains__(value) or is_function_name(str(value))
 
 
-def _option(default: Any, group: str, text: str, choices: Any = None, metavar: str | None = None) -> Any:
+def _batch_size(text: str) -> int:
+    """Return the number of rows that a text says; the files of earlier versions hold it as text."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a batch has one size now: a number of rows, not {text!r}") from None
+
+
+def _option(
+    default: Any,
+    group: str,
+    text: str,
+    choices: Any = None,
+    metavar: str | None = None,
+    read: Callable[[str], Any] | None = None,
+) -> Any:
     if choices and not isinstance(choices, tuple):
         choices = tuple(choices)
-    meta = {"group": group, "help": text, "choices": choices, "metavar": metavar}
+    meta = {"group": group, "help": text, "choices": choices, "metavar": metavar, "read": read}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -133,7 +137,7 @@ class TrainConfig:
     momentum: float = _option(0.9, "optimisation", "of momentum, nesterov, lars")
     weight_decay: float = _option(0.0, "optimisation", "L2 coefficient (adamw, lamb: decoupled), weights only")
     clip_norm: float | None = _option(None, "optimisation", "largest norm of the gradient")
-    schedule: str = _option("constant", "optimisation", "of the learning rate", _OrRefused(SCHEDULES))
+    schedule: str = _option("constant", "optimisation", "of the learning rate", SCHEDULES)
     warmup: str = _option("0", "optimisation", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
     decay_every: str = _option(
         "10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N"
@@ -141,20 +145,11 @@ class TrainConfig:
     decay: float = _option(0.1, "optimisation", "factor of the schedules step, exponential, plateau")
     decay_patience: int = _option(5, "optimisation", "schedule plateau: more evaluations than this without improvement")
     lr_floor: float = _option(0.0, "optimisation", "least factor of the rate")
-    lr_scaling: str = _option(
-        "none",
-        "optimisation",
-        "scale the rate with batch size / base; adascale: by what the noise scale allows in each step, and the epochs"
-        " are those of a run of the base",
-        SCALINGS,
-    )
+    lr_scaling: str = _option("none", "optimisation", "scale the rate with batch size / base", SCALINGS)
     lr_scaling_base: int = _option(64, "optimisation", "the batch size that --lr is meant for")
 
-    batch_size: str = _option(
-        "32",
-        "run",
-        "global batch size: rows of a step over all ranks; LOW-HIGH or auto: grows with the noise scale",
-        metavar="ROWS",
+    batch_size: int = _option(
+        32, "run", "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size
     )
     micro_batch: int | None = _option(None, "run", "most rows that a rank passes at once: same gradient, less memory")
     drop_last: bool = _option(False, "run", "leave out the short last batch of an epoch")
@@ -189,7 +184,7 @@ class TrainConfig:
     noise_scale: int = _option(
         0,
         "output",
-        "steps between estimates of the gradient noise scale, which is logged; 0: where they are needed",
+        "steps between estimates of the gradient noise scale, which is logged; 0: never",
         metavar="N",
     )
     run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
@@ -217,6 +212,7 @@ class TrainConfig:
             if not good:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {what}")
 
+        need(self.batch_size >= 1, "batch_size", "at least 1 row")
         need(self.leaves >= 1, "leaves", "at least 1")
         need(self.noise_scale >= 0, "noise_scale", "at least 0")
         for name in ("epochs", "steps"):
@@ -245,10 +241,7 @@ class TrainConfig:
         need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
         for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every"):
             parse_interval(getattr(self, name), 1, name)
-        hint = "AdaScale goes with every schedule: --lr-scaling adascale --schedule cosine, for instance"
-        need(self.schedule != "adascale", "schedule", hint)
         self.hidden_sizes()
-        self.batch_range(1)
 
     def hidden_sizes(self) -> list[int]:
         """``256,128`` as numbers; ``none`` as an empty list."""
@@ -261,25 +254,6 @@ class TrainConfig:
         if min(sizes) < 1:
             raise UsageError(f"--hidden {self.hidden!r}: write units of each layer, e.g. 256,128, or none")
         return sizes
-
-    def batch_range(self, rows: int) -> tuple[int, int]:
-        """Rows of the first batch, and of the largest that it grows to, the same where it does not grow.
-
-        ``auto`` is 32 up to a quarter of the `rows` to train on, at most 8192.
-        """
-        text, said = str(self.batch_size).strip(), f"--batch-size {self.batch_size}: "
-        if text == "auto":
-            most = min(_AUTO_HIGH, max(2, rows // 4))
-            return min(_AUTO_LOW, most), most
-        if not re.fullmatch("[0-9]+(-[0-9]+)?", text):
-            raise UsageError(f"{said}write a number of rows, a range such as 32-4096 in which it grows, or auto")
-        low, _, high = text.partition("-")
-        bounds = int(low), int(high or low)
-        if bounds[0] < 1:
-            raise UsageError(f"{said}at least 1 row")
-        if high and not 2 <= bounds[0] < bounds[1]:
-            raise UsageError(f"{said}a batch grows from at least 2 rows, whose scatter can be seen, to more")
-        return bounds
 
     def to_toml(self) -> str:
         """The resolved configuration as a file that ``--config`` reads."""
@@ -354,7 +328,9 @@ def _parser() -> argparse.ArgumentParser:
             group.add_argument(f"--{_flag(field.name)}", action=argparse.BooleanOptionalAction, help=text)
         else:
             metavar = meta["metavar"] or (None if meta["choices"] else {int: "N", float: "X"}.get(kind, "TEXT"))
-            group.add_argument(f"--{_flag(field.name)}", type=kind, choices=meta["choices"], metavar=metavar, help=text)
+            group.add_argument(
+                f"--{_flag(field.name)}", type=meta["read"] or kind, choices=meta["choices"], metavar=metavar, help=text
+            )
     return parser
 
 
@@ -406,7 +382,12 @@ def _read_toml(path: Path, known: list[str]) -> dict[str, Any]:
 
 def _checked(path: Path, key: str, value: Any, field: "dataclasses.Field[Any]") -> Any:
     """A value of a file, as its flag would take it: 256 and [256, 128] are fine for ``hidden``."""
-    kind, choices = _type(field), field.metadata["choices"]
+    kind, choices, read = _type(field), field.metadata["choices"], field.metadata["read"]
+    if read is not None and isinstance(value, str):
+        try:
+            value = read(value)
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"{path}: {key} = {value!r}: {error}") from error
     if kind is str and not isinstance(value, str):
         if isinstance(value, list):
             value = ",".join(map(str, value))

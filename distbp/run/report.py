@@ -105,10 +105,10 @@ class Reporter:
         self._task = self._bar.add_task("", total=total, completed=done, loss=0.0, rate=0.0)
         self._bar.start()
 
-    def progress(self, step: int, loss: float, rate: float, *, total: int | None = None) -> None:
-        """Move the bar, ten times a second at most; `rate` in samples/s, `total` the steps where they have changed."""
+    def progress(self, step: int, loss: float, rate: float) -> None:
+        """Move the bar, ten times a second at most; `rate` in samples/s."""
         if self._bar is not None and time.monotonic() >= self._next:
-            self._bar.update(self._task, completed=step, total=total, loss=loss, rate=rate)
+            self._bar.update(self._task, completed=step, loss=loss, rate=rate)
             self._next = time.monotonic() + 0.1
 
     def stop_bar(self) -> None:
@@ -151,8 +151,6 @@ def format_record(record: dict[str, Any]) -> str:
     shown = [f"{k} {v:.4g}" for k, v in record.items() if k.startswith(_SHOWN)]
     if "lr" in record:
         shown.append(f"lr {record['lr']:.3g}")
-    if "batch_size" in record:
-        shown.append(f"batch {record['batch_size']}")
     if "samples_per_second" in record:
         shown.append(f"{record['samples_per_second']:,.0f} samples/s")
     return "  ".join([head, *shown])

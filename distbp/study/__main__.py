@@ -117,15 +117,17 @@ def _describe(
     name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
 ) -> dict[str, Any]:
     """The content of ``study.json``."""
-    rows = min(config.batch_range(data.train.n_rows)[0], data.train.n_rows)
-    trainer = build_trainer(dataclasses.replace(config, batch_size=str(rows)), data, comm)
+    rows = min(config.batch_size, data.train.n_rows)
+    trainer = build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)
     network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
     trainer.close()
     bits = bits_depend_on()
+    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
+    options["batch_size"] = str(config.batch_size)  # as in studies that an earlier version began
     return {
         "study": name, "data": config.data, "rows": data.train.n_rows, "network": network, "parameters": n_parameters,
         **asked,
-        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
+        "config": options,
         "command": command,
         "versions": {"python": sys.version.split()[0], "numpy": bits["numpy"], "BLAS": bits["BLAS"]},
         "machine": f"{bits['CPU']}, {comm.host_cores} cores", "ranks": comm.size,

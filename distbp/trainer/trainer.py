@@ -35,7 +35,7 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.losses import LOSSES, Loss
 from distbp.optim.optimizers import Optimizer, clip_by_global_norm
 from distbp.optim.schedules import Schedule
-from distbp.trainer import adascale, growth, noise_scale
+from distbp.trainer import noise_scale
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import MetricTarget, is_better, require_metric
 from distbp.trainer.evaluation import evaluate, hits, kind_of_metrics, metric_names
@@ -51,6 +51,8 @@ Outcome = Literal["done", "stopped", "early", "target"]
 
 _MAX_SKIPPED = 100
 _FALSE_ALARMS = 3
+_FORMER_STATE = ("batch_size", "began", "gain", "scale_invariant_step")
+"""Fields of `TrainState` in checkpoints of earlier versions."""
 
 
 @dataclass
@@ -68,13 +70,6 @@ class TrainState:
     skipped: int = 0
     schedule: dict[str, Any] = field(default_factory=dict)
     noise: list[float] = field(default_factory=lambda: [0.0] * 3)
-    batch_size: int = 0
-    """Of a batch that has grown; 0: it has not."""
-    began: list[int] = field(default_factory=lambda: [0, 0])
-    """Step and epoch since which it has that size."""
-    gain: float = 1.0
-    scale_invariant_step: float = 0.0
-    """Sum of the gains of AdaScale."""
     ended: str = ""
 
 
@@ -97,16 +92,11 @@ class Trainer:
         The ranks; this process alone by default.
     batch_size : int
         Rows of a step over *all* ranks.
-    grow_to : int, optional
-        The batch grows with the noise scale, after each epoch, to at most so many rows; see `distbp.trainer.growth`.
     micro_batch : int, optional
         A rank never passes more rows than this at once, in exact mode of a leaf (so many of all leaves, where
         activations come together; see `whole_batch`): the same gradient in less memory.
     schedule : Schedule, optional
         Factor of the learning rate by step.
-    adascale_base : int, optional
-        The rate is meant for batches of so many rows, at most `batch_size`, and times the gain of AdaScale in each
-        step; the schedule counts scale-invariant steps. See `distbp.trainer.adascale`.
     clip_norm : float, optional
         Largest norm of the gradient.
     on_nonfinite : {"stop", "skip"}
@@ -128,9 +118,8 @@ class Trainer:
     target : MetricTarget, optional
         End when it is reached.
     noise_every : int
-        Steps between estimates of the gradient noise scale, which is logged; see `distbp.trainer.noise_scale`.
-        Networks of your own need at least two groups: ranks, leaves, or micro-batches. By default never, in each step
-        with AdaScale, and in every tenth where the batch grows.
+        Steps between estimates of the gradient noise scale, which is logged; 0 is never. See
+        `distbp.trainer.noise_scale`. Networks of your own need at least two groups: ranks, leaves, or micro-batches.
     log_every, eval_every, checkpoint_every : int or Epochs
         In steps; 0 is never.
     checkpoints : Checkpoints, optional
@@ -167,10 +156,8 @@ class Trainer:
         validation: Prepared | None = None,
         comm: Communicator | None = None,
         batch_size: int = 64,
-        grow_to: int | None = None,
         micro_batch: int | None = None,
         schedule: Schedule | None = None,
-        adascale_base: int | None = None,
         clip_norm: float | None = None,
         on_nonfinite: str = "stop",
         seed: int = 0,
@@ -205,10 +192,6 @@ class Trainer:
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
         self.sampler = BatchSampler(train.n_rows, batch_size, seed=seed, drop_last=drop_last)
-        self.grow_to, self.adascale_base, self.drop_last = grow_to, adascale_base, drop_last
-        if not self.fixed_length:
-            self._require_estimates(leaves or 0)
-            noise_every = noise_every or (10 if adascale_base is None else 1)
         self.comm.bcast(network.theta)
         self.leaves, self.reduction = leaves, reduction
         self.bucket_bytes, self.compress, self.micro_batch = bucket_bytes, compress, micro_batch
@@ -255,23 +238,8 @@ class Trainer:
         if self.target is not None:
             require_metric("the target", self.target.metric, has + trained)
 
-    def _require_estimates(self, leaves: int) -> None:
-        """Whether batch and rate can follow the noise scale."""
-        low, base, high = self.sampler.batch_size, self.adascale_base, self.grow_to
-        if base is not None and (high is not None or not 1 <= base <= low):
-            raise ValueError(f"AdaScale from {base} rows needs a batch of one size of at least as many, not {low}")
-        if high is not None and not 2 <= low < high <= self.sampler.n:
-            raise ValueError(
-                f"a batch that grows from {low} rows to {high}: they lie between 2 and the {self.sampler.n} rows"
-            )
-        if not self.network.dense and leaves < 2:
-            raise UserError(
-                "AdaScale, and a batch that grows, need estimates that do not depend on the number of ranks: of a model"
-                " of your own only --exact gives them, with at least 2 leaves"
-            )
-
     def _make_reducer(self) -> GradientReducer:
-        most = -(-(self.grow_to or self.sampler.batch_size) // (self.leaves or self.comm.size))
+        most = -(-self.sampler.batch_size // (self.leaves or self.comm.size))
         rows = min(most, self.micro_batch or most)
         if self.leaves is None:
             return GradientReducer(
@@ -290,7 +258,6 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the parameters, on all ranks."""
-        self._grow()
         batch = self.sampler.batch(self.state.step)
         self._backpropagate(batch)
         self.reducer.wait()
@@ -300,38 +267,10 @@ class Trainer:
             theta, grad = self.network.theta[own], self.network.grad[own]
             if self.clip_norm is not None:
                 clip_by_global_norm(grad, self.clip_norm, self.grad_norm)
-            self.optimizer.lr = self._rate(batch)
+            self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
             self.optimizer.step(theta, grad)
         self.reducer.barrier()
         self.state.step += 1
-
-    def _grow(self) -> None:
-        """Where an epoch begins, let its batches be as large as the noise scale says; the same on all ranks."""
-        if self.grow_to is None:
-            return
-        state, (epoch, index) = self.state, self.sampler.place(self.state.step)
-        if index:
-            return
-        size = growth.next_size(self.sampler.batch_size, self.grow_to, state.noise)
-        if size > self.sampler.batch_size:
-            state.batch_size, state.began = size, [state.step, epoch]
-            self._resize()
-
-    def _resize(self) -> None:
-        """Take the batches of the size that the state says."""
-        size, (step, epoch), old = self.state.batch_size, self.state.began, self.sampler
-        if size and self.grow_to is not None:
-            self.sampler = BatchSampler(old.n, size, seed=old.seed, drop_last=self.drop_last, began=(step, epoch))
-
-    def _rate(self, batch: Batch) -> float:
-        """The rate of this step; with AdaScale its gain is added to the scale-invariant steps."""
-        state = self.state
-        if self.adascale_base is None:
-            return self.peak_rate * self.schedule(state.step)
-        rate = self.peak_rate * self.schedule(int(state.scale_invariant_step))
-        state.gain = adascale.gain(state.noise, self.adascale_base, batch.size)
-        state.scale_invariant_step += state.gain
-        return rate * state.gain
 
     def _backpropagate(self, batch: Batch) -> None:
         """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
@@ -397,7 +336,7 @@ class Trainer:
         self._stop_here = True
 
     def fit(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
-        """Train until `epochs` or `steps` of the whole run are done, whichever comes first; see `total_steps`.
+        """Train until `epochs` or `steps` of the whole run are done, whichever comes first.
 
         After an exception the ranks may stand at different places of a step: go on with a new `Trainer` that
         resumes from the last checkpoint.
@@ -407,11 +346,7 @@ class Trainer:
         {"done", "stopped", "early", "target"}
             Why it ended; ``stopped`` means by `request_stop`.
         """
-        state, whole = self.state, self.total_steps(epochs, steps)  # which refuses to train for ever
-
-        def total() -> int:
-            return whole if self.fixed_length else self.total_steps(epochs, steps)
-
+        state, total = self.state, self.sampler.total_steps(epochs, steps)  # which refuses to train for ever
         if state.ended not in ("", "early", str(self.target)):
             state.ended = ""  # another target than the one that ended the run
         if not self._recovered:  # else this is the rest of the call that a loss interrupted
@@ -420,9 +355,7 @@ class Trainer:
         clock = time.perf_counter() - state.seconds
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
-                while not self._settled or (
-                    self.state.step < total() and not self.state.ended and not self._stop_agreed
-                ):
+                while not self._settled or (self.state.step < total and not self.state.ended and not self._stop_agreed):
                     try:
                         if self._settled:
                             self._pace.begin()
@@ -430,7 +363,7 @@ class Trainer:
                             self._pace.end()
                             self.state.seconds = time.perf_counter() - clock
                             self._unsettle()
-                        self._after_step(last=self.state.step == total())
+                        self._after_step(last=self.state.step == total)
                         self._settled = True
                         if self.on_step is not None:
                             self.on_step(self)
@@ -440,7 +373,7 @@ class Trainer:
             self.reducer.transport.close()  # no thread talks beside whoever handles this
             raise
         state = self.state
-        stopped = self._stop_agreed and not state.ended and state.step < total()
+        stopped = self._stop_agreed and not state.ended and state.step < total
         self._stop_here = False
         if not stopped and self.patience is not None and self.best_theta is not None:
             self._set_theta(self.best_theta)
@@ -448,24 +381,6 @@ class Trainer:
         if stopped:
             return "stopped"
         return "done" if not state.ended else "early" if state.ended == "early" else "target"
-
-    @property
-    def fixed_length(self) -> bool:
-        """Whether epochs have a number of steps that is known from the start: batch and gain do not change."""
-        return self.grow_to is None and self.adascale_base is None
-
-    def total_steps(self, epochs: int | None = None, steps: int | None = None) -> int:
-        """Steps of a whole run; where batch or gain change, if they stay as they are now.
-
-        With AdaScale the epochs are those of a run of the batch size that the rate is meant for.
-        """
-        if self.adascale_base is None or epochs is None:
-            return self.sampler.total_steps(epochs, steps)
-        state, old = self.state, self.sampler
-        base = BatchSampler(old.n, self.adascale_base, drop_last=self.drop_last)
-        left = base.total_steps(epochs, None) - state.scale_invariant_step
-        total = state.step + max(0, math.ceil(left / state.gain))
-        return total if steps is None else min(total, steps)
 
     def _after_step(self, *, last: bool) -> None:
         """Log, evaluate and save where they are due."""
@@ -516,8 +431,6 @@ class Trainer:
             "samples_per_second": sums["rows"] / elapsed,
         }
         record |= noise_scale.figures(state.noise)
-        if self.adascale_base is not None:
-            record |= {"gain": state.gain, "scale_invariant_step": state.scale_invariant_step}
         if reset:
             state.sums, state.sums_since = [0.0] * len(STATUS), state.seconds
         return record
@@ -545,7 +458,6 @@ class Trainer:
         state, sampler = self.state, self.sampler
         clocks: dict[str, Any] = {"step": state.step, "epoch": sampler.epochs(state.step)}
         clocks |= {"examples": state.examples, "seconds": state.seconds}
-        clocks |= {"batch_size": sampler.batch_size} if self.grow_to is not None else {}
         self._records.append(clocks | record)
         if self.on_record is not None:
             self.on_record(self._records[-1])
@@ -657,9 +569,9 @@ class Trainer:
         self.optimizer.state = {
             name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
         }
-        self.optimizer.t, self.state = said["t"], TrainState(**said["train"])
+        train = {name: value for name, value in said["train"].items() if name not in _FORMER_STATE}
+        self.optimizer.t, self.state = said["t"], TrainState(**train)
         self.state.sums += [0.0] * (len(STATUS) - len(self.state.sums))  # of an earlier version
-        self._resize()
         self.schedule.state.update(self.state.schedule)
 
     def save(self, *, last: bool = False) -> None:

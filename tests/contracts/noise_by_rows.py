@@ -37,16 +37,23 @@ def by_definition(gradients):
 
 
 def logged(comm, model=None, *, batch=37, steps=1, **options):
-    """The figures of a training of some steps with a rate of 0."""
+    """The last record of a training of some steps with a rate of 0."""
+    return all_logged(comm, model, batch=batch, steps=steps, **options)[-1]
+
+
+def all_logged(comm, model=None, *, batch=37, steps=1, noise_every=1, rows=None, **options):
+    """The record of each of its steps."""
     model = model or Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
     records = []
     trainer = Trainer(
-        model, SoftmaxCrossEntropy(), SGD(0.0), data(), comm=comm, batch_size=batch, seed=11, noise_every=1,
+        model, SoftmaxCrossEntropy(), SGD(0.0), rows or data(), comm=comm, batch_size=batch, seed=11,
+        noise_every=noise_every,
         log_every=1, on_record=records.append, **options,
     )  # fmt: skip
+    trainer.resume() if trainer.saver else None
     trainer.fit(steps=steps)
     trainer.close()
-    return records[-1]
+    return records
 
 
 def expected(batch=37):

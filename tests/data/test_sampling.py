@@ -288,30 +288,25 @@ def test_steps_are_numbered_over_all_epochs():
     ]  # fmt: skip
 
 
-@repeatable
-@given(sampler=samplers(), larger=st.integers(1, 10**9), epoch=st.integers(0, 100), data=st.data())
-def test_another_size_goes_on_where_an_epoch_ends(sampler, larger, epoch, data):
-    """As if all epochs before had been of that size: only the steps have other numbers."""
-    size, began = 1 + larger % sampler.n, epoch * sampler.steps_per_epoch
-    drop = sampler.rows_per_epoch < sampler.n or data.draw(st.booleans())
-    onward = BatchSampler(sampler.n, size, seed=sampler.seed, drop_last=drop, began=(began, epoch))
-    always = BatchSampler(sampler.n, size, seed=sampler.seed, drop_last=drop)
-    more = data.draw(st.integers(0, 3 * onward.steps_per_epoch))
-    here, there = onward.batch(began + more), always.batch(epoch * always.steps_per_epoch + more)
-    assert (here.epoch, here.index, here.size) == (there.epoch, there.index, there.size)
-    assert np.array_equal(here.rows(), there.rows())
-    assert onward.total_steps(epoch + 2, None) == began + 2 * onward.steps_per_epoch
-    assert onward.epochs(began + onward.steps_per_epoch) == epoch + 1
+def test_how_long_a_run_is():
+    """Ten rows in batches of 4: three steps an epoch."""
+    sampler = BatchSampler(10, 4)
+    assert [sampler.total_steps(2, None), sampler.total_steps(None, 5), sampler.total_steps(2, 5)] == [6, 5, 5]
+    assert sampler.total_steps(2, 50) == 6 and BatchSampler(10, 4, drop_last=True).total_steps(2, None) == 4
+    assert (sampler.epochs(6), sampler.epochs(4)) == (2.0, 4 / 3)
+    with pytest.raises(ValueError, match="say how long to train"):
+        sampler.total_steps(None, None)
 
 
 def test_what_is_due_after_so_many_steps_or_epochs():
-    """Ten rows: two epochs of 5 steps, then epochs of 2."""
-    first, then = BatchSampler(10, 2), BatchSampler(10, 5, began=(10, 2))
-    assert [step for step in range(1, 11) if first.due(Epochs(2), step)] == [10]
-    assert [step for step in range(10, 21) if then.due(Epochs(2), step)] == [10, 14, 18]
-    assert [step for step in range(10, 21) if then.due(Epochs(1), step)] == [10, 12, 14, 16, 18, 20]
-    assert [step for step in range(1, 21) if then.due(7, step)] == [7, 14]
-    assert not any(then.due(0, step) for step in range(1, 21))
+    """Ten rows in batches of 5: two steps an epoch."""
+    sampler = BatchSampler(10, 5)
+    assert [step for step in range(1, 11) if sampler.due(Epochs(2), step)] == [4, 8]
+    assert [step for step in range(1, 11) if sampler.due(Epochs(1), step)] == [2, 4, 6, 8, 10]
+    assert [step for step in range(1, 21) if sampler.due(7, step)] == [7, 14]
+    assert not any(sampler.due(0, step) for step in range(1, 21))
+    with pytest.raises(ValueError, match="an interval has at least 1 epoch"):
+        Epochs(0)
 
 
 def test_golden_batches():

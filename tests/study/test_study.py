@@ -112,7 +112,8 @@ def test_results_do_not_depend_on_ranks_and_groups(tiny, tmp_path, no_drawing, r
 def test_a_study_goes_on_where_it_was(tiny, tmp_path, no_drawing):
     lines = (tiny / "trials.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "trials.jsonl").write_text("".join(lines[1::3])[:-5])
-    (tmp_path / "study.json").write_text((tiny / "study.json").read_text())
+    (tmp_path / "study.json").write_text(study := (tiny / "study.json").read_text())
+    assert json.loads(study)["config"]["batch_size"] == "32"  # text, as in the studies of earlier versions
     run_study(tmp_path, *TINY, "--exact", "--leaves", "4")
     assert without_times(tmp_path) == without_times(tiny)
     before = (tmp_path / "trials.jsonl").read_bytes()

@@ -9,9 +9,18 @@ import pytest
 from function_twins import twin
 from hypothesis import given
 from hypothesis import strategies as st
-from noise_by_rows import WAYS, assert_is, by_definition, data, expected, logged, one_by_one
+from noise_by_rows import WAYS, all_logged, assert_is, by_definition, data, expected, logged, one_by_one
 
-from distbp import SGD, FunctionModel, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp import (
+    SGD,
+    Checkpoints,
+    FunctionModel,
+    Network,
+    SerialCommunicator,
+    SoftmaxCrossEntropy,
+    Trainer,
+    run_threads,
+)  # fmt: skip
 from distbp.blocks import block_bounds
 from distbp.trainer.noise_scale import averaged, estimate, figures
 
@@ -113,3 +122,33 @@ def test_exact_mode_logs_the_same_numbers_on_any_number_of_ranks():
     records = [run_threads(size, partial(logged, leaves=6, steps=5))[0] for size in (1, 2, 3)]
     values = [[r[k] for k in ("noise_trace", "noise_square")] for r in records]
     assert values[0] == values[1] == values[2]
+
+
+def numbers_of(record):
+    return [record.get(name) for name in ("noise_trace", "noise_square")]
+
+
+def test_estimates_in_some_steps_only():
+    """None before the first, and then that of the last one."""
+    traces = [r.get("noise_trace") for r in all_logged(SerialCommunicator(), noise_every=4, steps=8)]
+    assert traces[:3] == [None] * 3 and None is not traces[3] == traces[4] == traces[6] != traces[7]
+    assert not any("noise_trace" in r for r in all_logged(SerialCommunicator(), noise_every=0, steps=8))
+
+
+def test_a_step_that_is_skipped_leaves_no_estimate():
+    rows = data()
+    sampler = Trainer(Network([7, 4]), SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=37, seed=11).sampler
+    rows._ready[0][sampler.batch(3).rows()[0]] = np.nan
+    records = all_logged(SerialCommunicator(), rows=rows, steps=4, on_nonfinite="skip")
+    before, after = [numbers_of(r) for r in records if "skipped" not in r and r["step"] in (3, 4)]
+    assert before == after and None not in before
+
+
+def test_estimates_go_on_through_stops_on_any_number_of_ranks(tmp_path):
+    whole = all_logged(SerialCommunicator(), leaves=6, steps=9)
+    for size, steps in (3, 2), (1, 5), (2, 9):
+        part = partial(all_logged, leaves=6, steps=steps)
+        records = run_threads(size, lambda comm, part=part: part(comm, checkpoints=Checkpoints(tmp_path)))[0]
+        assert [numbers_of(r) for r in records] == [
+            numbers_of(r) for r in whole if r["step"] in {r["step"] for r in records}
+        ]

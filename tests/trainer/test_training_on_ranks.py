@@ -1,5 +1,8 @@
 """The theorem of the project: the number of ranks changes nothing but the time."""
 
+import dataclasses
+from collections import Counter
+
 import numpy as np
 import pytest
 from toy_training import STEPS, B, N, data, train, trainer
@@ -7,6 +10,7 @@ from toy_training import STEPS, B, N, data, train, trainer
 from distbp import (
     Adam,
     Checkpoints,
+    Epochs,
     Network,
     Schedule,
     SerialCommunicator,
@@ -17,6 +21,7 @@ from distbp import (
     load,
     run_threads,
 )  # fmt: skip
+from distbp.files import read_file, write_file
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +138,53 @@ def test_an_interval_of_skipped_steps_has_no_loss():
     trainer(SerialCommunicator(), rows, on_nonfinite="skip", log_every=5, on_record=records.append).fit(steps=10)
     assert [r["step"] for r in records if "lr" in r] == [5, 10]
     assert not any("loss/train" in r for r in records)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_every_row_comes_once_in_each_epoch(drop_last, monkeypatch):
+    """1003 rows: 27 batches of 37, and 4 rows that are left."""
+    taken, rows = [], data()
+    take = rows.take
+    monkeypatch.setattr(rows, "take", lambda which, **more: (taken.append(which.tolist()), take(which, **more))[1])
+    t = trainer(SerialCommunicator(), rows, drop_last=drop_last)
+    steps = 27 if drop_last else 28
+    t.fit(epochs=2)
+    assert t.state.step == 2 * steps == len(taken)
+    for epoch in taken[:steps], taken[steps:]:
+        seen = Counter(row for batch in epoch for row in batch)
+        assert set(seen.values()) == {1} and len(seen) == (999 if drop_last else N)
+
+
+def test_epochs_are_due_when_they_end_and_steps_as_ever(tmp_path):
+    records = []
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    t = trainer(
+        SerialCommunicator(), validation=data(seed=6), log_every=Epochs(2), eval_every=Epochs(3),
+        checkpoint_every=Epochs(3), audit_every=25, checkpoints=checkpoints, on_record=records.append,
+    )  # fmt: skip
+    assert t.fit(epochs=7) == "done"
+    assert [(r["epoch"], "loss/train" in r, "loss/val" in r) for r in records] == [
+        (2, True, False), (3, False, True), (4, True, False), (6, True, True), (7, True, True),
+    ]  # fmt: skip
+    assert [path.name for path in checkpoints.all()] == [f"step-{28 * epoch:09d}.safetensors" for epoch in (3, 6, 7)]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_more_and_fewer_fields(tmp_path):
+    """Those of a batch that grew and of AdaScale; and fewer sums."""
+    checkpoints = Checkpoints(tmp_path)
+    t = trainer(SerialCommunicator(), checkpoints=checkpoints)
+    t.fit(steps=8)
+    path = checkpoints.path(8)
+    arrays, state = read_file(path)
+    state["train"] |= {"batch_size": 0, "began": [0, 0], "gain": 1.0, "scale_invariant_step": 0.0}
+    state["train"]["sums"] = state["train"]["sums"][:-2]
+    write_file(path, arrays, state)
+    old = trainer(SerialCommunicator(), checkpoints=checkpoints)
+    old.resume()
+    assert dataclasses.asdict(old.state) == dataclasses.asdict(t.state)
+    for other in t, old:
+        other.fit(steps=STEPS)
+    assert old.network.theta.tobytes() == t.network.theta.tobytes()
 
 
 def test_a_stop_in_the_last_step_does_not_stop_the_next_fit():

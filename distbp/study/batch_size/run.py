@@ -178,7 +178,7 @@ def run_trial(
     trial: BatchSizeTrial, config: TrainConfig, data: Data, comm: Communicator, *, also: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Train one trial on all ranks of `comm`, and measure it at its marks and at those of `also`."""
-    config = of_trial(config, batch_size=str(trial.batch_size), lr=trial.rate, seed=trial.seed, steps=trial.steps)
+    config = of_trial(config, batch_size=trial.batch_size, lr=trial.rate, seed=trial.seed, steps=trial.steps)
     trainer = build_trainer(config, data, comm)
     found: list[dict[str, Any]] = []
     spent = {"compute": 0.0, "reduction": 0.0, "evaluation": 0.0}

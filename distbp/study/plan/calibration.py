@@ -65,7 +65,7 @@ def time_step(
     """
 
     def measure(part: Communicator) -> list[float]:
-        trainer = build_trainer(of_trial(config, batch_size=str(batch_size), steps=10**6), data, part)
+        trainer = build_trainer(of_trial(config, batch_size=batch_size, steps=10**6), data, part)
         try:
             return _turns(part, lambda n: trainer.fit(steps=trainer.state.step + n), most)
         finally:

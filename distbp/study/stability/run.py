@@ -181,7 +181,7 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
     one, other, place = twins(data.train, asked["replacements"], pair.replacement, seed=config.seed)
     config = of_trial(
         config, **(_CONVEX if pair.kind == "convex" else {}),
-        batch_size=str(pair.batch_size), lr=pair.rate, seed=config.seed + (pair.replacement or 0), steps=pair.steps,
+        batch_size=pair.batch_size, lr=pair.rate, seed=config.seed + (pair.replacement or 0), steps=pair.steps,
     )  # fmt: skip
     trainers = [
         # a view is all that a trainer asks of a `Prepared`

@@ -130,7 +130,7 @@ def _configured(config: TrainConfig, trial: Race, n: int) -> TrainConfig:
     batch = trial.batch if trial.method.startswith("b=") else n
     return of_trial(
         config, optimizer=config.optimizer if trial.method.startswith("b=") else "sgd", lr=trial.rate or None,
-        batch_size=str(min(batch, n)), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps,
+        batch_size=min(batch, n), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps,
         seed=config.seed + trial.seed,
     )  # fmt: skip
 

@@ -78,7 +78,7 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     return {
         "rows": rows, "batch_sizes": batches, "epochs": 10 if config.epochs is None else config.epochs,
         "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
-        "batch": config.batch_range(n)[0],
+        "batch": config.batch_size,
         "budget": options.budget, "rates": numbers(options.rates, "--rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
     }  # fmt: skip

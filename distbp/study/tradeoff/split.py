@@ -76,7 +76,7 @@ def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communica
     steps = max(1, trial.examples // trial.batch)
     config = of_trial(
         config, hidden=str(trial.width or "none"), lr=trial.rate, schedule="cosine", steps=steps,
-        batch_size=str(min(trial.batch, trial.n)), seed=config.seed + trial.seed,
+        batch_size=min(trial.batch, trial.n), seed=config.seed + trial.seed,
     )  # fmt: skip
     trainer = build_trainer(config, dataclasses.replace(data, train=mine), comm)
     try:
