@@ -387,7 +387,7 @@ def _checked(path: Path, key: str, value: Any, field: "dataclasses.Field[Any]") 
         try:
             value = read(value)
         except argparse.ArgumentTypeError as error:
-            raise UsageError(f"{path}: {key} = {value!r}: {error}") from error
+            raise UsageError(f"{path}: {key}: {error}") from error
     if kind is str and not isinstance(value, str):
         if isinstance(value, list):
             value = ",".join(map(str, value))

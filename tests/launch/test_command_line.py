@@ -61,7 +61,7 @@ BAD = [
     (["--batch-size", "0"], 2, "--batch-size 0: at least 1 row"),
     (["--batch-size", "9999"], 1, "above the 1258 training rows"),
     (["--batch-size", "32-4096"], 2, "--batch-size: a batch has one size now: a number of rows, not '32-4096'"),
-    (["--config", "grows.toml"], 2, "grows.toml: batch-size = 'auto': a batch has one size now"),
+    (["--config", "grows.toml"], 2, "grows.toml: batch-size: a batch has one size now: a number of rows, not 'auto'"),
     (["--schedule", "adascale"], 2, "--schedule: invalid choice: 'adascale'"),
     (["--lr-scaling", "adascale"], 2, "--lr-scaling: invalid choice: 'adascale'"),
     (["--validation-fraction", "0.9", "--test-fraction", "0.5"], 2, "no row is left"),
