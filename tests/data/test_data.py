@@ -27,13 +27,11 @@ from distbp import (
     UserError,
     fit_preprocessor,
     load,
-    moments,
     open_dataset,
-    preprocessing,
     run_threads,
     split,
-    splitting,
 )
+from distbp.data import moments, preprocessing, splitting
 from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
 from distbp.data.synthetic import read_synthetic
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp import UserError, tables
+from distbp import UserError
+from distbp.data import tables
 from distbp.data.dataset import Target
 from distbp.data.tables import MISSING, read_csv
 

@@ -54,14 +54,14 @@ def test_the_parameters_are_those_of_one_process(reduction, size, per_host, seri
 @pytest.mark.parametrize(("per_host", "sharing"), [(None, "gradients"), (2, "rows")])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}])
 def test_a_host_shares_gradients_or_rows(per_host, sharing, options, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", 0.0)
+    monkeypatch.setattr(distbp.gradient.reducer, "_UNITS_BELOW", 0.0)
     shares(4, per_host, sharing, options)
 
 
 @pytest.mark.parametrize(("size", "per_host"), HOSTS[1:])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}, {"hidden": ()}])
 def test_a_host_shares_units(size, per_host, options, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "_UNITS_BELOW", math.inf)
+    monkeypatch.setattr(distbp.gradient.reducer, "_UNITS_BELOW", math.inf)
     shares(size, per_host, "units", options | {"dropout": 0.0})
 
 
@@ -101,7 +101,7 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch)
     ],
 )
 def test_ranks_give_the_parameters_of_one_process(reduction, sharing, options, comm, monkeypatch):
-    monkeypatch.setattr(distbp.reducer, "choose_sharing", lambda *_: sharing)
+    monkeypatch.setattr(distbp.gradient.reducer, "choose_sharing", lambda *_: sharing)
     wanted = train(SerialCommunicator(), **options)
     np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 
