@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator, SerialCommunicator
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.sampling import Batch, BatchSampler, Epochs
 from distbp.errors import Diverged, RankLost, UserError
 from distbp.gradient.reducer import BUCKET_BYTES, STATUS, GradientReducer

@@ -42,7 +42,7 @@ _LAST_WORDS = 0.3
 
 _PACKAGE = Path(__file__).parents[1]
 _DOING = {
-    ("data/preprocessing.py", "take"): "reading rows",
+    ("data/prepared.py", "take"): "reading rows",
     ("network/dense.py", "forward"): "in the forward pass",
     ("network/dense.py", "backward"): "in the backward pass",
     ("network/losses.py", "value"): "computing the loss",

@@ -20,7 +20,7 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.errors import Diverged, UsageError, UserError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
