@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
-from distbp.data.preprocessing import Prepared, Preprocessor
+from distbp.data.prepared import Prepared
+from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import Subset
 from distbp.errors import UserError
 from distbp.files import DamagedFile, read_file, write_file

@@ -2,7 +2,8 @@
 
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
 from distbp.data.loading import Data, TableOptions, load, open_dataset
-from distbp.data.preprocessing import Prepared, Preprocessor, fit_preprocessor
+from distbp.data.prepared import Prepared
+from distbp.data.preprocessing import Preprocessor, fit_preprocessor
 from distbp.data.sampling import BatchSampler, Epochs, Permutation
 from distbp.data.splitting import Subset, split
 from distbp.data.synthetic import SyntheticDataset

@@ -40,7 +40,7 @@ _DAMAGED = (
 
 
 def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDataset:
-    """The UCI test set of handwritten digits: 1,797 images of 8 x 8 pixels, ten classes.
+    """Return the UCI test set of handwritten digits: 1,797 images of 8 x 8 pixels, ten classes.
 
     Alpaydin & Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0; the same rows, in the same
     order, as ``sklearn.datasets.load_digits``.
@@ -52,7 +52,7 @@ def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDatas
 
 
 def read_idx(path: Path) -> Array:
-    """One idx file, plain or ``.gz``: magic number, sizes, then the elements, big-endian."""
+    """Read one idx file, plain or ``.gz``: magic number, sizes, then the elements, big-endian."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
             head = stream.read(4)
@@ -73,7 +73,7 @@ def read_idx(path: Path) -> Array:
 
 
 def read_idx_pair(images: Path, labels: Path, *, task: str = "auto", like: Target | None = None) -> ArrayDataset:
-    """Inputs from one idx file, the target from another."""
+    """Read inputs from one idx file, the target from another."""
     X, y = read_idx(images), read_idx(labels)
     target, values = infer_target(y, ("label",), labels.name, task=task, like=like)
     return ArrayDataset(X.reshape(len(X), -1), y, target, class_values=values, source=images.name)
@@ -83,7 +83,7 @@ IdxFolder = dict[str, tuple[Path, Path]]
 
 
 def find_idx(folder: Path) -> IdxFolder:
-    """The pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``)."""
+    """Find the pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``)."""
     pairs: IdxFolder = {}
     for images in sorted(folder.glob("*images*idx3*")):
         labels = folder / images.name.replace("images", "labels").replace("idx3", "idx1")
@@ -101,7 +101,7 @@ def find_idx(folder: Path) -> IdxFolder:
 def read_npz(
     path: Path, part: str = "train", *, weight: str | None = None, task: str = "auto", like: Target | None = None
 ) -> ArrayDataset | None:
-    """Arrays ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
+    """Read ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = {name.lower(): name for name in reversed(arrays.files)}
@@ -132,7 +132,7 @@ def read_npz(
 def read_npy(
     path: Path, target: str | None = None, y_path: Path | None = None, *, task: str = "auto", like: Target | None = None
 ) -> ArrayDataset:
-    """A mapped ``.npy``: a matrix with the target in a column (the last by default), or inputs alone
+    """Map a ``.npy``: a matrix with the target in a column (the last by default), or inputs alone
     with the target in a second file.
     """
     X = _map(path)
@@ -156,7 +156,7 @@ def read_npy(
 
 
 def _short(error: Exception) -> str:
-    """Without NumPy's advice to read files that can run code."""
+    """Return the message without NumPy's advice to read files that can run code."""
     return "it holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
 
 

@@ -1,7 +1,7 @@
 """What a data set is: rows that can be taken by number, columns, and a target.
 
 A data set is *raw*: numbers as they stand in the file, NaN for a missing one, and for a column of
-categories the number of the category. `preprocessing` turns raw rows into what a network eats.
+categories the number of the category. `preprocessing` turns raw rows into inputs of a network.
 
 What the target is decides what is learnt: ``classes`` (one of several), ``labels`` (any of several,
 zeros and ones) or ``values`` (numbers: regression).
@@ -29,7 +29,7 @@ _SCAN = 1 << 20
 
 @dataclass(frozen=True)
 class Column:
-    """An input column; `categories` are its texts, None for a numeric one."""
+    """Describe an input column; `categories` are its texts, None for a numeric one."""
 
     name: str
     categories: tuple[str, ...] | None = None
@@ -41,7 +41,7 @@ _FEW = 4
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be predicted.
+    """Describe what is to be predicted.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def n_outputs(self) -> int:
-        """Classes, labels or values to a row."""
+        """Count the outputs of a row: classes, labels or values."""
         return len(self.classes) if self.kind == "classes" else len(self.names)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Target:
 
 
 class Dataset(Protocol):
-    """What the rest of distbp asks of data."""
+    """Give rows by number: what the rest of distbp asks of data."""
 
     n_rows: int
     columns: tuple[Column, ...]
@@ -81,7 +81,7 @@ class Dataset(Protocol):
     in_memory: bool
 
     def take(self, rows: Array) -> Raw:
-        """Inputs (n, n_columns), target and sample weights (n,) of `rows`.
+        """Return inputs (n, n_columns), target and sample weights (n,) of `rows`.
 
         Classes are (n,) int64, labels and values (n, n_outputs) float64; target or weights are None
         where there are none.
@@ -89,12 +89,12 @@ class Dataset(Protocol):
         ...
 
     def take_target(self, rows: Array) -> Array | None:
-        """The target of `rows` alone, as `take` gives it."""
+        """Return the target of `rows` alone, as `take` gives it."""
         ...
 
 
 class ArrayDataset:
-    """Rows of arrays, in memory or mapped from a file.
+    """Give rows of arrays, in memory or mapped from a file.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class ArrayDataset:
             raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
 
     def take(self, rows: Array) -> Raw:
-        """As `Dataset.take`."""
+        """Return inputs, target and weights of `rows`; see `Dataset.take`."""
         X = self._X[rows]
         if self._inputs is not None:
             X = X[:, self._inputs]
@@ -144,13 +144,13 @@ class ArrayDataset:
         return X.reshape(len(rows), len(self.columns)), y, w
 
     def take_target(self, rows: Array) -> Array | None:
-        """As `Dataset.take_target`."""
+        """Return the target of `rows`; see `Dataset.take_target`."""
         return None if self._y is None else self._encode(self._y[rows], rows)
 
     def _encode(self, y: Array, rows: Array) -> Array:
         if self._class_values is not None:
             y = y.reshape(len(rows))
-            # sorted by value, which is not the order of the classes where numbers are met as text
+            # sorted by value, which is not the order of the classes where numbers are read as text
             order = np.argsort(self._class_values, kind="stable")
             place = np.searchsorted(self._class_values, y, sorter=order)
             index = order[np.minimum(place, len(order) - 1)]
@@ -176,7 +176,7 @@ def _are_weights(w: Array, n: int) -> bool:
 
 
 def parse_columns(wanted: str, names: list[str], source: str, width: int | None = None) -> list[int]:
-    """Numbers of the columns in `wanted`, a comma-separated list of names or numbers."""
+    """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers."""
     width = len(names) if width is None else width
     found = []
     for item in (part.strip() for part in wanted.split(",")):
@@ -194,7 +194,7 @@ def parse_columns(wanted: str, names: list[str], source: str, width: int | None 
 def infer_target(
     y: Array, names: tuple[str, ...], source: str, *, task: str = "auto", like: Target | None = None
 ) -> tuple[Target, Array | None]:
-    """What `y` is, and for classes the sorted raw value of each.
+    """Infer what `y` is; return the target, and for classes the sorted raw value of each.
 
     Text and booleans are classes; so are whole numbers with at most `MAX_CLASSES` different values;
     several columns of zeros and ones are labels; all else is a regression. `task` overrules it, and
@@ -228,7 +228,7 @@ def _scan(y: Array) -> Any:
 
 
 def _distinct(y: Array, source: str, task: str) -> Array | None:
-    """The sorted different values of a target of classes; None when it looks like a regression."""
+    """Return the sorted different values of a target of classes; None when it looks like a regression."""
     numeric = y.dtype.kind == "f"
     found: Array = np.zeros(0, y.dtype)
     row = 0
@@ -258,7 +258,7 @@ def _label(value: Any) -> str:
 
 
 def _class_values(target: Target, y: Array) -> Array:
-    """The raw values of known classes in data that is read later, sorted as their numbers are."""
+    """Return the raw values of known classes in data that is read later, sorted as their numbers are."""
     names = np.array(target.classes)
     if y.dtype.kind in "USO":
         return names

@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike
 from distbp.comm.communicator import Communicator, SerialCommunicator, require_equal
 from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
 from distbp.data.dataset import Column, Dataset, Target
-from distbp.data.preprocessing import Prepared, Preprocessor, fit_preprocessor
+from distbp.data.prepared import Prepared
+from distbp.data.preprocessing import Preprocessor, fit_preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
 from distbp.data.tables import read_csv
@@ -28,7 +29,7 @@ __all__ = ["Data", "TableOptions", "load", "open_dataset"]
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How to read a file; what does not concern its format is ignored.
+    """Say how to read a file; what does not concern its format is ignored.
 
     `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
     auto, classification or regression; `like` and `columns_like` are target and columns of the training
@@ -48,7 +49,7 @@ class TableOptions:
 
 @dataclass
 class Data:
-    """Prepared parts of a data set, and what was found out about it."""
+    """Hold the prepared parts of a data set, and what was found out about it."""
 
     train: Prepared
     validation: Prepared | None
@@ -69,7 +70,7 @@ def open_dataset(
         return (read_synthetic(rest) if part == "train" else None), []
     if name == "digits":
         return (read_digits(task=o.task, like=o.like) if part == "train" else None), []
-    paths = [Path(piece).expanduser() for piece in name.split(",")]
+    paths = [Path(part).expanduser() for part in name.split(",")]
     for path in paths:
         if not path.exists():
             raise UserError(f"no such data: {path} (a file, a directory of idx files, digits, or synthetic:...)")
@@ -103,7 +104,7 @@ _APPLIES = {
 
 
 def _refuse_unused(name: str, options: TableOptions) -> None:
-    """Options that a format cannot follow are errors: who gives them believes in them."""
+    """Refuse options that a format cannot follow: who gives them believes in them."""
     for option, suffixes in _APPLIES.items():
         pair = option == "target" and "," in name
         if getattr(options, option) and (pair or not name.removesuffix(".gz").endswith(suffixes)):
@@ -114,7 +115,7 @@ def _refuse_unused(name: str, options: TableOptions) -> None:
 
 
 def _require_same_data(comm: Communicator, datasets: list[Dataset]) -> None:
-    """Ranks that read different files would train on different batches, or wait for each other for ever."""
+    """Refuse data that ranks read differently: they would train on other batches, or wait for each other for ever."""
     looks = [[data.n_rows, str(data.columns), str(data.target and asdict(data.target))] for data in datasets]
     require_equal(comm, looks, "the data")
 
@@ -147,16 +148,16 @@ def load(
     """
     comm = comm or SerialCommunicator()
     options = options or TableOptions()
-    whole, remarks = open_dataset(name, options)
-    assert whole is not None
-    if whole.target is None:
+    dataset, remarks = open_dataset(name, options)
+    assert dataset is not None
+    if dataset.target is None:
         raise UserError(f"{name}: it has no target to learn")
-    like = replace(options, like=whole.target, columns_like=whole.columns)
+    like = replace(options, like=dataset.target, columns_like=dataset.columns)
     parts: dict[str, Subset | None] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
         other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
         if other is not None and other.target is None:
-            raise UserError(f"{path or name}: the {part} data has no target {', '.join(whole.target.names)!r}")
+            raise UserError(f"{path or name}: the {part} data has no target {', '.join(dataset.target.names)!r}")
         if other is not None and not other.n_rows:
             raise UserError(f"{path or name}: the {part} data has no rows")
         remarks += more
@@ -165,9 +166,9 @@ def load(
         "validation": 0.0 if parts["validation"] else validation_fraction,
         "test": 0.0 if parts["test"] else test_fraction,
     }
-    _require_same_data(comm, [whole, *(part.dataset for part in parts.values() if part)])
-    train, validation, test = split(whole, **fractions, seed=seed)
-    if sum(fractions.values()) and whole.target.kind == "classes" and whole.n_rows > STRATIFY_LIMIT:
+    _require_same_data(comm, [dataset, *(part.dataset for part in parts.values() if part)])
+    train, validation, test = split(dataset, **fractions, seed=seed)
+    if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
     preprocessor = fit_preprocessor(
         train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight
@@ -181,6 +182,6 @@ def load(
         validation=prepare(parts["validation"] or validation),
         test=prepare(parts["test"] or test),
         preprocessor=preprocessor,
-        target=whole.target,
+        target=dataset.target,
         remarks=remarks,
     )

@@ -25,7 +25,7 @@ BLOCK_ELEMENTS = 1 << 19
 
 
 def moments(X: Array) -> Array:
-    """The `ROWS` of each column of X (n, d): (5, d); what is not finite is left out."""
+    """Return the `ROWS` of each column of X (n, d): (5, d); what is not finite is left out."""
     X = X.astype(np.float64, copy=False)
     there = np.isfinite(X)
     count = there.sum(axis=0).astype(np.float64)
@@ -38,7 +38,7 @@ def moments(X: Array) -> Array:
 
 
 def merge(table: Array) -> dict[str, Array]:
-    """Moments of blocks (n_blocks, 5, d) as one (Chan, Golub & LeVeque 1983, equation 2.1)."""
+    """Merge moments of blocks (n_blocks, 5, d) into one (Chan, Golub & LeVeque 1983, equation 2.1)."""
     count, mean, square = (np.zeros(table.shape[2]) for _ in range(3))
     for n, m, s, _, _ in table:
         total = np.maximum(count + n, 1.0)
@@ -46,14 +46,14 @@ def merge(table: Array) -> dict[str, Array]:
         mean = mean + gap * (n / total)
         square = square + s + gap * gap * (count * n / total)
         count = count + n
-    there = table[:, 0] > 0  # a block that no rank has met is zeros
+    there = table[:, 0] > 0  # a block that no rank has summarised is zeros
     low = np.where(there, table[:, 3], np.inf).min(axis=0, initial=np.inf)
     high = np.where(there, table[:, 4], -np.inf).max(axis=0, initial=-np.inf)
     return {"count": count, "mean": mean, "square": square, "low": low, "high": high}
 
 
 def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
-    """What preprocessing wants to know of the training rows.
+    """Summarise the training rows: all that preprocessing wants to know of them.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
 
 
 def _shape(data: Dataset) -> tuple[int, int, int]:
-    """Input columns, target columns of a regression, classes."""
+    """Count input columns, target columns of a regression, classes."""
     kind = data.target.kind if data.target else ""
     n = data.target.n_outputs if data.target else 0
     return len(data.columns), (n if kind == "values" else 0), (n if kind == "classes" else 0)

@@ -1,4 +1,4 @@
-"""Preprocessing: from raw rows to what a network eats, fitted on the training rows only.
+"""Preprocessing: from raw rows to inputs of a network, fitted on the training rows only.
 
 Numeric columns are standardised or brought to [0, 1], holes are filled, categories become one-hot
 columns; a regression target is standardised too. Everything that was fitted goes into the model file,
@@ -19,18 +19,16 @@ from distbp.data.moments import summarise
 from distbp.data.splitting import Subset
 from distbp.errors import UserError
 
-__all__ = ["SCALINGS", "Prepared", "Preprocessor", "fit_preprocessor"]
+__all__ = ["SCALINGS", "Preprocessor", "fit_preprocessor"]
 
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
-_MATERIALISE_BYTES = 2 << 30
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass
 class Preprocessor:
-    """What was learnt from the training rows about their columns.
+    """Transform raw rows by what was fitted to the columns of the training rows.
 
     Attributes
     ----------
@@ -66,15 +64,15 @@ class Preprocessor:
 
     @property
     def n_inputs(self) -> int:
-        """Inputs of the network: one for a number, one for each category."""
+        """Count the inputs of the network: one for a number, one for each category."""
         return sum(1 if texts is None else len(texts) for _, texts in self.columns)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all that was fitted, for JSON."""
         return asdict(self)
 
     def match(self, columns: tuple[Column, ...], source: str) -> list[int]:
-        """Where each of the fitted columns stands in other data: by name, else by position."""
+        """Return the place of each fitted column in other data: by name, else by position."""
         order = self._places([column.name for column in columns], source)
         for i, (name, texts) in zip(order, self.columns, strict=True):
             if (texts is None) != (columns[i].categories is None):
@@ -95,7 +93,7 @@ class Preprocessor:
         )
 
     def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
-        """Network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
+        """Return network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
         numbers = X if self._all_numeric else X[:, self._numeric]
         holes = ~np.isfinite(numbers) if numbers.dtype.kind == "f" else None
         if holes is not None and holes.any():
@@ -118,12 +116,12 @@ class Preprocessor:
         return out
 
     def affine(self, dtype: DTypeLike) -> tuple[Array, Array]:
-        """Shift and scale of each column, all of which are numeric."""
+        """Return shift and scale of each column, all of which are numeric."""
         assert self._all_numeric
         return self._shift.astype(dtype), self._scale.astype(dtype)
 
     def transform_target(self, y: Array, dtype: DTypeLike) -> Array:
-        """The target in the units of the network."""
+        """Return the target in the units of the network."""
         if y.ndim == 1:
             return y
         if self.target_shift:
@@ -131,7 +129,7 @@ class Preprocessor:
         return y.astype(dtype)
 
     def weights(self, y: Array | None, w: Array | None, dtype: DTypeLike) -> Array | None:
-        """Weight of each row, of mean 1 over the training rows; None when all are equal."""
+        """Return the weight of each row, of mean 1 over the training rows; None when all are equal."""
         if self.class_weight and y is not None:
             by_class = np.array(self.class_weight)[y]
             w = by_class if w is None else w * by_class
@@ -146,106 +144,6 @@ def _unnamed(names: list[str]) -> bool:
     return all(name.isdigit() for name in names)
 
 
-class Prepared:
-    """A subset as a network sees it: the last station of the data.
-
-    Data that is in memory anyway is transformed once, up to 2 GiB, and the raw rows are let go; all other, row
-    by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a
-    batch reads.
-
-    Parameters
-    ----------
-    subset : Subset
-        Raw rows.
-    preprocessor : Preprocessor
-        Fitted.
-    dtype : data-type
-        Of the network.
-    """
-
-    def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
-        self._raw: Subset | None = subset
-        self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
-        self.n_rows = subset.n_rows
-        self.target: Target | None = subset.dataset.target
-        self.columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
-        self._order = preprocessor.match(self.columns, getattr(subset.dataset, "source", "the data"))
-        self._in_order = self._order == list(range(len(self.columns)))
-        self._ready: tuple[Array, Array | None, Array | None] | None = None
-        self._affine: tuple[Array, Array] | None = None
-        self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
-        size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
-        if self.in_memory and size <= _MATERIALISE_BYTES:
-            self._ready = self._prepare_all()
-            self._raw = None
-
-    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
-        """Inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
-
-        The inputs are written into `out`, where it is given.
-        """
-        if self._ready is None:
-            X, y, w = self._prepare(positions)
-            if out is None:
-                return X, y, w
-            np.copyto(out, X)
-            return out, y, w
-        X, y, w = self._ready
-        # positions are rows by construction; "clip" spares NumPy a copy that makes sure
-        if self._affine is None:
-            X = X.take(positions, axis=0, out=out, mode="clip")
-        else:
-            X = self._from_bytes(
-                X, positions, np.empty((len(positions), X.shape[1]), self.dtype) if out is None else out
-            )
-        return (
-            X,
-            None if y is None else y.take(positions, axis=0),
-            None if w is None else w.take(positions),
-        )
-
-    def _from_bytes(self, X: Array, positions: Array, out: Array) -> Array:
-        """Network inputs from rows that are kept as bytes."""
-        assert self._affine is not None
-        shift, scale = self._affine
-        if len(positions) > len(self._bytes):
-            self._bytes = np.empty((len(positions), X.shape[1]), np.uint8)
-        rows = self._bytes[: len(positions)]
-        np.copyto(out, X.take(positions, axis=0, out=rows, mode="clip"))
-        if shift.any():
-            out -= shift
-        out *= scale
-        return out
-
-    def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
-        """All rows, in blocks: what a transformation needs in between is small."""
-        step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
-        X, y, w = (
-            None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
-            for part in self._prepare(np.arange(min(1, self.n_rows)), keep_bytes=True)
-        )
-        for lo in range(0, self.n_rows, step):
-            block = slice(lo, min(lo + step, self.n_rows))
-            for whole, part in zip((X, y, w), self._prepare(np.arange(lo, block.stop), keep_bytes=True), strict=True):
-                if whole is not None:
-                    whole[block] = part
-        assert X is not None
-        return X, y, w
-
-    def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
-        assert self._raw is not None
-        X, y, w = self._raw.dataset.take(self._raw.rows(positions))
-        columns = self.columns
-        if not self._in_order:
-            X, columns = X[:, self._order], tuple(columns[i] for i in self._order)
-        w = self.preprocessor.weights(y, w, self.dtype)
-        target = None if y is None else self.preprocessor.transform_target(y, self.dtype)
-        if keep_bytes and X.dtype == np.uint8:
-            self._affine = self.preprocessor.affine(self.dtype)
-            return X, target, w
-        return self.preprocessor.transform(X, columns, self.dtype), target, w
-
-
 def fit_preprocessor(
     train: Subset,
     comm: Communicator,
@@ -255,7 +153,7 @@ def fit_preprocessor(
     scale_target: bool = True,
     class_weight: str = "none",
 ) -> Preprocessor:
-    """Learn the preprocessing from the training rows, each rank from its share of the blocks.
+    """Fit the preprocessing to the training rows, each rank to its share of the blocks.
 
     Parameters
     ----------
@@ -308,7 +206,7 @@ def fit_preprocessor(
 
 
 def _spread(of: dict[str, Array], scaling: str) -> Array:
-    """Range or standard deviation of each column; 1 for one that is constant or empty."""
+    """Return range or standard deviation of each column; 1 for one that is constant or empty."""
     varies = of["high"] > of["low"]  # the deviation of a constant is not always zero to the last bit
     span = np.where(varies, of["high"], 1.0) - np.where(varies, of["low"], 0.0)
     if scaling == "minmax":

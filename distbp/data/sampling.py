@@ -30,7 +30,7 @@ _WINDOW = 4096
 
 
 class Permutation:
-    """A permutation of ``range(n)`` that is computed, not stored.
+    """Compute a permutation of ``range(n)``, which is not stored.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class Permutation:
         self._keys = [np.uint64(key(seed, "feistel", i)) for i in range(rounds)]
 
     def __call__(self, positions: NDArray[np.integer]) -> Rows:
-        """The elements at `positions`."""
+        """Return the elements at `positions`."""
         return self._walk(positions, inverse=False)
 
     def inverse(self, elements: NDArray[np.integer]) -> Rows:
-        """The positions of `elements`."""
+        """Return the positions of `elements`."""
         return self._walk(elements, inverse=True)
 
     def _walk(self, x: NDArray[np.integer], *, inverse: bool) -> Rows:
@@ -88,7 +88,7 @@ class Permutation:
 
 
 def _below(side: np.uint64, x: NDArray[np.uint64], k: np.uint64) -> NDArray[np.uint64]:
-    """A keyed hash of each x below 2^32, in 0 .. side - 1."""
+    """Hash each x below 2^32, with a key, to a number in 0 .. side - 1."""
     h = x + k
     h *= _MULTIPLIERS[0]
     h ^= h >> _THIRTY_TWO
@@ -101,7 +101,7 @@ def _below(side: np.uint64, x: NDArray[np.uint64], k: np.uint64) -> NDArray[np.u
 
 @dataclass(frozen=True)
 class Epochs:
-    """An interval of so many epochs, where a plain number is one of steps.
+    """Give an interval in epochs, where a plain number is one in steps.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Epochs:
 
 
 class Batch:
-    """One mini-batch: its place in the run and its rows, computed when asked for."""
+    """Describe one mini-batch: its place in the run, and its rows, computed when asked for."""
 
     def __init__(self, sampler: "BatchSampler", step: int) -> None:
         self.step = step
@@ -127,12 +127,12 @@ class Batch:
         self._sampler = sampler
 
     def rows(self, rank: int = 0, size: int = 1) -> Rows:
-        """The block of the batch that `rank` of `size` takes, possibly empty."""
+        """Return the block of the batch that `rank` of `size` takes, possibly empty."""
         assert 0 <= rank < size, f"rank {rank} of {size}"
         return self.between(*block_bounds(self.size, rank, size))
 
     def between(self, lo: int, hi: int) -> Rows:
-        """Rows `lo` to `hi` - 1 of the batch."""
+        """Return rows `lo` to `hi` - 1 of the batch."""
         return self._sampler.permuted(self, lo, hi)
 
 
@@ -160,7 +160,7 @@ class BatchSampler:
         self._window_of, self._window_first = (-1, 0, 0), 0
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step` of the run, counted from 0 over all epochs."""
+        """Return batch number `step` of the run, counted from 0 over all epochs."""
         return Batch(self, step)
 
     def total_steps(self, epochs: int | None, steps: int | None) -> int:
@@ -180,20 +180,20 @@ class BatchSampler:
         return step / self.steps_per_epoch
 
     def due(self, every: int | Epochs, step: int) -> bool:
-        """Whether what comes in every so many steps or epochs comes after `step` steps; 0 is never."""
+        """Return whether what comes in every so many steps or epochs comes after `step` steps; 0 is never."""
         if isinstance(every, Epochs):
             epoch, index = self.place(step)
             return index == 0 and epoch % every.n == 0
         return every > 0 and step % every == 0
 
     def permutation(self, epoch: int) -> Permutation:
-        """The permutation of `epoch`."""
+        """Return the permutation of `epoch`."""
         if self._permutation is None or self._permutation[0] != epoch:
             self._permutation = epoch, Permutation(self.n, key(self.seed, "epoch", epoch))
         return self._permutation[1]
 
     def permuted(self, batch: Batch, lo: int, hi: int) -> Rows:
-        """Rows `lo` to `hi` - 1 of `batch`, with those of the batches to come computed in one go."""
+        """Return rows `lo` to `hi` - 1 of `batch`, with those of the batches to come computed in one go."""
         wanted = batch.epoch, lo, hi
         if self._window_of != wanted or not 0 <= batch.index - self._window_first < len(self._window):
             full = self.n // self.batch_size  # batches of the full size; a short last one has its own window

@@ -24,14 +24,14 @@ _BLOCK = 1 << 16
 
 
 class Subset:
-    """Some rows of a data set, numbered from 0.
+    """Number some rows of a data set from 0.
 
     Parameters
     ----------
     dataset : Dataset
         All rows.
     rows : ndarray or (Permutation, start, count), optional
-        Which: sorted numbers, or a stretch of a permutation; all by default.
+        Which: sorted numbers, or a range of a permutation; all by default.
     """
 
     def __init__(self, dataset: Dataset, rows: Any = None) -> None:
@@ -42,7 +42,7 @@ class Subset:
             self.n_rows = len(rows) if isinstance(rows, np.ndarray) else int(rows[2])
 
     def rows(self, positions: Rows) -> Rows:
-        """Rows of the data set at `positions` of the subset."""
+        """Return the rows of the data set at `positions` of the subset."""
         if self._rows is None:
             return positions
         if isinstance(self._rows, np.ndarray):
@@ -52,7 +52,7 @@ class Subset:
         return elements
 
     def rows_between(self, lo: int, hi: int) -> Rows:
-        """The rows of the subset that lie in ``lo .. hi - 1`` of the data set, in its order."""
+        """Return the rows of the subset that lie in ``lo .. hi - 1`` of the data set, in its order."""
         if self._rows is None:
             return np.arange(lo, hi)
         if isinstance(self._rows, np.ndarray):
@@ -67,7 +67,7 @@ class Subset:
 def split(
     dataset: Dataset, *, validation: float = 0.0, test: float = 0.0, seed: int = 0
 ) -> tuple[Subset, Subset | None, Subset | None]:
-    """Training, validation and test part; None where a fraction is 0.
+    """Split into training, validation and test part; None where a fraction is 0.
 
     Raises
     ------
@@ -110,14 +110,14 @@ def _stratified(dataset: Dataset, fractions: tuple[float, float], seed: int) -> 
     for c, n in enumerate(counts.tolist()):
         rows = by_class[start + Permutation(n, key(seed, "split", c))(np.arange(n))]
         cuts = [int(n_test[c]), int(n_test[c] + n_validation[c])]
-        for part, piece in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(piece)
+        for part, share in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(share)
         start += n
     return [Subset(dataset, np.sort(np.concatenate(part))) for part in parts]
 
 
 def _shares(counts: Rows, fraction: float, room: Rows) -> Rows:
-    """Rows of each class for a part: its exact share rounded down or up, where there is `room`.
+    """Return the rows of each class for a part: its exact share rounded down or up, where there is `room`.
 
     What rounding down leaves goes to the largest remainders (Hamilton's method): the total is right.
     """

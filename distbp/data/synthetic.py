@@ -25,7 +25,7 @@ _MOST_PIECES = 2000
 
 
 class SyntheticDataset:
-    """Rows computed from their number; as `Dataset`.
+    """Compute rows from their numbers; see `Dataset`.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class SyntheticDataset:
             self.target = Target("classes", ("class",), tuple(str(i) for i in range(classes)))
 
     def take(self, rows: NDArray[np.int64]) -> Raw:
-        """As `Dataset.take`."""
+        """Return inputs and target of `rows`; see `Dataset.take`."""
         X = normal(self._key("x"), rows[:, None] * self.n_columns + np.arange(self.n_columns))
         noise = self.noise * normal(self._key("noise"), rows)
         if self.kind == "teacher":
@@ -93,11 +93,11 @@ class SyntheticDataset:
         return X, labels, None
 
     def take_target(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
-        """As `Dataset.take_target`: a class is drawn before its inputs, a teacher's target follows from them."""
+        """Return the target of `rows`: a class is drawn before its inputs, a teacher's target follows from them."""
         return self.take(rows)[1] if self.kind == "teacher" else self._classes(rows)
 
     def log_densities(self, X: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Log of the density of raw inputs X (n, columns) in each class, (n, classes), up to a sum that classes share.
+        """Return log densities (n, classes) of raw inputs X (n, columns) in each class, up to a sum that classes share.
 
         Classes are equally likely, so these are logits of the best possible prediction. None where a density is not
         known: for a teacher, and without noise.
@@ -129,7 +129,7 @@ class SyntheticDataset:
 
 
 def read_synthetic(text: str) -> SyntheticDataset:
-    """From the words behind ``synthetic``: ``blobs,rows=1000,columns=5,classes=3,noise=0.2,seed=1``."""
+    """Parse the words behind ``synthetic``: ``blobs,rows=1000,columns=5,classes=3,noise=0.2,seed=1``."""
     kind, *pairs = text.split(",") if text else ["teacher"]
     known = ("rows", "columns", "classes", "noise", "seed")
     values: dict[str, Any] = {}

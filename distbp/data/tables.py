@@ -29,7 +29,7 @@ _MAX_CATEGORIES = 1000
 
 
 class _BadRows:
-    """Raises at the first bad row, or counts them."""
+    """Raise at the first bad row, or count them."""
 
     def __init__(self, source: str, policy: str) -> None:
         self.source, self.skip = source, policy == "skip"
@@ -46,7 +46,7 @@ class _BadRows:
 
 
 class _Column:
-    """One column while it is read: numbers, or texts."""
+    """Hold one column while it is read: numbers, or texts."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class _Column:
         self.parts: list[Array] = []
 
     def add(self, texts: list[str]) -> list[int]:
-        """Append a chunk; the places of texts that a numeric column cannot hold."""
+        """Append a chunk; return the places of texts that a numeric column cannot hold."""
         if self.numeric is not False:
             numbers, bad = _numbers(texts)
             present = len(texts) - sum(text.strip().lower() in MISSING for text in texts)
@@ -201,7 +201,7 @@ def _text(path: Path) -> Any:
 def _rows(
     stream: Any, source: str, header: str, remarks: list[str]
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Column names, and (line number, fields) of each row."""
+    """Return column names, and (line number, fields) of each row."""
     first = stream.readline()
     if not first.strip():
         raise UserError(f"{source}: the first line is empty")
@@ -229,7 +229,7 @@ def _rows(
 def _fill(
     columns: list[_Column], rows: Iterator[tuple[int, list[str]]], targets: list[int], bad: _BadRows
 ) -> tuple[Array, Array]:
-    """Read all rows into `columns`; the line of each, and which are good."""
+    """Read all rows into `columns`; return the line of each, and which are good."""
     all_lines, all_keep = [], []
     chunk: list[tuple[int, list[str]]] = []
 

@@ -33,7 +33,7 @@ from distbp.gradient.transport import Transport
 from distbp.network.dense import Layer, Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape, compact
-from distbp.optim.optimizers import squared_norm
+from distbp.optim.norms import squared_norm
 
 __all__ = ["SUMS", "ExactReducer", "add_up", "children", "nodes"]
 

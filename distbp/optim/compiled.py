@@ -1,7 +1,7 @@
 """Updates compiled to one pass over memory, where Numba is installed.
 
 NumPy walks over parameters and state once for each operation, ten times for Adam; a compiled loop walks
-once. Each loop here does the operations of its optimiser's NumPy form (`optimizers`) in the same order
+once. Each loop here does the operations of its optimiser's NumPy form (`rules`) in the same order
 and the same precision, without shortcuts such as fused multiply-add, so that both give the same bits.
 """
 
@@ -59,7 +59,7 @@ _UPDATES: dict[str, Callable[..., None]] = {
 
 @lru_cache
 def compiled_update(name: str, dtype: np.dtype[Any]) -> Callable[..., None] | None:
-    """The update ``f(theta, g, *state, *numbers)`` in place, all of `dtype`; None without Numba or such an update."""
+    """Return the update ``f(theta, g, *state, *numbers)`` in place, all of `dtype`; None without Numba."""
     if name not in _UPDATES:
         return None
     try:

@@ -15,7 +15,7 @@ SCALINGS = ("none", "linear", "sqrt")
 
 
 class Schedule:
-    """The factor of the learning rate.
+    """Give the factor of the learning rate at each step.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Schedule:
         self.state: dict[str, Any] = {"factor": 1.0, "best": math.inf, "waited": 0}
 
     def __call__(self, step: int) -> float:
-        """The factor at `step`."""
+        """Return the factor at `step`."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         return max(self.floor, self._factor(step - self.warmup))

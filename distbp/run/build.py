@@ -9,7 +9,7 @@ from distbp.errors import UsageError, UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
-from distbp.optim.optimizers import make_optimizer
+from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.config import TrainConfig, parse_every, parse_interval
 from distbp.trainer.early_stopping import MetricTarget

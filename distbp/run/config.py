@@ -26,7 +26,7 @@ from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import INITIALISATIONS
 from distbp.network.losses import LOSSES
 from distbp.network.user_functions import is_function_name
-from distbp.optim.optimizers import OPTIMIZERS
+from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
 from distbp.trainer.saver import ON_ERROR
 

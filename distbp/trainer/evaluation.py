@@ -14,7 +14,7 @@ from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.data.dataset import Target
 from distbp.data.moments import merge, moments
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator, SerialCommunicator
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.sampling import Batch, BatchSampler, Epochs
 from distbp.errors import Diverged, RankLost, UserError
 from distbp.gradient.reducer import BUCKET_BYTES, STATUS, GradientReducer
@@ -33,7 +33,8 @@ from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import LOSSES, Loss
-from distbp.optim.optimizers import Optimizer, clip_by_global_norm
+from distbp.optim.norms import clip_by_global_norm
+from distbp.optim.optimizer import Optimizer
 from distbp.optim.schedules import Schedule
 from distbp.trainer import noise_scale
 from distbp.trainer.checkpoints import Checkpoints
@@ -200,7 +201,7 @@ class Trainer:
         self.peak_rate = optimizer.lr
         if not optimizer.layers:
             optimizer.layers = tuple(network.weight_slices)
-        optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
+        optimizer.assign_shard(self.reducer.own, self.reducer.total, self.reducer.tiles)
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         self.monitor, self.patience, self.target = monitor, patience, target
         self.noise_every, self.log_every, self.eval_every = noise_every, log_every, eval_every
@@ -519,7 +520,7 @@ class Trainer:
                 self._catch_up()
                 self.reducer = self._make_reducer()
                 self.comm.agree()
-                self.optimizer.look_after(self.reducer.own, self.reducer.total, self.reducer.tiles)
+                self.optimizer.assign_shard(self.reducer.own, self.reducer.total, self.reducer.tiles)
                 if self.comm.size < self.least_ranks:
                     self.request_stop()
                 if self.on_lost is not None:

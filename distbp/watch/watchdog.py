@@ -42,11 +42,11 @@ _LAST_WORDS = 0.3
 
 _PACKAGE = Path(__file__).parents[1]
 _DOING = {
-    ("data/preprocessing.py", "take"): "reading rows",
+    ("data/prepared.py", "take"): "reading rows",
     ("network/dense.py", "forward"): "in the forward pass",
     ("network/dense.py", "backward"): "in the backward pass",
     ("network/losses.py", "value"): "computing the loss",
-    ("optim/optimizers.py", "step"): "updating the parameters",
+    ("optim/optimizer.py", "step"): "updating the parameters",
     ("trainer/trainer.py", "_backpropagate"): "in the passes",
     ("trainer/trainer.py", "save"): "saving a checkpoint",
     ("trainer/evaluation.py", "evaluate"): "evaluating",

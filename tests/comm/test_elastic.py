@@ -16,8 +16,8 @@ from distbp import RankLost, SerialCommunicator, UserError, communicator
 from distbp.comm.elastic import ElasticCommunicator, why_not_elastic
 from distbp.comm.recorder import Recorder
 from distbp.errors import FAILED
+from distbp.run import entry_point
 from distbp.run.directory import RunDirectory
-from distbp.run.entry_point import run
 from distbp.run.report import Reporter, read_records
 
 FT = {"OMPI_MCA_mpi_ft_enable": "1"}
@@ -100,7 +100,7 @@ def test_losses_before_all_have_met_end_the_rank_by_a_signal(monkeypatch, capsys
         raise RankLost
 
     with pytest.raises(SystemExit):
-        run(lambda comm: 0, make)
+        entry_point.run(lambda comm: 0, make)
     assert ended == [(os.getpid(), signal.SIGKILL)] and "a rank died before all had met" in capsys.readouterr().err
 
 
@@ -116,7 +116,7 @@ def test_an_error_of_all_ranks_ends_all_though_one_dies_meanwhile(monkeypatch, c
         raise UserError("no such data")
 
     with pytest.raises(SystemExit):
-        run(fail, Lost)
+        entry_point.run(fail, Lost)
     assert ended == [FAILED] and capsys.readouterr().err == "distbp: error: no such data\n"
 
 

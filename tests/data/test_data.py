@@ -31,7 +31,7 @@ from distbp import (
     run_threads,
     split,
 )
-from distbp.data import moments, preprocessing, splitting
+from distbp.data import moments, splitting
 from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
 from distbp.data.synthetic import read_synthetic
 
@@ -462,7 +462,7 @@ def test_rows_prepared_at_once_or_as_they_are_taken_are_the_same(monkeypatch):
     data = mixed()
     fitted = fit_preprocessor(Subset(data), SERIAL)
     at_once = Prepared(Subset(data), fitted, np.float32)
-    monkeypatch.setattr(preprocessing, "_MATERIALISE_BYTES", 0)
+    monkeypatch.setattr("distbp.data.prepared._MATERIALISE_BYTES", 0)
     later = Prepared(Subset(data), fitted, np.float32)
     some = np.array([5, 2, 9])
     for one, two in zip(at_once.take(some)[:2], later.take(some)[:2], strict=True):

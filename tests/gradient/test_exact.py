@@ -13,7 +13,7 @@ from distbp.gradient.reducer import row_numbers
 from distbp.gradient.whole_batch import WholeBatchReducer, exact_reducer
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES, make_loss
-from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
+from distbp.optim.rules import OPTIMIZERS, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (7, 3), (8, None), (4, 1), (12, 5)]

@@ -22,7 +22,7 @@ from distbp import (
     run_threads,
 )
 from distbp.gradient.reducer import SHARING, choose_reduction, choose_sharing, stretches, unit_edges
-from distbp.optim.optimizers import OPTIMIZERS, make_optimizer
+from distbp.optim.rules import OPTIMIZERS, make_optimizer
 
 HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7)]
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""

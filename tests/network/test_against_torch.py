@@ -17,7 +17,7 @@ from distbp import (
     SquaredError,
     Trainer,
 )
-from distbp.optim.optimizers import make_optimizer
+from distbp.optim.rules import make_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'distbp[oracle]'")
 nn = torch.nn

@@ -10,7 +10,9 @@ import pytest
 
 from distbp import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Network, Optimizer, RMSProp, Schedule
 from distbp.optim.compiled import _UPDATES, compiled_update
-from distbp.optim.optimizers import BLOCK, OPTIMIZERS, clip_by_global_norm, make_optimizer
+from distbp.optim.norms import clip_by_global_norm
+from distbp.optim.optimizer import BLOCK
+from distbp.optim.rules import OPTIMIZERS, make_optimizer
 from distbp.optim.schedules import SCHEDULES, scale_rate
 
 LAYERS = (slice(0, 12), slice(15, 21))  # W_1 (4, 3), b_1, W_2 (3, 2), b_2
@@ -52,7 +54,7 @@ def test_one_compiled_pass_gives_the_same_bits(name, dtype):
 
 def test_a_short_run_compiles_nothing(monkeypatch):
     asked = []
-    monkeypatch.setattr("distbp.optim.optimizers.compiled_update", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("distbp.optim.optimizer.compiled_update", lambda *arguments: asked.append(arguments))
     theta, gradients = example(steps=3, dtype=np.float32)
     optimizer = make_optimizer("adam")
     run(optimizer, theta, gradients)
@@ -111,11 +113,11 @@ def test_an_optimizer_of_ones_own_has_its_own_update(kind, monkeypatch):
 @each_optimizer
 def test_what_is_compiled_is_what_is_written(name, monkeypatch):
     """The loops as plain Python, on a few numbers: they are measured as they are compiled."""
-    monkeypatch.setattr("distbp.optim.optimizers.compiled_update", lambda name, dtype: _UPDATES.get(name))
+    monkeypatch.setattr("distbp.optim.optimizer.compiled_update", lambda name, dtype: _UPDATES.get(name))
     monkeypatch.setattr(Optimizer, "compile_after", 0)
     theta, gradients = example()
     looped = run(make_optimizer(name, 0.01), theta, gradients)
-    monkeypatch.setattr("distbp.optim.optimizers.compiled_update", lambda *_: None)
+    monkeypatch.setattr("distbp.optim.optimizer.compiled_update", lambda *_: None)
     assert np.array_equal(looped, run(make_optimizer(name, 0.01), theta, gradients))
 
 
@@ -254,7 +256,7 @@ def test_blocks_equal_the_whole(name, monkeypatch):
     layers = (slice(0, BLOCK + 100), slice(BLOCK + 105, size - 3))
     theta, gradients = example(size, steps=3)
     blocks = run(make_optimizer(name, 0.01, weight_decay=0.01, layers=layers), theta, gradients)
-    monkeypatch.setattr("distbp.optim.optimizers.BLOCK", size)
+    monkeypatch.setattr("distbp.optim.optimizer.BLOCK", size)
     whole = run(make_optimizer(name, 0.01, weight_decay=0.01, layers=layers), theta, gradients)
     assert np.array_equal(blocks, whole) and (blocks != theta).all()
 

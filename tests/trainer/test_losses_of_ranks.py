@@ -18,7 +18,7 @@ from distbp import (
 )
 from distbp.comm.threads import Death
 from distbp.errors import RankLost
-from distbp.optim.optimizers import Adam
+from distbp.optim.rules import Adam
 
 STEPS, LEAVES = 6, 4
 

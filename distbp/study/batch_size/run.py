@@ -20,9 +20,9 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.errors import Diverged, UsageError, UserError
-from distbp.optim.optimizers import OPTIMIZERS
+from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.config import TrainConfig
 from distbp.study.batch_size.batch_science import write_measurements

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.sampling import BatchSampler
 
 __all__ = ["Constants", "constants", "growth", "largest_rate", "meetings"]

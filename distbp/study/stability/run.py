@@ -21,7 +21,7 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.sampling import BatchSampler
 from distbp.errors import Diverged, UsageError, UserError
 from distbp.run.build import build_trainer, run_length

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.sampling import Permutation
 from distbp.randomness import key, uniform
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.errors import UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel

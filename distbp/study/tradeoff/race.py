@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from distbp.comm.communicator import Communicator, SerialCommunicator
 from distbp.data.dataset import ArrayDataset
 from distbp.data.loading import Data
-from distbp.data.preprocessing import Prepared, Preprocessor
+from distbp.data.prepared import Prepared
+from distbp.data.preprocessing import Preprocessor
 from distbp.data.sampling import Permutation
 from distbp.data.splitting import Subset
 from distbp.errors import Diverged

@@ -23,7 +23,7 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.data.preprocessing import Prepared
+from distbp.data.prepared import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig

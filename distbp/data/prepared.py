@@ -1,0 +1,117 @@
+"""Prepared rows: what batches, evaluation and predictions take from.
+
+Data that is in memory anyway is transformed once, up to 2 GiB, and the raw rows are let go; all other, row by row as it
+is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.data.dataset import Target
+from distbp.data.preprocessing import Preprocessor
+from distbp.data.splitting import Subset
+
+__all__ = ["Prepared"]
+
+Array = NDArray[Any]
+
+_MATERIALISE_BYTES = 2 << 30
+_BLOCK_BYTES = 1 << 20
+
+
+class Prepared:
+    """Give the rows of a subset as a network takes them.
+
+    Parameters
+    ----------
+    subset : Subset
+        Raw rows.
+    preprocessor : Preprocessor
+        Fitted.
+    dtype : data-type
+        Of the network.
+    """
+
+    def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
+        self._raw: Subset | None = subset
+        self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
+        self.n_rows = subset.n_rows
+        self.target: Target | None = subset.dataset.target
+        self.columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
+        self._order = preprocessor.match(self.columns, getattr(subset.dataset, "source", "the data"))
+        self._in_order = self._order == list(range(len(self.columns)))
+        self._ready: tuple[Array, Array | None, Array | None] | None = None
+        self._affine: tuple[Array, Array] | None = None
+        self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
+        size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
+        if self.in_memory and size <= _MATERIALISE_BYTES:
+            self._ready = self._prepare_all()
+            self._raw = None
+
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+        """Return inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
+
+        The inputs are written into `out`, where it is given.
+        """
+        if self._ready is None:
+            X, y, w = self._prepare(positions)
+            if out is None:
+                return X, y, w
+            np.copyto(out, X)
+            return out, y, w
+        X, y, w = self._ready
+        # positions are rows by construction; "clip" spares NumPy a copy that makes sure
+        if self._affine is None:
+            X = X.take(positions, axis=0, out=out, mode="clip")
+        else:
+            X = self._from_bytes(
+                X, positions, np.empty((len(positions), X.shape[1]), self.dtype) if out is None else out
+            )
+        return (
+            X,
+            None if y is None else y.take(positions, axis=0),
+            None if w is None else w.take(positions),
+        )
+
+    def _from_bytes(self, X: Array, positions: Array, out: Array) -> Array:
+        """Return network inputs from rows that are kept as bytes."""
+        assert self._affine is not None
+        shift, scale = self._affine
+        if len(positions) > len(self._bytes):
+            self._bytes = np.empty((len(positions), X.shape[1]), np.uint8)
+        rows = self._bytes[: len(positions)]
+        np.copyto(out, X.take(positions, axis=0, out=rows, mode="clip"))
+        if shift.any():
+            out -= shift
+        out *= scale
+        return out
+
+    def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
+        """Transform all rows, in blocks: the memory that a transformation takes in between is small."""
+        step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
+        X, y, w = (
+            None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
+            for part in self._prepare(np.arange(min(1, self.n_rows)), keep_bytes=True)
+        )
+        for lo in range(0, self.n_rows, step):
+            block = slice(lo, min(lo + step, self.n_rows))
+            for out, part in zip((X, y, w), self._prepare(np.arange(lo, block.stop), keep_bytes=True), strict=True):
+                if out is not None:
+                    out[block] = part
+        assert X is not None
+        return X, y, w
+
+    def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
+        assert self._raw is not None
+        X, y, w = self._raw.dataset.take(self._raw.rows(positions))
+        columns = self.columns
+        if not self._in_order:
+            X, columns = X[:, self._order], tuple(columns[i] for i in self._order)
+        w = self.preprocessor.weights(y, w, self.dtype)
+        target = None if y is None else self.preprocessor.transform_target(y, self.dtype)
+        if keep_bytes and X.dtype == np.uint8:
+            self._affine = self.preprocessor.affine(self.dtype)
+            return X, target, w
+        return self.preprocessor.transform(X, columns, self.dtype), target, w

@@ -1,0 +1,137 @@
+"""The optimiser: one walk over the parameters, whatever the rule.
+
+Every rule (see `rules`) works in place on the flat vector `theta` and keeps its memory as named flat arrays in
+`state`, so that a checkpoint is a dictionary and a resume is bit-identical. Rate and step count are
+plain numbers: `lr` is set before each step by the schedule, `t` counts the updates.
+
+Two kinds of weight decay, both on the weights alone and never on the biases: added to the gradient
+(L2, the coupled kind) everywhere but in `adamw` and `lamb`, where it shrinks the weights directly
+(Loshchilov & Hutter 2019). It enters after the reduction, once: it depends neither on the batch size
+nor on the number of ranks.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.optim.compiled import compiled_update
+
+__all__ = ["BLOCK", "Optimizer"]
+
+Array = NDArray[Any]
+
+BLOCK = 32768
+"""Elements handled at a time: the operands of one block stay in the cache between its passes."""
+
+
+class Optimizer:
+    """Update a flat vector of parameters by its gradient; the base of every rule.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    weight_decay : float
+        Coefficient lambda of the L2 term ``lambda/2 |W|^2`` (or of the decoupled decay).
+    layers : sequence of slice
+        Where each weight matrix lies in `theta`, its bias behind it up to the next one. Without it
+        the whole vector counts as one weight.
+    """
+
+    lr_default: ClassVar[float] = 0.1
+    buffers: ClassVar[tuple[str, ...]] = ()
+    decoupled: ClassVar[bool] = False
+    compiled: ClassVar[str] = ""
+    """Name in `compiled` of the update that this class itself has; it is not inherited."""
+    compile_after: float = 1.5e9
+    """Numbers of parameters and state that NumPy updates before Numba is loaded: what that takes (0.5 to 1 s) is
+    saved by then. Both give the same bits."""
+
+    def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
+        self.lr = self.lr_default if lr is None else float(lr)
+        if not (np.isfinite(self.lr) and self.lr >= 0):
+            raise ValueError(f"the learning rate must be a number of at least 0, not {self.lr}")
+        if not (np.isfinite(weight_decay) and weight_decay >= 0):
+            raise ValueError(f"the weight decay must be at least 0, not {weight_decay}")
+        self.weight_decay = float(weight_decay)
+        self.layers = tuple(layers)
+        self.t = 0
+        self.state: dict[str, Array] = {}
+        self._updated = 0
+        self._scratch: Array = np.empty(0, bool)
+        self._total: Callable[[Array], None] = lambda numbers: None
+        self._norm_blocks: list[list[slice]] = []
+
+    def assign_shard(self, shard: slice, total: Callable[[Array], None], norm_blocks: Sequence[slice] = ()) -> None:
+        """Restrict this optimiser to the shard of the parameters that this rank updates.
+
+        Parameters
+        ----------
+        shard : slice
+            A range of the parameters: `theta`, `grad` and `state` hold these alone from now on, and `layers` are cut to
+            it. The shards of all ranks together cover the parameters.
+        total : callable
+            ``total(numbers)`` replaces an array by its sum over all shards, on every rank: some rules scale the step
+            of a layer by norms of the whole layer.
+        norm_blocks : sequence of slice, optional
+            Ranges of parameters, each within one layer and one shard, that are the same for any number of ranks: with
+            them the norm of a layer is added up block by block, and has the same bits on any number of ranks. Without
+            them the part of a layer that lies in a shard is one.
+        """
+
+        def cut(s: slice) -> slice:
+            lo, hi = max(s.start, shard.start), min(s.stop, shard.stop)
+            return slice(lo - shard.start, max(lo, hi) - shard.start)
+
+        layers = self.layers or (slice(0, shard.stop),)
+        self._norm_blocks = [[cut(b) for b in norm_blocks if s.start <= b.start < s.stop] for s in layers]
+        self.layers = tuple(cut(s) for s in layers)
+        self._total = total
+
+    def step(self, theta: Array, grad: Array) -> None:
+        """Update `theta` in place; `grad` (n_parameters,) is used up as scratch."""
+        for name in self.buffers:
+            if name not in self.state:
+                self.state[name] = np.zeros_like(theta)
+        self.t += 1
+        if self.weight_decay:
+            for weights in self.layers or (slice(None),):
+                self._decay(theta[weights], grad[weights])
+        self._update(theta, grad)
+
+    def _decay(self, weights: Array, grad: Array) -> None:
+        if self.decoupled:
+            weights *= 1.0 - self.lr * self.weight_decay
+        else:
+            grad += self.weight_decay * weights
+
+    def _update(self, theta: Array, grad: Array) -> None:
+        self._updated += len(theta) * (1 + len(self.buffers))
+        pays = self._updated > self.compile_after
+        if pays and (update := compiled_update(vars(type(self)).get("compiled", ""), theta.dtype)):
+            update(theta, grad, *(self.state[name] for name in self.buffers), *map(theta.dtype.type, self._numbers()))
+            return
+        if self._scratch.dtype != theta.dtype:
+            self._scratch = np.empty(BLOCK, theta.dtype)
+        for block, state in self._blocks(len(theta)):
+            t = theta[block]
+            change = self._scratch[: len(t)]
+            self._change(change, grad[block], *state)
+            t -= change
+
+    def _blocks(self, n: int) -> Iterator[tuple[slice, list[Array]]]:
+        """Yield blocks of `n` parameters, each with its part of the state."""
+        state = [self.state[name] for name in self.buffers]
+        for lo in range(0, n, BLOCK):
+            block = slice(lo, lo + BLOCK)
+            yield block, [array[block] for array in state]
+
+    def _numbers(self) -> tuple[float, ...]:
+        """Return the numbers that the compiled update takes behind the arrays."""
+        raise AssertionError("an optimiser has an update")
+
+    def _change(self, out: Array, g: Array, *state: Array) -> None:
+        """Write what is subtracted from a block of parameters, which stays in the cache meanwhile."""
+        raise AssertionError("an optimiser has an update")
