@@ -1,8 +1,8 @@
 """Front door: ``python -m distbp.slurm``: writes a SLURM job script for this cluster.
 
 The script survives time limits, pre-emption, killed ranks and lost nodes. On a terminal it asks for what no flag says;
-`sinfo`, where there is one, gives the defaults and says what cannot be. The text of the script is ``job.sbatch``;
-``slurm/train.sbatch`` and ``slurm/study.sbatch`` are what this writes for a cluster that it knows nothing about.
+`sinfo`, where there is one, gives the defaults and says what cannot be. ``job.sbatch`` is the script for a cluster that
+this knows nothing about, and can be submitted as it stands; what is written differs from it in the answers alone.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _PATIENCE = 10.0
 
 
 class Partition(NamedTuple):
-    """A line of sinfo: the smallest nodes of a partition count."""
+    """Describe a partition by its smallest nodes, as sinfo does."""
 
     name: str
     nodes: int
@@ -38,7 +38,7 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a script needs to know; the defaults are those of ``slurm/train.sbatch``."""
+    """Hold what a script needs to know; the defaults are those of ``job.sbatch``."""
 
     kind: str = "train"
     nodes: int = 2
@@ -52,28 +52,11 @@ class Answers:
     venv: str = "$SLURM_SUBMIT_DIR/.venv"
     local: str = ""
     signal_ahead: int = 120
+    """Seconds before the time limit at which SLURM signals the job."""
 
 
-_KINDS = {
-    "train": {
-        "ABOUT": "Train with distbp on a cluster, through time limits, pre-emption, killed ranks and lost nodes.",
-        "EXAMPLE": "--data DATA --epochs 100",
-        "MORE": """\
-# The job stops with a checkpoint before its time is up, is queued again, and goes on, on as many ranks as it then gets,
-# until the training is done: results.json says so, not the state of the job.""",
-        "MODULE": "distbp.train", "FOLDER": "runs", "SIGNAL": "USR1", "FIRST": "manifest.json", "LAST": "results.json",
-        "PROGRESS": 'ls "$run_dir/checkpoints" 2>/dev/null | tail -n 1', "RESUME": " --resume auto",
-    },
-    "study": {
-        "ABOUT": "A study of distbp on a cluster, through time limits, pre-emption, killed ranks and lost nodes.",
-        "EXAMPLE": "batch-size --data DATA",
-        "MORE": """\
-# Trainings that are done stay done: a job that is stopped is queued again, and goes on with the others until there is
-# a report. Several jobs may work on one study: sbatch --array=1-8 slurm/study.sbatch ..., or one DISTBP_RUN_DIR.""",
-        "MODULE": "distbp.study", "FOLDER": "studies", "SIGNAL": "TERM", "FIRST": "study.json", "LAST": "report.html",
-        "PROGRESS": 'cat "$run_dir/trials.jsonl" 2>/dev/null | wc -l', "RESUME": "",
-    },
-}  # fmt: skip
+_EXAMPLES = {"train": "--data DATA --epochs 100", "study": "batch-size --data DATA"}
+"""What stands behind the script's name, by kind."""
 
 _QUESTIONS = {
     "partition": "partition",
@@ -85,40 +68,66 @@ _QUESTIONS = {
 
 
 def script(answers: Answers) -> str:
-    """The job script.
+    """Return the text of the job script: ``job.sbatch``, with these answers in place of the default ones.
 
     Raises
     ------
     UserError
-        A number below 1, a time that SLURM does not read, a launcher that is neither mpirun nor srun.
+        A number below 1, a time that SLURM does not read or that is over before its signal, a name that SLURM does not
+        take.
     """
+    _validate(answers)
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    for default, given in zip(_lines(Answers()), _lines(answers), strict=True):
+        assert text.count(default) == 1, default
+        text = text.replace(default, given)
+    return text
+
+
+def _validate(answers: Answers) -> None:
+    """Raise a `UserError` where no cluster would take the answers."""
     for name in ("nodes", "ntasks_per_node", "cpus_per_task", "signal_ahead"):
         if getattr(answers, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(answers, name)}: it is at least 1")
     if minutes_of(answers.time) * 60 <= answers.signal_ahead:
         raise UserError(f"--time {answers.time} is not longer than --signal-ahead {answers.signal_ahead} seconds")
-    named = [f"--{name}={getattr(answers, name)}" for name in ("partition", "account") if getattr(answers, name)]
-    for option in named:
+    for option in _partition_options(answers):
         if not re.fullmatch(r"[\w=,.-]+", option):
             raise UserError(f"{option}: a name has letters, digits, dots, dashes and commas")
-    values = _KINDS[answers.kind] | {
-        "KIND": answers.kind, "NODES": str(answers.nodes), "TASKS": str(answers.ntasks_per_node),
-        "CPUS": str(answers.cpus_per_task), "TIME": answers.time, "AHEAD": str(answers.signal_ahead),
-        "PATIENCE": str(answers.signal_ahead * 3 // 4),
-        "PLACE": "\n".join(f"#SBATCH {option}" for option in named) or "##SBATCH --partition=NAME --account=NAME",
-        "LAUNCHER": answers.launcher, "MPI": answers.mpi, "LOCAL": _quoted(answers.local),
-        "LOCAL_SAID": answers.local or "none", "VENV": _quoted(answers.venv),
-    }  # fmt: skip
-    return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], _TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _partition_options(answers: Answers) -> list[str]:
+    """Return the options of sbatch that name partition and account, where they are given."""
+    return [f"--{name}={getattr(answers, name)}" for name in ("partition", "account") if getattr(answers, name)]
+
+
+def _lines(answers: Answers) -> list[str]:
+    """Return the lines of the script that hold the answers, in a fixed order; each occurs once."""
+    partition = "".join(f"#SBATCH {option}\n" for option in _partition_options(answers))
+    return [
+        f"#SBATCH --nodes={answers.nodes}\n",
+        f"#SBATCH --ntasks-per-node={answers.ntasks_per_node}\n",
+        f"#SBATCH --cpus-per-task={answers.cpus_per_task}\n",
+        f"#SBATCH --time={answers.time}\n",
+        partition or "##SBATCH --partition=NAME --account=NAME\n",
+        f"#SBATCH --job-name=distbp-{answers.kind}\n",
+        f"#SBATCH --signal=B:USR1@{answers.signal_ahead}\n",
+        f"ahead={answers.signal_ahead}\n",
+        f"command={answers.kind}\n",
+        f"venv=${{DISTBP_VENV:-{_quoted(answers.venv)}}}\n",
+        f"launcher=${{DISTBP_LAUNCHER:-{answers.launcher}}}\n",
+        f"mpi=${{DISTBP_MPI:-{answers.mpi}}}\n",
+        f"local=${{DISTBP_LOCAL:-{_quoted(answers.local)}}}\n",
+    ]
 
 
 def _quoted(path: str) -> str:
-    """A path inside ``${NAME:-...}``, where the shell's variables still count."""
+    """Quote a path for ``${NAME:-...}``, where the shell's variables still count."""
     return re.sub(r'(["\\`}])', r"\\\1", path)
 
 
 def minutes_of(time: str) -> float:
-    """A time limit as SLURM writes it: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS, infinite."""
+    """Return the minutes of a time limit of SLURM: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS, infinite."""
     if time.lower() in ("infinite", "unlimited"):
         return float("inf")
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
@@ -133,16 +142,16 @@ def minutes_of(time: str) -> float:
 
 
 def partitions() -> list[Partition]:
-    """What sinfo says; nothing where there is no SLURM."""
+    """Ask sinfo for the partitions of this cluster; there are none where there is no SLURM."""
     try:
-        said = subprocess.run(
+        table = subprocess.run(
             ["sinfo", "--noheader", "--exact", "--format=%P %l %D %c"],
             capture_output=True, text=True, timeout=_PATIENCE, check=True,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return []
     found: dict[str, Partition] = {}
-    for line in said.splitlines():
+    for line in table.splitlines():
         name, limit, nodes, cores = line.split()
         before = found.get(name)
         found[name] = Partition(
@@ -162,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("kind", nargs="?", choices=_KINDS, default="train", help="what the job does [train]")
+    add("kind", nargs="?", choices=_EXAMPLES, default="train", help="what the job does [train]")
     add("--nodes", type=int, metavar="N", help="[2]")
     add("--ntasks-per-node", type=int, metavar="N", help="ranks per node [as many as cores; 16 without sinfo]")
     add("--cpus-per-task", type=int, metavar="N", help="cores of a rank, which are BLAS threads [1]")
@@ -180,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     return run(lambda comm: _write(_parser().parse_args(given)), SerialCommunicator)
 
@@ -197,15 +206,18 @@ def _write(options: argparse.Namespace) -> int:
         print(text, end="")
         return DONE
     path = Path(options.out or f"{answers.kind}.sbatch")
-    if path.exists() and not options.yes and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path} exists: give another --out, or --yes to overwrite it")
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.samefile(_TEMPLATE):  # by slurm/train.sbatch, too, which is a link
+            raise UserError(f"{path} is the script that all others are made from: give another --out")
+        if not options.yes:
+            raise UserError(f"{path} exists: give another --out, or --yes to overwrite it")
     path.write_text(text, encoding="utf-8")
-    print(f"wrote {path}; submit it: sbatch {shlex.quote(str(path))} {_KINDS[answers.kind]['EXAMPLE']}")
+    print(f"wrote {path}; submit it: sbatch {shlex.quote(str(path))} {_EXAMPLES[answers.kind]}")
     return DONE
 
 
 def _asked(given: dict[str, Any], known: list[Partition]) -> dict[str, Any]:
-    """What no flag says, from the terminal; an empty answer is the default."""
+    """Ask on the terminal for what no flag says; an empty answer is the default."""
     for name, question in _QUESTIONS.items():
         if name in given or (name == "partition" and len(known) == 1):
             continue
@@ -222,7 +234,7 @@ def _asked(given: dict[str, Any], known: list[Partition]) -> dict[str, Any]:
 
 
 def _fitting(given: dict[str, Any], known: list[Partition]) -> Answers:
-    """The answers, completed by what sinfo knows; a `UserError` where the cluster cannot give it."""
+    """Complete the answers by what sinfo knows; raise a `UserError` where the cluster cannot give it."""
     here = None
     if known:
         name = given.get("partition")

@@ -100,14 +100,12 @@ class Cluster:
         """Cut a node off the network, or join it again."""
         self.ask("ip", "-n", f"ms{self._tag}-node{node}", "link", "set", "eth0", state)
 
-    def submit(
-        self, launch: Launch, folder: Path, *arguments: str, sbatch: tuple[str, ...] = (), script="train", **env
-    ):
+    def submit(self, launch: Launch, folder: Path, *arguments: str, sbatch: tuple[str, ...] = (), **env):
         """``sbatch slurm/train.sbatch ARGUMENTS`` in `folder`."""
         chosen = {
             "DISTBP_VENV": str(launch.venv), "DISTBP_LAUNCHER": launch.launcher, "DISTBP_RUN_DIR": str(folder / "run"),
         }  # fmt: skip
-        command = ["sbatch", "--parsable", f"--chdir={folder}", *sbatch, str(ROOT / "slurm" / f"{script}.sbatch")]
+        command = ["sbatch", "--parsable", f"--chdir={folder}", *sbatch, str(ROOT / "slurm" / "train.sbatch")]
         done = subprocess.run(
             [*command, *arguments], env=self.env | chosen | env, capture_output=True, text=True, timeout=30, cwd=folder
         )
@@ -122,8 +120,8 @@ class Job:
         self.cluster, self.number, self.folder = cluster, number, folder
 
     def facts(self) -> dict[str, str]:
-        said = self.cluster.ask("scontrol", "show", "job", "-o", self.number)
-        return dict(re.findall(r"(\S+?)=(\S*)", said))
+        line = self.cluster.ask("scontrol", "show", "job", "-o", self.number)
+        return dict(re.findall(r"(\S+?)=(\S*)", line))
 
     @property
     def state(self) -> str:

@@ -1,4 +1,4 @@
-"""The job scripts on a real SLURM: every launcher, every death, pre-emption, lost nodes.
+"""The job script on a real SLURM: every launcher, every death, pre-emption, lost nodes.
 
 A quarter of an hour with ``DISTBP_SLURM=full``; without it a few of each kind.
 """
@@ -65,6 +65,7 @@ def test_every_launch_gives_the_same_model(cluster, models, launch, nodes):
     job = cluster.submit(launch, cluster.folder(), *SHORT, sbatch=on(nodes))
     assert is_whole(job, models(SHORT))
     assert "on 4 ranks" in job.log
+    assert [path.name for path in job.folder.glob("*.log")] == [f"distbp-train-{job.number}.log"]
 
 
 @pytest.mark.parametrize("k", range(30 if FULL else 4))
@@ -183,8 +184,8 @@ def test_a_rank_that_dies_fails_the_job_soon(cluster, death, launch):
 
 
 def test_a_study_goes_on_after_preemption(cluster):
-    options = "batch-size --batch-sizes 64,256 --rates 0.1,0.2 --seeds 2 --hidden 16 --least-steps 8000".split()
-    job = cluster.submit(LAUNCHES[1], cluster.folder(), *options, sbatch=on(1), script="study")
+    options = "study batch-size --batch-sizes 64,256 --rates 0.1,0.2 --seeds 2 --hidden 16 --least-steps 8000".split()
+    job = cluster.submit(LAUNCHES[1], cluster.folder(), *options, sbatch=on(1, "--job-name=distbp-study"))
     trials = job.folder / "run" / "trials.jsonl"
     job.wait_until(lambda: trials.exists() and trials.read_text().count("\n") >= 2)
     done = trials.read_text().splitlines()
@@ -193,6 +194,7 @@ def test_a_study_goes_on_after_preemption(cluster):
     assert job.wait_for(timeout=120) == "COMPLETED", job.log
     assert set(done) <= set(trials.read_text().splitlines())
     assert (job.folder / "run" / "report.html").exists() and job.log.count("queueing job") == 1
+    assert [path.name for path in job.folder.glob("*.log")] == [f"distbp-study-{job.number}.log"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The writer of job scripts: what it knows about the cluster, what it refuses; slurm/ holds what it writes."""
+"""The job script, and its writer: what it knows about the cluster, what it refuses."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from distbp import slurm
 from distbp.errors import FAILED, USAGE, UserError
 from distbp.slurm import Answers, Partition, main, minutes_of, partitions, script
 
-SCRIPTS = Path(__file__).parents[2] / "slurm"
+ROOT = Path(__file__).parents[2]
 SINFO = """#!/bin/sh
 echo "short* 2:00:00 3 8"
 echo "long 7-00:00:00 10 16"
@@ -35,12 +35,53 @@ def no_sinfo(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+def test_the_script_of_the_project_is_what_it_writes():
+    text = (ROOT / "slurm" / "train.sbatch").read_text()
+    assert text == (ROOT / "distbp" / "job.sbatch").read_text() == script(Answers())
+
+
 @pytest.mark.parametrize("kind", ["train", "study"])
-def test_the_scripts_of_the_project_are_what_it_writes(kind):
-    text = (SCRIPTS / f"{kind}.sbatch").read_text()
-    assert text == script(Answers(kind=kind))
+def test_what_it_writes_is_a_script(kind):
+    text = script(Answers(kind=kind))
+    assert f"#SBATCH --job-name=distbp-{kind}\n" in text and "#SBATCH --output=%x-%j.log\n" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+TRAIN = ("train --run-dir {folder}/runs/job-7 --resume auto", "runs/job-7/results.json")
+STUDY = ("study batch-size --run-dir {folder}/studies/job-7", "studies/job-7/report.html")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "does"),
+    [
+        ("train", [], TRAIN),
+        ("train", ["train"], TRAIN),
+        ("train", ["study", "batch-size"], STUDY),
+        ("study", ["batch-size"], STUDY),
+        ("study", ["study", "batch-size"], STUDY),
+        ("study", ["train"], TRAIN),
+    ],
+)
+def test_one_script_trains_and_studies(tmp_path, kind, arguments, does):
+    """With an mpirun that writes down its arguments, and the last files of a training and of a study."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "mpirun"):
+        (programs / name).write_text(
+            '#!/bin/sh\necho "$*" >told; sleep 0.1; cd */job-7; touch results.json report.html\n'
+        )
+        (programs / name).chmod(0o755)
+    (tmp_path / "job.sbatch").write_text(script(Answers(kind=kind)))
+    job = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_TASKS_PER_NODE": "2(x2),1"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "DISTBP_"))}
+    done = subprocess.run(
+        ["bash", "job.sbatch", *arguments], env=kept | job, cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    command, last = does
+    assert done.returncode == 0 and f"distbp: done: {tmp_path / last}\n" in done.stdout, done.stderr
+    told = (tmp_path / "told").read_text()
+    assert told == f"-n 5 {programs}/python -m distbp.{command.format(folder=tmp_path)}\n"
 
 
 def test_partitions(sinfo):
@@ -78,8 +119,8 @@ def test_defaults_are_those_of_the_partition(sinfo, capsys):
 )
 def test_what_the_cluster_cannot_give_is_one_line(sinfo, capsys, arguments, says):
     assert main([*arguments, "--out", "-"]) == FAILED
-    said = capsys.readouterr()
-    assert said.err.startswith(f"distbp: error: {says}") and said.err.count("\n") == 1 and said.out == ""
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"distbp: error: {says}") and printed.err.count("\n") == 1 and printed.out == ""
 
 
 @pytest.mark.parametrize("arguments", [["foo"], ["--nodes", "x"], ["--nods", "3"]])
@@ -95,6 +136,17 @@ def test_a_file_is_overwritten_only_when_told(no_sinfo, capsys):
     assert "train.sbatch exists" in capsys.readouterr().err
     assert main(["--nodes", "3", "--yes"]) == 0
     assert "#SBATCH --nodes=3\n" in Path("train.sbatch").read_text()
+
+
+def test_the_script_that_it_starts_from_is_never_overwritten(no_sinfo, monkeypatch, capsys):
+    """It would be by slurm/train.sbatch, a link."""
+    Path("job.sbatch").write_text(script(Answers()))
+    Path("train.sbatch").symlink_to("job.sbatch")
+    monkeypatch.setattr(slurm, "_TEMPLATE", Path("job.sbatch"))
+    assert main([]) == 0
+    assert main(["--nodes", "3", "--yes"]) == FAILED
+    assert "train.sbatch is the script that all others are made from" in capsys.readouterr().err
+    assert Path("job.sbatch").read_text() == script(Answers())
 
 
 def test_it_asks_for_what_no_flag_says(sinfo, monkeypatch, capsys):
