@@ -13,8 +13,7 @@ from distbp.comm.communicator import Communicator, on_root, require_equal
 from distbp.comm.world import communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, RankLost, UsageError, UserError
-from distbp.gradient.exact import SUMS
-from distbp.gradient.whole_batch import CELLS
+from distbp.gradient.choose import EXACT_BITS
 from distbp.model import Model
 from distbp.run.build import build_trainer, idle_options, load_data, run_length
 from distbp.run.config import MAY_CHANGE, TrainConfig, parse_train_config
@@ -249,7 +248,7 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     if config.exact:
-        fingerprint |= {"order of the sums": f"{SUMS}, {CELLS}"}
+        fingerprint |= {"order of the sums": EXACT_BITS}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 
@@ -299,7 +298,7 @@ def _plan(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> st
     item = net.dtype.itemsize
     activations = rows * net.kept_per_row() * item
     states = len(trainer.optimizer.buffers)
-    own = trainer.reducer.own.stop - trainer.reducer.own.start
+    own = trainer.reducer.shard.stop - trainer.reducer.shard.start
     mib = 2.0**20
     lines += [
         "",

@@ -20,10 +20,9 @@ from benchmark import CONTENDERS, NETS, ROOT, label, machine, measure, start
 from contenders import Lines
 
 from distbp import Network
-from distbp.blocks import block_bounds
-from distbp.gradient.exact import nodes
-from distbp.gradient.reducer import row_numbers
-from distbp.gradient.whole_batch import suits
+from distbp.gradient.choose import shares_units
+from distbp.gradient.data_parallel import vectors_of
+from distbp.gradient.unit_parallel import row_numbers
 
 LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)
@@ -33,8 +32,8 @@ def sent(sizes, batch, leaves):
     """Bytes that a rank sends in a step: rows of activations and deltas and a part of the gradient; or nodes of the
     tree, in halves, and the half that it has summed."""
     network = Network(sizes)
-    vectors = max(len(nodes(block_bounds(leaves, rank, RANKS), (0, leaves))) for rank in range(RANKS))
-    gathers = suits(network, leaves, -(-batch // leaves))
+    vectors = vectors_of(leaves, RANKS, by_leaf=False)
+    gathers = shares_units(network, -(-batch // leaves), leaves)
     numbers = network.n_parameters + (batch * row_numbers(network) if gathers else vectors * network.n_parameters)
     return 4 * numbers * (RANKS - 1) / RANKS
 

@@ -110,11 +110,9 @@ class Distbp:
 
     def send(self, trainer):
         """What the reducer sends in a step."""
-        reducer = trainer.reducer
-        reducer.message[:] = 0.0
-        for layer in reversed(trainer.network.layers):
-            for _, lo in reducer.pieces[layer.weights.start]:
-                reducer.send(lo)
+        reducer, batch = trainer.reducer, trainer.sampler.batch(0)
+        for part in reducer.parts(batch):
+            reducer.send(part)
         reducer.wait()
 
     def barrier(self):

@@ -31,7 +31,7 @@ from distbp.check.growth import stopwatch
 from distbp.check.problem import ANALYTIC, Problem
 from distbp.comm.communicator import Communicator, wait_quietly
 from distbp.errors import UserError
-from distbp.gradient.reducer import GradientReducer
+from distbp.gradient.choose import gradient_reducer
 from distbp.network.dense import Network
 from distbp.network.user_functions import is_function_name
 from distbp.randomness import bits, key, normal
@@ -194,7 +194,7 @@ def _drawn(n: int, most: float, seed: int) -> Array:
 def _by_ranks(problem: Problem, comm: Communicator) -> tuple[Array, float]:
     """The gradient by all ranks, and the median of the seconds of some runs."""
     theta = problem.network.theta.copy()
-    reducer = GradientReducer(comm, problem.network, rows=len(problem.X))
+    reducer = gradient_reducer(comm, problem.network, batch_size=len(problem.X))
     gradient, times = summed_by_ranks(problem, reducer), []
     for _ in range(_RANK_RUNS):
         comm.barrier()

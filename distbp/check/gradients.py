@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from distbp.autodiff import grad
 from distbp.check.problem import Problem
+from distbp.data.sampling import BatchSampler
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
 
@@ -59,7 +60,7 @@ def path_sum(problem: Problem) -> Array:
     assert isinstance(network, Network)
     delta = _forward(problem)
     local = _local_derivatives(network)
-    below = [problem.X, *network.tape.out]
+    below = [problem.X, *network.part.tape.out]
     gradient = np.empty_like(network.theta)
     one = np.ones(len(delta))
     for i, layer in enumerate(network.layers):
@@ -71,7 +72,7 @@ def path_sum(problem: Problem) -> Array:
 
 def _local_derivatives(network: Network) -> list[list[Array]]:
     """``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
-    kept = network.tape.z if network.activation.from_z else network.tape.a
+    kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
     tables = []
     for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
         slope = np.ones_like(a)
@@ -162,16 +163,16 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
 
 
 def summed_by_ranks(problem: Problem, reducer: GradientReducer) -> Array:
-    """The sum over the ranks of each one's rows, on every rank; `reducer` is that of the problem's network."""
-    network, n = problem.network, len(problem.X)
-    first, last = reducer.share(n)
-    for part, _, tape in reducer.parts(n, n):
-        mine = np.arange(first, last)[part]
-        np.copyto(tape.X, problem.X[mine])
-        z = network.forward(tape.X, tape=tape)
-        problem.loss.value(z, problem.y[mine], delta=z)
-        network.backward(np.divide(z, n, out=tape.delta[-1]), reducer.gradient)
+    """Return the sum over the ranks of each one's rows, on every rank; `reducer` is that of the problem's network."""
+    network = problem.network
+    batch = BatchSampler(len(problem.X), len(problem.X)).batch(0)
+    for part in reducer.parts(batch):
+        np.copyto(part.X, problem.X[part.positions])
+        logits = network.forward(part.X, part)
+        problem.loss.value(logits, problem.y[part.positions], delta=part.delta)
+        part.delta[...] /= batch.size
+        network.backward(part.delta, part, reducer.ready)
     reducer.wait()
-    whole = reducer.gather(network.grad[reducer.own]).copy()
+    whole = reducer.gather(network.grad[reducer.shard]).copy()
     reducer.barrier()
     return whole

@@ -50,7 +50,7 @@ class Prepared:
             self._ready = self._prepare_all()
             self._raw = None
 
-    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Any, Array | None]:
         """Return inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
 
         The inputs are written into `out`, where it is given.

@@ -32,6 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.network.activations import activation_named
 from distbp.network.tape import Tape, Tapes
+from distbp.network.work import Leaves, OwnPass, Pass, leaf_sums
 from distbp.randomness import bits, key, normal, uniform
 
 __all__ = ["INITIALISATIONS", "Layer", "Network", "row_squares"]
@@ -42,6 +43,8 @@ Array = NDArray[Any]
 _GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
 _INITIAL = 1 << 16
 """Weights drawn at a time."""
+_KEPT = 64
+"""Numbers of rows whose tapes are kept."""
 INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
 
 
@@ -57,26 +60,6 @@ class Layer:
         self.dW: Array
         self.db: Array
 
-    def gradient(self, a: Array, delta: Array) -> None:
-        """``dW = a^T delta`` and ``db = 1^T delta``."""
-        self.weight_gradient(a, delta)
-        self.bias_gradient(a, delta)
-
-    def weight_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
-        """``dW`` of some units, or of all; on request added to what is there."""
-        if accumulate:
-            self.dW[:, units] += a.T @ delta[:, units]
-        else:
-            np.matmul(a.T, delta[:, units], out=self.dW[:, units])
-
-    def bias_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
-        """``db`` likewise: the sum over the rows."""
-        row = ones(len(delta), delta.dtype)
-        if accumulate:
-            self.db[units] += row @ delta[:, units]
-        else:
-            np.matmul(row, delta[:, units], out=self.db[units])
-
 
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype[Any]) -> Array:
@@ -85,7 +68,7 @@ def ones(n: int, dtype: np.dtype[Any]) -> Array:
 
 
 def row_squares(tape: Tape) -> Array:
-    """Squared norm of the gradient of each row (n,), after a backward pass of a dense network.
+    """Return the squared norm of the gradient of each row (n,), after a backward pass of a dense network.
 
     For deltas that were divided by the batch size B: those of the rows' own losses are B^2 times as large.
     """
@@ -121,8 +104,8 @@ class Network:
         Parameters and gradient, flat.
     layers : list of Layer
         In forward order.
-    tape : Tape
-        Of the last `forward`.
+    part : Pass
+        Of the last `forward`, with its tape.
 
     Examples
     --------
@@ -164,7 +147,9 @@ class Network:
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
         self._tapes = self.tapes(0)
-        self.tape = self._tapes(0)
+        self._parts: dict[int, OwnPass] = {}
+        self.part: Pass
+        self.release()
         self._initialise(init)
 
     dense = True
@@ -208,10 +193,10 @@ class Network:
             lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
         return lines
 
-    def group_squares(self, tape: Tape) -> tuple[Array, int]:
-        """For `noise_scale`: the sums of ``n |g|^2`` over groups of rows, here single ones, and their number."""
-        squares = row_squares(tape)
-        return tape.sums(squares), len(squares)
+    def group_squares(self, part: Pass) -> tuple[Array, int]:
+        """Return ``n |g|^2`` summed over groups of rows, here single ones, leaf by leaf, and the number of groups."""
+        squares = row_squares(part.tape)
+        return leaf_sums(part.work, squares), len(squares)
 
     def kept_per_row(self) -> int:
         """Activations and deltas that are kept of a row."""
@@ -244,62 +229,72 @@ class Network:
             layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
             layer.db = grad[layer.bias]
 
-    def forward(
-        self, X: Array, *, step: int | None = None, rows: Array | None = None, tape: Tape | None = None
-    ) -> Array:
-        """Logits of a batch; the activations are kept for `backward`.
+    def forward(self, X: Array, part: Pass | None = None) -> Array:
+        """Compute the logits of a batch; the activations are kept for `backward`.
 
         Parameters
         ----------
         X : ndarray of shape (n, n_inputs)
-            The batch, of the network's dtype; ``tape.X``, where a tape is given.
-        step, rows : int and ndarray of shape (n,), optional
-            Given in training: number of the step and of each row whose units are computed (of more rows than X has,
-            where ranks share the units), which fix the dropout masks.
-        tape : Tape, optional
-            Where to keep them; memory of the network's own by default.
+            The batch, of the network's dtype; ``part.X``, where a part is given.
+        part : Pass, optional
+            Where to keep the activations and which of them to compute; all of them, in memory of the network's own, by
+            default. Its ``step`` and ``masked`` fix the dropout masks, which only training has.
 
         Returns
         -------
         ndarray of shape (n, n_outputs)
             A buffer that the next call overwrites.
         """
-        tape = self.tape = self._own_tape(X) if tape is None else tape
+        part = self.part = self.own_pass(X) if part is None else part
+        tape, work = part.tape, part.work
         a = X
-        for i, (layer, units) in enumerate(zip(self.layers, tape.units, strict=True)):
-            z = tape.product(i, tape.whole_input(i, a), layer.W[:, units], tape.z[i])
+        for i, (layer, units) in enumerate(zip(self.layers, work.units, strict=True)):
+            z = work.product(i, work.input(i, a), layer.W[:, units], tape.z[i])
             z += layer.b[units]
             if layer is self.layers[-1]:
                 return z
             a = tape.a[i]
             self.activation.value(z, a)
             if self.dropout:
-                tape.mask[i] = mask = None if step is None or rows is None else self._mask(step, i, rows, units)
+                tape.mask[i] = mask = None if part.step is None else self._mask(part.step, i, part.masked, units)
                 a = np.multiply(a, 1.0 if mask is None else mask, out=tape.out[i])
         raise AssertionError("a network has a last layer")
 
-    def backward(self, delta: Array, gradient: Callable[[Layer, Array, Array], None] = Layer.gradient) -> None:
-        """The delta recursion: fill `grad` from the end towards 0.
+    def backward(self, delta: Array, part: Pass | None = None, ready: Callable[[int, Any], None] | None = None) -> None:
+        """Run the delta recursion: fill `grad` from the end towards 0.
 
         Parameters
         ----------
         delta : ndarray of shape (n, n_outputs)
-            dC/dz of the last layer for the batch of the last `forward`.
-        gradient : callable
-            Called with each layer from the last to the first, the ``a`` (n, fan_in) that it saw and
-            its ``delta`` (n, fan_out). `Layer.gradient` computes dW and db; a `Reducer` does that and
-            sends them on their way.
+            dC/dz of the last layer; ``part.delta``, where a part is given.
+        part : Pass, optional
+            That of `forward`; of the last `forward` by default.
+        ready : callable
+            ``ready(i, part)`` is called for each layer i, from the last to the first, when its delta is there. By
+            default dW and db are computed; a `GradientReducer` does that and sends them on their way.
         """
-        tape = self.tape
+        part = self.part if part is None else part
+        ready = self.gradient if ready is None else ready
+        tape, work = part.tape, part.work
+        if delta is not tape.delta[-1]:
+            np.copyto(tape.delta[-1], delta)
+            delta = tape.delta[-1]
         for i in range(len(self.layers) - 1, 0, -1):
-            layer, below = self.layers[i], i - 1
-            gradient(layer, tape.out[below], delta)
-            delta = tape.product(below, tape.whole_delta(i, delta), layer.W[tape.units[below]].T, tape.delta[below])
+            ready(i, part)
+            below = i - 1
+            delta = work.product(below, work.delta(i, delta), self.layers[i].W[work.units[below]].T, tape.delta[below])
             if (mask := tape.mask[below]) is not None:
                 delta *= mask
             kept = tape.z if self.activation.from_z else tape.a
             self.activation.times_derivative(delta, kept[below])
-        gradient(self.layers[0], tape.X, tape.whole_delta(0, delta))
+        work.delta(0, delta)
+        ready(0, part)
+
+    def gradient(self, i: int, part: Pass) -> None:
+        """Compute ``dW = a^T delta`` and ``db = 1^T delta`` of layer i."""
+        layer, a, delta = self.layers[i], part.tape.inputs[i], part.tape.deltas[i]
+        np.matmul(a.T, delta, out=layer.dW)
+        np.matmul(ones(len(delta), delta.dtype), delta, out=layer.db)
 
     def predict(self, X: Array, block: int = 512) -> Array:
         """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
@@ -308,13 +303,32 @@ class Network:
             out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
         return out
 
-    def _own_tape(self, X: Array) -> Tape:
-        """Memory for `n` rows, made anew where there are more than ever before."""
+    def release(self) -> None:
+        """Let go of what the last pass has kept."""
+        self.part = self.own_pass(np.zeros((0, self.sizes[0]), self.dtype))
+
+    def own_pass(self, X: Array, *, step: int | None = None, masked: Array | None = None) -> OwnPass:
+        """Return a pass of the rows of X in memory of the network's own.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_inputs)
+            They stay where they are.
+        step, masked : int and ndarray of shape (n,), optional
+            Given in training: number of the step and of each row, which fix the dropout masks.
+        """
         if len(X) > self._tapes.capacity:
-            self._tapes = self.tapes(len(X))
-        tape = self._tapes(len(X))
-        tape.X = X
-        return tape
+            self._tapes, self._parts = self.tapes(len(X)), {}
+        if len(X) not in self._parts:
+            if len(self._parts) >= _KEPT:
+                self._parts.clear()
+            self._parts[len(X)] = OwnPass(self._tapes(len(X)), Leaves(len(self.layers)))
+        part = self._parts[len(X)]
+        part.tape.X = part.tape.inputs[0] = X
+        part.step = step
+        if masked is not None:
+            part.masked = masked
+        return part
 
     def _mask(self, step: int, layer: int, rows: Array, units: slice) -> Array:
         """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.

@@ -22,6 +22,7 @@ from distbp.errors import UserError
 from distbp.network.dense import Layer
 from distbp.network.tape import Tape
 from distbp.network.user_functions import resolve
+from distbp.network.work import Leaves, OwnPass, Pass
 from distbp.randomness import key
 from distbp.trees import Tree, leaves_of, like
 
@@ -36,9 +37,6 @@ class _Parameters(Layer):
     def __init__(self, n: int) -> None:
         super().__init__(1, n, 0)
         self.bias = slice(n, n)
-
-    def bias_gradient(self, a: Array, delta: Array, units: slice = slice(None), *, accumulate: bool = False) -> None:
-        """There are none."""
 
 
 class _Tape(Tape):
@@ -57,7 +55,8 @@ class _Tapes:
         self._one, self._gradient = np.ones((1, 1), dtype), np.zeros((1, n), dtype)
         self._cut: dict[int, _Tape] = {}
 
-    def __call__(self, n: int, first: int = 0, total: int | None = None) -> _Tape:
+    def __call__(self, n: int, **place: Any) -> _Tape:
+        """Return the tape of `n` rows."""
         if n not in self._cut:
             self._cut[n] = tape = _Tape()
             tape.X, tape.delta = self._X[:n], [self._delta[:n]]
@@ -147,7 +146,7 @@ class FunctionModel:
         outputs = self._outputs(np.zeros((2, n_inputs), self.dtype), 2)
         self.output_shape = outputs.shape[1:]
         self.sizes = (n_inputs, int(np.prod(self.output_shape, dtype=int)))
-        self.tape: Tape = self.tapes(0)(0)
+        self.part: Pass | None = None
 
     @classmethod
     def named(cls, name: str, n_inputs: int, n_outputs: int, **how: Any) -> "FunctionModel":
@@ -186,19 +185,29 @@ class FunctionModel:
             lines.append(f"{name:<24}{shape!s:>20}{part.stop - part.start:>12,}")
         return lines
 
-    def group_squares(self, tape: Tape) -> tuple[Array, int]:
-        """For `noise_scale`: ``n |g|^2`` of the rows that were passed together, a group, and 1; of no rows nothing."""
-        n, g = len(tape.X), tape.deltas[0][0]
+    def group_squares(self, part: Pass) -> tuple[Array, int]:
+        """Return ``n |g|^2`` of the rows that were passed together, a group, and 1; of no rows nothing."""
+        n, g = len(part.tape.X), part.tape.deltas[0][0]
         return (np.asarray([float(np.dot(g, g)) / n]), 1) if n else (np.zeros(1), 0)
 
     def kept_per_row(self) -> int:
         """Numbers that are kept of a row, as far as it is known: inputs and outputs."""
         return sum(self.sizes)
 
+    def own_pass(self, X: Array) -> OwnPass:
+        """Return a pass of the rows of X (n, n_inputs), after which `backward` can follow."""
+        tape = self.tapes(len(X))(len(X))
+        tape.X = X
+        return OwnPass(tape, Leaves(1))
+
     def tapes(self, rows: int, **shared: Any) -> Any:
         """Memory for the passes of up to `rows` rows."""
         shape = getattr(self, "output_shape", (1,))
         return _Tapes(rows, self.sizes[0], shape, self.n_parameters, self.dtype)
+
+    def release(self) -> None:
+        """Let go of what the last pass has kept."""
+        self.part = None
 
     def bind_parameters(self, theta: Array) -> None:
         """Let `theta` (n_parameters,) be the parameters."""
@@ -218,33 +227,33 @@ class FunctionModel:
         layer = self.layers[0]
         layer.dW, layer.db = grad[layer.weights].reshape(layer.fan_out, 1).T, grad[layer.bias]
 
-    def forward(
-        self, X: Array, *, step: int | None = None, rows: Array | None = None, tape: Tape | None = None
-    ) -> Array:
-        """Outputs (n, ...) of a batch; with a tape `backward` can follow. The result is the caller's to overwrite."""
+    def forward(self, X: Array, part: Pass | None = None) -> Array:
+        """Compute the outputs (n, ...) of a batch; with a part `backward` can follow. The caller may overwrite them."""
+        self.part, tape = part, None if part is None else part.tape
         assert tape is None or isinstance(tape, _Tape)
         if len(X) == 0:  # functions need not know what to do with nothing
             if tape is not None:
-                self.tape, tape.pull = tape, None
+                tape.pull = None
             return np.zeros((0, *self.output_shape), self.dtype)
-        if tape is None:
-            return self._outputs(X, len(X))
-        self.tape = tape
         return self._outputs(X, len(X), tape)
 
-    def backward(self, delta: Array, gradient: Callable[[Layer, Array, Array], None] = Layer.gradient) -> None:
-        """The gradient, from `delta` (n, ...), dC/d(outputs), of the batch of the last `forward` with a tape."""
-        tape = self.tape
-        assert isinstance(tape, _Tape)
+    def backward(self, delta: Array, part: Pass | None = None, ready: Callable[[int, Any], None] | None = None) -> None:
+        """Compute the gradient from `delta` (n, ...), dC/d(outputs), of the batch of the last `forward` with `part`."""
+        part = self.part if part is None else part
+        assert part is not None and isinstance(part.tape, _Tape), "forward was given no part to keep anything in"
+        tape = part.tape
         flat = tape.deltas[0][0]
         if tape.pull is None:
             flat[:] = 0.0
         else:
             grads = tape.pull(delta)[0]
-            for (_, part), (_, g) in zip(self.parts, leaves_of(grads), strict=True):
-                flat[part] = np.ravel(g)
+            for (_, where), (_, g) in zip(self.parts, leaves_of(grads), strict=True):
+                flat[where] = np.ravel(g)
             tape.pull = None
-        gradient(self.layers[0], tape.inputs[0], tape.deltas[0])
+        if ready is None:
+            self.grad[:] = flat
+        else:
+            ready(0, part)
 
     def predict(self, X: Array, block: int = 512) -> Array:
         """Outputs of any number of rows, in blocks; nothing is kept."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.optim.compiled import compiled_update
+from distbp.optim.norms import clip_by_global_norm
 
 __all__ = ["BLOCK", "Optimizer"]
 
@@ -38,6 +39,8 @@ class Optimizer:
     layers : sequence of slice
         Where each weight matrix lies in `theta`, its bias behind it up to the next one. Without it
         the whole vector counts as one weight.
+    clip_norm : float, optional
+        Largest norm of the gradient.
     """
 
     lr_default: ClassVar[float] = 0.1
@@ -49,13 +52,20 @@ class Optimizer:
     """Numbers of parameters and state that NumPy updates before Numba is loaded: what that takes (0.5 to 1 s) is
     saved by then. Both give the same bits."""
 
-    def __init__(self, lr: float | None = None, *, weight_decay: float = 0.0, layers: Sequence[slice] = ()) -> None:
+    def __init__(
+        self,
+        lr: float | None = None,
+        *,
+        weight_decay: float = 0.0,
+        layers: Sequence[slice] = (),
+        clip_norm: float | None = None,
+    ) -> None:
         self.lr = self.lr_default if lr is None else float(lr)
         if not (np.isfinite(self.lr) and self.lr >= 0):
             raise ValueError(f"the learning rate must be a number of at least 0, not {self.lr}")
         if not (np.isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(f"the weight decay must be at least 0, not {weight_decay}")
-        self.weight_decay = float(weight_decay)
+        self.weight_decay, self.clip_norm = float(weight_decay), clip_norm
         self.layers = tuple(layers)
         self.t = 0
         self.state: dict[str, Array] = {}
@@ -90,8 +100,13 @@ class Optimizer:
         self.layers = tuple(cut(s) for s in layers)
         self._total = total
 
-    def step(self, theta: Array, grad: Array) -> None:
-        """Update `theta` in place; `grad` (n_parameters,) is used up as scratch."""
+    def step(self, theta: Array, grad: Array, norm: float | None = None) -> None:
+        """Update `theta` in place; `grad` (n_parameters,) is used up as scratch.
+
+        Where `norm`, that of the whole gradient, is given, it is clipped to `clip_norm`.
+        """
+        if norm is not None and self.clip_norm is not None:
+            clip_by_global_norm(grad, self.clip_norm, norm)
         for name in self.buffers:
             if name not in self.state:
                 self.state[name] = np.zeros_like(theta)

@@ -123,7 +123,7 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         ),
         "elastic": (elastic or not config.elastic, "one process"),
         "least_ranks": (elastic, "ranks that cannot go on without the others"),
-        "bucket_mb": (reducer.in_pieces, "a gradient that is not sent in pieces"),
+        "bucket_mb": (reducer.in_buckets, "a gradient that is not sent in pieces"),
         "compress": (reducer.sends, "a gradient that is not sent"),
         "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
         "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),

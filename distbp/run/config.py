@@ -20,7 +20,7 @@ from typing import Any
 
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
-from distbp.gradient.reducer import BUCKET_BYTES, REDUCTIONS
+from distbp.gradient.choose import BUCKET_BYTES, REDUCTIONS
 from distbp.gradient.transport import COMPRESSIONS
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import INITIALISATIONS

@@ -14,7 +14,6 @@ ranks take them at the same step.
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -27,13 +26,14 @@ from distbp.comm.communicator import Communicator, SerialCommunicator
 from distbp.data.prepared import Prepared
 from distbp.data.sampling import Batch, BatchSampler, Epochs
 from distbp.errors import Diverged, RankLost, UserError
-from distbp.gradient.reducer import BUCKET_BYTES, STATUS, GradientReducer
-from distbp.gradient.whole_batch import exact_reducer
+from distbp.gradient.choose import BUCKET_BYTES, gradient_reducer
+from distbp.gradient.plan import Part
+from distbp.gradient.reducer import GradientReducer
+from distbp.gradient.statistics import STATISTICS, Statistics
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import LOSSES, Loss
-from distbp.optim.norms import clip_by_global_norm
 from distbp.optim.optimizer import Optimizer
 from distbp.optim.schedules import Schedule
 from distbp.trainer import noise_scale
@@ -43,6 +43,7 @@ from distbp.trainer.evaluation import evaluate, hits, kind_of_metrics, metric_na
 from distbp.trainer.profile import Profile
 from distbp.trainer.replicas import Pace, audit
 from distbp.trainer.saver import Saver
+from distbp.trainer.step import step
 from distbp.trainer.survival import catch_up
 
 __all__ = ["Outcome", "TrainState", "Trainer"]
@@ -63,7 +64,7 @@ class TrainState:
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(STATUS))
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(STATISTICS))
     sums_since: float = 0.0
     best: float | None = None
     best_step: int | None = None
@@ -95,7 +96,7 @@ class Trainer:
         Rows of a step over *all* ranks.
     micro_batch : int, optional
         A rank never passes more rows than this at once, in exact mode of a leaf (so many of all leaves, where
-        activations come together; see `whole_batch`): the same gradient in less memory.
+        activations come together; see `distbp.gradient.unit_parallel`): the same gradient in less memory.
     schedule : Schedule, optional
         Factor of the learning rate by step.
     clip_norm : float, optional
@@ -110,7 +111,7 @@ class Trainer:
         See `GradientReducer`.
     leaves : int, optional
         Exact mode: the same bits on any number of ranks, with a batch cut in so many leaves; see
-        `distbp.gradient.exact`. It needs one BLAS thread (`distbp.run.machine.limited_blas`), and `micro_batch` is
+        `distbp.gradient.plan`. It needs one BLAS thread (`distbp.run.machine.limited_blas`), and `micro_batch` is
         the most rows of a leaf: other values, other bits.
     monitor : str
         Metric that early stopping and the best checkpoint watch.
@@ -201,8 +202,10 @@ class Trainer:
         self.peak_rate = optimizer.lr
         if not optimizer.layers:
             optimizer.layers = tuple(network.weight_slices)
-        optimizer.assign_shard(self.reducer.own, self.reducer.total, self.reducer.tiles)
-        self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
+        optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
+        self.on_nonfinite = on_nonfinite
+        if clip_norm is not None:
+            optimizer.clip_norm = clip_norm
         self.monitor, self.patience, self.target = monitor, patience, target
         self.noise_every, self.log_every, self.eval_every = noise_every, log_every, eval_every
         self.audit_every, self.checkpoint_every = audit_every, checkpoint_every
@@ -240,18 +243,10 @@ class Trainer:
             require_metric("the target", self.target.metric, has + trained)
 
     def _make_reducer(self) -> GradientReducer:
-        most = -(-self.sampler.batch_size // (self.leaves or self.comm.size))
-        rows = min(most, self.micro_batch or most)
-        if self.leaves is None:
-            return GradientReducer(
-                self.comm, self.network, self.reduction,
-                rows=rows, bucket_bytes=self.bucket_bytes, compress=self.compress,
-            )  # fmt: skip
-        if self.compress != "none":
-            raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
         ours = isinstance(self.network, Network) and self.network.activation.name in ACTIVATIONS
-        return exact_reducer(
-            self.comm, self.network, self.reduction, leaves=self.leaves, rows=rows, bucket_bytes=self.bucket_bytes,
+        return gradient_reducer(
+            self.comm, self.network, self.reduction, batch_size=self.sampler.batch_size, micro_batch=self.micro_batch,
+            leaves=self.leaves, bucket_bytes=self.bucket_bytes, compress=self.compress,
             apart=not ours or self.loss.name not in LOSSES,  # other functions may mix the rows they are given
         )  # fmt: skip
 
@@ -260,60 +255,40 @@ class Trainer:
     def step(self) -> None:
         """One update of the parameters, on all ranks."""
         batch = self.sampler.batch(self.state.step)
-        self._backpropagate(batch)
-        self.reducer.wait()
+        self.reducer.wants_stop = self._stop_here
+        self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
+        statistics = step(
+            self.train, self.network, self.loss, self.reducer, self.optimizer, batch, self._count
+        )  # fmt: skip
         self._records = []  # until here others may be a step behind, and want to hear them
-        if self._read_status(batch):
-            own = self.reducer.own
-            theta, grad = self.network.theta[own], self.network.grad[own]
-            if self.clip_norm is not None:
-                clip_by_global_norm(grad, self.clip_norm, self.grad_norm)
-            self.optimizer.lr = self.peak_rate * self.schedule(self.state.step)
-            self.optimizer.step(theta, grad)
-        self.reducer.barrier()
+        self._take(statistics, batch)
         self.state.step += 1
 
-    def _backpropagate(self, batch: Batch) -> None:
-        """Bring this rank's part of the batch gradient and of the status, into the hands of the reducer."""
-        network, loss, reducer = self.network, self.loss, self.reducer
-        rows, measures = batch.between(*reducer.share(batch.size)), self.sampler.due(self.noise_every, batch.step + 1)
-        for part, seen, tape in reducer.parts(batch.size, self.micro_batch or batch.size, stop=self._stop_here):
-            self.comm.recorder.tick()
-            mine = rows[part]
-            X, y, w = self.train.take(mine, out=tape.X)
-            assert y is not None
-            z = network.forward(X, step=batch.step, rows=rows[seen], tape=tape)
-            right = hits(loss.scores(z), y, self._kind)
-            losses = loss.value(z, y, delta=z)
-            if w is not None:
-                losses *= w
-                z *= w.reshape(-1, *(1,) * (z.ndim - 1))
-            delta = np.divide(z, batch.size, out=tape.delta[-1])
-            sums = tape.sums(losses)
-            bad = 0 if math.isfinite(sums.sum()) else len(mine) - np.count_nonzero(np.isfinite(losses))
-            network.backward(delta, reducer.gradient)
-            squares, groups = network.group_squares(tape) if measures else (0.0, 0)
-            reducer.counts[0] += (0.0, len(mine), right, 0, bad, 0.0, groups)
-            reducer.counts[:, STATUS.index("loss")] += sums
-            reducer.counts[:, STATUS.index("squares")] += squares * batch.size**2
+    def _count(self, part: Part, losses: Array, logits: Array, y: Array) -> None:
+        """Add up loss, hits and, where it is due, the squares of the rows' gradients."""
+        self.comm.recorder.tick()
+        right = hits(self.loss.scores(logits), y, self._kind)
+        squares: Array | float = 0.0
+        groups = 0
+        if self.sampler.due(self.noise_every, self.state.step + 1):
+            of_groups, groups = self.network.group_squares(part)
+            squares = of_groups * self.sampler.batch(self.state.step).size ** 2
+        part.count(losses, right, squares, groups)
 
-    def _read_status(self, batch: Batch) -> bool:
-        """Take the reduced status into the state; whether loss and gradient are finite."""
-        state, square = self.state, self.reducer.square
-        status: list[float] = self.reducer.status.tolist()
-        self.grad_norm = math.sqrt(square) if square >= 0.0 else math.nan
-        self.batch_loss = status[0] / batch.size
-        self._stop_agreed = status[STATUS.index("stop")] > 0
+    def _take(self, statistics: Statistics, batch: Batch) -> None:
+        """Take the statistics of a batch into the state."""
+        state = self.state
+        self.grad_norm, self.batch_loss = statistics.norm, statistics.loss / batch.size
+        self._stop_agreed = statistics.stop > 0
         state.examples += batch.size
-        if not (math.isfinite(status[0]) and math.isfinite(square)):
-            self._pass_over(int(status[STATUS.index("nonfinite")]))
-            return False
-        state.sums = [a + b for a, b in zip(state.sums, status, strict=True)]
+        if not statistics.finite:
+            self._pass_over(int(statistics.nonfinite))
+            return
+        state.sums = [a + b for a, b in zip(state.sums, statistics, strict=False)]
         state.skipped = 0
-        squares, groups = status[STATUS.index("squares")], status[STATUS.index("groups")]
-        if groups > 1:
-            state.noise = noise_scale.averaged(state.noise, *noise_scale.estimate(squares, groups, batch.size, square))
-        return True
+        if statistics.groups > 1:
+            estimates = noise_scale.estimate(statistics.squares, statistics.groups, batch.size, statistics.square)
+            state.noise = noise_scale.averaged(state.noise, *estimates)
 
     def _pass_over(self, bad_rows: int) -> None:
         """Skip a step that is not finite, or end the run, on all ranks alike."""
@@ -404,12 +379,12 @@ class Trainer:
         improved = state.best_step == state.step and self.patience is not None
         saves = self.saver and (due(self.checkpoint_every, state.step) or ends or verdict or improved)
         audits = due(self.audit_every, state.step) or (self.audit_every and saves)  # what is saved was compared
-        if audits and (differs := audit(self.comm, self.network, self.reducer.own)):
+        if audits and (differs := audit(self.comm, self.network, self.reducer.shard)):
             raise UserError(f"step {state.step}: {differs}")
         if saves:
             self.save(last=bool(ends or verdict))
         if log:
-            for text in self._pace.slow(self.reducer.work(self.sampler.batch_size)):
+            for text in self._pace.slow(self.reducer.plan.work(self.sampler.batch_size)):
                 self._remark(f"{text}, until step {state.step}")
 
     def _remark(self, text: str) -> None:
@@ -419,7 +394,7 @@ class Trainer:
     def _averages(self, *, reset: bool) -> dict[str, Any]:
         """Means since the last log; no loss where every step was skipped."""
         state = self.state
-        sums = dict(zip(STATUS, state.sums, strict=True))
+        sums = dict(zip(STATISTICS, state.sums, strict=True))
         record: dict[str, Any] = {}
         if sums["rows"]:
             record["loss/train"] = sums["loss"] / sums["rows"]
@@ -433,7 +408,7 @@ class Trainer:
         }
         record |= noise_scale.figures(state.noise)
         if reset:
-            state.sums, state.sums_since = [0.0] * len(STATUS), state.seconds
+            state.sums, state.sums_since = [0.0] * len(STATISTICS), state.seconds
         return record
 
     def _evaluate_validation(self) -> dict[str, Any]:
@@ -450,7 +425,7 @@ class Trainer:
         if is_better(self.monitor, record[self.monitor], state.best):
             state.best, state.best_step, state.waited = record[self.monitor], state.step, 0
             if self.patience is not None:
-                self.best_theta = self.network.theta[self.reducer.own].copy()
+                self.best_theta = self.network.theta[self.reducer.shard].copy()
             return ""
         state.waited += 1
         return "early" if self.patience is not None and state.waited >= self.patience else ""
@@ -484,7 +459,7 @@ class Trainer:
 
     def _set_theta(self, mine: Array) -> None:
         """Each rank sets the parameters that it owns."""
-        self.network.theta[self.reducer.own] = mine
+        self.network.theta[self.reducer.shard] = mine
         self.reducer.barrier()
 
     def close(self) -> None:
@@ -520,7 +495,7 @@ class Trainer:
                 self._catch_up()
                 self.reducer = self._make_reducer()
                 self.comm.agree()
-                self.optimizer.assign_shard(self.reducer.own, self.reducer.total, self.reducer.tiles)
+                self.optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
                 if self.comm.size < self.least_ranks:
                     self.request_stop()
                 if self.on_lost is not None:
@@ -572,7 +547,7 @@ class Trainer:
         }
         train = {name: value for name, value in said["train"].items() if name not in _FORMER_STATE}
         self.optimizer.t, self.state = said["t"], TrainState(**train)
-        self.state.sums += [0.0] * (len(STATUS) - len(self.state.sums))  # of an earlier version
+        self.state.sums += [0.0] * (len(STATISTICS) - len(self.state.sums))  # of an earlier version
         self.schedule.state.update(self.state.schedule)
 
     def save(self, *, last: bool = False) -> None:
@@ -610,6 +585,6 @@ class Trainer:
             for name in found["arrays"]:
                 array = given.get(name, np.empty_like(self.network.theta))
                 self.comm.bcast(array)
-                arrays[name] = array[self.reducer.own].copy()
+                arrays[name] = array[self.reducer.shard].copy()
             self._remember(arrays, found)
         return found["name"], found["warnings"]

@@ -1,4 +1,4 @@
-"""The toy training in exact mode, by either of its reducers."""
+"""The toy training in exact mode, by either plan."""
 
 import pytest
 from toy_training import trainer
@@ -19,9 +19,9 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
     return theta.tobytes(), records, figures
 
 
-@pytest.fixture(params=["leaf by leaf", "whole batch"])
+@pytest.fixture(params=["rows", "units"])
 def sums(request, monkeypatch):
-    """Both kinds of exact reducer, whichever would suit."""
-    monkeypatch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
-    monkeypatch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", 2)
+    """Both plans, whichever would suit."""
+    monkeypatch.setattr("distbp.gradient.choose.shares_units", lambda *_: request.param == "units")
+    monkeypatch.setattr("distbp.gradient.unit_parallel._LEAF_ROWS", 2)
     return request.param

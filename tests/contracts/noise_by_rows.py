@@ -19,9 +19,7 @@ def one_by_one(model, loss, rows, which):
     gradients = []
     for row in which:
         X, y, w = rows.take(np.array([row]))
-        tape = model.tapes(1)(1)
-        tape.X[...] = X
-        z = model.forward(tape.X, tape=tape)
+        z = model.forward(X, model.own_pass(X))
         delta = np.empty_like(z)
         loss.value(z, y, delta)
         model.backward(delta * w[:, None])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_training import trainer
 
-from distbp.gradient.reducer import REDUCTIONS
+from distbp.gradient.choose import REDUCTIONS
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -21,7 +21,7 @@ def outlives(comm):
     network.theta[:] = comm.rank  # nobody else's
     comm.barrier()
     assert np.all(network.theta == comm.rank) and np.all(network.layers[0].W == comm.rank)
-    assert len(network.tape.X) == 0
+    assert len(network.part.tape.X) == 0
     network.backward(network.forward(np.ones((2, network.sizes[0]))))
     with pytest.raises(RuntimeError, match="closed: make a new Trainer"):
         t.step()

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from toy_training import B, data, trainer
 
 from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
-from distbp.gradient.exact import ExactReducer, add_up, children, nodes
-from distbp.gradient.reducer import row_numbers
-from distbp.gradient.whole_batch import WholeBatchReducer, exact_reducer
+from distbp.gradient.choose import gradient_reducer
+from distbp.gradient.data_parallel import DataParallel
+from distbp.gradient.tree import add_up, additions, children, nodes
+from distbp.gradient.unit_parallel import UnitParallel, row_numbers
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES, make_loss
 from distbp.optim.rules import OPTIMIZERS, make_optimizer
@@ -49,6 +50,19 @@ def test_other_orders_give_other_bits():
     assert np.count_nonzero(tree != np.add.accumulate(values)[-1]) > 50
 
 
+@given(st.integers(2, 40), st.integers(1, 12))
+def test_operations_add_up_in_the_order_of_the_tree(leaves, parts):
+    """Also where the sum goes to the place of one that is given."""
+    rng = np.random.default_rng(leaves)
+    values = {(leaf, leaf + 1): rng.standard_normal(3) * 10.0 ** rng.integers(-8, 8) for leaf in range(leaves)}
+    wanted = add_up(values, (0, leaves))
+    out = values[min(parts, leaves - 1), min(parts, leaves - 1) + 1]
+    scratch = [(np.empty(5), np.empty(5)) for _ in range(leaves.bit_length())]
+    for function, arguments in additions(values, (0, leaves), out, scratch):
+        function(*arguments)
+    assert np.array_equal(out, wanted)
+
+
 def test_nobody_writes_what_is_given():
     values = {(leaf, leaf + 1): np.ones(2) for leaf in range(6)}
     out = values[0, 1]
@@ -71,12 +85,11 @@ def test_what_comes_together_is_what_is_less(batch_size, leaves, whole_batch):
     def kind(comm, apart=False):
         network = Network([10, 20, 20, 30], "relu")
         assert (network.n_parameters, row_numbers(network)) == (1270, 120)
-        rows = -(-batch_size // leaves)
-        return type(exact_reducer(comm, network, "auto", leaves=leaves, rows=rows, apart=apart, bucket_bytes=1000))
+        return type(gradient_reducer(comm, network, batch_size=batch_size, leaves=leaves, apart=apart).plan)
 
-    wanted = WholeBatchReducer if whole_batch else ExactReducer
+    wanted = UnitParallel if whole_batch else DataParallel
     assert {kind(SerialCommunicator()), *run_threads(3, kind)} == {wanted}
-    assert kind(SerialCommunicator(), apart=True) == ExactReducer
+    assert kind(SerialCommunicator(), apart=True) == DataParallel
 
 
 @pytest.mark.usefixtures("sums")
@@ -148,12 +161,12 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
             network, make_loss(loss), SGD(0.1), rows, comm=comm, batch_size=2 * v + more, leaves=v, noise_every=1
         )
         t.fit(steps=3)
-        return t.reducer._apart, (network.theta.tobytes(), t.state.sums, t.state.noise)
+        return getattr(t.reducer.plan, "_apart", False), (network.theta.tobytes(), t.state.sums, t.state.noise)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.gradient.whole_batch.suits", lambda *_: whole_batch)
-        patch.setattr("distbp.gradient.whole_batch._CELL_UNITS", 4)
-        patch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", [2, 16][more % 2])
+        patch.setattr("distbp.gradient.choose.shares_units", lambda *_: whole_batch)
+        patch.setattr("distbp.gradient.unit_parallel._CELL_UNITS", 4)
+        patch.setattr("distbp.gradient.unit_parallel._LEAF_ROWS", [2, 16][more % 2])
         (together, alone), of_ranks = train(SerialCommunicator()), run_threads(3, train)
         if whole_batch:
             of_ranks += run_threads(3, train, ranks_per_host=2)
@@ -186,10 +199,10 @@ def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(name, outputs, 
 
 @pytest.fixture
 def narrow_tiles(monkeypatch):
-    monkeypatch.setattr("distbp.gradient.exact._TILE_BYTES", 256)
-    monkeypatch.setattr("distbp.gradient.exact._LEAF_PRODUCT_BYTES", 1024)
-    monkeypatch.setattr("distbp.gradient.whole_batch._STRETCH_BYTES", 256)
-    monkeypatch.setattr("distbp.gradient.whole_batch._CELL_UNITS", 4)
+    monkeypatch.setattr("distbp.gradient.data_parallel._BLOCK_BYTES", 256)
+    monkeypatch.setattr("distbp.gradient.data_parallel._PRODUCT_BYTES", 1024)
+    monkeypatch.setattr("distbp.gradient.unit_parallel._SECTION_BYTES", 256)
+    monkeypatch.setattr("distbp.gradient.unit_parallel._CELL_UNITS", 4)
 
 
 @pytest.mark.usefixtures("narrow_tiles", "sums")
@@ -223,7 +236,7 @@ def test_gradients_begin_where_dot_products_have_the_same_bits(reduction):
     """On processors without AVX those of float64 depend on whether an address is a multiple of 16."""
 
     def address(comm):
-        reducer = ExactReducer(comm, Network([2, 3, 3], dtype=np.float64), reduction, leaves=4)
+        reducer = gradient_reducer(comm, Network([2, 3, 3], dtype=np.float64), reduction, batch_size=60, leaves=4)
         assert reducer.network.n_parameters % 2
         return reducer.network.grad.ctypes.data % 16
 
@@ -259,7 +272,7 @@ def test_the_pace_of_a_rank_is_judged_by_its_cells():
     """Four cells a layer, of which the first of three ranks has two; of one cell the last has too little."""
 
     def work(comm, leaves):
-        return WholeBatchReducer(comm, Network([16, 512, 512, 8]), leaves=leaves, rows=8 // leaves).work(8)
+        return gradient_reducer(comm, Network([16, 512, 512, 8]), batch_size=8, leaves=leaves).plan.work(8)
 
     first, *others = run_threads(3, lambda comm: work(comm, 4))
     assert first + sum(others) == pytest.approx(8) and all(1.5 < other < first for other in others)
@@ -274,4 +287,4 @@ def test_compression_is_refused():
 
 def test_a_batch_has_leaves():
     with pytest.raises(ValueError, match="at least 1 leaf"):
-        ExactReducer(SerialCommunicator(), Network([2, 1]), leaves=0)
+        gradient_reducer(SerialCommunicator(), Network([2, 1]), batch_size=4, leaves=0)

@@ -5,7 +5,6 @@ import pytest
 from reductions import TIGHT, each_reduction, outlives
 from toy_training import train
 
-import distbp.gradient.reducer
 from distbp import SerialCommunicator
 
 
@@ -15,12 +14,13 @@ from distbp import SerialCommunicator
     [
         ("gradients", {}),
         ("gradients", {"bucket_bytes": 300}),
-        ("rows", {"micro_batch": 4, "bucket_bytes": 96}),
+        ("gradients", {"micro_batch": 4, "bucket_bytes": 96}),
         ("units", {"dropout": 0.0}),
     ],
 )
 def test_ranks_give_the_parameters_of_one_process(reduction, sharing, options, comm, monkeypatch):
-    monkeypatch.setattr(distbp.gradient.reducer, "choose_sharing", lambda *_: sharing)
+    monkeypatch.setattr("distbp.gradient.choose.shares_units", lambda *_: sharing == "units")
+    monkeypatch.setattr("distbp.comm.mpi.MPICommunicator.crowded", False, raising=False)
     wanted = train(SerialCommunicator(), **options)
     np.testing.assert_allclose(train(comm, reduction=reduction, **options), wanted, **TIGHT)
 

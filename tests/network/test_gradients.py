@@ -107,11 +107,11 @@ def case(activation, loss, *, dropout=0.0):
 
 
 def cost(net, loss, X, y, **training):
-    return loss.value(net.forward(X, **training), y).sum() / len(X)
+    return loss.value(net.forward(X, net.own_pass(X, **training)), y).sum() / len(X)
 
 
 def gradient(net, loss, X, y, **training):
-    z = net.forward(X, **training)
+    z = net.forward(X, net.own_pass(X, **training))
     delta = np.empty_like(z)
     loss.value(z, y, delta)
     net.backward(delta / len(X))
@@ -258,42 +258,13 @@ def test_examples_one_at_a_time_sum_to_the_batch(activation, loss):
     assert_agree(np.sum(singles, axis=0) / N, batch, 1e-14)
 
 
-@each_activation
-def test_accumulate_adds_to_what_is_there(activation):
-    net, X, y = case(activation, "squared-error")
-    once = gradient(net, SquaredError(), X, y)
-
-    def add(layer, a, delta):
-        layer.weight_gradient(a, delta, accumulate=True)
-        layer.bias_gradient(a, delta, accumulate=True)
-
-    net.grad[:] = 1.0
-    net.backward((net.forward(X) - y) / N, add)
-    np.testing.assert_allclose(net.grad, 1.0 + once, rtol=0, atol=1e-15 * N * np.abs(once).max())
-    assert np.array_equal(gradient(net, SquaredError(), X, y), once)
-
-
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_the_gradient_of_some_units_is_that_part_of_the_whole(accumulate):
-    net, X, y = case("tanh", "squared-error")
-    whole = gradient(net, SquaredError(), X, y)
-
-    def in_pieces(layer, a, delta):
-        for units in slice(2, None), slice(0, 2):
-            layer.weight_gradient(a, delta, units, accumulate=accumulate)
-            layer.bias_gradient(a, delta, units, accumulate=accumulate)
-
-    net.grad[:] = 0.0 if accumulate else np.nan
-    net.backward((net.forward(X) - y) / N, in_pieces)
-    assert_agree(net.grad, whole, 1e-14)
-
-
 def test_layers_are_done_from_the_last_to_the_first():
     net, X, y = case("tanh", "squared-error")
     done = []
-    net.backward(net.forward(X) - y, lambda layer, a, delta: done.append((layer, a.shape, delta.shape)))
-    assert [layer for layer, _, _ in done] == net.layers[::-1]
-    assert all(a == (N, layer.fan_in) and delta == (N, layer.fan_out) for layer, a, delta in done)
+    net.backward(net.forward(X) - y, ready=lambda i, part: done.append((i, part.tape.deltas[i].copy())))
+    assert [i for i, _ in done] == [2, 1, 0]
+    assert [delta.shape for _, delta in done] == [(N, layer.fan_out) for layer in net.layers[::-1]]
+    assert all(np.array_equal(delta, net.part.tape.deltas[i]) for i, delta in done)
 
 
 @each_loss
@@ -337,8 +308,8 @@ def test_predict_in_blocks_equals_forward(activation):
 
 def masks(net, step, rows):
     X = np.zeros((len(rows), net.sizes[0]), net.dtype)
-    net.forward(X, step=step, rows=np.asarray(rows))
-    return [mask.copy() for mask in net.tape.mask]
+    net.forward(X, net.own_pass(X, step=step, masked=np.asarray(rows)))
+    return [mask.copy() for mask in net.part.tape.mask]
 
 
 @each_dtype
@@ -396,16 +367,16 @@ def test_units_are_dropped_independently():
 @each_activation
 def test_gradient_with_dropout_agrees_with_central_differences(activation):
     net, X, y = case(activation, "squared-error", dropout=0.4)
-    training = {"step": 2, "rows": np.arange(N) + 10}
+    training = {"step": 2, "masked": np.arange(N) + 10}
     reference = central_differences(net, SquaredError(), X, y, **training)
     assert_agree(gradient(net, SquaredError(), X, y, **training), reference, 1e-7)
-    assert all((mask == 0).any() and (mask > 0).any() for mask in net.tape.mask)
+    assert all((mask == 0).any() and (mask > 0).any() for mask in net.part.tape.mask)
 
 
 def test_nothing_is_dropped_outside_training():
     net, X, _ = case("gelu", "squared-error", dropout=0.5)
     plain, _, _ = case("gelu", "squared-error")
-    net.forward(X, step=0, rows=np.arange(N))
+    net.forward(X, net.own_pass(X, step=0, masked=np.arange(N)))
     assert np.array_equal(net.forward(X), plain.forward(X))
 
 
@@ -527,7 +498,8 @@ def test_make_loss_builds_each(loss):
 def test_float32_stays_float32(activation, loss):
     rng = np.random.default_rng(0)
     net = Network([3, 4, 2], activation, dropout=0.1, dtype=np.float32)
-    z = net.forward(rng.standard_normal((5, 3), np.float32), step=0, rows=np.arange(5))
+    X = rng.standard_normal((5, 3), np.float32)
+    z = net.forward(X, net.own_pass(X, step=0, masked=np.arange(5)))
     y, delta = targets(loss, 5, 2), np.empty_like(z)
     rows = LOSSES[loss].value(z, y if y.ndim == 1 else y.astype(np.float32), delta)
     net.backward(delta)

@@ -56,11 +56,11 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
     return {"theta": network.theta.tobytes(), "log": json.dumps(log), "span": span, "outcome": outcome}
 
 
-@pytest.fixture(scope="module", params=["leaf by leaf", "whole batch"])
+@pytest.fixture(scope="module", params=["rows", "units"])
 def undisturbed(request):
     """With both kinds of exact reducer, whichever would suit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
+        patch.setattr("distbp.gradient.choose.shares_units", lambda *_: request.param == "units")
         yield trained(SerialCommunicator())
 
 

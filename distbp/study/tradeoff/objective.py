@@ -23,6 +23,7 @@ from distbp.errors import UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
+from distbp.network.work import Leaves, OwnPass
 
 __all__ = ["BLOCK", "lbfgs", "objective", "require_scipy"]
 
@@ -64,16 +65,15 @@ def objective(
         total = np.zeros(1 + network.n_parameters)
         for start in range(lo, hi, BLOCK):
             block = np.arange(start, min(start + BLOCK, hi))
-            tape = tapes(len(block))
-            X, y, w = rows.take(block, out=tape.X)
+            own = OwnPass(tapes(len(block)), Leaves(len(network.layers)))
+            X, y, w = rows.take(block, out=own.tape.X)
             assert y is not None
-            z = network.forward(X, tape=tape)
+            z = network.forward(X, own)
             losses = loss.value(z, y, delta=z).astype(np.float64)
             if w is not None:
                 losses *= w
                 z *= w.reshape(-1, *(1,) * (z.ndim - 1))
-            np.copyto(tape.delta[-1], z)
-            network.backward(tape.delta[-1])
+            network.backward(z, own)
             total[0] += losses.sum()
             total[1:] += network.grad
         comm.allreduce(total)

@@ -1,0 +1,63 @@
+"""One step: the lines to read beside the lecture, on any number of ranks.
+
+Rows are taken from a permuted mini-batch, passed forward and back, and the gradient is summed over the ranks. Ranks add
+sums and divide once by the global batch size, so uneven and empty parts are exact.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from distbp.data.prepared import Prepared
+from distbp.gradient.plan import Batch, Part
+from distbp.gradient.reducer import GradientReducer
+from distbp.gradient.statistics import Statistics
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import Loss
+from distbp.optim.optimizer import Optimizer
+
+__all__ = ["step"]
+
+Array = NDArray[Any]
+
+
+def step(
+    rows: Prepared,
+    network: Network | FunctionModel,
+    loss: Loss,
+    reducer: GradientReducer,
+    optimizer: Optimizer,
+    batch: Batch,
+    count: Callable[[Part, Array, Array, Array], None],
+) -> Statistics:
+    """Update the parameters by the mean gradient of a batch, on all ranks; return its statistics.
+
+    Parameters
+    ----------
+    rows : Prepared
+        All training rows.
+    network, loss : Network or FunctionModel, and Loss
+        What is trained.
+    reducer : GradientReducer
+        That of the network, which sums over the ranks.
+    optimizer : Optimizer
+        Of the shard that this rank owns.
+    batch : Batch
+        Which rows, of all ranks together.
+    count : callable
+        ``count(part, losses, logits, y)`` adds up what is wanted of the rows of a part, by ``part.count``.
+    """
+    for part in reducer.parts(batch):  # one, unless micro-batches are asked for
+        X, y, w = rows.take(part.positions, out=part.X)  # this rank's rows of the global batch, possibly none
+        logits = network.forward(X, part)
+        losses = loss.value(logits, y, delta=part.delta)  # and dC/dlogits of each row's own loss
+        part.scale(losses, w, batch.size)  # times the rows' weights, divided by the *global* batch size
+        network.backward(part.delta, part, reducer.ready)  # the gradient, from its end towards 0
+        count(part, losses, logits, y)  # what is summed with the gradient
+    statistics = reducer.wait()  # the gradient of the batch is in the shard that this rank owns
+    if statistics.finite:
+        optimizer.step(network.theta[reducer.shard], network.grad[reducer.shard], statistics.norm)
+    reducer.barrier()  # the ranks of a host see each other's shards
+    return statistics
