@@ -18,8 +18,8 @@ from distbp.comm.world import communicator
 from distbp.data.loading import TableOptions, open_dataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
+from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
-from distbp.run.machine import limited_blas
 from distbp.trainer.evaluation import evaluate
 
 __all__ = ["main", "predict"]

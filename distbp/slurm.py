@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distbp.comm.communicator import SerialCommunicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.run.entry_point import run
 

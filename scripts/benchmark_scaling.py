@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import distbp
-from distbp.run.machine import limited_blas
+from distbp.run.blas import limited_blas
 
 COLUMNS, BATCH, BLOCK = 15, 256, 1 << 17
 ROUNDS, STEPS = 9, 150
@@ -87,7 +87,7 @@ def work(paths: list[str]) -> None:
             data = distbp.load(path, comm=comm, validation_fraction=0.0, test_fraction=0.05)
             network = distbp.Network([COLUMNS - 1, 64, 64, 1], seed=1)
             trainers[path] = distbp.Trainer(
-                network, distbp.SquaredError(), distbp.Adam(), data.train, comm=comm, batch_size=BATCH
+                network, distbp.SquaredError(), distbp.Adam(), data.train, comm=comm, batches=BATCH
             )
             openings[path] = time.perf_counter() - start
             trainers[path].fit(steps=3000)
@@ -97,7 +97,7 @@ def work(paths: list[str]) -> None:
             for path in paths:
                 comm.barrier()
                 start = time.perf_counter()
-                trainers[path].fit(steps=trainers[path].state.step + STEPS)
+                trainers[path].fit(steps=trainers[path].position.step + STEPS)
                 times[path].append((time.perf_counter() - start) / STEPS)
     everyone = comm.allgather_obj([peaks[path] for path in paths])
     if not comm.is_root:

@@ -73,7 +73,7 @@ class Distbp:
     def __init__(self, options):
         import distbp
         from distbp.optim.compiled import compiled_update
-        from distbp.run.machine import limited_blas
+        from distbp.run.blas import limited_blas
 
         self.distbp, self.only = distbp, options.pop("only", "")
         self.options = options
@@ -101,12 +101,12 @@ class Distbp:
         options |= setting.get("options", {})
         trainer = d.Trainer(
             d.Network(setting["sizes"]), d.SoftmaxCrossEntropy(), optimizer, self.train,
-            comm=d.SerialCommunicator() if alone else self.comm, log_every=1000,
-            batch_size=setting["batch"] // (self.comm.size if alone else 1), **options,
+            comm=d.SerialCommunicator() if alone else self.comm, components=d.Components(log=d.Log(1000)),
+            batches=setting["batch"] // (self.comm.size if alone else 1), gradient=d.Gradient(**options),
         )  # fmt: skip
         if self.only == "messages":
             return lambda steps: [self.send(trainer) for _ in range(steps)] and None
-        return lambda steps: trainer.fit(steps=trainer.state.step + steps) and None
+        return lambda steps: trainer.fit(steps=trainer.position.step + steps) and None
 
     def send(self, trainer):
         """What the reducer sends in a step."""

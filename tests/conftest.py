@@ -16,8 +16,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
-from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator
 from distbp.comm.launchers import launch_of
+from distbp.comm.serial import SerialCommunicator
 from distbp.data.dataset import infer_target
 
 UNDER_MPIRUN = launch_of(os.environ) is not None

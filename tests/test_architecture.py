@@ -25,7 +25,7 @@ LAYERS = [
 ONE_DOOR = {
     "mpi4py": {"comm.mpi"},
     "safetensors": {"files"},
-    "threadpoolctl": {"run.machine"},
+    "threadpoolctl": {"run.blas"},
     "rich": {"run.report"},
     "torch": set(),
     "sklearn": set(),

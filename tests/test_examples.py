@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flat import flat_trainer
 
 from distbp import ArrayDataset, Prepared, Subset, fit_preprocessor
 from distbp.autodiff import check_grads
-from distbp.comm.communicator import SerialCommunicator
+from distbp.comm.serial import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +55,7 @@ def test_gradients_of_the_mixture(example, rng):
 
 def test_convolution_learns_digits(example):
     """In one process, on the embedded digits blown up to the size of MNIST's."""
-    from distbp import Adam, FunctionModel, SoftmaxCrossEntropy, Trainer, load
+    from distbp import Adam, FunctionModel, SoftmaxCrossEntropy, load
 
     data = load("digits")
     small = data.train.take(np.arange(320))
@@ -64,6 +65,6 @@ def test_convolution_learns_digits(example):
     rows = Prepared(rows, fit_preprocessor(rows, SerialCommunicator(), scaling="none"), np.float32)
     convolution = example("convolution")
     model = FunctionModel(*convolution.model, 256, 10)
-    trainer = Trainer(model, SoftmaxCrossEntropy(), Adam(3e-3), rows, batch_size=32, leaves=2)
+    trainer = flat_trainer(model, SoftmaxCrossEntropy(), Adam(3e-3), rows, batch_size=32, leaves=2)
     trainer.fit(epochs=4)
     assert trainer.evaluate(rows)["accuracy"] > 0.8

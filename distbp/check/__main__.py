@@ -22,14 +22,15 @@ from distbp.check.report import (
     product_lines,
     step_lines,
 )  # fmt: skip
-from distbp.comm.communicator import Communicator, on_root, wait_quietly
+from distbp.comm.agreement import on_root, wait_quietly
+from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES
 from distbp.network.user_functions import is_function_name, resolve
+from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
-from distbp.run.machine import limited_blas
 
 __all__ = ["check", "main"]
 

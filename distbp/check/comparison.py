@@ -29,7 +29,8 @@ from distbp.check.gradients import (
 )
 from distbp.check.growth import stopwatch
 from distbp.check.problem import ANALYTIC, Problem
-from distbp.comm.communicator import Communicator, wait_quietly
+from distbp.comm.agreement import wait_quietly
+from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.choose import gradient_reducer
 from distbp.network.dense import Network

@@ -1,10 +1,10 @@
 """Ranks that may die: MPI's fault tolerance (ULFM, Bland et al. 2013), as Open MPI 5 has it.
 
-When a process dies, MPI tells the others: their collectives raise, here as `RankLost`. Whoever is left then meets in
+When a process dies, MPI tells the others: their collectives raise, here as `RankLost`. Whoever is left then calls
 `recover`:
 
     revoke    wakes those who still wait in a collective
-    agree     meets those who had no trouble yet, and stood in `agree`
+    agree     joins those who had no trouble yet, and stood in `agree`
     shrink    a new communicator, of those who are left
     agree     that all have it; else again, without those who died meanwhile
 
@@ -42,7 +42,7 @@ _PATIENCE = 5.0
 
 
 def why_not_elastic(environment: dict[str, str]) -> str:
-    """What stands in the way of going on after a loss in this launch, or ""."""
+    """Return what stands in the way of going on after a loss in this launch, or ""."""
     if environment.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("1", "true", "t", "yes", "enabled"):
         return "needs Open MPI 5 and a launch with fault tolerance: mpirun --with-ft ulfm"
     chosen = environment.get("OMPI_MCA_coll", _WITHOUT)
@@ -57,7 +57,7 @@ def why_not_elastic(environment: dict[str, str]) -> str:
 
 
 def _guarded(method: F) -> F:
-    """The same method, where MPI's errors are `RankLost`: whatever their class, some other rank is the cause."""
+    """Wrap a method so that MPI's errors are `RankLost`: whatever their class, some other rank is the cause."""
 
     @wraps(method)
     def call(self: Any, *arguments: Any, **more: Any) -> Any:
@@ -70,7 +70,7 @@ def _guarded(method: F) -> F:
 
 
 class ElasticCommunicator(MPICommunicator):
-    """The ranks of an MPI launch with fault tolerance; see above."""
+    """Connect the ranks of an MPI launch with fault tolerance; see above."""
 
     elastic = True
     thread_level: ClassVar[str] = "single"
@@ -90,7 +90,7 @@ class ElasticCommunicator(MPICommunicator):
         if self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED:
             raise UserError("--elastic: MPI was started by other code with threads, which deadlocks after a loss")
         self._names = list(range(self.size))
-        self._met = False  # whether this rank took part in the last agreement on this communicator
+        self._voted = False  # whether this rank took part in the last agreement on this communicator
         self._processes = [tuple(row) for row in self.allgather_obj([self.host, *process_identity(os.getpid())])]
 
     allreduce = _guarded(MPICommunicator.allreduce)
@@ -110,23 +110,23 @@ class ElasticCommunicator(MPICommunicator):
 
     @property
     def names(self) -> list[int]:
-        """Those that are left."""
+        """Return those that are left."""
         return self._names
 
     def whois(self, name: int) -> str:
-        """Rank, host and process."""
+        """Return rank, host and process, for people."""
         host, pid, _ = self._processes[name]
         return f"rank {name} on {host} (process {pid})"
 
     # --- losses ---------------------------------------------------------------------------------------
 
     def agree(self) -> None:
-        """MPIX_Comm_agree: the same answer on all ranks, whoever dies meanwhile."""
+        """Call MPIX_Comm_agree: it gives the same answer on all ranks, whoever dies meanwhile."""
         self.recorder.enter("agree")
         agreed = self._vote(True)
         self.recorder.leave()
         if not agreed:
-            self._met = True
+            self._voted = True
             raise RankLost("a rank was lost before all had come here")
 
     def recover(self) -> list[int]:
@@ -135,9 +135,9 @@ class ElasticCommunicator(MPICommunicator):
         before = self.names
         for _ in range(_TRIES):
             self._revoke()
-            if not self._met:
+            if not self._voted:
                 self._vote(False)
-            self._met = False
+            self._voted = False
             too_few = ""
             try:
                 self._adopt(self._comm.Shrink())
@@ -145,14 +145,14 @@ class ElasticCommunicator(MPICommunicator):
             except (RankLost, self._mpi.Exception):
                 self._revoke()
                 self._vote(False)
-                self._met = True
+                self._voted = True
                 continue
             if self._vote(True):
                 self.recorder.leave()
                 if too_few:
                     raise UserError(too_few)
                 return [name for name in before if name not in self.names]
-            self._met = True
+            self._voted = True
         raise UserError(f"the ranks that are left do not find together in {_TRIES} tries: restart with --resume auto")
 
     def _vote(self, yes: bool) -> bool:
@@ -169,7 +169,7 @@ class ElasticCommunicator(MPICommunicator):
                 pass
 
     def _take_stock(self, before: list[int]) -> tuple[list[int], str]:
-        """Who is left, and why they may not go on, or ""."""
+        """Return who is left, and why they may not go on, or ""."""
         names: list[int] = self.allgather_obj(self.name)
         lost = [name for name in before if name not in names]
         gone = [
@@ -190,7 +190,7 @@ class ElasticCommunicator(MPICommunicator):
         )
 
     def all_failed(self, patience: float) -> bool:
-        """A barrier that does not wait for ever."""
+        """Enter a barrier that does not wait for ever; return whether all came to it."""
         try:
             return super().all_failed(patience)
         except (RankLost, self._mpi.Exception):

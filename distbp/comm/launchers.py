@@ -14,14 +14,14 @@ OPEN_MPI_RUN, MPICH_RUN = "Open MPI's mpirun", "MPICH's mpirun"
 
 
 class Launch(NamedTuple):
-    """A launcher, for people, and how many processes it says it started."""
+    """Name a launcher, for people, and how many processes it says it started."""
 
     launcher: str
     processes: int
 
 
 def launch_of(environ: Mapping[str, str]) -> Launch | None:
-    """The launch that `environ` tells of; None without a launcher.
+    """Return the launch that `environ` tells of; None without a launcher.
 
     mpirun's own variables count first: below it, SLURM's describe mpirun's daemons.
     """
@@ -40,7 +40,7 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
 
 
 def family(library: str) -> str:
-    """``Open MPI``, ``MPICH``, or "" for another one, of an MPI's version string."""
+    """Return ``Open MPI``, ``MPICH``, or "" for another one, from an MPI's version string."""
     for name in ("Open MPI", "MPICH"):
         if name in library:
             return name
@@ -48,7 +48,7 @@ def family(library: str) -> str:
 
 
 def cure(launch: Launch, library: str) -> str:
-    """What to launch with in place of `launch`, because an MPI of that version string does not understand it; or "".
+    """Return what to launch with instead, because an MPI of that version string does not understand `launch`; or "".
 
     Nothing is said of an MPI that is neither Open MPI nor MPICH.
     """

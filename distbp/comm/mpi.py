@@ -9,15 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.comm.communicator import (
-    Communicator,
-    JsonObjects,
-    Request,
-    SharedMemory,
-    available_cores,
-    check_buffer,
-)
+from distbp.comm.communicator import Communicator, Request, SharedMemory, check_buffer
+from distbp.comm.host import available_cores, shared_memory_free
 from distbp.comm.launchers import Launch, launch_of
+from distbp.comm.members import FixedMembers
+from distbp.comm.objects import JsonObjects
 from distbp.comm.recorder import Recorder
 
 __all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
@@ -25,11 +21,11 @@ __all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
 Array = NDArray[Any]
 
 CHUNK_BYTES = 1 << 30
-"""Longer buffers go in pieces: many an MPI counts bytes in a C int."""
+"""Longer buffers go in chunks: many an MPI counts bytes in a C int."""
 
 
 def library_version() -> str:
-    """What the MPI that mpi4py finds says of itself, on one or several lines; MPI is not initialised for it.
+    """Return what the MPI that mpi4py finds says of itself, on one or several lines; MPI is not initialised for it.
 
     Raises
     ------
@@ -41,7 +37,7 @@ def library_version() -> str:
 
 
 def loaded_mpi() -> Any:
-    """mpi4py.MPI, which by itself would initialise MPI: a launcher that does not fit is to be named before."""
+    """Import mpi4py.MPI and leave MPI uninitialised: a launcher that does not fit is to be named before."""
     import mpi4py
 
     if "mpi4py.MPI" not in sys.modules:
@@ -52,7 +48,7 @@ def loaded_mpi() -> Any:
 
 
 def _garbles_pmi2(library: str, launch: Launch | None) -> bool:
-    """Whether MPICH would send uninitialised bytes behind its UCX address to SLURM.
+    """Return whether MPICH would send uninitialised bytes behind its UCX address to SLURM.
 
     They are packed: zeros fit in a message of SLURM's pmi2, what else lies in a long used heap does not, and MPI_Init
     dies (MPICH 5.0.2). By its other network module, OFI, which is as fast over TCP, addresses are whole.
@@ -60,15 +56,16 @@ def _garbles_pmi2(library: str, launch: Launch | None) -> bool:
     return launch is not None and launch.launcher == "srun --mpi=pmi2" and "ch4:ucx ofi" in library
 
 
-class MPICommunicator(JsonObjects):
-    """The ranks of an MPI launch, by mpi4py.
+class MPICommunicator(JsonObjects, FixedMembers):
+    """Connect the ranks of an MPI launch, by mpi4py.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Comm, optional
-        Its ranks; COMM_WORLD by default. It is duplicated, so nobody else's messages are met.
+        Its ranks; COMM_WORLD by default. It is duplicated, so messages of others do not mix with ours.
     """
 
+    shared_free = staticmethod(shared_memory_free)
     thread_level: ClassVar[str] = "serialized"
     """One thread at a time talks: more is slower, and deadlocks over TCP."""
     settings: ClassVar[dict[str, str]] = {"OMPI_MCA_osc": "^ucx"}
@@ -109,44 +106,44 @@ class MPICommunicator(JsonObjects):
         return comm.Dup()
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
-        """MPI_Allreduce in place."""
+        """Call MPI_Allreduce, in place."""
         check_buffer(buffer, op)
         self.recorder.enter("allreduce", buffer.nbytes)
-        for piece in _pieces(buffer):
+        for chunk in _chunks(buffer):
             if self.crowded:
-                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, piece, self._ops[op]))
+                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, chunk, self._ops[op]))
             else:
-                self._comm.Allreduce(self._mpi.IN_PLACE, piece, self._ops[op])
+                self._comm.Allreduce(self._mpi.IN_PLACE, chunk, self._ops[op])
         self.recorder.leave()
 
     def ialltoall(self, send: Array, receive: Array) -> Request:
-        """MPI_Ialltoall of rows."""
+        """Call MPI_Ialltoall, of rows."""
         check_buffer(send)
         check_buffer(receive)
         self.recorder.tick()
         return _MPIRequest(self, self._comm.Ialltoall(_bytes(send), _bytes(receive)), (send, receive))
 
     def iallgather(self, send: Array, receive: Array) -> Request:
-        """MPI_Iallgather."""
+        """Call MPI_Iallgather."""
         check_buffer(send)
         check_buffer(receive)
         self.recorder.tick()
         return _MPIRequest(self, self._gathers.Iallgather(_bytes(send), _bytes(receive)), (send, receive))
 
     def on_host(self) -> Communicator:
-        """MPI_Comm_split_type for shared memory."""
+        """Call MPI_Comm_split_type, for shared memory."""
         if "on" not in self._groups:
             self._groups["on"] = self._part(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
         return self._groups["on"]
 
     def across_hosts(self) -> Communicator:
-        """MPI_Comm_split by the rank on the host."""
+        """Call MPI_Comm_split, by the rank on the host."""
         if "across" not in self._groups:
             self._groups["across"] = self._part(self._comm.Split(self.on_host().rank))
         return self._groups["across"]
 
     def split(self, color: int) -> Communicator:
-        """MPI_Comm_split."""
+        """Call MPI_Comm_split."""
         return self._part(self._comm.Split(color))
 
     def _part(self, comm: Any) -> Communicator:
@@ -156,22 +153,22 @@ class MPICommunicator(JsonObjects):
         return part
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
-        """MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
+        """Call MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
         size = n * np.dtype(dtype).itemsize
         window = self._mpi.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._comm)
         memory = np.asarray(window.Shared_query(0)[0])[:size].view(np.uint8).view(dtype)
         return _MPIMemory(window, memory, self.barrier)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
-        """MPI_Bcast."""
+        """Call MPI_Bcast."""
         check_buffer(buffer)
         self.recorder.enter("bcast", buffer.nbytes)
-        for piece in _pieces(buffer):
-            self._wait(self._comm.Ibcast(piece, root))
+        for chunk in _chunks(buffer):
+            self._wait(self._comm.Ibcast(chunk, root))
         self.recorder.leave()
 
     def barrier(self) -> None:
-        """MPI_Barrier."""
+        """Call MPI_Barrier."""
         self.recorder.enter("barrier")
         if self.crowded:
             self._wait(self._comm.Ibarrier())
@@ -189,7 +186,7 @@ class MPICommunicator(JsonObjects):
         request.Wait()
 
     def all_failed(self, patience: float) -> bool:
-        """A barrier that does not wait for ever."""
+        """Enter a barrier that does not wait for ever; return whether all came to it."""
         request = self._failures.Ibarrier()
         deadline = time.monotonic() + patience
         while not request.Test():
@@ -199,12 +196,12 @@ class MPICommunicator(JsonObjects):
         return True
 
     def abort(self, code: int) -> None:
-        """MPI_Abort."""
+        """Call MPI_Abort."""
         self._mpi.COMM_WORLD.Abort(code)
 
 
 class _MPIRequest:
-    """Keeps the buffers, which mpi4py does not."""
+    """Keep the buffers of a collective under way, which mpi4py does not."""
 
     def __init__(self, comm: MPICommunicator, request: Any, buffers: tuple[Array, Array]) -> None:
         self._comm, self._request, self._buffers = comm, request, buffers
@@ -232,11 +229,11 @@ class _MPIMemory:
 
 
 def _bytes(buffer: Array) -> Array:
-    """As MPI knows it: it has no name for numbers of 16 bits."""
+    """Return the bytes of a buffer: MPI has no name for numbers of 16 bits."""
     return buffer.reshape(-1).view(np.uint8)
 
 
-def _pieces(buffer: Array) -> list[Array]:
+def _chunks(buffer: Array) -> list[Array]:
     if buffer.nbytes <= CHUNK_BYTES:
         return [buffer]
     flat, step = buffer.reshape(-1), max(1, CHUNK_BYTES // buffer.itemsize)

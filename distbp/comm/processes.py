@@ -9,12 +9,12 @@ __all__ = ["end_process", "process_identity", "process_state"]
 
 
 def process_identity(pid: int) -> tuple[int, int]:
-    """A process, and when it began: numbers of processes are used again."""
+    """Return a process and when it began: numbers of processes are used again."""
     return pid, process_state(pid)[1]
 
 
 def process_state(pid: int) -> tuple[str, int]:
-    """State letter and start time of a process; "X" where there is none."""
+    """Return state letter and start time of a process; "X" where there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -23,7 +23,7 @@ def process_state(pid: int) -> tuple[str, int]:
 
 
 def end_process(pid: int, started: int, patience: float) -> bool:
-    """End a process of this host, if it is still that one; whether it is gone within `patience` seconds."""
+    """End a process of this host, if it is still that one; return whether it is gone within `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         state, when = process_state(pid)

@@ -13,7 +13,7 @@ _KEPT = 64
 
 
 class Recorder:
-    """The last collectives of one rank.
+    """Record the last collectives of one rank, and how long it waited.
 
     Attributes
     ----------
@@ -37,28 +37,28 @@ class Recorder:
         self._since = 0.0
 
     def enter(self, operation: str, nbytes: int = 0) -> None:
-        """A collective begins."""
+        """Note that a collective begins."""
         self.count += 1
         self.last.append((self.count, operation, nbytes))
         self.wait(operation)
 
     def wait(self, what: str) -> None:
-        """Waiting begins, in what is no collective of its own: for the end of one that was started before."""
+        """Note that waiting begins, in what is no collective of its own: for the end of one that was started before."""
         self.progress += 1
         self.inside = what
         self._since = time.perf_counter()
 
     def leave(self) -> None:
-        """It is over."""
+        """Note that it is over."""
         self.waited += time.perf_counter() - self._since
         self.progress += 1
         self.inside = ""
 
     def agree_on(self, count: int) -> None:
-        """After a loss the next collective has the same number on all ranks again."""
+        """Give the next collective the same number on all ranks again, after a loss."""
         self.count = count
         self.last.clear()
 
     def tick(self) -> None:
-        """Work goes on: a collective is started, a block of rows evaluated."""
+        """Note that work goes on: a collective is started, a block of rows evaluated."""
         self.progress += 1

@@ -4,17 +4,18 @@ import os
 import sys
 from pathlib import Path
 
-from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator
 from distbp.comm.elastic import ElasticCommunicator, why_not_elastic
 from distbp.comm.launchers import Launch, cure, launch_of
 from distbp.comm.mpi import MPICommunicator, library_version
+from distbp.comm.serial import SerialCommunicator
 from distbp.errors import UserError
 
 __all__ = ["communicator"]
 
 
 def communicator(kind: str = "auto", *, elastic: bool | None = None) -> Communicator:
-    """The communicator of this process.
+    """Return the communicator of this process.
 
     Parameters
     ----------

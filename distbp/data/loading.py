@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distbp.comm.communicator import Communicator, SerialCommunicator, require_equal
+from distbp.comm.agreement import require_equal
+from distbp.comm.communicator import Communicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
 from distbp.data.dataset import Column, Dataset, Target
 from distbp.data.prepared import Prepared

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator
 from distbp.comm.launchers import Launch, launch_of
 from distbp.comm.mpi import MPICommunicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.doctor.environment import check_limits, check_versions
 from distbp.doctor.files import check_data, check_run_directory, probe_folder
 from distbp.doctor.finding import EXIT_CODE, FAILURE, OK, WARNING, Finding, ranks_named, worst

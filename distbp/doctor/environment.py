@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 import distbp
-from distbp.comm.communicator import Communicator, available_cores
+from distbp.comm.communicator import Communicator
+from distbp.comm.host import available_cores
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, hosts_of, ranks_named
-from distbp.run.machine import bits_depend_on
+from distbp.run.blas import bits_depend_on
 
 __all__ = [
     "Limits",

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import NamedTuple
 
-from distbp.comm.communicator import Communicator, available_cores
+from distbp.comm.communicator import Communicator
 from distbp.comm.elastic import why_not_elastic
+from distbp.comm.host import available_cores
 from distbp.comm.launchers import Launch, cure
 from distbp.comm.mpi import library_version, loaded_mpi
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding

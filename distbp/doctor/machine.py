@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distbp.comm.communicator import Communicator, available_cores, wait_quietly
+from distbp.comm.agreement import wait_quietly
+from distbp.comm.communicator import Communicator
+from distbp.comm.host import available_cores
 from distbp.doctor.finding import OK, WARNING, Finding, hosts_of, ranks_named
-from distbp.run.machine import bits_depend_on, blas_threads, kernel_warning, limited_blas
+from distbp.run.blas import bits_depend_on, blas_threads, kernel_warning, limited_blas
 
 __all__ = [
     "Cores",

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distbp.comm.communicator import Communicator, wait_quietly
+from distbp.comm.agreement import wait_quietly
+from distbp.comm.communicator import Communicator
 from distbp.doctor.environment import free_memory
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, hosts_of, ranks_named
 

@@ -26,10 +26,10 @@ from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_of_size, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
 from distbp.gradient.tree import Node, Operation, add_up, additions, children, nodes
-from distbp.network.dense import Network, ones
+from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
-from distbp.network.work import Leaves, compact
+from distbp.network.work import Leaves, compact, ones
 
 __all__ = ["LEAF_SUMS", "DataParallel", "vectors_of"]
 

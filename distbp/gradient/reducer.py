@@ -63,7 +63,6 @@ class GradientReducer:
         self.comm, self.network, self.plan, self.reduction = comm, network, plan, reduction
         self.shard, self.transport, self.wants_stop = plan.shard, sender.transport, False
         self._memory, self._sender, self._closed = memory, sender, False
-        self.barrier = memory.barrier
 
     # --- one step -------------------------------------------------------------------------------------
 
@@ -106,6 +105,10 @@ class GradientReducer:
         for block, where in self.plan.measured:
             self.plan.table.measure(block, self.network.grad[where])
         return self.plan.table.reduce(self.comm)
+
+    def barrier(self) -> None:
+        """Return when all ranks of this host are here, and each sees what the others have written."""
+        self._memory.barrier()
 
     # --- all shards -----------------------------------------------------------------------------------
 

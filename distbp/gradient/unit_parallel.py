@@ -31,9 +31,9 @@ from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_at, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
 from distbp.gradient.tree import Operation
-from distbp.network.dense import Network, ones
+from distbp.network.dense import Network
 from distbp.network.tape import Tape
-from distbp.network.work import Cells, span
+from distbp.network.work import Cells, ones, span
 
 __all__ = ["CELL_PRODUCTS", "UnitParallel", "row_numbers"]
 

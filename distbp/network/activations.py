@@ -27,7 +27,7 @@ GELU_CUBIC = 0.044715
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function and its derivative.
+    """Describe an activation function and its derivative.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Activation:
 
 
 def sigmoid(z: Array, out: Array | None = None) -> Array:
-    """1 / (1 + exp(-z)) as (1 + tanh(z/2)) / 2: no overflow at any z."""
+    """Return 1 / (1 + exp(-z)) as (1 + tanh(z/2)) / 2: no overflow at any z."""
     out = np.multiply(z, 0.5, out=out)
     np.tanh(out, out=out)
     out += 1.0
@@ -161,7 +161,7 @@ ACTIVATIONS = {
 
 
 def activation_named(name: str) -> Activation:
-    """The activation of that name, or the user's ``module:function``; `ValueError` names those that there are."""
+    """Return the activation of that name, or the user's ``module:function``; `ValueError` names those there are."""
     if is_function_name(name):
         return activation_of(resolve(name, "--activation"), name)
     if name not in ACTIVATIONS:
@@ -170,7 +170,7 @@ def activation_named(name: str) -> Activation:
 
 
 def activation_of(function: Callable[[Array], Array], name: str) -> Activation:
-    """The activation that a function of arrays is; it works element by element.
+    """Return the activation that a function of arrays is; it works element by element.
 
     Raises
     ------

@@ -12,44 +12,37 @@ Notation. Rows are examples, n of them; layer l has weights ``W_l`` (fan_in, fan
                 dW_l    = a_{l-1}^T delta_l                (fan_in, fan_out)
                 db_l    = sum over rows of delta_l         (fan_out,)
 
-(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The lecture's sum
-over the units t of the layer above is the matrix product with ``W^T``; the sum over the examples of a
-batch hides in ``a^T delta``. Its delta is with respect to a, this one to z: docs/backpropagation.md.
+(Rumelhart, Hinton & Williams 1986, equations 4 to 7, for a batch as a matrix.) The lecture's sum over the units t of
+the layer above is the matrix product with ``W^T``; the sum over the examples of a batch hides in ``a^T delta``. Its
+delta is with respect to a, this one to z: docs/backpropagation.md.
 
 Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
-W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass
-fills `grad` from its end, so whatever lies behind a layer is final when the layer is done. The weights
-of a unit lie side by side (``W`` in column order), and so do the activations of a unit (see `Tape`):
-the order in which the three products of a layer are fastest (docs/performance.md has the measurement).
+W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass fills `grad` from
+its end, so whatever lies behind a layer is final when the layer is done. The weights of a unit lie side by side (``W``
+in column order), and so do the activations of a unit (see `Tape`): the order in which the three products of a layer are
+fastest (docs/performance.md has the measurement).
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.network.activations import activation_named
-from distbp.network.tape import Tape, Tapes
-from distbp.network.work import Leaves, OwnPass, Pass, leaf_sums
-from distbp.randomness import bits, key, normal, uniform
+from distbp.network.dropout import DropoutMasks
+from distbp.network.initialisation import INITIALISATIONS, initialise
+from distbp.network.row_squares import row_squares
+from distbp.network.tape import Tapes
+from distbp.network.work import OwnPass, OwnPasses, Pass, leaf_sums, ones
 
-__all__ = ["INITIALISATIONS", "Layer", "Network", "row_squares"]
+__all__ = ["Layer", "Network", "ones", "row_squares"]
 
 Array = NDArray[Any]
 
-# variance of a weight = gain / fan: He et al. 2015 eq. 10, Glorot & Bengio 2010 eq. 12, LeCun et al. 1998 eq. 16
-_GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
-_INITIAL = 1 << 16
-"""Weights drawn at a time."""
-_KEPT = 64
-"""Numbers of rows whose tapes are kept."""
-INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
-
 
 class Layer:
-    """One affine map: views of its parameters and of their gradient."""
+    """Hold one affine map: views of its parameters and of their gradient."""
 
     def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
         self.fan_in, self.fan_out = fan_in, fan_out
@@ -61,26 +54,8 @@ class Layer:
         self.db: Array
 
 
-@lru_cache(maxsize=64)
-def ones(n: int, dtype: np.dtype[Any]) -> Array:
-    """What sums the rows of a matrix in a product."""
-    return np.ones(n, dtype)
-
-
-def row_squares(tape: Tape) -> Array:
-    """Return the squared norm of the gradient of each row (n,), after a backward pass of a dense network.
-
-    For deltas that were divided by the batch size B: those of the rows' own losses are B^2 times as large.
-    """
-    total = 0.0
-    for a, delta in zip(tape.inputs, tape.deltas, strict=True):
-        a, delta = a[tape.rows], delta[tape.rows]
-        total = total + np.einsum("nk,nk->n", delta, delta) * (np.einsum("nk,nk->n", a, a) + 1.0)
-    return np.asarray(total)
-
-
 class Network:
-    """A dense feed-forward network.
+    """Run the recursion of a dense feed-forward network.
 
     Parameters
     ----------
@@ -117,6 +92,9 @@ class Network:
     ((5, 1), (13,))
     """
 
+    dense = True
+    """Whether ranks can share rows and units of it."""
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -142,50 +120,44 @@ class Network:
             self.layers.append(Layer(fan_in, fan_out, start))
             start = self.layers[-1].bias.stop
         self.n_parameters = start
-        self.theta: Array
-        self.grad: Array
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
-        self._tapes = self.tapes(0)
-        self._parts: dict[int, OwnPass] = {}
+        self._passes = OwnPasses(self.tapes, len(self.layers))
         self.part: Pass
         self.release()
-        self._initialise(init)
-
-    dense = True
-    """Whether ranks can share rows and units of it."""
+        self._mask = DropoutMasks(dropout, seed, self.sizes[1:], self.dtype)
+        initialise([layer.W for layer in self.layers], init, self.activation.init, seed)
 
     @property
     def parts(self) -> list[tuple[str, slice]]:
-        """Names of the arrays of parameters, and where they lie in `theta`."""
-        both = [(f"layer {i}", layer) for i, layer in enumerate(self.layers)]
+        """Return the names of the arrays of parameters, and where they lie in `theta`."""
         return [
-            part
-            for name, layer in both
-            for part in ((f"{name} (weights)", layer.weights), (f"{name} (biases)", layer.bias))
+            (f"layer {i} ({kind})", place)
+            for i, layer in enumerate(self.layers)
+            for kind, place in (("weights", layer.weights), ("biases", layer.bias))
         ]
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the outputs of a row."""
+        """Return the shape of the outputs of a row."""
         return (self.sizes[-1],)
 
     def tensors(self) -> dict[str, Array]:
-        """Views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
+        """Return views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
         pairs = [((f"{2 * i}.weight", layer.W.T), (f"{2 * i}.bias", layer.b)) for i, layer in enumerate(self.layers)]
         return dict(tensor for pair in pairs for tensor in pair)
 
     def architecture(self) -> dict[str, Any]:
-        """What a model file says besides the parameters."""
+        """Return what a model file says besides the parameters."""
         return {"sizes": self.sizes, "activation": self.activation.name}
 
     def describe(self) -> str:
-        """Sizes and activation, for people."""
+        """Return sizes and activation, for people."""
         hidden = f" ({self.activation.name})" if len(self.layers) > 1 else ""
         return f"network {'-'.join(map(str, self.sizes))}{hidden}"
 
     def table(self) -> list[str]:
-        """A line for each layer: its size, and what a row costs in a step."""
+        """Return a line for each layer: its size, and what a row costs in a step."""
         lines = [f"{'layer':<8}{'inputs':>8}{'outputs':>9}{'parameters':>12}{'flop/row (step)':>17}"]
         for i, layer in enumerate(self.layers):
             n = layer.W.size + layer.b.size
@@ -199,16 +171,16 @@ class Network:
         return leaf_sums(part.work, squares), len(squares)
 
     def kept_per_row(self) -> int:
-        """Activations and deltas that are kept of a row."""
+        """Count the activations and deltas that are kept of a row."""
         return sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
 
     @property
     def weight_slices(self) -> list[slice]:
-        """Where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
+        """Return where each ``W`` lies in `theta`: what weight decay and layer-wise rates apply to."""
         return [layer.weights for layer in self.layers]
 
     def tapes(self, rows: int, **shared: Any) -> Tapes:
-        """Memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
+        """Make the memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
         return Tapes(
             self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0.0, **shared
         )  # fmt: skip
@@ -297,7 +269,7 @@ class Network:
         np.matmul(ones(len(delta), delta.dtype), delta, out=layer.db)
 
     def predict(self, X: Array, block: int = 512) -> Array:
-        """Logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
+        """Return logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
         out = np.empty((len(X), self.sizes[-1]), self.dtype)
         for lo in range(0, len(X), block):
             out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
@@ -317,46 +289,4 @@ class Network:
         step, masked : int and ndarray of shape (n,), optional
             Given in training: number of the step and of each row, which fix the dropout masks.
         """
-        if len(X) > self._tapes.capacity:
-            self._tapes, self._parts = self.tapes(len(X)), {}
-        if len(X) not in self._parts:
-            if len(self._parts) >= _KEPT:
-                self._parts.clear()
-            self._parts[len(X)] = OwnPass(self._tapes(len(X)), Leaves(len(self.layers)))
-        part = self._parts[len(X)]
-        part.tape.X = part.tape.inputs[0] = X
-        part.step = step
-        if masked is not None:
-            part.masked = masked
-        return part
-
-    def _mask(self, step: int, layer: int, rows: Array, units: slice) -> Array:
-        """Dropout mask: 0 or 1/(fraction kept) for each (step, layer, row, unit), on any rank.
-
-        One 64-bit hash serves four units, 16 bits each; the fraction kept is a multiple of 2^-16.
-        """
-        lo, hi, _ = units.indices(self.layers[layer].fan_out)  # lo is a multiple of 4
-        keep = max(1, round((1.0 - self.dropout) * 65536))
-        row_keys = bits(key(self.seed, "dropout", step, layer), rows)
-        hashes = bits(0, np.add.outer(row_keys, np.arange(lo // 4, -(-hi // 4), dtype=np.uint64)))
-        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, : hi - lo]
-        mask: Array = np.empty((hi - lo, len(rows)), self.dtype).T  # unit by unit, as all of a tape
-        np.multiply(sixteenths < keep, 65536 / keep, out=mask)
-        return mask
-
-    def _initialise(self, init: str) -> None:
-        for i, layer in enumerate(self.layers):
-            hidden = layer is not self.layers[-1]
-            rule = (self.activation.init if hidden else "glorot_uniform") if init == "auto" else init
-            kind, law = rule.split("_")
-            fan = (layer.fan_in + layer.fan_out) / 2 if kind == "glorot" else layer.fan_in
-            deviation = np.sqrt(_GAIN[kind] / fan)
-            seed, step = key(self.seed, "weights", i), max(1, _INITIAL // layer.fan_out)
-            for lo in range(0, layer.fan_in, step):  # a few inputs at a time: what random numbers cost is small
-                W = layer.W[lo : lo + step]
-                counters = np.arange(W.size) + lo * layer.fan_out
-                if law == "normal":
-                    values = deviation * normal(seed, counters)
-                else:  # uniform on (-r, r) has variance r^2 / 3
-                    values = deviation * np.sqrt(3.0) * (2.0 * uniform(seed, counters) - 1.0)
-                W[...] = values.reshape(W.shape)
+        return self._passes(X, step, masked)

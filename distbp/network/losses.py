@@ -35,25 +35,25 @@ Array = NDArray[Any]
 
 
 class Loss(Protocol):
-    """What the trainer asks of a loss."""
+    """Give loss, output delta and prediction: what the trainer asks of a loss."""
 
     name: str
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row, (n,); where `delta` (n, n_outputs) is given, dloss/dz goes into it."""
+        """Return the loss of each row, (n,); where `delta` (n, n_outputs) is given, dloss/dz goes into it."""
         ...
 
     def link(self, z: Array) -> Array:
-        """The prediction: probabilities for a classifier, values for a regression."""
+        """Return the prediction: probabilities for a classifier, values for a regression."""
         ...
 
     def scores(self, z: Array) -> Array:
-        """What metrics compare with the target: the logits, or what takes their place."""
+        """Return what metrics compare with the target: the logits, or what takes their place."""
         ...
 
 
 def _dense(y: Array, z: Array) -> Array:
-    """Classes (n,) as zeros and ones in the shape of `z`: one column of 0/1, or one-hot."""
+    """Return classes (n,) as zeros and ones in the shape of `z`: one column of 0/1, or one-hot."""
     if y.ndim == 2:
         return y
     if z.shape[1] == 1:
@@ -64,28 +64,28 @@ def _dense(y: Array, z: Array) -> Array:
 
 class _Logits:
     def scores(self, z: Array) -> Array:
-        """The logits."""
+        """Return the logits."""
         return z
 
 
 class SquaredError(_Logits):
-    """Half the squared error of the lecture, ``1/2 sum_k (z_k - y_k)^2``; delta is ``z - y``."""
+    """Take half the squared error of the lecture, ``1/2 sum_k (z_k - y_k)^2``; delta is ``z - y``."""
 
     name = "squared-error"
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row; see `Loss.value`."""
+        """Return the loss of each row; see `Loss.value`."""
         residual = np.subtract(z, _dense(y, z), out=delta)
         rows: Array = 0.5 * np.einsum("nk,nk->n", residual, residual)
         return rows
 
     def link(self, z: Array) -> Array:
-        """The identity."""
+        """Return the outputs as they are."""
         return z
 
 
 class Huber(_Logits):
-    """Quadratic near zero, linear beyond `threshold` (Huber 1964, equation 1.1).
+    """Grow quadratically near zero, linearly beyond `threshold` (Huber 1964, equation 1.1).
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Huber(_Logits):
         self.threshold = threshold
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row; see `Loss.value`."""
+        """Return the loss of each row; see `Loss.value`."""
         residual = z - _dense(y, z)
         clipped = np.clip(residual, -self.threshold, self.threshold, out=delta)
         # r^2/2 inside and t|r| - t^2/2 outside are both c (r - c/2), c the clipped residual
@@ -109,12 +109,12 @@ class Huber(_Logits):
         return rows
 
     def link(self, z: Array) -> Array:
-        """The identity."""
+        """Return the outputs as they are."""
         return z
 
 
 class BinaryCrossEntropy(_Logits):
-    """``-sum_k y_k log p_k + (1 - y_k) log(1 - p_k)``, ``p = sigmoid(z)``; delta is ``p - y``.
+    """Take ``-sum_k y_k log p_k + (1 - y_k) log(1 - p_k)``, ``p = sigmoid(z)``; delta is ``p - y``.
 
     With one output a two-class problem, with several a multi-label one.
     """
@@ -122,7 +122,7 @@ class BinaryCrossEntropy(_Logits):
     name = "binary-cross-entropy"
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row; see `Loss.value`."""
+        """Return the loss of each row; see `Loss.value`."""
         y = _dense(y, z)
         terms = np.logaddexp(z, 0.0)
         terms -= y * z  # in place: the difference of large arrays may lie, and be added up, in another order
@@ -133,12 +133,12 @@ class BinaryCrossEntropy(_Logits):
         return rows
 
     def link(self, z: Array) -> Array:
-        """Probabilities, (n, n_outputs)."""
+        """Return probabilities, (n, n_outputs)."""
         return sigmoid(z)
 
 
 class SoftmaxCrossEntropy(_Logits):
-    """``-sum_k t_k log p_k`` with ``p = softmax(z)``; delta is ``p - t``.
+    """Take ``-sum_k t_k log p_k`` with ``p = softmax(z)``; delta is ``p - t``.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class SoftmaxCrossEntropy(_Logits):
         self.smoothing = smoothing
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row; see `Loss.value`."""
+        """Return the loss of each row; see `Loss.value`."""
         s, index = self.smoothing, np.arange(len(z))
         # the maximum of the *row*: a row far below another must not underflow to zeros
         p = np.subtract(z, np.maximum.reduce(z, axis=1)[:, None], out=delta)
@@ -172,14 +172,14 @@ class SoftmaxCrossEntropy(_Logits):
         return rows
 
     def link(self, z: Array) -> Array:
-        """Class probabilities; rows sum to 1."""
+        """Return class probabilities; rows sum to 1."""
         p: Array = np.exp(z - z.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return p
 
 
 class FunctionLoss:
-    """The user's own loss.
+    """Take the user's own loss.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class FunctionLoss:
         self.function, self.name = function, name
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
-        """Loss of each row; see `Loss.value`."""
+        """Return the loss of each row; see `Loss.value`."""
         from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
 
         try:
@@ -217,7 +217,7 @@ class FunctionLoss:
         return rows
 
     def link(self, z: Array) -> Array:
-        """The function's own link, or the outputs as they are."""
+        """Return the function's own link, or the outputs as they are."""
         link = getattr(self.function, "link", None)
         return z if link is None else np.asarray(link(z))
 
@@ -228,7 +228,7 @@ LOSSES = ("squared-error", "huber", "binary-cross-entropy", "softmax-cross-entro
 
 
 def make_loss(name: str, *, smoothing: float = 0.0, threshold: float = 1.0) -> Loss:
-    """The loss of that name, with the parameter that it has, or the user's ``module:function``."""
+    """Return the loss of that name, with the parameter that it has, or the user's ``module:function``."""
     if is_function_name(name):
         return FunctionLoss(resolve(name, "--loss"), name)
     match name:

@@ -14,12 +14,12 @@ __all__ = ["is_function_name", "resolve"]
 
 
 def is_function_name(text: str) -> bool:
-    """Whether `text` names a function of the user's, not one of ours."""
+    """Return whether `text` names a function of the user's, not one of ours."""
     return ":" in text
 
 
 def resolve(text: str, what: str) -> Any:
-    """What ``module:name`` names.
+    """Import what ``module:name`` names.
 
     Parameters
     ----------

@@ -11,16 +11,31 @@ loss wants all units of a row, goes by leaves.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.network.tape import Tape
+from distbp.network.tape import Tape, Tapes
 
-__all__ = ["Cells", "Leaves", "OwnPass", "Pass", "Work", "compact", "leaf_sums", "span"]
+__all__ = [
+    "Cells",
+    "Leaves",
+    "OwnPass",
+    "OwnPasses",
+    "Pass",
+    "Work",
+    "compact",
+    "leaf_sums",
+    "ones",
+    "span",
+]
 
 Array = NDArray[Any]
+
+_KEPT = 64
+"""Numbers of rows whose tapes are kept."""
 
 
 class Work(Protocol):
@@ -151,6 +166,38 @@ class OwnPass:
     masked: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
+class OwnPasses:
+    """Memory for passes of a network on its own, cut to the rows at hand.
+
+    Parameters
+    ----------
+    tapes : callable
+        ``tapes(n)`` is the memory of tapes of up to n rows.
+    layers : int
+        Of the network.
+    """
+
+    def __init__(self, tapes: Callable[[int], Tapes], layers: int) -> None:
+        self._make, self._layers, self._tapes = tapes, layers, tapes(0)
+        self._passes: dict[int, OwnPass] = {}
+
+    def __call__(self, X: Array, step: int | None = None, masked: Array | None = None) -> OwnPass:
+        """Return a pass of the rows of X; memory is allocated anew where there are more than ever before."""
+        n = len(X)
+        if n > self._tapes.capacity:
+            self._tapes, self._passes = self._make(n), {}
+        if n not in self._passes:
+            if len(self._passes) >= _KEPT:
+                self._passes.clear()
+            self._passes[n] = OwnPass(self._tapes(n), Leaves(self._layers))
+        own = self._passes[n]
+        own.tape.X = own.tape.inputs[0] = X
+        own.step = step
+        if masked is not None:
+            own.masked = masked
+        return own
+
+
 def leaf_sums(work: Work, numbers: Array) -> Array:
     """Return the sum of one number for each row (n,) over each leaf: (leaves,) in float64."""
     if not len(numbers):
@@ -161,6 +208,12 @@ def leaf_sums(work: Work, numbers: Array) -> Array:
 def span(cells: Sequence[slice]) -> slice:
     """Return all units of cells that lie in a row."""
     return slice(cells[0].start, cells[-1].stop) if cells else slice(0, 0)
+
+
+@lru_cache(maxsize=64)
+def ones(n: int, dtype: np.dtype[Any]) -> Array:
+    """Return what sums the rows of a matrix in a product."""
+    return np.ones(n, dtype)
 
 
 def compact(rows: Array) -> Array:

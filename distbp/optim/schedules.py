@@ -86,7 +86,7 @@ class Schedule:
 
 
 def scale_rate(lr: float, rule: str, batch_size: int, base: int) -> float:
-    """The rate for `batch_size`, given the one for a batch of `base` rows.
+    """Return the rate for `batch_size`, given the one for a batch of `base` rows.
 
     ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014).
     """

@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from distbp.comm.communicator import Communicator, on_root
+from distbp.comm.agreement import on_root
+from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.files import atomic_write
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from distbp.comm.communicator import Communicator
+from distbp.comm.communicator import Communicator, Members
 from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
 from distbp.watch.lifeline import Lifeline
 
@@ -87,7 +87,7 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _unexpected(error: Exception, comm: Communicator) -> str:
+def _unexpected(error: Exception, comm: Members) -> str:
     """A defect: one line, and the traceback in a file."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     line = f"error: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

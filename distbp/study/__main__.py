@@ -11,15 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distbp.comm.communicator import Communicator, on_root, require_equal
+from distbp.comm.agreement import on_root, require_equal
+from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
+from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data
-from distbp.run.config import MAY_CHANGE, TrainConfig, parse_train_config
+from distbp.run.config import parse_train_config
 from distbp.run.entry_point import run
-from distbp.run.machine import bits_depend_on, kernel_warning, limited_blas
+from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
 from distbp.study.page import LANGUAGES, in_language, write

@@ -15,8 +15,8 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
-from distbp.run.config import TrainConfig
 from distbp.run.directory import data_name
+from distbp.run.options import TrainConfig
 from distbp.study.page import Page, Say
 
 __all__ = ["Experiment", "at_least_1", "default_folder", "facts", "numbers", "of_trial", "read_study", "refuse"]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
-from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.files import atomic_write
 
 __all__ = [

@@ -1,16 +1,23 @@
-"""When a run has seen enough: a metric reached its target, or has stopped improving.
+"""Judgement of evaluations: a metric reached its target, or has stopped improving; which one was the best.
 
 What is watched must be something that the run will see; the rest is an error before the first step.
 """
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from distbp.errors import UsageError
+from numpy.typing import NDArray
 
-__all__ = ["MetricTarget", "is_better", "require_metric"]
+from distbp.data.sampling import Epochs
+from distbp.errors import UsageError
+from distbp.trainer.state import updated
+
+__all__ = ["Judge", "MetricTarget", "is_better", "require_metric"]
+
+Array = NDArray[Any]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -57,3 +64,89 @@ def require_metric(what: str, metric: str, seen: list[str]) -> None:
             f"{what} watches {metric!r}, which this run never has: it has {', '.join(seen) or 'none'}"
             " (it takes validation rows and --eval-every, or --log-every)"
         )
+
+
+@dataclass
+class _State:
+    best: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+
+
+class Judge:
+    """Judges the evaluations of a run.
+
+    Parameters
+    ----------
+    every : int or Epochs
+        Steps or epochs between evaluations; 0 is never.
+    monitor : str
+        Metric that early stopping and the best checkpoint watch.
+    patience : int, optional
+        Early stopping: the run ends after so many evaluations without improvement, and the best parameters return.
+    target : MetricTarget, optional
+        The run ends when it is reached.
+
+    Attributes
+    ----------
+    best_theta : ndarray, optional
+        This rank's shard of the best parameters, where there is early stopping.
+    """
+
+    def __init__(
+        self,
+        every: int | Epochs = 0,
+        *,
+        monitor: str = "loss/val",
+        patience: int | None = None,
+        target: MetricTarget | None = None,
+    ) -> None:
+        self.every, self.monitor, self.patience, self.target = every, monitor, patience, target
+        self.state = _State()
+        self.best_theta: Array | None = None
+
+    def require(self, evaluated: list[str], logged: list[str], *, plateau: bool) -> None:
+        """Refuse to watch what a run never has, given the metrics that are evaluated and logged."""
+        if self.patience is not None:
+            require_metric("early stopping", self.monitor, evaluated)
+        if plateau:
+            require_metric("the plateau schedule", "loss/val", evaluated)
+        if self.target is not None:
+            require_metric("the target", self.target.metric, evaluated + logged)
+
+    def see(self, record: Mapping[str, Any], step: int, theta: Array) -> str:
+        """Judge an evaluation; return ``early`` where it is time to stop.
+
+        Parameters
+        ----------
+        record : dict
+            Its metrics.
+        step : int
+            After how many steps.
+        theta : ndarray
+            This rank's shard of the parameters, kept if they are the best.
+        """
+        state = self.state
+        if is_better(self.monitor, record[self.monitor], state.best):
+            state.best, state.best_step, state.waited = record[self.monitor], step, 0
+            if self.patience is not None:
+                self.best_theta = theta.copy()
+            return ""
+        state.waited += 1
+        return "early" if self.patience is not None and state.waited >= self.patience else ""
+
+    def reached(self, record: Mapping[str, Any]) -> str:
+        """Return the target where a record reaches it, else ""."""
+        return str(self.target) if self.target and self.target.reached(dict(record)) else ""
+
+    def improved_at(self, step: int) -> bool:
+        """Return whether the best parameters are those of `step`, and are wanted again."""
+        return self.patience is not None and self.state.best_step == step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was the best, as JSON."""
+        return asdict(self.state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        updated(self.state, state)

@@ -15,11 +15,12 @@ from distbp.comm.communicator import Communicator
 from distbp.data.dataset import Target
 from distbp.data.moments import merge, moments
 from distbp.data.prepared import Prepared
+from distbp.data.sampling import Epochs
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "metric_names"]
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "metric_names", "watched_metrics"]
 
 Array = NDArray[Any]
 
@@ -214,3 +215,12 @@ def metric_names(target: Target | None, kind: str) -> list[str]:
         case "labels":
             return ["loss", "accuracy", "exact_match", "macro_f1"]
     return ["loss", "rmse", "mae", "r2"]
+
+
+def watched_metrics(
+    target: Target | None, kind: str, eval_every: int | Epochs, log_every: int | Epochs
+) -> tuple[list[str], list[str]]:
+    """Return the names of what evaluations and the log of a run will have; 0 is never."""
+    evaluated = [f"{name}/val" for name in metric_names(target, kind)] if eval_every else []
+    logged = ["loss/train", "accuracy/train"][: 1 + (kind == "classes")] if log_every else []
+    return evaluated, logged

@@ -18,7 +18,13 @@ gradient of row i in layer l is an outer product, so
 (Goodfellow 2015). Numerator and denominator are averaged over steps, and then divided.
 """
 
-__all__ = ["averaged", "estimate", "figures"]
+from collections.abc import Mapping
+from typing import Any
+
+from distbp.data.sampling import Epochs
+from distbp.gradient.statistics import Statistics
+
+__all__ = ["NoiseScale", "averaged", "estimate", "figures"]
 
 _DECAY = 0.95
 
@@ -53,3 +59,31 @@ def figures(sums: list[float]) -> dict[str, float]:
         return {}
     means = {"noise_trace": trace / weight, "noise_square": square / weight}
     return means | ({"noise_scale": trace / square} if square > 0.0 else {})
+
+
+class NoiseScale:
+    """Keeps the weighted sums of the estimates of a run.
+
+    Parameters
+    ----------
+    every : int or Epochs
+        Steps or epochs between estimates; 0 is never. Networks of your own need at least two groups of rows in a step:
+        ranks, leaves, or micro-batches.
+    """
+
+    def __init__(self, every: int | Epochs = 0) -> None:
+        self.every, self.sums = every, [0.0] * 3
+
+    def take(self, statistics: Statistics, batch: int) -> None:
+        """Take the estimate of a step with `batch` rows, where it has one."""
+        if statistics.groups > 1:
+            found = estimate(statistics.squares, statistics.groups, batch, statistics.square)
+            self.sums = averaged(self.sums, *found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums as JSON."""
+        return {"sums": self.sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from these sums."""
+        self.sums = list(state.get("sums", self.sums))

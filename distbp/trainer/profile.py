@@ -61,6 +61,25 @@ class Profile:
         setattr(owner, method, timed)
         self._watched.append((owner, method))
 
+    def watch_training(self, trainer: Any) -> None:
+        """Count the parts of a trainer's step."""
+        reducer, network = trainer.reducer, trainer.network
+        for owner, method, name in (
+            (trainer, "step", "other"),
+            (trainer.train, "take", "gather"),
+            (network, "forward", "forward"),
+            (trainer.loss, "value", "loss"),
+            (network, "backward", "backward"),
+            (trainer.comm, "allreduce", "wait"),
+            (reducer, "barrier", "wait"),
+            (reducer.transport, "wait", "wait"),
+            (reducer.transport, "gather", "wait"),
+            (reducer, "wait", "norm"),
+            (trainer.optimizer, "step", "optimizer"),
+            (trainer, "settle", "log"),
+        ):
+            self.watch(owner, method, name)
+
     def stop(self) -> None:
         """Take all clocks off."""
         for owner, method in self._watched:

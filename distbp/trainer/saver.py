@@ -8,11 +8,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
+from distbp.data.sampling import Epochs
 from distbp.errors import UserError
+from distbp.gradient.reducer import GradientReducer
 from distbp.trainer.checkpoints import Checkpoints
+from distbp.trainer.state import Memory
 
 __all__ = ["ON_ERROR", "Saver"]
 
@@ -30,6 +34,10 @@ class Saver:
         The files.
     comm : Communicator
         The ranks.
+    every : int or Epochs
+        Steps or epochs between checkpoints; 0 is only at the end.
+    fingerprint : dict, optional
+        What a checkpoint must agree with to be resumed; stored in it.
     on_error : {"stop", "continue"}
         Whether a checkpoint that cannot be written ends the run.
     background : bool
@@ -43,31 +51,49 @@ class Saver:
         checkpoints: Checkpoints,
         comm: Communicator,
         *,
+        every: int | Epochs = 0,
+        fingerprint: dict[str, Any] | None = None,
         on_error: str = "stop",
         background: bool = False,
         on_remark: Callable[[str], None] | None = None,
     ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"unknown reaction {on_error!r}: one of {', '.join(ON_ERROR)}")
-        self.checkpoints, self.background = checkpoints, background
-        self._comm, self._on_error, self._on_remark = comm, on_error, on_remark
+        self.checkpoints, self.every, self.fingerprint = checkpoints, every, fingerprint or {}
+        self.background = background
+        self._comm, self._on_error, self.on_remark = comm, on_error, on_remark
         self._thread: threading.Thread | None = None
         self._problem = ""
 
-    def save(
-        self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None, last: bool = False
-    ) -> None:
-        """Write a checkpoint; `arrays` and `state` are rank 0's, and nobody changes them any more.
+    def save(self, memory: Memory, reducer: GradientReducer, *, best: int | None, last: bool = False) -> None:
+        """Write a checkpoint of what all ranks remember; all call it.
 
-        With `last` it is written when this returns, and an error is one whatever `on_error` says.
+        Parameters
+        ----------
+        memory : Memory
+            Of this rank.
+        reducer : GradientReducer
+            Brings the shards together.
+        best : int, optional
+            Step of the best checkpoint, which stays.
+        last : bool
+            Whether it is written when this returns, and an error is one whatever `on_error` says.
 
         Raises
         ------
         UserError
             On all ranks, if it or the one before it cannot be written.
         """
+        arrays = self._whole(memory.arrays, reducer)
+        state = memory.state | {"fingerprint": self.fingerprint}
+        self.write(memory.state["components"]["position"]["step"], arrays, state, best=best, last=last)
 
-        def write() -> None:
+    def write(
+        self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None, last: bool = False
+    ) -> None:
+        """Write the checkpoint of a step; `arrays` and `state` are rank 0's, and nobody changes them any more."""
+
+        def put() -> None:
             try:
                 self.checkpoints.save(step, arrays, state, best=best)
             except Exception as error:  # also what the file's library raises: the run is without a checkpoint
@@ -75,17 +101,30 @@ class Saver:
 
         earlier, now = self._outcome(), ""
         if self._comm.is_root and self.background and not last:
-            self._thread = threading.Thread(target=write)
+            self._thread = threading.Thread(target=put)
             self._thread.start()
         elif self._comm.is_root:
-            write()
+            put()
             now = self._outcome()
         earlier, now = self._comm.bcast_obj([earlier, now])
         for problem, is_last in (earlier, False), (now, last):
             if problem and (is_last or self._on_error == "stop"):
                 raise UserError(f"{problem}; the one before it is intact")
-            if problem and self._on_remark is not None:
-                self._on_remark(f"{problem}; the one before it is intact, training goes on")
+            if problem and self.on_remark is not None:
+                self.on_remark(f"{problem}; the one before it is intact, training goes on")
+
+    def _whole(self, arrays: dict[str, Array], reducer: GradientReducer) -> dict[str, Array]:
+        """Return, on rank 0, the whole of each array; nobody changes them any more."""
+        arrays = dict(arrays)
+        theta = arrays.pop("theta")  # which is whole on every rank
+        for name, mine in arrays.items():
+            whole = reducer.gather(mine)
+            if self._comm.is_root:
+                arrays[name] = whole.copy()
+            reducer.barrier()
+        arrays["theta"] = theta.copy() if self._comm.is_root and self.background else theta
+        reducer.transport.forget()
+        return arrays
 
     def _outcome(self) -> str:
         """What went wrong with the last write, which is over then; said once."""
@@ -99,34 +138,57 @@ class Saver:
             self._thread.join()
             self._thread = None
 
-    def newest(self, fingerprint: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-        """The newest valid checkpoint: its arrays, on rank 0 only, and on all ranks what else it says.
+    def load(self, reducer: GradientReducer) -> tuple[Memory | None, str, list[str]]:
+        """Return what the newest valid checkpoint remembers, of each array this rank's shard.
 
         Returns
         -------
-        dict, dict
-            The latter has ``name`` of the file or "", ``warnings`` about damaged ones, ``arrays``, the names, and the
-            state that was saved.
+        Memory or None, str, list of str
+            None where there is no checkpoint; the name of the file, or ""; and warnings about damaged ones.
 
         Raises
         ------
         UserError
-            When it is of another configuration than `fingerprint`, or every one is damaged.
+            When it is of another configuration, or every one is damaged.
         """
-        arrays: dict[str, Array] = {}
+        given: dict[str, Array] = {}
         found: dict[str, Any] = {"name": "", "problem": "", "warnings": []}
         if self._comm.is_root:
             try:
-                path, arrays, state, found["warnings"] = self.checkpoints.newest()
+                path, given, state, found["warnings"] = self.checkpoints.newest()
                 if path is not None:
-                    found |= {"name": str(path), **state, "arrays": list(arrays)}
-                    found["problem"] = _differences(state["fingerprint"], fingerprint, path.name)
+                    found |= {"name": str(path), "state": of_this_version(state), "arrays": list(given)}
+                    found["problem"] = _differences(state["fingerprint"], self.fingerprint, path.name)
             except (UserError, OSError) as error:
                 found["problem"] = str(error)
         found = self._comm.bcast_obj(found)
         if found["problem"]:
             raise UserError(found["problem"])
-        return arrays, found
+        if not found["name"]:
+            return None, "", found["warnings"]
+        arrays = {}
+        for name in found["arrays"]:
+            array = given.get(name, np.empty_like(reducer.network.theta))
+            self._comm.bcast(array)
+            arrays[name] = array[reducer.shard].copy()
+        return Memory(arrays, found["state"]), found["name"], found["warnings"]
+
+
+def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a checkpoint, which versions before 0.5 kept in one table, by components."""
+    if "components" in state:
+        return state
+    old = state["train"]
+    return state | {
+        "components": {
+            "position": {name: old[name] for name in ("step", "examples", "seconds", "ended") if name in old},
+            "log": {"sums": old["sums"], "since": old["sums_since"]},
+            "judge": {name: old[name] for name in ("best", "best_step", "waited")},
+            "rate": old["schedule"],
+            "noise": {"sums": old.get("noise", [0.0] * 3)},
+            "nonfinite": {"skipped": old["skipped"]},
+        }
+    }
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:

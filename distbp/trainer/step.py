@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Prepared
 from distbp.gradient.plan import Batch, Part
 from distbp.gradient.reducer import GradientReducer
@@ -17,8 +18,9 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.optim.optimizer import Optimizer
+from distbp.trainer.evaluation import hits
 
-__all__ = ["step"]
+__all__ = ["Counts", "step"]
 
 Array = NDArray[Any]
 
@@ -61,3 +63,36 @@ def step(
         optimizer.step(network.theta[reducer.shard], network.grad[reducer.shard], statistics.norm)
     reducer.barrier()  # the ranks of a host see each other's shards
     return statistics
+
+
+class Counts:
+    """Counts what is logged of the rows of a part: losses, hits, and squares of their gradients where these are due.
+
+    Parameters
+    ----------
+    network, loss : Network or FunctionModel, and Loss
+        What is trained.
+    kind : str
+        Of the metrics; see `distbp.trainer.evaluation.kind_of_metrics`.
+    comm : Communicator
+        Whose recorder hears that work goes on.
+
+    Attributes
+    ----------
+    squares : int
+        Factor of the squares, the square of the batch size; 0: they are not wanted.
+    """
+
+    def __init__(self, network: Network | FunctionModel, loss: Loss, kind: str, comm: Communicator) -> None:
+        self.kind, self.squares = kind, 0
+        self._network, self._loss, self._recorder = network, loss, comm.recorder
+
+    def __call__(self, part: Part, losses: Array, logits: Array, y: Array) -> None:
+        """Count the rows of a part."""
+        self._recorder.tick()
+        squares: Array | float = 0.0
+        groups = 0
+        if self.squares:
+            of_groups, groups = self._network.group_squares(part)
+            squares = of_groups * self.squares
+        part.count(losses, hits(self._loss.scores(logits), y, self.kind), squares, groups)

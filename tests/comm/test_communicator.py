@@ -10,8 +10,9 @@ from communicator_contract import every_check
 from distbp import SerialCommunicator, UserError, run_threads
 from distbp import communicator as communicator_named
 from distbp.comm import mpi as module
-from distbp.comm.communicator import available_cores, require_equal
-from distbp.comm.mpi import _pieces
+from distbp.comm.agreement import require_equal
+from distbp.comm.host import available_cores
+from distbp.comm.mpi import _chunks
 
 world_module = sys.modules["distbp.comm.world"]
 VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -47,19 +48,19 @@ def test_an_error_ends_ranks_that_wait_for_their_host_only():
 
 
 @pytest.mark.parametrize(("n", "dtype"), [(0, "f8"), (8, "f8"), (9, "f8"), (100, "f4"), (100, "u1"), (5, "c16")])
-def test_pieces_are_views_that_cover_the_buffer(monkeypatch, n, dtype):
+def test_chunks_are_views_that_cover_the_buffer(monkeypatch, n, dtype):
     monkeypatch.setattr(module, "CHUNK_BYTES", 64)
     buffer = np.zeros(n, dtype)
-    pieces = _pieces(buffer)
-    for i, piece in enumerate(pieces):
-        assert piece.nbytes <= 64
-        piece += i + 1
-    assert sum(len(piece) for piece in pieces) == n and (buffer != 0).all()
+    chunks = _chunks(buffer)
+    for i, chunk in enumerate(chunks):
+        assert chunk.nbytes <= 64
+        chunk += i + 1
+    assert sum(len(chunk) for chunk in chunks) == n and (buffer != 0).all()
 
 
-def test_an_element_longer_than_a_piece(monkeypatch):
+def test_an_element_longer_than_a_chunk(monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", 4)
-    assert [len(piece) for piece in _pieces(np.zeros((3, 1)))] == [1, 1, 1]
+    assert [len(chunk) for chunk in _chunks(np.zeros((3, 1)))] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("call", ["allreduce", "bcast"])

@@ -1,6 +1,7 @@
 """A network of ours beside the same one as a function of the user's, and a module of the user's."""
 
 import numpy as np
+from flat import flat_trainer
 from toy_training import data
 
 from distbp import (
@@ -8,7 +9,6 @@ from distbp import (
     FunctionModel,
     Network,
     SoftmaxCrossEntropy,
-    Trainer,
 )
 
 MINE = """
@@ -68,7 +68,7 @@ def parameters(model):
 
 def train(comm, ours=False, steps=50, **options):
     model = twin()[0 if ours else 1]
-    trainer = Trainer(
+    trainer = flat_trainer(
         model, SoftmaxCrossEntropy(0.1), Adam(1e-2, weight_decay=1e-3), data(), comm=comm, batch_size=37,
         clip_norm=0.5, seed=11, **options,
     )  # fmt: skip

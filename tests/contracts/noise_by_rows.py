@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from conftest import prepared
+from flat import flat_trainer
 
-from distbp import SGD, Network, SoftmaxCrossEntropy, Trainer
+from distbp import SGD, Network, SoftmaxCrossEntropy
 
 N = 60
 
@@ -43,7 +44,7 @@ def all_logged(comm, model=None, *, batch=37, steps=1, noise_every=1, rows=None,
     """The record of each of its steps."""
     model = model or Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
     records = []
-    trainer = Trainer(
+    trainer = flat_trainer(
         model, SoftmaxCrossEntropy(), SGD(0.0), rows or data(), comm=comm, batch_size=batch, seed=11,
         noise_every=noise_every,
         log_every=1, on_record=records.append, **options,
@@ -57,7 +58,7 @@ def all_logged(comm, model=None, *, batch=37, steps=1, noise_every=1, rows=None,
 def expected(batch=37):
     model = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
     rows = data()
-    trainer = Trainer(model, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=batch, seed=11)
+    trainer = flat_trainer(model, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=batch, seed=11)
     which = trainer.sampler.batch(0).rows(0, 1)
     return by_definition(one_by_one(model, SoftmaxCrossEntropy(), rows, which))
 

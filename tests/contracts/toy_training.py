@@ -2,8 +2,9 @@
 
 import numpy as np
 from conftest import prepared
+from flat import flat_trainer
 
-from distbp import Adam, Network, Schedule, SoftmaxCrossEntropy, Trainer
+from distbp import Adam, Network, Schedule, SoftmaxCrossEntropy
 
 N, B, STEPS = 1003, 37, 50
 
@@ -19,7 +20,7 @@ def trainer(comm, rows=None, *, hidden=(16, 12), dropout=0.3, activation="tanh",
     rows = rows or data()
     network = Network([7, *hidden, 4], activation, dropout=dropout, dtype=np.float64, seed=3)
     optimizer = Adam(1e-2, weight_decay=1e-3)
-    return Trainer(
+    return flat_trainer(
         network, SoftmaxCrossEntropy(0.1), optimizer, rows, comm=comm, batch_size=B, clip_norm=0.5,
         schedule=Schedule("cosine", warmup=5, total=STEPS), seed=11, **options,
     )  # fmt: skip

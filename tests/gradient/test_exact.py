@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from exact_training import LEAVES, STEPS, run, sums  # noqa: F401
+from flat import flat_trainer
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toy_training import B, data, trainer
 
-from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, run_threads
 from distbp.gradient.choose import gradient_reducer
 from distbp.gradient.data_parallel import DataParallel
 from distbp.gradient.tree import add_up, additions, children, nodes
@@ -127,7 +128,7 @@ def test_every_optimizer(name, dtype, size, per_host):
 
     def train(comm):
         network = Network([7, 64, 32, 4], "relu", dtype=dtype, seed=3)
-        t = Trainer(
+        t = flat_trainer(
             network, SoftmaxCrossEntropy(), make_optimizer(name, 0.01, weight_decay=1e-2), rows, comm=comm,
             batch_size=B, leaves=4, clip_norm=0.5,
         )  # fmt: skip
@@ -157,11 +158,11 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
 
     def train(comm):
         network = Network([7, *hidden, 4 if classes else y.shape[1]], activation, dropout=dropout, dtype=dtype)
-        t = Trainer(
+        t = flat_trainer(
             network, make_loss(loss), SGD(0.1), rows, comm=comm, batch_size=2 * v + more, leaves=v, noise_every=1
         )
         t.fit(steps=3)
-        return getattr(t.reducer.plan, "_apart", False), (network.theta.tobytes(), t.state.sums, t.state.noise)
+        return getattr(t.reducer.plan, "_apart", False), (network.theta.tobytes(), t.log.state.sums, t.noise.sums)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distbp.gradient.choose.shares_units", lambda *_: whole_batch)
@@ -171,7 +172,7 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
         if whole_batch:
             of_ranks += run_threads(3, train, ranks_per_host=2)
         else:
-            patch.setattr("distbp.trainer.trainer.LOSSES", ())
+            patch.setattr("distbp.trainer.options.LOSSES", ())
             of_ranks.append(train(SerialCommunicator()))
             assert of_ranks[-1][0]
     assert not together
@@ -221,9 +222,9 @@ def test_a_norm_whose_square_float32_does_not_hold():
 
     def norm(comm, **options):
         network = Network([7, 64, 4], "relu", seed=3)
-        t = Trainer(network, SoftmaxCrossEntropy(), SGD(1e-30), rows, comm=comm, batch_size=B, **options)
+        t = flat_trainer(network, SoftmaxCrossEntropy(), SGD(1e-30), rows, comm=comm, batch_size=B, **options)
         t.fit(steps=1)
-        return t.grad_norm
+        return t.latest.grad_norm
 
     alone = norm(SerialCommunicator(), leaves=4)
     assert alone == pytest.approx(norm(SerialCommunicator()), rel=1e-5) and alone > 1e20

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from flat import flat_trainer
 from hypothesis import given
 from hypothesis import strategies as st
 from reductions import TIGHT, each_reduction, outlives
@@ -15,7 +16,6 @@ from distbp import (
     SerialCommunicator,
     SoftmaxCrossEntropy,
     ThreadCommunicator,
-    Trainer,
     UserError,
     run_threads,
 )
@@ -99,7 +99,7 @@ def test_every_optimizer_looks_after_its_stretch(name, size):
     def run(comm, reduction):
         network = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
         optimizer = make_optimizer(name, 0.01, weight_decay=1e-2)
-        t = Trainer(
+        t = flat_trainer(
             network, SoftmaxCrossEntropy(), optimizer, data(), comm=comm, batch_size=37, reduction=reduction,
             on_step=lambda t: None,
         )  # fmt: skip
@@ -127,7 +127,7 @@ def test_compressed_training_stays_close_and_replicas_equal(compress, reduction,
         network = Network([7, 16, 4], "tanh", seed=3)
         rows = data()
         rows._ready = tuple(part.astype(np.float32) if part.dtype == np.float64 else part for part in rows._ready)
-        t = Trainer(
+        t = flat_trainer(
             network, SoftmaxCrossEntropy(), make_optimizer("sgd", 0.1), rows, comm=comm, batch_size=37, **options
         )
         t.fit(steps=50)
@@ -165,10 +165,10 @@ def test_a_run_goes_on_under_another_reduction_and_number_of_ranks(tmp_path, ser
 def test_early_stopping_restores_the_best_of_all_shards(reduction):
     def run(comm):
         t = trainer(comm, reduction=reduction, validation=data(seed=6), eval_every=5, patience=3)
-        t.peak_rate = 0.3
+        t.rate.peak = 0.3
         outcome = t.fit(steps=500)
         loss = t.evaluate(t.validation)["loss"]
-        return outcome, t.state.best, loss
+        return outcome, t.judge.state.best, loss
 
     for outcome, best, loss in run_threads(3, run):
         assert outcome == "early" and loss == pytest.approx(best, rel=1e-12)
@@ -189,7 +189,7 @@ def test_a_step_that_is_not_finite_is_skipped_by_all(options):
     def run(comm):
         t = trainer(comm, rows=bad(), on_nonfinite="skip", **options)
         thetas = []
-        t.on_step = lambda t: thetas.append(t.network.theta.copy())
+        t.observer.on_step = lambda t: thetas.append(t.network.theta.copy())
         t.fit(steps=6)
         return [np.array_equal(a, b) for a, b in zip(thetas, thetas[1:], strict=False)]
 
@@ -201,7 +201,7 @@ def test_an_evaluation_leaves_a_step_alone(serial):
 
     def run(comm):
         t = trainer(comm, reduction="shared")
-        t.on_step = lambda t: t.evaluate(t.train)
+        t.observer.on_step = lambda t: t.evaluate(t.train)
         t.fit(steps=STEPS)
         return t.network.theta.copy()
 

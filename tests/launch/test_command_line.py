@@ -187,15 +187,18 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_checkpoint_before(launch, tmp_
 
 ONE_RANK_FAILS = """
 import sys
-from distbp import SGD, Network, SoftmaxCrossEntropy, Trainer, communicator, load
+from distbp import SGD, Network, Observer, SoftmaxCrossEntropy, Trainer, communicator, load
 from distbp.run.entry_point import run
 
 def main(comm):
     data = load("digits", comm=comm)
     def fail(trainer):
-        if comm.rank == comm.size - 1 and trainer.state.step == 5:
+        if comm.rank == comm.size - 1 and trainer.position.step == 5:
             raise ZeroDivisionError("no such luck")
-    Trainer(Network([64, 10]), SoftmaxCrossEntropy(), SGD(), data.train, comm=comm, on_step=fail).fit(epochs=9999)
+    trainer = Trainer(
+        Network([64, 10]), SoftmaxCrossEntropy(), SGD(), data.train, comm=comm, observer=Observer(on_step=fail)
+    )
+    trainer.fit(epochs=9999)
     return 0
 
 sys.exit(run(main, communicator))

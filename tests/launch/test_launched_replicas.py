@@ -9,7 +9,7 @@ comm = communicator("mpi")
 data = load("digits", comm=comm, dtype=np.float64)
 network = Network([64, 256, 128, 10], dtype=np.float64)
 with threadpool_limits(1 + comm.rank, user_api="blas"):
-    Trainer(network, SoftmaxCrossEntropy(), LAMB(), data.train, comm=comm, batch_size=32, clip_norm=0.5).fit(steps=60)
+    Trainer(network, SoftmaxCrossEntropy(), LAMB(clip_norm=0.5), data.train, comm=comm, batches=32).fit(steps=60)
 least, greatest = network.theta.copy(), network.theta.copy()
 comm.allreduce(least, "min")
 comm.allreduce(greatest, "max")

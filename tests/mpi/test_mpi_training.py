@@ -60,12 +60,12 @@ def test_a_stop_on_one_rank_stops_all_and_a_resume_continues(comm, shared_dir):
     first = trainer(comm, checkpoints=checkpoints, log_every=1, on_record=records.append)
 
     def stop_once(t):
-        if t.state.step == 20 and comm.rank == comm.size - 1:
+        if t.position.step == 20 and comm.rank == comm.size - 1:
             t.request_stop()
 
-    first.on_step = stop_once
+    first.observer.on_step = stop_once
     assert first.fit(steps=STEPS) == "stopped"
-    assert first.state.step == 21
+    assert first.position.step == 21
     second = trainer(comm, checkpoints=checkpoints, log_every=1, on_record=records.append)
     name, warnings = second.resume()
     assert name.endswith("step-000000021.safetensors") and not warnings

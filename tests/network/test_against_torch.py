@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from conftest import prepared
+from flat import flat_trainer
 
 from distbp import (
     ACTIVATIONS,
@@ -15,7 +16,6 @@ from distbp import (
     Schedule,
     SoftmaxCrossEntropy,
     SquaredError,
-    Trainer,
 )
 from distbp.optim.rules import make_optimizer
 
@@ -108,7 +108,7 @@ def train_both(activation, loss, optimizer, *, weight_decay=0.0, clip_norm=None,
     network = Network([4, 8, 6, 3], activation, dtype=np.float64, seed=1)
     initial = network.theta.copy()
     model = as_torch(network)
-    trainer = Trainer(
+    trainer = flat_trainer(
         network, mine, make_optimizer(optimizer, rate, weight_decay=weight_decay), data, batch_size=BATCH,
         clip_norm=clip_norm, schedule=schedule,
     )  # fmt: skip

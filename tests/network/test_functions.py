@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import prepared
+from flat import flat_trainer
 from function_twins import MINE, WAYS, assert_same, train, twin
 from toy_training import data
 
@@ -16,7 +17,6 @@ from distbp import (
     Network,
     SerialCommunicator,
     SoftmaxCrossEntropy,
-    Trainer,
     UserError,
     evaluate,
     run_threads,
@@ -24,7 +24,7 @@ from distbp import (
 from distbp.errors import UsageError
 from distbp.network.activations import activation_named, activation_of
 from distbp.network.user_functions import resolve
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_outputs_of_any_shape_and_a_link():
         if with_link:
             loss.link = lambda z: np.mean(z[:, 0] + z[:, 1] ** 2, axis=1, keepdims=True)
         net = model()
-        trainer = Trainer(net, FunctionLoss(loss, "mine:loss"), Adam(0.05), rows, batch_size=8, seed=1)
+        trainer = flat_trainer(net, FunctionLoss(loss, "mine:loss"), Adam(0.05), rows, batch_size=8, seed=1)
         before = trainer.evaluate(rows)
         trainer.fit(steps=200)
         after = trainer.evaluate(rows)

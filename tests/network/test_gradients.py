@@ -17,7 +17,7 @@ from distbp import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
-from distbp.network.dense import INITIALISATIONS
+from distbp.network.initialisation import INITIALISATIONS
 from distbp.network.losses import make_loss
 
 SIZES, N = (4, 5, 3, 3), 6

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from distbp import Epochs
 from distbp.errors import UsageError
-from distbp.run.config import TrainConfig, parse_every, parse_interval, parse_train_config
+from distbp.run.config import parse_train_config
+from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.report import Reporter, format_record, read_records
 
 FIELDS = dataclasses.fields(TrainConfig)

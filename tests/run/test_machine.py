@@ -7,17 +7,9 @@ import sys
 import pytest
 
 from distbp import SerialCommunicator, run_threads
-from distbp.run import machine
-from distbp.run.machine import (
-    bits_depend_on,
-    bits_of,
-    blas_threads,
-    describe,
-    different_bits,
-    kernel_warning,
-    limited_blas,
-    slow_kernel,
-)
+from distbp.run import blas
+from distbp.run.blas import bits_depend_on, blas_threads, different_bits, kernel_warning, limited_blas, slow_kernel
+from distbp.run.manifest import bits_of, describe
 
 
 def cpu(vendor, family, flags):
@@ -65,7 +57,7 @@ class Ranks(SerialCommunicator):
     ("cores", "ranks", "mine", "threads"), [(8, 1, 8, 8), (8, 3, 8, 2), (2, 4, 2, 1), (8, 2, 3, 3)]
 )
 def test_each_rank_has_its_share_of_the_cores(monkeypatch, cores, ranks, mine, threads):
-    monkeypatch.setattr("distbp.run.machine.available_cores", lambda: list(range(mine)))
+    monkeypatch.setattr("distbp.run.blas.available_cores", lambda: list(range(mine)))
     assert blas_threads(Ranks(cores, ranks)) == threads
 
 
@@ -88,7 +80,7 @@ def test_the_manifest_names_the_kernel():
 
 def test_a_second_blas_is_not_what_bits_depend_on():
     pytest.importorskip("scipy")
-    script = "from distbp.run.machine import *; import scipy.linalg; print(bits_depend_on()['BLAS'])"
+    script = "from distbp.run.blas import *; import scipy.linalg; print(bits_depend_on()['BLAS'])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60).stdout.split()
     assert said == bits_depend_on()["BLAS"].split()
 
@@ -109,6 +101,6 @@ def test_what_bits_depend_on_is_compared(tmp_path, monkeypatch):
         return different_bits(comm, None)
 
     mixed = iter([here, here | {"BLAS": "mkl"}, here])
-    monkeypatch.setattr(machine, "bits_depend_on", lambda: next(mixed))
+    monkeypatch.setattr(blas, "bits_depend_on", lambda: next(mixed))
     first, *others = run_threads(3, other)
     assert others == [first, first] and "bits may depend on the number of ranks" in first[0] and "'mkl'" in first[0]

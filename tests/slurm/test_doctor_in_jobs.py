@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cluster import FULL, MPICH, OPEN_MPI, Job
 
-from distbp.run.machine import slow_kernel
+from distbp.run.blas import slow_kernel
 
 pytestmark = pytest.mark.slurm
 

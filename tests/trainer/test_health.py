@@ -5,12 +5,12 @@ import pytest
 from test_losses_of_ranks import trained
 
 from distbp import UserError, run_threads
-from distbp.trainer.replicas import slow_ranks
+from distbp.trainer.stragglers import slow_ranks
 
 
 def flipper(rank, *, bit=1, layer=1, bias=False):
     def on_step(trainer):
-        if trainer.comm.rank == rank and trainer.state.step == 3:
+        if trainer.comm.rank == rank and trainer.position.step == 3:
             part = trainer.network.layers[layer]
             where = part.bias if bias else part.weights
             trainer.network.theta[where].view("u4")[-1] ^= np.uint32(bit)
@@ -61,7 +61,7 @@ def test_a_slow_rank_is_named_in_the_log(monkeypatch):
     import time
 
     said = []
-    monkeypatch.setattr("distbp.trainer.replicas._ENOUGH", 0.001)
+    monkeypatch.setattr("distbp.trainer.stragglers._ENOUGH", 0.001)
 
     def work(comm):
         def slow(trainer):
@@ -71,7 +71,7 @@ def test_a_slow_rank_is_named_in_the_log(monkeypatch):
                 time.sleep(0.02 if comm.rank == 1 else 0.001)
                 return original(*arguments, **more)
 
-            if trainer.state.step == 1:
+            if trainer.position.step == 1:
                 object.__setattr__(trainer.loss, "value", value)
 
         trained(comm, on_step=slow, on_remark=said.append)

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from conftest import prepared
+from flat import flat_trainer
+from mortal_threads import Death, run_mortal_threads
 
 from distbp import (
     Checkpoints,
@@ -12,13 +14,11 @@ from distbp import (
     Schedule,
     SerialCommunicator,
     SoftmaxCrossEntropy,
-    Trainer,
     UserError,
-    run_threads,
 )
-from distbp.comm.threads import Death
 from distbp.errors import RankLost
 from distbp.optim.rules import Adam
+from distbp.trainer.state import SETTLED, UNSETTLED
 
 STEPS, LEAVES = 6, 4
 
@@ -35,7 +35,7 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
     """Log, evaluation, checkpoint, early stopping, plateau: all that comes after a step, at one step or another."""
     records = {}
     network = Network([5, 6, 3], "tanh", dropout=0.2, seed=3)
-    trainer = Trainer(
+    trainer = flat_trainer(
         network, SoftmaxCrossEntropy(), Adam(5e-2), TRAIN, validation=VALIDATION, comm=comm, batch_size=17,
         schedule=Schedule("plateau", patience=0), leaves=leaves, patience=9, monitor="accuracy/val", log_every=2,
         eval_every=3, checkpoint_every=4, checkpoints=folder and Checkpoints(folder), clip_norm=0.5,
@@ -44,13 +44,11 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
     comm.agree()
     start = comm.recorder.count
     while True:
-        try:
+        with trainer.survival:
             outcome = trainer.fit(steps=steps)
             span = range(start + 1, comm.recorder.count + 1)
             comm.agree()
             break
-        except RankLost:
-            trainer.recover()
     times = ("seconds", "samples_per_second")
     log = [{k: v for k, v in record.items() if k not in times} for record in records.values()]
     return {"theta": network.theta.tobytes(), "log": json.dumps(log), "span": span, "outcome": outcome}
@@ -73,7 +71,7 @@ def check(results, undisturbed, dead):
 
 
 def collectives(size, folder):
-    (first, *_) = run_threads(size, lambda comm: trained(comm, folder), deaths=[])
+    (first, *_) = run_mortal_threads(size, lambda comm: trained(comm, folder), deaths=[])
     return first["span"]
 
 
@@ -85,7 +83,7 @@ def test_a_loss_in_any_collective(rank, heard_by, undisturbed, tmp_path):
         return
     for n in collectives(3, tmp_path / "whole"):
         deaths = [Death(rank, n, frozenset(heard_by))]
-        results = run_threads(3, lambda comm, n=n: trained(comm, tmp_path / str(n)), deaths=deaths)
+        results = run_mortal_threads(3, lambda comm, n=n: trained(comm, tmp_path / str(n)), deaths=deaths)
         check(results, undisturbed, {rank})
 
 
@@ -99,7 +97,7 @@ def test_several_losses_down_to_one_rank(seed, undisturbed, tmp_path):
     first = int(rng.choice(span))
     places = [first, *(first + int(k) for k in rng.integers(0, 12, count - 1))]
     deaths = [Death(rank, n) for rank, n in zip(ranks, places, strict=True)]
-    results = run_threads(4, lambda comm: trained(comm, tmp_path / "run"), deaths=deaths)
+    results = run_mortal_threads(4, lambda comm: trained(comm, tmp_path / "run"), deaths=deaths)
     dead = {rank for rank, result in enumerate(results) if result is None}
     assert dead <= set(ranks) and ranks[0] in dead
     check(results, undisturbed, dead)
@@ -109,7 +107,9 @@ def test_several_losses_down_to_one_rank(seed, undisturbed, tmp_path):
 def test_without_exact_mode_the_same_to_rounding(reduction, tmp_path):
     options = {"leaves": None, "reduction": reduction, "bucket_bytes": 128}
     alone = np.frombuffer(trained(SerialCommunicator(), leaves=None)["theta"], np.float32)
-    results = run_threads(3, lambda comm: trained(comm, tmp_path, **options), deaths=[Death(1, 30), Death(0, 60)])
+    results = run_mortal_threads(
+        3, lambda comm: trained(comm, tmp_path, **options), deaths=[Death(1, 30), Death(0, 60)]
+    )
     for result in results:
         if result is not None:
             np.testing.assert_allclose(np.frombuffer(result["theta"], np.float32), alone, rtol=1e-3, atol=1e-5)
@@ -120,10 +120,10 @@ def test_a_stop_and_a_loss(n, undisturbed, tmp_path):
     """Whoever dies meanwhile: all that are left stop at the same step, and a resume ends with the same bits."""
 
     def stop(trainer):
-        if trainer.comm.name == 1 and trainer.state.step == 2:
+        if trainer.comm.name == 1 and trainer.position.step == 2:
             trainer.request_stop()
 
-    results = run_threads(3, lambda comm: trained(comm, tmp_path, on_step=stop), deaths=[Death(0, n)])
+    results = run_mortal_threads(3, lambda comm: trained(comm, tmp_path, on_step=stop), deaths=[Death(0, n)])
     left = [result for result in results if result is not None]
     assert len({result["outcome"] for result in left}) == len({result["theta"] for result in left}) == 1
     if left[0]["outcome"] == "stopped":
@@ -132,7 +132,7 @@ def test_a_stop_and_a_loss(n, undisturbed, tmp_path):
 
 def test_too_few_ranks_stop_with_a_checkpoint(tmp_path):
     lost = []
-    results = run_threads(
+    results = run_mortal_threads(
         3, lambda comm: trained(comm, tmp_path, least_ranks=3, on_lost=lambda names, s: lost.append(names)),
         deaths=[Death(2, 20)],
     )  # fmt: skip
@@ -142,20 +142,22 @@ def test_too_few_ranks_stop_with_a_checkpoint(tmp_path):
 
 def test_an_error_that_is_no_loss_is_not_recovered_from_for_ever(tmp_path):
     def fails(trainer):
-        if trainer.state.step == 2:
+        if trainer.position.step == 2:
             raise RankLost("MPI_ERR_TRUNCATE")
 
     def work(comm):
         def again(trainer):
-            trainer._settled = trainer.state.step != 2
+            trainer.position.phase = UNSETTLED if trainer.position.step == 2 else SETTLED
             fails(trainer)
 
         trained(comm, tmp_path, on_step=again)
 
-    with pytest.raises(UserError, match="MPI fails again and again, and no rank is lost: MPI_ERR_TRUNCATE"):
-        run_threads(2, work, deaths=[])
+    with pytest.raises(
+        UserError, match="MPI fails again and again, and no rank is lost: (MPI_ERR_TRUNCATE|a rank has died)"
+    ):
+        run_mortal_threads(2, work, deaths=[])
 
 
 def test_a_shared_optimizer_state_is_refused():
     with pytest.raises(UserError, match="--reduction shared: .* would be lost"):
-        run_threads(2, lambda comm: trained(comm, reduction="shared"), deaths=[])
+        run_mortal_threads(2, lambda comm: trained(comm, reduction="shared"), deaths=[])

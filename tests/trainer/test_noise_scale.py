@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from flat import flat_trainer
 from function_twins import twin
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from distbp import (
     Network,
     SerialCommunicator,
     SoftmaxCrossEntropy,
-    Trainer,
     run_threads,
 )  # fmt: skip
 from distbp.blocks import block_bounds
@@ -37,7 +37,7 @@ def test_dropout_and_activations_that_keep_z(rng):
     for activation in "relu", "gelu":
         net = Network([7, 16, 12, 4], activation, dtype=np.float64, seed=3)
         rows = data()
-        sampler = Trainer(net, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=20, seed=11).sampler
+        sampler = flat_trainer(net, SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=20, seed=11).sampler
         wanted = by_definition(one_by_one(net, SoftmaxCrossEntropy(), rows, sampler.batch(0).rows(0, 1)))
         assert_is(logged(SerialCommunicator(), net, batch=20), wanted)
 
@@ -64,7 +64,7 @@ def groups_of(gradients, sizes):
 def test_shards_leaves_and_micro_batches_of_function_models(options, size, groups):
     """A network of the user's has no deltas of layers: groups of rows it is."""
     rows, loss = data(), SoftmaxCrossEntropy()
-    sampler = Trainer(twin()[1], loss, SGD(0.0), rows, batch_size=37, seed=11).sampler
+    sampler = flat_trainer(twin()[1], loss, SGD(0.0), rows, batch_size=37, seed=11).sampler
     bounds = [block_bounds(37, k, groups) for k in range(groups)]
     of = [10, 10, 10, 7] if "micro_batch" in options else [hi - lo for lo, hi in bounds]
     gradients = one_by_one(twin()[1], loss, rows, sampler.batch(0).rows(0, 1))
@@ -137,7 +137,7 @@ def test_estimates_in_some_steps_only():
 
 def test_a_step_that_is_skipped_leaves_no_estimate():
     rows = data()
-    sampler = Trainer(Network([7, 4]), SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=37, seed=11).sampler
+    sampler = flat_trainer(Network([7, 4]), SoftmaxCrossEntropy(), SGD(0.0), rows, batch_size=37, seed=11).sampler
     rows._ready[0][sampler.batch(3).rows()[0]] = np.nan
     records = all_logged(SerialCommunicator(), rows=rows, steps=4, on_nonfinite="skip")
     before, after = [numbers_of(r) for r in records if "skipped" not in r and r["step"] in (3, 4)]

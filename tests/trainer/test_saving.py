@@ -145,30 +145,30 @@ def test_an_error_ends_the_run_or_does_not(tmp_path, background):
     comm = SerialCommunicator()
     saver = Saver(Broken(tmp_path), comm, on_error="continue", background=background, on_remark=said.append)
     for step in (1, 2):
-        saver.save(step, arrays(step), {}, best=None)
+        saver.write(step, arrays(step), {}, best=None)
     assert said[0].startswith("cannot write the checkpoint of step 1: ") and "No space left" in said[0]
     with pytest.raises(UserError, match="of step 3: .* the one before it is intact"):
-        saver.save(3, arrays(3), {}, best=None, last=True)
+        saver.write(3, arrays(3), {}, best=None, last=True)
     Broken.full = False
     try:
-        saver.save(4, arrays(4), {"step": 4}, best=None, last=True)
+        saver.write(4, arrays(4), {"step": 4}, best=None, last=True)
     finally:
         Broken.full = True
     assert there(saver.checkpoints) == 4
     strict = Saver(Broken(tmp_path), comm, background=background)
     with pytest.raises(UserError, match="of step 5"):
-        strict.save(5, arrays(5), {}, best=None)
-        strict.save(6, arrays(6), {}, best=None)  # in the background it is known by then
+        strict.write(5, arrays(5), {}, best=None)
+        strict.write(6, arrays(6), {}, best=None)  # in the background it is known by then
 
 
 def test_an_earlier_error_does_not_end_a_run_that_is_done(tmp_path):
     said = []
     saver = Saver(Broken(tmp_path), SerialCommunicator(), on_error="continue", background=True, on_remark=said.append)
-    saver.save(1, arrays(1), {"step": 1}, best=None)
+    saver.write(1, arrays(1), {"step": 1}, best=None)
     saver.wait()
     Broken.full = False
     try:
-        saver.save(2, arrays(2), {"step": 2}, best=None, last=True)
+        saver.write(2, arrays(2), {"step": 2}, best=None, last=True)
     finally:
         Broken.full = True
     assert len(said) == 1 and "of step 1" in said[0] and there(saver.checkpoints) == 2
@@ -180,9 +180,9 @@ def test_whatever_goes_wrong_in_the_background_is_an_error(tmp_path):
             raise MemoryError("no room for a copy")
 
     saver = Saver(Large(tmp_path), SerialCommunicator(), background=True)
-    saver.save(1, arrays(1), {}, best=None)
+    saver.write(1, arrays(1), {}, best=None)
     with pytest.raises(UserError, match="of step 1: no room for a copy"):
-        saver.save(2, arrays(2), {}, best=None)
+        saver.write(2, arrays(2), {}, best=None)
     saver.wait()
 
 
@@ -196,10 +196,10 @@ def test_a_slow_disk_does_not_hold_up_the_run(tmp_path):
 
     saver = Saver(Slow(tmp_path), SerialCommunicator(), background=True)
     start = time.monotonic()
-    saver.save(1, arrays(1), {"step": 1}, best=None)
+    saver.write(1, arrays(1), {"step": 1}, best=None)
     assert time.monotonic() - start < 5 and not list(tmp_path.iterdir())
     go_on.set()
-    saver.save(2, arrays(2), {"step": 2}, best=None, last=True)
+    saver.write(2, arrays(2), {"step": 2}, best=None, last=True)
     assert there(saver.checkpoints) == 2
 
 

@@ -1,10 +1,10 @@
 """The theorem of the project: the number of ranks changes nothing but the time."""
 
-import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
+from flat import flat_trainer
 from toy_training import STEPS, B, N, data, train, trainer
 
 from distbp import (
@@ -16,7 +16,6 @@ from distbp import (
     SerialCommunicator,
     SoftmaxCrossEntropy,
     SquaredError,
-    Trainer,
     UserError,
     load,
     run_threads,
@@ -41,7 +40,7 @@ def test_evaluation_equals_one_over_all_rows_at_once(kind):
     rows = data(kind)
     network = Network([7, 5, 4 if kind == "classes" else 2], dtype=np.float64)
     loss = SoftmaxCrossEntropy() if kind == "classes" else SquaredError()
-    t = Trainer(network, loss, Adam(), rows, batch_size=B)
+    t = flat_trainer(network, loss, Adam(), rows, batch_size=B)
     X, y, w = rows.take(np.arange(N))
     z = network.forward(X).copy()
     figures = t.evaluate(rows)
@@ -74,7 +73,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_skips_or_ends_on_all(rank):
         records = []
         t = trainer(comm, bad_data(), on_nonfinite="skip", on_record=records.append)
         before = []
-        t.on_step = lambda t: before.append(t.network.theta.copy())
+        t.observer.on_step = lambda t: before.append(t.network.theta.copy())
         t.fit(steps=6)
         assert np.array_equal(before[2], before[3]) and not np.array_equal(before[3], before[4])
         return [r["step"] for r in records if "skipped" in r]
@@ -97,15 +96,15 @@ def test_the_plateau_schedule_and_early_stopping_survive_a_resume(tmp_path):
         rates = []
         while outcome == "stopped":
             network = Network([7, 16, 4], dtype=np.float64, seed=3)
-            t = Trainer(
+            t = flat_trainer(
                 network, SoftmaxCrossEntropy(), Adam(0.05), rows, validation=data(seed=6), batch_size=B, patience=6,
                 schedule=Schedule("plateau", patience=1, decay=0.5), eval_every=5, checkpoints=checkpoints,
-                on_step=lambda t: t.state.step == stop_at and t.request_stop(),
+                on_step=lambda t: t.position.step == stop_at and t.request_stop(),
             )  # fmt: skip
-            t.on_record = lambda r, t=t: rates.append((r["step"], t.optimizer.lr))
+            t.observer.on_record = lambda r, t=t: rates.append((r["step"], t.optimizer.lr))
             t.resume()
             outcome = t.fit(steps=600)
-        return outcome, t.state.best_step, rates, t.network.theta
+        return outcome, t.judge.state.best_step, rates, t.network.theta
 
     whole, stopped = run(-1, "whole"), run(23, "stopped")
     assert whole[0] == stopped[0] == "early" and whole[1] == stopped[1] and whole[2] == stopped[2]
@@ -118,7 +117,7 @@ def test_stopped_on_some_ranks_resumed_on_others(before, after, serial, tmp_path
     checkpoints = Checkpoints(tmp_path / "checkpoints")
 
     def start(comm):
-        t = trainer(comm, checkpoints=checkpoints, on_step=lambda t: t.state.step == 33 and t.request_stop())
+        t = trainer(comm, checkpoints=checkpoints, on_step=lambda t: t.position.step == 33 and t.request_stop())
         return t.fit(steps=STEPS)
 
     def go_on(comm):
@@ -149,7 +148,7 @@ def test_every_row_comes_once_in_each_epoch(drop_last, monkeypatch):
     t = trainer(SerialCommunicator(), rows, drop_last=drop_last)
     steps = 27 if drop_last else 28
     t.fit(epochs=2)
-    assert t.state.step == 2 * steps == len(taken)
+    assert t.position.step == 2 * steps == len(taken)
     for epoch in taken[:steps], taken[steps:]:
         seen = Counter(row for batch in epoch for row in batch)
         assert set(seen.values()) == {1} and len(seen) == (999 if drop_last else N)
@@ -169,29 +168,34 @@ def test_epochs_are_due_when_they_end_and_steps_as_ever(tmp_path):
     assert [path.name for path in checkpoints.all()] == [f"step-{28 * epoch:09d}.safetensors" for epoch in (3, 6, 7)]
 
 
-def test_a_checkpoint_of_an_earlier_version_has_more_and_fewer_fields(tmp_path):
-    """Those of a batch that grew and of AdaScale; and fewer sums."""
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
+    """All in one table, with fields of a batch that grew and of AdaScale, and fewer sums."""
     checkpoints = Checkpoints(tmp_path)
     t = trainer(SerialCommunicator(), checkpoints=checkpoints)
     t.fit(steps=8)
     path = checkpoints.path(8)
     arrays, state = read_file(path)
-    state["train"] |= {"batch_size": 0, "began": [0, 0], "gain": 1.0, "scale_invariant_step": 0.0}
-    state["train"]["sums"] = state["train"]["sums"][:-2]
-    write_file(path, arrays, state)
-    old = trainer(SerialCommunicator(), checkpoints=checkpoints)
-    old.resume()
-    assert dataclasses.asdict(old.state) == dataclasses.asdict(t.state)
-    for other in t, old:
-        other.fit(steps=STEPS)
-    assert old.network.theta.tobytes() == t.network.theta.tobytes()
+    now = state.pop("components")
+    old = {name: now["position"][name] for name in ("step", "examples", "seconds", "ended")} | now["judge"]
+    old |= {"sums": now["log"]["sums"][:-2], "sums_since": now["log"]["since"], "schedule": now["rate"]}
+    old |= {"noise": now["noise"]["sums"], "skipped": now["nonfinite"]["skipped"]}
+    old |= {"batch_size": 0, "began": [0, 0], "gain": 1.0, "scale_invariant_step": 0.0}
+    write_file(path, arrays, state | {"train": old})
+    other = trainer(SerialCommunicator(), checkpoints=checkpoints)
+    other.resume()
+    for name in ("log", "judge", "noise", "nonfinite", "rate"):
+        states = [one.memory.take().state["components"][name] for one in (t, other)]
+        assert states[0] == states[1]
+    for one in t, other:
+        one.fit(steps=STEPS)
+    assert other.network.theta.tobytes() == t.network.theta.tobytes() and other.position.step == STEPS
 
 
 def test_a_stop_in_the_last_step_does_not_stop_the_next_fit():
     t = trainer(SerialCommunicator())
-    t.on_step = lambda t: t.state.step == 9 and t.request_stop()
+    t.observer.on_step = lambda t: t.position.step == 9 and t.request_stop()
     assert t.fit(steps=10) == "done"
-    assert t.fit(steps=20) == "done" and t.state.step == 20
+    assert t.fit(steps=20) == "done" and t.position.step == 20
 
 
 def test_a_run_that_ends_off_the_interval_and_goes_on_is_the_same_run():
@@ -200,9 +204,9 @@ def test_a_run_that_ends_off_the_interval_and_goes_on_is_the_same_run():
     trainer(SerialCommunicator(), on_record=whole.append, **options).fit(steps=40)
     t = trainer(SerialCommunicator(), on_record=parts.append, **options)
     for steps in (10, 25, 40):
-        t.patience, patience = (None, t.patience) if steps < 40 else (t.patience, t.patience)
+        t.judge.patience, patience = (None, t.judge.patience) if steps < 40 else (t.judge.patience, t.judge.patience)
         t.fit(steps=steps)
-        t.patience = patience
+        t.judge.patience = patience
     kept = [r for r in parts if r["step"] not in (10, 25)]
     assert [r["step"] for r in kept] == [r["step"] for r in whole]
 

@@ -24,7 +24,7 @@ from distbp.data.prepared import Prepared
 from distbp.errors import Diverged, UsageError, UserError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.batch_size.batch_science import write_measurements
 from distbp.study.batch_size.page import page
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
@@ -185,11 +185,11 @@ def run_trial(
     status, summary = "complete", "diverged"
     try:
         for step in sorted({*marks(trial.steps), *(step for step in also if step < trial.steps)}):
-            trained, waited = trainer.state.seconds, comm.recorder.waited
+            trained, waited = trainer.position.seconds, comm.recorder.waited
             trainer.fit(steps=step)
             waited = comm.recorder.waited - waited
             spent["reduction"] += waited
-            spent["compute"] += trainer.state.seconds - trained - waited
+            spent["compute"] += trainer.position.seconds - trained - waited
             start = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the numbers instead
                 found.append(measured(trainer, data))
@@ -211,7 +211,7 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
 
     The error is the share of wrong classes, or for values the root of the mean squared error.
     """
-    state = trainer.state
+    state = trainer.position
     mark: dict[str, Any] = {
         "step": state.step, "epoch": trainer.sampler.epochs(state.step), "examples": state.examples,
         "seconds": state.seconds,
@@ -224,7 +224,7 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
             mark[f"error/{name}"] = (
                 1.0 - figures["accuracy"] if "accuracy" in figures else figures.get("rmse", figures["loss"])
             )
-    return mark | {k: v for k, v in noise_scale.figures(state.noise).items() if k == "noise_scale"}
+    return mark | {k: v for k, v in noise_scale.figures(trainer.noise.sums).items() if k == "noise_scale"}
 
 
 BATCH_SIZE = Experiment(

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distbp.comm.communicator import Communicator, SerialCommunicator, wait_quietly
+from distbp.comm.agreement import wait_quietly
+from distbp.comm.communicator import Communicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.data.loading import Data
 from distbp.run.build import build_trainer
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
 
 __all__ = [
@@ -67,7 +69,7 @@ def time_step(
     def measure(part: Communicator) -> list[float]:
         trainer = build_trainer(of_trial(config, batch_size=batch_size, steps=10**6), data, part)
         try:
-            return _turns(part, lambda n: trainer.fit(steps=trainer.state.step + n), most)
+            return _turns(part, lambda n: trainer.fit(steps=trainer.position.step + n), most)
         finally:
             trainer.close()
 
@@ -111,8 +113,8 @@ def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most:
     start, scales = time.monotonic(), list[float]()
     try:
         while comm.bcast_obj(time.monotonic() - start < most):
-            trainer.fit(steps=trainer.state.step + 20)
-            trace, square, weight = trainer.state.noise
+            trainer.fit(steps=trainer.position.step + 20)
+            trace, square, weight = trainer.noise.sums
             if weight and square > 0.0:
                 scales.append(trace / square)
     finally:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from distbp.comm.communicator import Communicator, on_root
+from distbp.comm.agreement import on_root
+from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.batch_size.results import read_batch_sizes
 from distbp.study.experiment import Experiment, at_least_1, default_folder, numbers
 from distbp.study.plan.calibration import (

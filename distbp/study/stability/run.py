@@ -25,7 +25,7 @@ from distbp.data.prepared import Prepared
 from distbp.data.sampling import BatchSampler
 from distbp.errors import Diverged, UsageError, UserError
 from distbp.run.build import build_trainer, run_length
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.page import stability_page

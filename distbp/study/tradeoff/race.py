@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.comm.communicator import Communicator, SerialCommunicator
+from distbp.comm.communicator import Communicator
+from distbp.comm.serial import SerialCommunicator
 from distbp.data.dataset import ArrayDataset
 from distbp.data.loading import Data
 from distbp.data.prepared import Prepared
@@ -30,7 +31,7 @@ from distbp.data.splitting import Subset
 from distbp.errors import Diverged
 from distbp.randomness import key
 from distbp.run.build import build_trainer
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
 from distbp.study.trials import marks
@@ -114,7 +115,7 @@ def trained(trainer: Trainer, rows: Rows, at: Sequence[int]) -> Curve:
             trainer.fit(steps=step)
         except Diverged:
             break
-        state = trainer.state
+        state = trainer.position
         here = measured((trainer.network, trainer.loss), rows, trainer.comm)
         if not math.isfinite(here["loss"] + here["train"]):
             break

@@ -26,7 +26,7 @@ from distbp.data.loading import Data
 from distbp.data.prepared import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers
 from distbp.study.tradeoff.objective import require_scipy
 from distbp.study.tradeoff.page import page

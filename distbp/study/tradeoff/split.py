@@ -33,7 +33,7 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.run.build import build_trainer
-from distbp.run.config import TrainConfig
+from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
 from distbp.study.trials import marks

@@ -1,33 +1,28 @@
-"""The machine: BLAS threads, and what the numbers of a run depend on.
+"""The BLAS of a rank: its threads, its kernel, and what the last bits depend on.
 
-Ranks that share a host share its cores: each gets its part of them, at least one BLAS thread. The
-manifest records versions, libraries, kernels and hosts.
+Ranks that share a host share its cores: each gets its part of them, at least one BLAS thread.
 """
 
 import contextlib
-import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import distbp
-from distbp.comm.communicator import Communicator, available_cores
+from distbp.comm.communicator import Communicator, Host
+from distbp.comm.host import available_cores
 
 __all__ = [
     "bits_depend_on",
-    "bits_of",
     "blas_threads",
-    "describe",
     "different_bits",
     "kernel_warning",
     "limited_blas",
+    "loaded_blas",
     "slow_kernel",
 ]
 
@@ -41,7 +36,7 @@ _WIDTHS = {
 }
 
 
-def blas_threads(comm: Communicator) -> int:
+def blas_threads(comm: Host) -> int:
     """BLAS threads of this rank: its share of the host's cores, at least one."""
     return max(1, min(comm.host_cores // comm.host_ranks, len(available_cores())))
 
@@ -58,7 +53,7 @@ def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
 
 def kernel_warning() -> str:
     """What to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
-    names = [pool.get("architecture") or "" for pool in _blas() if pool["internal_api"] == "openblas"]
+    names = [pool.get("architecture") or "" for pool in loaded_blas() if pool["internal_api"] == "openblas"]
     try:
         cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -84,7 +79,7 @@ def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
     return f"OpenBLAS runs its {slower}, at about half the speed: {cure}"
 
 
-def _blas() -> list[dict[str, Any]]:
+def loaded_blas() -> list[dict[str, Any]]:
     """The BLAS libraries of this process: NumPy's, then others (SciPy brings its own)."""
     from threadpoolctl import threadpool_info
 
@@ -101,7 +96,8 @@ def bits_depend_on() -> dict[str, str]:
     return {
         "numpy": np.__version__,
         "BLAS": "".join(
-            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture")) for pool in _blas()[:1]
+            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture"))
+            for pool in loaded_blas()[:1]
         ),
         "CPU": fields.get("model name", platform.processor() or platform.machine()),
         "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),
@@ -148,55 +144,3 @@ def _cpuinfo() -> dict[str, str]:
 def _fields(cpuinfo: str) -> dict[str, str]:
     fields = (line.partition(":") for line in cpuinfo.splitlines())
     return {name.strip(): value.strip() for name, _, value in reversed(list(fields))}
-
-
-def bits_of(manifest: Path) -> dict[str, str] | None:
-    """What `bits_depend_on` said when this manifest was written; None where there is none."""
-    try:
-        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return before
-
-
-def describe(comm: Communicator) -> dict[str, Any]:
-    """The manifest; all ranks take part, rank 0 writes it."""
-    kernels = [{k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in _blas()]
-    here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
-    return {
-        "distbp": distbp.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": _version("numba"),
-        "platform": platform.platform(),
-        "mpi": getattr(comm, "library", None),
-        "communicator": type(comm).__name__,
-        "size": comm.size,
-        "bits depend on": bits_depend_on(),
-        "ranks": comm.allgather_obj(here),
-        "command": sys.argv,
-        "git": _git_revision(),
-        "job": os.environ.get("SLURM_JOB_ID"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    """Revision of the source tree that is run, where it is one."""
-    folder = Path(distbp.__file__).parent
-    if not (folder.parent / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

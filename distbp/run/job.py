@@ -1,0 +1,230 @@
+"""A job: one training from a configuration to a model on disk, through losses of ranks."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from distbp.comm.agreement import on_root, require_equal
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.errors import DONE, STOPPED, RankLost, UserError
+from distbp.gradient.choose import EXACT_BITS
+from distbp.model import Model
+from distbp.run.blas import different_bits, kernel_warning
+from distbp.run.build import build_trainer, load_data, run_length
+from distbp.run.directory import RunDirectory, default_run_dir
+from distbp.run.entry_point import on_stop_signals
+from distbp.run.manifest import bits_of, describe
+from distbp.run.options import MAY_CHANGE, TrainConfig
+from distbp.run.refusals import idle_options
+from distbp.run.report import Reporter, read_records
+from distbp.run.summary import closing, opening, plan_of
+from distbp.trainer.checkpoints import Checkpoints
+from distbp.trainer.profile import Profile
+from distbp.trainer.trainer import Trainer
+from distbp.watch.watchdog import Watchdog
+
+__all__ = ["Job"]
+
+
+class Job:
+    """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left."""
+
+    def __init__(self, config: TrainConfig, comm: Communicator, threads: int) -> None:
+        self.config, self.comm, self.threads = config, comm, threads
+        self.ready = self.began = False
+        self.profile: Profile | None = None
+        self.path: Path | None = None
+        self.data: Data
+        self.trainer: Trainer
+        self.directory: RunDirectory | None = None
+        self.reporter: Reporter
+        self.watchdog: Watchdog | None = None
+
+    def run(self) -> int:
+        """Do all of it, on the ranks that are left, however often some are lost; return the exit code."""
+        while True:
+            if self.ready:
+                with self.trainer.survival:
+                    return self.comm.leave(self._work())
+            else:
+                try:
+                    return self.comm.leave(self._work())
+                except RankLost:
+                    self._start_anew()
+
+    def _work(self) -> int:
+        """Do what is left of it."""
+        config, comm = self.config, self.comm
+        try:
+            if not self.ready:
+                if comm.size < config.least_ranks:
+                    return self._too_few()
+                require_equal(comm, dataclasses.asdict(config), "the options")
+                self.data = load_data(config, comm)
+                if config.dry_run:
+                    trainer = build_trainer(config, self.data, comm)
+                    Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
+                    return DONE
+                self._prepare()
+                comm.agree()
+                self.ready = True
+            return self._train()
+        except RankLost:
+            raise  # the files are still wanted
+        except BaseException:
+            if self.directory is not None:
+                if self.ready and self.trainer.saver is not None:
+                    self.trainer.saver.wait()
+                self.directory.close()
+            raise
+
+    def _too_few(self) -> int:
+        text = f"{self._left()}, fewer than --least-ranks {self.config.least_ranks}"
+        if not self.began:
+            raise UserError(f"{text}: start more ranks, or ask for fewer")
+        Reporter(self.comm.is_root).say(f"{text}: stopped before the training began")
+        return STOPPED
+
+    def _speaks(self) -> bool:
+        return self.comm.is_root and not (self.watchdog and self.watchdog.ending)
+
+    def _start_anew(self) -> None:
+        """Go on without the ranks that were lost before the training began: from the start."""
+        if self.directory is not None:
+            self.directory.close()
+        if self.watchdog is not None:
+            self.watchdog.stop()
+        lost, self.began = self.comm.recover(), True
+        Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
+
+    def _left(self) -> str:
+        return f"{self.comm.size} ranks" if self.comm.size > 1 else "1 rank"
+
+    def _whom(self, lost: list[int]) -> str:
+        return "lost " + ", ".join(self.comm.whois(name) for name in lost)
+
+    def on_lost(self, lost: list[int], seconds: float) -> None:
+        """Take over what rank 0 did, and report it; all that are left do it together."""
+        assert self.directory is not None
+        self.directory.take_over()
+        if self.comm.is_root:
+            self.reporter.take_over()
+        step, size = self.trainer.position.step, self.comm.size
+        self.directory.event("lost", ranks=lost, step=step, size=size, seconds=seconds)
+        fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
+        self.reporter.say(f"{self._whom(lost)} in step {step + 1}: {self._left()} go on after {seconds:.3f} s{fewer}")
+
+    def on_remark(self, text: str) -> None:
+        """Say it, and keep it."""
+        assert self.directory is not None
+        self.directory.event("remark", text=text, step=self.trainer.position.step)
+        self.reporter.say(text)
+
+    def _prepare(self) -> None:
+        config, comm, data = self.config, self.comm, self.data
+        resume, known = config.resume == "auto", self.path or config.run_dir
+        path = Path(known) if known else default_run_dir(config.data, resume)
+        path = Path(comm.bcast_obj(str(path)))
+        trainer = self.trainer = _trainer(config, data, comm, path)
+        self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
+        self.path = path
+        resumed, warnings = trainer.resume() if resume else ("", [])
+        if config.exact:
+            before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
+            warnings += different_bits(comm, before)
+        # with its folder: --config RUN/config.toml --resume auto continues this run and no other
+        self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
+        self.directory.write_json("manifest.json", describe(comm))
+        metrics = path / "metrics.jsonl"
+        self.watchdog = Watchdog(
+            comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.position.step + 1
+        )
+        if comm.is_root:
+            read_records(metrics, up_to_step=trainer.position.step)
+            for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
+                (path / name).unlink(missing_ok=True)
+        reporter = self.reporter = Reporter(comm.is_root, metrics)
+        observer = trainer.observer
+        observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
+        warnings += [text for text in [kernel_warning()] if text]
+        idle = idle_options(config, data, trainer)
+        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
+            reporter.say(remark)
+        reporter.say(opening(data, trainer, path))
+        if comm.size > 1:
+            reporter.say(trainer.reducer.describe())
+        if comm.elastic:
+            reporter.say("elastic: the ranks go on when others are lost")
+        if config.profile:
+            self.profile = Profile(comm)
+            self.profile.watch_training(trainer)
+        if resumed:
+            reporter.say(f"resumed from {resumed}")
+
+    def _train(self) -> int:
+        assert self.directory is not None
+        undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
+        try:
+            code = self._fit()
+        finally:
+            undo()
+        if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
+            self.watchdog.stop()
+        self.trainer.close()
+        self.reporter.close()
+        self.directory.close()
+        return code
+
+    def _fit(self) -> int:
+        """Train, evaluate, write model and results."""
+        trainer, directory, reporter, profile = self.trainer, self.directory, self.reporter, self.profile
+        assert directory is not None
+        epochs, steps = run_length(self.config)
+        at = trainer.position
+        before, start = at.step, (at.examples, at.seconds)
+
+        def rate(examples: int = 0, seconds: float = 0.0) -> float:
+            return (at.examples - examples) / max(1e-9, at.seconds - seconds)
+
+        reporter.start_bar(at.step, trainer.sampler.total_steps(epochs, steps))
+        trainer.observer.on_step = lambda t: reporter.progress(at.step, t.latest.batch_loss, rate(*start))
+        outcome = trainer.fit(epochs=epochs, steps=steps)
+        reporter.stop_bar()
+        if profile is not None:
+            profile.stop()
+            reporter.say(profile.table(at.step - before))
+            directory.write("trace.json", profile.trace())
+        if outcome == "stopped":
+            again = f"--resume auto --run-dir {directory.path}"
+            reporter.say(f"stopped at step {at.step} with a checkpoint; continue with {again}")
+            return STOPPED
+        results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}
+        best = trainer.judge.state
+        if best.best is not None:
+            results |= {f"best {trainer.judge.monitor}": best.best, "best step": best.best_step}
+        for name, part in (("val", self.data.validation), ("test", self.data.test)):
+            if part is not None:
+                results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
+        results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
+        path = directory.path / "model.safetensors"
+        model = Model(trainer.network, trainer.loss, self.data.target, self.data.preprocessor)
+        on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
+        directory.write_json("results.json", results)
+        for line in closing(results, self.config, directory.path):
+            reporter.say(line)
+        return DONE
+
+
+def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
+    # in exact mode what is added up first depends on the size of the parts
+    fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
+    may_change = MAY_CHANGE ^ fixed
+    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
+    fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
+    fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
+    if config.exact:
+        fingerprint |= {"order of the sums": EXACT_BITS}
+    checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
+    return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)

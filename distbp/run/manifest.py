@@ -1,0 +1,72 @@
+"""The manifest of a run: versions, libraries, kernels and hosts, what its numbers depend on."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distbp
+from distbp.comm.communicator import Communicator
+from distbp.run.blas import bits_depend_on, loaded_blas
+
+__all__ = ["bits_of", "describe"]
+
+
+def bits_of(manifest: Path) -> dict[str, str] | None:
+    """What `bits_depend_on` said when this manifest was written; None where there is none."""
+    try:
+        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return before
+
+
+def describe(comm: Communicator) -> dict[str, Any]:
+    """The manifest; all ranks take part, rank 0 writes it."""
+    kernels = [
+        {k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in loaded_blas()
+    ]
+    here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
+    return {
+        "distbp": distbp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": _version("numba"),
+        "platform": platform.platform(),
+        "mpi": getattr(comm, "library", None),
+        "communicator": type(comm).__name__,
+        "size": comm.size,
+        "bits depend on": bits_depend_on(),
+        "ranks": comm.allgather_obj(here),
+        "command": sys.argv,
+        "git": _git_revision(),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the source tree that is run, where it is one."""
+    folder = Path(distbp.__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty"],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,73 @@
+"""What is refused, and what is remarked on: options that do not go together, and options that do nothing."""
+
+from distbp.data.dataset import Target
+from distbp.data.loading import Data
+from distbp.errors import UsageError, UserError
+from distbp.run.options import TrainConfig
+from distbp.trainer.trainer import Trainer
+
+__all__ = ["SUITABLE_LOSS", "idle_options", "refuse_loss", "refuse_mixtures"]
+
+SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
+"""What ``--loss auto`` is, by the kind of the target."""
+
+
+def refuse_mixtures(config: TrainConfig, n: int) -> None:
+    """Refuse options that do not go together, or not with `n` training rows."""
+    if config.compress != "none" and config.dtype != "float32":
+        raise UsageError(f"--compress {config.compress} needs --dtype float32")
+    if config.exact and config.compress != "none":
+        raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
+    if config.batch_size > n:
+        raise UserError(
+            f"a batch size of {config.batch_size} is above the {n} training rows:"
+            f" give --batch-size {n} (the full batch) or less"
+        )
+
+
+def refuse_loss(name: str, target: Target) -> None:
+    """Refuse a loss that does not suit the target."""
+    if (target.kind, name) in {
+        ("values", "softmax-cross-entropy"), ("values", "binary-cross-entropy"), ("labels", "softmax-cross-entropy"),
+    }:  # fmt: skip
+        raise UserError(f"--loss {name} does not suit a {target}; {SUITABLE_LOSS[target.kind]} does")
+
+
+def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]:
+    """Return a remark for each option that was given and does nothing in this run."""
+    loss, reducer, elastic = trainer.loss.name, trainer.reducer, trainer.comm.elastic
+    schedule = config.schedule
+    dense = config.model is None, "--model"
+    used = {
+        "hidden": dense,
+        "activation": dense,
+        "init": dense,
+        "dropout": dense,
+        "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
+        "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
+        "huber_threshold": (loss == "huber", f"--loss {loss}"),
+        "leaves": (config.exact, "no --exact"),
+        "noise_scale": (
+            trainer.network.dense or trainer.comm.size > 1 or config.exact or config.micro_batch is not None,
+            "a model of your own on one rank, which gives one gradient (--exact gives one of each leaf)",
+        ),
+        "elastic": (elastic or not config.elastic, "one process"),
+        "least_ranks": (elastic, "ranks that cannot go on without the others"),
+        "bucket_mb": (reducer.in_buckets, "a gradient that is not sent in buckets"),
+        "compress": (reducer.sends, "a gradient that is not sent"),
+        "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
+        "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),
+        "decay_patience": (schedule == "plateau", f"--schedule {schedule}"),
+        "lr_floor": (schedule != "constant", f"--schedule {schedule}"),
+        "lr_scaling_base": (config.lr_scaling != "none", "--lr-scaling none"),
+        "scale_target": (data.target.kind == "values", f"a {data.target}"),
+        "monitor": (config.early_stopping is not None, "no --early-stopping"),
+        "validation_fraction": (config.validation_data is None, "--validation-data"),
+        "test_fraction": (config.test_data is None, "--test-data"),
+    }
+    default = TrainConfig()
+    return [
+        f"warning: --{name.replace('_', '-')} does nothing with {why}"
+        for name, (is_used, why) in used.items()
+        if not is_used and getattr(config, name) != getattr(default, name)
+    ]

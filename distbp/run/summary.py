@@ -1,0 +1,75 @@
+"""What a run says in whole lines: before it begins, when it has ended, and instead of it."""
+
+from pathlib import Path
+from typing import Any
+
+from distbp.data.loading import Data
+from distbp.run.options import TrainConfig
+from distbp.trainer.trainer import Trainer
+
+__all__ = ["closing", "opening", "plan_of"]
+
+
+def opening(data: Data, trainer: Trainer, path: Path) -> str:
+    """Return the first lines of a run: data, network, batch, ranks."""
+    parts = [f"{data.train.n_rows:,} rows to train"]
+    for name, part in (("validate", data.validation), ("test", data.test)):
+        if part is not None:
+            parts.append(f"{part.n_rows:,} to {name}")
+    net, ranks = trainer.network, trainer.comm.size
+    return (
+        f"{data.target}: {', '.join(parts)}\n"
+        f"{net.describe()}, {net.n_parameters:,} parameters,"
+        f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
+    )
+
+
+def closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[str]:
+    """Return the last lines of a run: what was reached, and how to use the model."""
+    lines = []
+    if config.early_stopping and "best step" in results:
+        lines.append(f"early stopping: restored the best, of step {results['best step']}")
+    if config.target_metric:
+        met = "reached" if results["outcome"] == "target" else "not reached"
+        lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
+    for part in ("val", "test"):
+        shown = [
+            f"{k.split('/')[0]} {v:.4f}"
+            for k, v in results.items()
+            if k.endswith(f"/{part}") and isinstance(v, float) and not k.startswith("best")
+        ]
+        if shown:
+            lines.append(f"{'validation' if part == 'val' else part}: {', '.join(shown)}")
+    lines.append(
+        f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
+        f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
+    )
+    return lines
+
+
+def plan_of(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:
+    """Return what ``--dry-run`` prints: configuration, network, memory and messages."""
+    net, comm = trainer.network, trainer.comm
+    rows = -(-trainer.sampler.batch_size // comm.size)
+    rows = min(rows, trainer.gradient.micro_batch or rows)
+    lines = [config.to_toml(), opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
+    lines += net.table()
+    item = net.dtype.itemsize
+    activations = rows * net.kept_per_row() * item
+    states = len(trainer.optimizer.buffers)
+    own = trainer.reducer.shard.stop - trainer.reducer.shard.start
+    mib = 2.0**20
+    lines += [
+        "",
+        f"memory per rank: parameters, gradient and {states} optimizer arrays"
+        f" {(2 + states) * own * item / mib:.2f} MiB, activations of {rows} rows"
+        f" {activations / mib:.2f} MiB, data {_in_memory(data) / mib:.2f} MiB",
+        trainer.reducer.describe(),
+        f"{trainer.sampler.steps_per_epoch} steps an epoch, {threads} BLAS thread{'s' * (threads > 1)} a rank",
+    ]
+    return "\n".join(lines)
+
+
+def _in_memory(data: Data) -> int:
+    parts = [part for part in (data.train, data.validation, data.test) if part and part.in_memory]
+    return sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)

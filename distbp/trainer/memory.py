@@ -1,0 +1,69 @@
+"""All that a run remembers, taken and given back: for a checkpoint, for a rank that catches up, for the way back."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from distbp.gradient.reducer import GradientReducer
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.optim.optimizer import Optimizer
+from distbp.trainer.early_stopping import Judge
+from distbp.trainer.state import Component, Memory
+
+__all__ = ["RunMemory"]
+
+Array = NDArray[Any]
+
+
+class RunMemory:
+    """Takes and gives back what a training remembers.
+
+    Parameters
+    ----------
+    network, optimizer, judge
+        Whose arrays are remembered.
+    components : dict of Component
+        Whose states are.
+    reducer : callable
+        Returns the reducer of the moment, which knows this rank's shard.
+    """
+
+    def __init__(
+        self,
+        network: Network | FunctionModel,
+        optimizer: Optimizer,
+        judge: Judge,
+        components: Mapping[str, Component],
+        reducer: Callable[[], GradientReducer],
+    ) -> None:
+        self._network, self._optimizer, self._judge = network, optimizer, judge
+        self._components, self._reducer = components, reducer
+
+    def take(self) -> Memory:
+        """Return it: arrays are live, states are copies."""
+        arrays = {"theta": self._network.theta}
+        arrays |= {f"optimizer/{name}": array for name, array in self._optimizer.state.items()}
+        if self._judge.best_theta is not None:
+            arrays["best/theta"] = self._judge.best_theta
+        states = {name: component.state_dict() for name, component in self._components.items()}
+        return Memory(arrays, {"components": states, "t": self._optimizer.t})
+
+    def give(self, memory: Memory) -> None:
+        """Go on from there; of each array it has this rank's shard."""
+        arrays, state = memory
+        self.set_theta(arrays["theta"])
+        self._judge.best_theta = arrays.get("best/theta")
+        self._optimizer.state = {
+            name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
+        }
+        self._optimizer.t = state["t"]
+        for name, component in self._components.items():
+            component.load_state_dict(state["components"].get(name, {}))
+
+    def set_theta(self, mine: Array) -> None:
+        """Set the parameters, each rank those of its shard."""
+        reducer = self._reducer()
+        self._network.theta[reducer.shard] = mine
+        reducer.barrier()
