@@ -25,7 +25,7 @@ from distbp.run.report import Reporter, read_records
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
-from distbp.watch.watchdog import Watchdog
+from distbp.watch.watcher import Watchdog, Watcher
 
 __all__ = ["main", "train"]
 
@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     config: TrainConfig | None = None
     problem: UsageError | None = None
+    watcher = Watcher()
     try:
         config = parse_train_config(arguments)
     except UsageError as error:
@@ -43,18 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
     def work(comm: Communicator) -> int:
         if problem is not None or config is None:
             raise problem or AssertionError
-        return train(config, comm)
+        return train(config, comm, watcher=watcher)
 
     return run(
         work,
         lambda: communicator(config.communicator, elastic=config.elastic) if config else communicator(elastic=False),
+        watcher=watcher,
     )
 
 
-def train(config: TrainConfig, comm: Communicator) -> int:
+def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
     with limited_blas(comm, most=1 if config.exact else None) as threads:
-        job = _Job(config, comm, threads)
+        job = _Job(config, comm, threads, watcher)
         while True:
             try:
                 return comm.leave(job.work())
@@ -65,8 +67,8 @@ def train(config: TrainConfig, comm: Communicator) -> int:
 class _Job:
     """A training and its files: rank 0's, or when that is lost, those of the first rank that is left."""
 
-    def __init__(self, config: TrainConfig, comm: Communicator, threads: int) -> None:
-        self.config, self.comm, self.threads = config, comm, threads
+    def __init__(self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher) -> None:
+        self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
         self.ready = self.began = False
         self.profile: Profile | None = None
         self.path: Path | None = None
@@ -120,7 +122,7 @@ class _Job:
         if self.directory is not None:
             self.directory.close()
         if self.watchdog is not None:
-            self.watchdog.stop()
+            self.watcher.remove(self.watchdog)
         lost, self.began = self.comm.recover(), True
         Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
 
@@ -164,6 +166,7 @@ class _Job:
         self.directory.write_json("manifest.json", describe(comm))
         metrics = path / "metrics.jsonl"
         self.watchdog = Watchdog(comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.state.step + 1)
+        self.watcher.add(self.watchdog)
         if comm.is_root:
             read_records(metrics, up_to_step=trainer.state.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
@@ -193,7 +196,7 @@ class _Job:
         finally:
             undo()
         if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
-            self.watchdog.stop()
+            self.watcher.remove(self.watchdog)
         self.trainer.close()
         self.reporter.close()
         self.directory.close()

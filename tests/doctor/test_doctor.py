@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -622,7 +623,8 @@ import os, signal, sys, time
 from distbp.doctor.supervision import Supervision
 from distbp.comm.mpi import MPICommunicator
 comm = MPICommunicator()
-watch = Supervision(comm, 2.0, lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True))
+say = lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True)
+watch = Supervision(comm, 1.0, say, grace=2.0)
 with watch.check("first"):
     comm.barrier()
 with watch.check("second"):
@@ -638,17 +640,20 @@ print("went on")
 @pytest.mark.parametrize(
     ("rank", "act", "says"),
     [
-        (1, "time.sleep(60)", "did not answer in 'second' within 2 s 1 Look at what it does"),
-        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 2 s 2 It is stopped"),
+        (1, "time.sleep(60)", "did not answer in 'second' within 1 s 1 Look at what it does"),
+        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 1 s 2 It is stopped"),
         (1, "os.kill(os.getpid(), signal.SIGKILL)", "died in 'second' 1"),
-        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 2 s"),
+        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 1 s"),
     ],
 )
 def test_a_rank_that_hangs_or_dies_is_named(launch, rank, act, says):
     began = time.monotonic()
-    done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
-    assert time.monotonic() - began < 25  # alone it takes 3 to 9
-    said = done.stdout + done.stderr
+    for _ in range(3 if "SIGKILL" in act else 1):  # MPICH's mpirun may end rank 0 before it can speak
+        done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
+        said = done.stdout + done.stderr
+        if says in said:
+            break
+    assert time.monotonic() - began < 25  # alone it takes 1 to 4
     assert f"rank {rank} on" in said and says in said, said
     assert done.returncode != 0 and "went on" not in said and "Traceback" not in said
 
@@ -680,7 +685,7 @@ def ended(monkeypatch):
     return calls
 
 
-def watched(size, act, limit=0.5):
+def watched(size, act, limit=0.3):
     """Findings that end the ranks; `act` is called in the check."""
     found = []
 
@@ -692,8 +697,15 @@ def watched(size, act, limit=0.5):
         with watch.check("second"):
             act(comm, watch)
         watch.close()
+        return watch
 
-    run_threads(size, work)
+    watches = run_threads(size, work)
+    for thread in threading.enumerate():
+        if "(_run)" in thread.name:
+            thread.join(5)
+    for watch in watches:
+        for connection in watch.lines:  # as the system does at the end of a process
+            connection.close()
     return found
 
 
@@ -713,7 +725,7 @@ def test_who_is_behind_is_named(ended):
         comm.barrier()
 
     (found,) = watched(3, act)
-    assert found.ranks == (1,) and found.status == FAILURE and "in 'second' within 0.5 s" in found.figure
+    assert found.ranks == (1,) and found.status == FAILURE and "in 'second' within 0.3 s" in found.figure
     assert 2 in ended
 
 
@@ -724,7 +736,7 @@ def test_when_all_wait_in_the_same_collective_it_is_the_network(ended, monkeypat
         time.sleep(2)
 
     (found,) = watched(3, act)
-    assert found.figure == "no rank came out of 'second' within 0.5 s" and "network" in found.advice
+    assert found.figure == "no rank came out of 'second' within 0.3 s" and "network" in found.advice
 
 
 @ENDS
@@ -741,18 +753,17 @@ def test_a_rank_that_fails_alone_is_named(ended):
 @ENDS
 def test_without_connections_nothing_is_known_and_a_hang_still_ends(ended, monkeypatch):
     monkeypatch.setattr("socket.create_connection", lambda *a: (_ for _ in ()).throw(OSError("no route")))
-    monkeypatch.setattr("distbp.doctor.supervision._GRACE", 0.2)
 
     def work(comm):
-        watch = Supervision(comm, 0.3, lambda finding: pytest.fail("nobody is seen"))
+        watch = Supervision(comm, 0.2, lambda finding: pytest.fail("nobody is seen"), grace=0.1)
         with watch.check("first"):
-            time.sleep(1.0 if comm.rank == 1 else 0.0)
+            time.sleep(0.8 if comm.rank == 1 else 0.0)
         watch.close()
         return doctor.judge_supervision(comm, watch.unseen)
 
     (found,) = run_threads(2, work)[0]
     agree(found, WARNING, "rank 0 on", "rank 1 on", "firewall")
-    assert any(isinstance(call, str) and "'first' did not end within 0.3 s" in call for call in ended)
+    assert any(isinstance(call, str) and "'first' did not end within 0.2 s" in call for call in ended)
 
 
 def test_the_doctor_is_a_sub_command():
