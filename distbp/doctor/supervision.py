@@ -124,22 +124,9 @@ class Supervision:
 
     def hear(self, line: Line, message: Any) -> None:
         """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""
-        if line is self._root:
-            self._obey(line, message)
-        else:
+        if line is not self._root:
             self._note(line, self._ranks[line], message)
-
-    def look(self) -> float:
-        """End this rank when rank 0 should have done so; there, end all when a check takes too long."""
-        if self._reports:
-            self._compare()
-        if time.monotonic() - self._since > self._limit + self._grace:
-            within = f"within {self._limit:g} s"
-            self._leave(f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
-        return _LOOK if self.lines or not self._over else math.inf
-
-    def _obey(self, line: Line, message: Any) -> None:
-        if message == "where":
+        elif message == "where":
             self._tell()
         elif message == "end":
             os._exit(EXIT_CODE[FAILURE])
@@ -150,6 +137,15 @@ class Supervision:
             line.close()
             if not self._over:
                 self._leave(f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+
+    def look(self) -> float:
+        """End this rank when rank 0 should have done so; there, end all when a check takes too long."""
+        if self._reports:
+            self._compare()
+        if time.monotonic() - self._since > self._limit + self._grace:
+            within = f"within {self._limit:g} s"
+            self._leave(f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
+        return _LOOK if self.lines or not self._over else math.inf
 
     def _note(self, line: Line, rank: int, message: Any) -> None:
         match message:

@@ -34,23 +34,16 @@ _DOING = {
 """Words for functions, by file and name; the innermost one that runs counts."""
 
 
-class Report(NamedTuple):
-    """Tells where a rank is, by its own account.
+Ranks = Collection[int]
+Silent = tuple[str, str]
+"""The host of a rank that does not report, and what is known for sure to keep it from going on, or ""."""
 
-    Attributes
-    ----------
-    host, step : str and int
-        Its host, and the step under way.
-    inside : str
-        What it waits in, or "".
-    idle : float
-        Seconds without progress.
-    doing : str
-        What its main thread does, from `doing`.
-    last : sequence of (int, str, int)
-        Number, operation and bytes of its last collectives.
-    place : sequence of int
-        How far it is, the coarsest number first, where all ranks make the same calls.
+
+class Report(NamedTuple):
+    """Tells where a rank is, by its own account: what it waits in, or "", and for how many seconds it made no progress.
+
+    Of its last collectives it tells number, operation and bytes. Its place is how far it is, the coarsest number first,
+    where all ranks make the same calls.
     """
 
     host: str
@@ -70,15 +63,15 @@ class Verdict(NamedTuple):
     for_good: bool = True
 
 
-def judge(reports: Mapping[int, Report], silent: Mapping[int, tuple[str, str]], limit: float) -> Verdict:
+def judge(reports: Mapping[int, Report], silent: Mapping[int, Silent], limit: float) -> Verdict:
     """Decide which ranks keep the others waiting.
 
     Parameters
     ----------
     reports : mapping of int to Report
         By rank.
-    silent : mapping of int to (str, str)
-        Hosts of the ranks that have not reported, and what is known for sure to keep each from going on, or "".
+    silent : mapping of int to Silent
+        The ranks that have not reported.
     limit : float
         Seconds without progress that are too many; half of it is what a rank that goes on never needs.
     """
@@ -124,12 +117,7 @@ def _collective(report: Report) -> str:
     return f"collective {number}, {operation} of {nbytes} bytes"
 
 
-def out_of_reach(
-    guilty: Collection[int],
-    silent: Mapping[int, tuple[str, str]],
-    reports: Mapping[int, Report],
-    accused: Collection[int],
-) -> bool:
+def out_of_reach(guilty: Ranks, silent: Mapping[int, Silent], reports: Mapping[int, Report], accused: Ranks) -> bool:
     """Return whether silent ranks cannot be ended so that MPI notices: then all must end.
 
     Who reports can end a process of its host; of those who were `accused` before it is known that this did not help.

@@ -234,11 +234,11 @@ def test_a_rank_ends_when_its_launcher_is_gone(tmp_path, launched):
         time.sleep(0.05)
     launcher.kill()
     try:
-        said = launcher.communicate(timeout=10 if launched else 2)[1]
+        output = launcher.communicate(timeout=10 if launched else 2)[1]
     except subprocess.TimeoutExpired:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-        said = launcher.communicate()[1]
-    assert ("the launcher is gone" in said) == launched
+        output = launcher.communicate()[1]
+    assert ("the launcher is gone" in output) == launched
 
 
 def test_ends_of_processes():
