@@ -13,6 +13,7 @@ from distbp.run.config import parse_train_config
 from distbp.run.entry_point import run
 from distbp.run.job import Job
 from distbp.run.options import TrainConfig
+from distbp.watch.watcher import Watcher
 
 __all__ = ["main", "train"]
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     config: TrainConfig | None = None
     problem: UsageError | None = None
+    watcher = Watcher()
     try:
         config = parse_train_config(arguments)
     except UsageError as error:
@@ -30,18 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
     def work(comm: Communicator) -> int:
         if problem is not None or config is None:
             raise problem or AssertionError
-        return train(config, comm)
+        return train(config, comm, watcher=watcher)
 
     return run(
         work,
         lambda: communicator(config.communicator, elastic=config.elastic) if config else communicator(elastic=False),
+        watcher=watcher,
     )
 
 
-def train(config: TrainConfig, comm: Communicator) -> int:
+def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
     with limited_blas(comm, most=1 if config.exact else None) as threads:
-        return Job(config, comm, threads).run()
+        return Job(config, comm, threads, watcher).run()
 
 
 if __name__ == "__main__":

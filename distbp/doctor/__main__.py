@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line; what is wrong with it is one line, and exit code 2."""
+    """Parse the command line; what is wrong with it is one line, and exit code 2."""
     parser = _Parser(prog="python -m distbp.doctor", description=__doc__, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--run-dir", default=".", metavar="DIR", help="where runs will write; here by default")
@@ -80,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; return the exit code."""
     options = parse(arguments)
     launch, library = launch_of(os.environ), find_library()
     first = [judge_launch(launch, library.version), judge_library(launch, library)]
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _warn_of_little_shared_memory() -> None:
-    """In front of MPI_Init, in which MPICH dies of it with a bus error."""
+    """Warn in front of MPI_Init, in which MPICH dies of it with a bus error."""
     found = judge_shared_memory([shared_memory(socket.gethostname())])
     if found.status == FAILURE:
         if claimed_rank(os.environ, on_host=True) == 0:
@@ -120,7 +120,7 @@ def examine(
     library: Library,
     first: Sequence[Finding] = (),
 ) -> None:
-    """All checks, on all ranks of `comm`, into `report`; `first` is what keeps MPI from starting, if anything does."""
+    """Run all checks on all ranks of `comm`, into `report`; `first` is what keeps MPI from starting, if anything."""
     probe = probe_folder(options.run_dir) if comm.is_root else Path()
 
     def last_words(finding: Finding) -> None:
@@ -171,7 +171,7 @@ def examine(
 def guarded(
     name: str, check: Callable[[], list[Finding]], comm: Communicator, supervision: Supervision
 ) -> list[Finding]:
-    """What `check` finds; where it raises, that is the finding, and where it raises on one rank only, the end."""
+    """Return what `check` finds; where it raises, that is the finding, and where one rank alone does, the end."""
     try:
         return check()
     except Exception as error:
@@ -182,12 +182,12 @@ def guarded(
 
 
 def judge_supervision(comm: Communicator, unseen: list[int]) -> list[Finding]:
-    """Ranks of which rank 0 knows nothing."""
+    """Judge the ranks of which rank 0 knows nothing."""
     if not unseen:
         return []
-    said = f"{ranks_named(unseen, comm.allgather_obj(comm.host))} cannot connect to rank 0 by TCP"
+    figure = f"{ranks_named(unseen, comm.allgather_obj(comm.host))} cannot connect to rank 0 by TCP"
     advice = "A firewall, or a host name that is not known there: if one hangs it ends, but is not named."
-    return [Finding("supervision", WARNING, said, advice, tuple(unseen))]
+    return [Finding("supervision", WARNING, figure, advice, tuple(unseen))]
 
 
 def _of_launch(comm: Communicator, launch: Launch | None, library: Library) -> list[Finding]:
@@ -199,7 +199,7 @@ def _of_launch(comm: Communicator, launch: Launch | None, library: Library) -> l
 
 
 def _abort(comm: Communicator, code: int) -> None:
-    """The last rank ends all; who is still there says so."""
+    """Let the last rank end all; who is still there says so."""
 
     def still_here() -> None:
         os.write(2, f"distbp: rank {comm.rank} on {comm.host}: MPI_Abort did not reach this rank\n".encode())

@@ -38,7 +38,7 @@ _MEMORY = 512 * MiB
 
 
 class Limits(NamedTuple):
-    """Of one rank: open files, free memory of its host, cores of its affinity mask, and cores that its group pays."""
+    """Holds the limits of a rank: open files, free memory of its host, cores of its mask, and cores its group pays."""
 
     host: str
     files: int
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same on all ranks."""
+    """Return the versions that must be the same on all ranks."""
     try:
         mpi4py = metadata.version("mpi4py")
     except metadata.PackageNotFoundError:
@@ -68,7 +68,7 @@ def check_versions(comm: Communicator) -> list[Finding]:
 
 
 def judge_versions(hosts: Sequence[str], everyone: Sequence[dict[str, str]]) -> Finding:
-    """Versions of each rank, against rank 0's."""
+    """Judge the versions of each rank against rank 0's."""
     first = everyone[0]
     odd = [rank for rank, theirs in enumerate(everyone) if theirs != first]
     figure = ", ".join(f"{name} {version}" for name, version in first.items())
@@ -92,7 +92,7 @@ def check_limits(comm: Communicator) -> list[Finding]:
 
 
 def judge_limits(everyone: Sequence[Limits]) -> list[Finding]:
-    """Open files, memory and CPU quota of each rank."""
+    """Judge open files, memory and CPU quota of each rank."""
     hosts = [rank.host for rank in everyone]
     found = []
     files = min(rank.files if rank.files >= 0 else 1 << 30 for rank in everyone)  # -1: without end
@@ -122,7 +122,7 @@ def judge_limits(everyone: Sequence[Limits]) -> list[Finding]:
 
 
 def free_memory() -> int:
-    """Bytes that processes of this host, or of this control group, may still use together."""
+    """Return the bytes that processes of this host, or of this control group, may still use together."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         here = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -133,7 +133,7 @@ def free_memory() -> int:
 
 
 def control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> tuple[int, float]:
-    """Bytes that the groups of this process leave free, and cores of their quota; -1 and 0 without a limit."""
+    """Return the bytes that the groups of this process leave free, and the cores of their quota; -1, 0 for no limit."""
     free, cores = [], []
     try:
         lines = groups.read_text(encoding="utf-8").splitlines()
@@ -169,7 +169,7 @@ def _number(path: Path) -> int:
 
 
 def _cache(folder: Path) -> int:
-    """File pages that the system drops when memory is wanted."""
+    """Return the bytes of file pages that the system drops when memory is wanted."""
     words = _words(folder / "memory.stat")
     stat = dict(zip(words[::2], words[1::2], strict=False))
     return int(stat.get("total_inactive_file", stat.get("inactive_file", "0")))

@@ -34,7 +34,7 @@ _SLOW_FSYNC = 1.0
 
 
 class Disk(NamedTuple):
-    """What rank 0 found of the run directory: bytes free, type, seconds of an fsync of 1 MiB; or what went wrong."""
+    """Describes the run directory for rank 0: bytes free, type, seconds of an fsync of 1 MiB; or what went wrong."""
 
     free: int = 0
     kind: str = ""
@@ -46,7 +46,7 @@ class Disk(NamedTuple):
 
 
 def probe_folder(run_dir: str) -> Path:
-    """Where the check writes, in `run_dir` or the nearest folder above that is there; its name is new."""
+    """Return where the check writes, in `run_dir` or the nearest folder above that is there; its name is new."""
     folder = Path(run_dir).expanduser().absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -76,18 +76,18 @@ def check_run_directory(comm: Communicator, probe: Path) -> list[Finding]:
 def judge_run_directory(
     folder: str, disk: Disk, hosts: Sequence[str], *, seen: Sequence[bool], locked: Sequence[bool]
 ) -> list[Finding]:
-    """Of each rank whether it sees what rank 0 wrote, and whether it was given a lock that rank 0 held."""
+    """Judge whether each rank sees what rank 0 wrote, and whether it was given a lock that rank 0 held."""
     name, room = "run directory", f"{disk.free / GiB:,.1f} GiB free, {disk.kind}"
     if disk.full or (not disk.error and disk.free < 16 * MiB):
         return [
             Finding(name, FAILURE, f"{folder}: disk full ({disk.free / MiB:,.0f} MiB free)", "Make room there.", (0,))
         ]
     if disk.error:
-        said = f"{folder}: {disk.error}"
-        return [Finding(name, FAILURE, said, "Give a folder that rank 0 may write to: --run-dir.", (0,))]
+        figure = f"{folder}: {disk.error}"
+        return [Finding(name, FAILURE, figure, "Give a folder that rank 0 may write to: --run-dir.", (0,))]
     if blind := [rank for rank, sees in enumerate(seen) if not sees]:
-        said = f"{folder} is not shared: {ranks_named(blind, hosts)} does not see what rank 0 on {hosts[0]} writes"
-        return [Finding(name, FAILURE, said, "Put it on a file system that all hosts share.", tuple(blind))]
+        figure = f"{folder} is not shared: {ranks_named(blind, hosts)} does not see what rank 0 on {hosts[0]} writes"
+        return [Finding(name, FAILURE, figure, "Put it on a file system that all hosts share.", tuple(blind))]
     if not disk.renames:
         advice = "Checkpoints need an atomic rename: use another file system."
         return [Finding(name, FAILURE, f"{folder}: a renamed file does not replace another", advice, (0,))]
@@ -99,16 +99,16 @@ def judge_run_directory(
         advice = "Never start two runs in one directory, or mount it with locks (Lustre: -o flock)."
         found.append(Finding(name, WARNING, f"{folder}: files cannot be locked", advice))
     elif loose := [rank for rank, got in enumerate(locked) if got]:
-        said = f"{folder}: {ranks_named(loose, hosts)} took a lock that rank 0 on {hosts[0]} held"
+        figure = f"{folder}: {ranks_named(loose, hosts)} took a lock that rank 0 on {hosts[0]} held"
         advice = "Never start two runs in one directory, or mount it with locks (Lustre: -o flock)."
-        found.append(Finding(name, WARNING, said, advice, tuple(loose)))
+        found.append(Finding(name, WARNING, figure, advice, tuple(loose)))
     if disk.free < GiB:
         found.append(Finding(name, WARNING, f"{folder}: {disk.free / MiB:,.0f} MiB free", "Make room for checkpoints."))
     return found or [Finding(name, OK, f"{folder}: seen by all, {room}, {1000 * disk.fsync:.1f} ms for an fsync")]
 
 
 def _write(probe: Path, token: str) -> Disk:
-    """What only rank 0 does."""
+    """Write, rename and lock files, and time an fsync; only rank 0 does it."""
     free, kind = 0, file_system(str(probe.parent))
     try:
         there = os.statvfs(probe.parent)
@@ -150,7 +150,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _can_lock(path: Path) -> bool:
-    """Whether this rank is given a lock that rank 0 holds."""
+    """Return whether this rank is given a lock that rank 0 holds."""
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +160,7 @@ def _can_lock(path: Path) -> bool:
 
 
 def file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
-    """Type of the file system of `path`, by the longest mount point that it lies in."""
+    """Return the type of the file system of `path`, by the longest mount point that it lies in."""
     try:
         rows = [line.split() for line in Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
@@ -176,7 +176,7 @@ def file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
 
 
 def check_data(comm: Communicator, name: str) -> list[Finding]:
-    """Each rank's files of the data `name`, compared."""
+    """Compare what each rank sees of the data `name`."""
     if name == "digits" or name.startswith("synthetic:") or name == "synthetic":
         return [Finding("data", OK, f"{name}: in the package, nothing to read")]
     everyone = comm.allgather_obj([comm.host, *_look(name)])
@@ -185,7 +185,7 @@ def check_data(comm: Communicator, name: str) -> list[Finding]:
 
 
 def _look(name: str) -> tuple[list[list[str | int]], str]:
-    """Name, bytes, and a hash of both ends of each file; or what is wrong with one."""
+    """Return name, bytes, and a hash of both ends of each file; or what is wrong with one."""
     look: list[list[str | int]] = []
     try:
         paths = [Path(piece).expanduser() for piece in name.split(",")]
@@ -208,15 +208,15 @@ def _look(name: str) -> tuple[list[list[str | int]], str]:
 def judge_data(
     name: str, hosts: Sequence[str], looks: Sequence[list[list[str | int]]], problems: Sequence[str]
 ) -> Finding:
-    """What each rank saw of the data, or what its problem was."""
+    """Judge what each rank saw of the data, or what its problem was."""
     if bad := [rank for rank, problem in enumerate(problems) if problem]:
-        said = f"{name}: {ranks_named(bad, hosts)} cannot read it ({problems[bad[0]]})"
+        figure = f"{name}: {ranks_named(bad, hosts)} cannot read it ({problems[bad[0]]})"
         advice = (
             "Put it where all hosts find it under that name." if len(bad) < len(hosts) else "Give the right --data."
         )
-        return Finding("data", FAILURE, said, advice, tuple(bad))
+        return Finding("data", FAILURE, figure, advice, tuple(bad))
     if odd := [rank for rank, look in enumerate(looks) if look != looks[0]]:
-        said = f"{name}: {ranks_named(odd, hosts)} sees another file than rank 0 on {hosts[0]}"
-        return Finding("data", FAILURE, said, "Put one copy on a file system that all hosts share.", tuple(odd))
+        figure = f"{name}: {ranks_named(odd, hosts)} sees another file than rank 0 on {hosts[0]}"
+        return Finding("data", FAILURE, figure, "Put one copy on a file system that all hosts share.", tuple(odd))
     size = sum(int(row[1]) for row in looks[0])
     return Finding("data", OK, f"{name}: {size / MiB:,.1f} MiB, the same on all ranks")

@@ -16,12 +16,12 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found.
+    """States what a check has found.
 
     Attributes
     ----------
     check : str
-        Its name.
+        Name of the check.
     status : {"ok", "warning", "failure"}
         How it is.
     figure : str
@@ -40,19 +40,19 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> str:
-    """The worst status of `findings`."""
+    """Return the worst status of `findings`."""
     return max((finding.status for finding in findings), key=EXIT_CODE.__getitem__, default=OK)
 
 
 def ranks_named(ranks: Iterable[int], hosts: Sequence[str]) -> str:
-    """``rank 3 on node2, rank 5 on node3``, for people; `hosts` are those of all ranks."""
+    """Name ranks for people, ``rank 3 on node2, rank 5 on node3``; `hosts` are those of all ranks."""
     ranks = sorted(ranks)
     more = f" and {len(ranks) - _NAMED} more" if len(ranks) > _NAMED else ""
     return ", ".join(f"rank {rank} on {hosts[rank]}" for rank in ranks[:_NAMED]) + more
 
 
 def hosts_of(hosts: Sequence[str]) -> dict[str, list[int]]:
-    """The ranks of each host, in the order in which hosts appear."""
+    """Return the ranks of each host, in the order in which hosts appear."""
     found: dict[str, list[int]] = {}
     for rank, host in enumerate(hosts):
         found.setdefault(host, []).append(rank)

@@ -31,7 +31,7 @@ _FULL = "mpirun --with-ft ulfm --mca coll ^han,adapt"
 
 
 class Library(NamedTuple):
-    """The MPI that mpi4py finds: its version string, or why there is none; and the version of mpi4py, or ""."""
+    """Names the MPI that mpi4py finds: its version string, or why there is none; and mpi4py's version, or ""."""
 
     version: str
     error: str = ""
@@ -39,7 +39,7 @@ class Library(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the version string, which may be long, what tells it from others."""
+        """Return what tells it from others, of the version string, which may be long."""
         first = " ".join(self.version.splitlines()[0].split()) if self.version else ""
         return first.split(", package")[0].replace(" Version:", "")
 
@@ -57,9 +57,9 @@ def find_library() -> Library:
 
 
 def claimed_rank(environ: Mapping[str, str], *, on_host: bool = False) -> int:
-    """The rank that the launcher gave this process, of all or of its host's; MPI may not know it. 0 without a launcher.
+    """Return the rank that the launcher gave this process, of all or of its host's; 0 without a launcher.
 
-    Below an mpirun SLURM's variables are those of mpirun's daemon: they count last.
+    MPI may not know it. Below an mpirun SLURM's variables are those of mpirun's daemon: they count last.
     """
     of_all = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
     for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID") if on_host else of_all:
@@ -69,7 +69,7 @@ def claimed_rank(environ: Mapping[str, str], *, on_host: bool = False) -> int:
 
 
 def thread_level(comm: Communicator) -> str:
-    """What MPI was initialised with, or "" where it was not."""
+    """Return the thread level with which MPI was initialised, or "" where it was not."""
     if not hasattr(comm, "library"):
         return ""
     MPI = loaded_mpi()
@@ -80,54 +80,54 @@ def thread_level(comm: Communicator) -> str:
 def judge_launch(
     launch: Launch | None, version: str, *, environ: Mapping[str, str] = os.environ, size: int | None = None
 ) -> Finding:
-    """The launcher against the MPI library of that version string; `size` is MPI's world, None before MPI_Init."""
+    """Judge the launcher against the MPI library of that version; `size` is MPI's world, None before MPI_Init."""
     if launch is None:
         if "SLURM_JOB_ID" in environ and "SLURM_STEP_ID" not in environ:
             return _judge_batch_step(environ)
         return Finding("launch", OK, "no launcher: one process")
-    said = f"{launch.launcher} started {launch.processes} process{'es' if launch.processes > 1 else ''}"
+    figure = f"{launch.launcher} started {launch.processes} process{'es' if launch.processes > 1 else ''}"
     better = cure(launch, version) if version else ""
     if better and launch.processes > 1:
         name = Library(version).name
-        return Finding("launch", FAILURE, f"{said}, which {name} does not understand", f"Launch with {better}.")
+        return Finding("launch", FAILURE, f"{figure}, which {name} does not understand", f"Launch with {better}.")
     if better:
         return Finding(
-            "launch", WARNING, f"{said}; {Library(version).name} does not understand it",
+            "launch", WARNING, f"{figure}; {Library(version).name} does not understand it",
             f"For more than one process launch with {better}.",
         )  # fmt: skip
     if size is None:
-        return Finding("launch", OK, said)
-    said += f", MPI's world has {size}"
+        return Finding("launch", OK, figure)
+    figure += f", MPI's world has {size}"
     if size != launch.processes:
         advice = "Launch with the mpirun of the MPI that mpi4py finds, or srun with its --mpi."
-        return Finding("launch", FAILURE, said, advice)
-    return Finding("launch", OK, said)
+        return Finding("launch", FAILURE, figure, advice)
+    return Finding("launch", OK, figure)
 
 
 def _judge_batch_step(environ: Mapping[str, str]) -> Finding:
-    """What an mpirun would meet that is started from here: later it is too late, for it starts no rank to say so."""
+    """Judge what awaits an mpirun that is started from here: later is too late, for it starts no rank to say so."""
     here, nodes = "batch step of a SLURM job, no launcher", int(environ.get("SLURM_JOB_NUM_NODES", "1"))
     if nodes > 1:
         for name in ("PRTE_MCA_plm", "OMPI_MCA_plm"):
             asked = environ.get(name, "")
             if asked and asked.startswith("^") == ("slurm" in asked):
-                said = f"{here}; {name}={asked} lets mpirun start its daemons on {nodes} nodes without SLURM"
-                return Finding("launch", WARNING, said, f"Unset {name}, unless all nodes allow ssh.")
+                figure = f"{here}; {name}={asked} lets mpirun start its daemons on {nodes} nodes without SLURM"
+                return Finding("launch", WARNING, figure, f"Unset {name}, unless all nodes allow ssh.")
         if environ.get("SLURM_EXPORT_ENV") == "NONE":
-            said = f"{here}; SLURM_EXPORT_ENV=NONE lets mpirun start its daemons on {nodes} nodes without PATH"
-            return Finding("launch", WARNING, said, "export SLURM_EXPORT_ENV=ALL in the job script.")
+            figure = f"{here}; SLURM_EXPORT_ENV=NONE lets mpirun start its daemons on {nodes} nodes without PATH"
+            return Finding("launch", WARNING, figure, "export SLURM_EXPORT_ENV=ALL in the job script.")
     tasks = re.match(r"\d+", environ.get("SLURM_TASKS_PER_NODE", ""))  # e.g. 16(x2),8
     cores = len(available_cores())
     if tasks and int(tasks[0]) > cores:
-        said = f"{here}; it has {tasks[0]} tasks a node, and {cores} cores: Open MPI's mpirun refuses to bind them"
-        return Finding("launch", WARNING, said, "Ask for fewer tasks a node, or mpirun --bind-to none.")
+        figure = f"{here}; it has {tasks[0]} tasks a node, and {cores} cores: Open MPI's mpirun refuses to bind them"
+        return Finding("launch", WARNING, figure, "Ask for fewer tasks a node, or mpirun --bind-to none.")
     ranks = environ.get("SLURM_NTASKS", "1")
     how = f"; for more, up to {ranks}, mpirun or srun (srun mpirun hangs)" if ranks != "1" else ""
     return Finding("launch", OK, f"{here}: one process is right here{how}")
 
 
 def judge_library(launch: Launch | None, library: Library, *, level: str = "") -> Finding:
-    """The MPI library; `level` is what thread level it was initialised with, "" where it was not."""
+    """Judge the MPI library; `level` is what thread level it was initialised with, "" where it was not."""
     if library.version:
         threads = f", thread level {level}" if level else ", not initialised: one process"
         return Finding("MPI library", OK, f"{library.name}, mpi4py {library.mpi4py}{threads}")
@@ -140,7 +140,7 @@ def judge_library(launch: Launch | None, library: Library, *, level: str = "") -
 
 
 def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int) -> Finding:
-    """Whether ranks can go on without a dead one."""
+    """Judge whether ranks can go on without a dead one."""
     name = "fault tolerance"
     if size == 1:
         return Finding(name, OK, "one process: no other can die")

@@ -30,7 +30,7 @@ _SLOW = 0.5
 
 
 class Cores(NamedTuple):
-    """Of one rank: its affinity mask, cores of the whole host, BLAS threads, and whether distbp can limit these."""
+    """Counts the cores of a rank: affinity mask, whole host, BLAS threads, and whether distbp can limit these."""
 
     host: str
     mask: list[int]
@@ -40,7 +40,7 @@ class Cores(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """GFLOP/s of one rank: alone on its host (0 where another one was measured), and all at once."""
+    """Holds the GFLOP/s of a rank: alone on its host (0 where another one was measured), and all at once."""
 
     host: str
     alone: float
@@ -57,7 +57,7 @@ def check_cores(comm: Communicator) -> list[Finding]:
 
 
 def judge_cores(everyone: Sequence[Cores]) -> list[Finding]:
-    """Ranks against cores, host by host."""
+    """Judge ranks against cores, host by host."""
     hosts = hosts_of([rank.host for rank in everyone])
     counts = " + ".join(str(len(ranks)) for ranks in list(hosts.values())[:8]) + (" + ..." if len(hosts) > 8 else "")
     cores = {host: len({c for r in ranks for c in everyone[r].mask}) for host, ranks in hosts.items()}
@@ -71,22 +71,24 @@ def judge_cores(everyone: Sequence[Cores]) -> list[Finding]:
         wanted = sum(everyone[r].threads for r in wild)
         if wild and wanted > cores[host]:
             advice = f"distbp cannot limit this BLAS: export OMP_NUM_THREADS={max(1, cores[host] // len(ranks))}."
-            said = f"{wanted} BLAS threads on {cores[host]} cores of {host}"
-            bad.append(Finding("BLAS threads", WARNING, said, advice, tuple(wild)))
+            problem = f"{wanted} BLAS threads on {cores[host]} cores of {host}"
+            bad.append(Finding("BLAS threads", WARNING, problem, advice, tuple(wild)))
     return [Finding("ranks and cores", OK, figure), *bad] if not any(found) else bad
 
 
 def _crowding(host: str, ranks: list[tuple[int, Cores]], cores: int) -> Finding | None:
-    """Ranks of one host that have no core of their own."""
+    """Judge whether ranks of one host have no core of their own."""
     masks: dict[tuple[int, ...], list[int]] = {}
     for number, rank in ranks:
         masks.setdefault(tuple(rank.mask), []).append(number)
     there = max(rank.there for _, rank in ranks)
     for mask, same in masks.items():
         if len(same) > len(mask) and there > len(mask):
-            said = f"ranks {', '.join(map(str, same[:5]))} on {host} are bound to core {', '.join(map(str, mask[:8]))}"
+            problem = (
+                f"ranks {', '.join(map(str, same[:5]))} on {host} are bound to core {', '.join(map(str, mask[:8]))}"
+            )
             advice = "Other cores may be free: mpirun --bind-to none, srun --cpu-bind=none or more --cpus-per-task."
-            return Finding("ranks and cores", WARNING, f"{said}, of {there}", advice, tuple(same))
+            return Finding("ranks and cores", WARNING, f"{problem}, of {there}", advice, tuple(same))
     if len(ranks) > cores:
         advice = f"They wait for each other: start at most {cores} rank{'s' * (cores > 1)} on {host}."
         numbers = tuple(number for number, _ in ranks)
@@ -107,28 +109,28 @@ def check_blas(comm: Communicator) -> list[Finding]:
 
 
 def judge_blas(hosts: Sequence[str], bits: Sequence[dict[str, str]], warnings: Sequence[str]) -> list[Finding]:
-    """The BLAS of each rank against its CPU (`kernel_warning`), and against rank 0's."""
+    """Judge the BLAS of each rank against its CPU (`kernel_warning`), and against rank 0's."""
     figure = f"{bits[0]['BLAS'] or 'unknown'} on {bits[0]['CPU']}"
     found = []
     if slow := [rank for rank, text in enumerate(warnings) if text]:
         text, _, cure = warnings[slow[0]].rpartition(": ")
-        said = text + (f", on {ranks_named(slow, hosts)}" if len(hosts) > 1 else "")
-        found.append(Finding("BLAS kernel", WARNING, said, f"{cure[:1].upper()}{cure[1:]}.", tuple(slow)))
+        problem = text + (f", on {ranks_named(slow, hosts)}" if len(hosts) > 1 else "")
+        found.append(Finding("BLAS kernel", WARNING, problem, f"{cure[:1].upper()}{cure[1:]}.", tuple(slow)))
     keys = ("BLAS", "CPU", "vector instructions")
     if odd := [rank for rank, theirs in enumerate(bits) if any(theirs[k] != bits[0][k] for k in keys)]:
         key = next(k for k in keys if bits[odd[0]][k] != bits[0][k])
-        said = f"{ranks_named(odd, hosts)}: another {key} than rank 0 on {hosts[0]}"
+        problem = f"{ranks_named(odd, hosts)}: another {key} than rank 0 on {hosts[0]}"
         if key != "vector instructions":
-            said += f" ({bits[odd[0]][key]}, not {bits[0][key]})"
+            problem += f" ({bits[odd[0]][key]}, not {bits[0][key]})"
         advice = (
             "The bits of --exact then depend on the ranks: set OPENBLAS_CORETYPE to one kernel, or use equal hosts."
         )
-        found.append(Finding("BLAS on all ranks", WARNING, said, advice, tuple(odd)))
+        found.append(Finding("BLAS on all ranks", WARNING, problem, advice, tuple(odd)))
     return found or [Finding("BLAS kernel", OK, figure)]
 
 
 def check_gemm(comm: Communicator, *, n: int = 1024, times: int = 3) -> list[Finding]:
-    """Rate of float32 products of n x n matrices, of one rank of each host alone, and of all at once."""
+    """Measure float32 products of n x n matrices, of one rank of each host alone, and of all at once."""
     a = np.ones((n, n), np.float32)
     out = np.empty_like(a)
 
@@ -150,20 +152,22 @@ def check_gemm(comm: Communicator, *, n: int = 1024, times: int = 3) -> list[Fin
 
 
 def judge_gemm(everyone: Sequence[Rate], *, crowd: float = 1.0) -> list[Finding]:
-    """Rates of all ranks; `crowd` are ranks to a core, by which each is slower with good reason."""
+    """Judge the rates of all ranks; `crowd` are ranks to a core, by which each is slower with good reason."""
     hosts = hosts_of([rank.host for rank in everyone])
     alone = {host: max(everyone[r].alone for r in ranks) for host, ranks in hosts.items()}
     together = {host: median(everyone[r].together for r in ranks) for host, ranks in hosts.items()}
     figure = f"{median(alone.values()):,.0f} GFLOP/s alone, {median(together.values()):,.0f} a rank all at once"
     found = []
     if held := [host for host in hosts if len(hosts[host]) > 1 and together[host] * crowd < _SLOW * alone[host]]:
-        said = f"{alone[held[0]]:,.0f} GFLOP/s alone, {together[held[0]]:,.0f} a rank all at once, on {', '.join(held)}"
+        problem = (
+            f"{alone[held[0]]:,.0f} GFLOP/s alone, {together[held[0]]:,.0f} a rank all at once, on {', '.join(held)}"
+        )
         advice = "Ranks share cores, other jobs run there, or the CPU is throttled: check binding and load."
-        found.append(Finding("GEMM", WARNING, said, advice, tuple(r for host in held for r in hosts[host])))
+        found.append(Finding("GEMM", WARNING, problem, advice, tuple(r for host in held for r in hosts[host])))
     for host, rate in together.items():
         others = [theirs for other, theirs in together.items() if other != host]
         if others and rate < _SLOW * median(others):
-            said = f"{rate:,.0f} GFLOP/s a rank on {host}, {median(others):,.0f} on the other hosts"
+            problem = f"{rate:,.0f} GFLOP/s a rank on {host}, {median(others):,.0f} on the other hosts"
             advice = f"All ranks wait for the slowest: leave {host} out, or look for its load and clock."
-            found.append(Finding("GEMM", WARNING, said, advice, tuple(hosts[host])))
+            found.append(Finding("GEMM", WARNING, problem, advice, tuple(hosts[host])))
     return found or [Finding("GEMM", OK, figure)]

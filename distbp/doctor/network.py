@@ -41,7 +41,7 @@ _CLOCKS = 1.0
 
 
 class Curve(NamedTuple):
-    """Seconds of the shortest Allreduce, and bytes per second of long ones."""
+    """Holds the seconds of the shortest Allreduce, and bytes per second of long ones."""
 
     alpha: float
     beta: float
@@ -51,7 +51,7 @@ class Curve(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """/dev/shm of a rank's host, in bytes (-1: there is none), and whether shared memory worked."""
+    """Measures /dev/shm of a rank's host, in bytes (-1: there is none), and whether shared memory worked."""
 
     host: str
     size: int
@@ -63,16 +63,16 @@ class Memory(NamedTuple):
 
 
 def check_allreduce(comm: Communicator, *, longest: int = 4 * MiB) -> tuple[list[Finding], float]:
-    """Right values, then the time by length, within and across hosts; also the least bandwidth, 0 where unknown."""
+    """Check values, then time by length, within and across hosts; return the least bandwidth, too, 0 where unknown."""
     if comm.size == 1:
         return [Finding("allreduce", OK, "one process: nothing to add")], 0.0
     wrong = _wrong_sums(comm)
     everyone = comm.allgather_obj([comm.host, wrong])
     hosts = [host for host, _ in everyone]
     if bad := [rank for rank, (_, text) in enumerate(everyone) if text]:
-        said = f"wrong sums on {ranks_named(bad, hosts)}: {everyone[bad[0]][1]}"
+        figure = f"wrong sums on {ranks_named(bad, hosts)}: {everyone[bad[0]][1]}"
         advice = "This MPI or its network driver adds up wrongly: another version, or OMPI_MCA_coll=^han,adapt."
-        return [Finding("allreduce", FAILURE, said, advice, tuple(bad))], 0.0
+        return [Finding("allreduce", FAILURE, figure, advice, tuple(bad))], 0.0
     here, leaders = comm.on_host(), comm.split(min(1, comm.on_host().rank))
     within = _curve(here, longest) if here.size > 1 else None
     wait_quietly(comm)
@@ -90,17 +90,17 @@ def check_allreduce(comm: Communicator, *, longest: int = 4 * MiB) -> tuple[list
 
 
 def _wrong_sums(comm: Communicator) -> str:
-    """What is wrong with sums whose values are known, or ""; all are computed, as on the other ranks."""
-    said = ""
+    """Return what is wrong with sums whose values are known, or ""; all are computed, as on the other ranks."""
+    problem = ""
     for dtype in (np.float32, np.float64):
         for length in _LENGTHS:
             ramp = np.arange(length) % 97 + 1
             buffer = (ramp * (comm.rank + 1)).astype(dtype)
             comm.allreduce(buffer)
             wrong = np.flatnonzero(buffer != ramp * (comm.size * (comm.size + 1) // 2))
-            if len(wrong) and not said:
-                said = f"{len(wrong)} of {length} {np.dtype(dtype).name}, the first at {wrong[0]}"
-    return said
+            if len(wrong) and not problem:
+                problem = f"{len(wrong)} of {length} {np.dtype(dtype).name}, the first at {wrong[0]}"
+    return problem
 
 
 def _curve(comm: Communicator, longest: int) -> Curve:
@@ -127,7 +127,7 @@ def _seconds(comm: Communicator, buffer: np.ndarray[tuple[int, ...], np.dtype[np
 
 
 def fit(nbytes: Sequence[int], seconds: Sequence[float]) -> Curve:
-    """Of seconds = alpha + bytes / beta by least squares, of relative errors: long messages do not hide short ones."""
+    """Fit seconds = alpha + bytes / beta by least squares of relative errors: long messages do not hide short ones."""
     t = np.asarray(seconds)
     rows = np.stack([np.ones(len(t)), np.asarray(nbytes, float)], axis=1) / t[:, None]
     alpha, slope = np.linalg.lstsq(rows, np.ones(len(t)), rcond=None)[0]
@@ -139,7 +139,7 @@ def fit(nbytes: Sequence[int], seconds: Sequence[float]) -> Curve:
 
 
 def judge_curve(where: str, curves: dict[str, Curve]) -> Finding:
-    """Time of Allreduce `where` ranks are, for each host."""
+    """Judge the time of Allreduce `where` ranks are, for each host."""
     name = f"allreduce {where}"
     slowest = max(curves, key=lambda host: curves[host].alpha + MiB / curves[host].beta)
     curve = curves[slowest]
@@ -157,7 +157,7 @@ def judge_curve(where: str, curves: dict[str, Curve]) -> Finding:
 
 
 def check_large_message(comm: Communicator, *, quick: bool, bandwidth: float, limit: float) -> list[Finding]:
-    """A broadcast of more than 2^31 bytes, between the first and the last rank."""
+    """Broadcast more than 2^31 bytes between the first and the last rank."""
     here = comm.allgather_obj([comm.host, free_memory()])
     both_here = here[0][0] == here[-1][0]
     why_not = "--quick" if quick else "one process" if comm.size == 1 else ""
@@ -182,7 +182,7 @@ def check_large_message(comm: Communicator, *, quick: bool, bandwidth: float, li
 
 
 def why_not_large(free: Sequence[int], both_here: bool, *, bandwidth: float, limit: float) -> str:
-    """Why a long message is left out, or ""; `free` are the bytes that the two hosts have."""
+    """Return why a long message is left out, or ""; `free` are the bytes that the two hosts have."""
     need = 5 * GiB if both_here else 5 * GiB // 2
     if min(free) < need:
         return f"needs {need / GiB:g} GiB, {min(free) / GiB:.1f} free"
@@ -193,7 +193,7 @@ def why_not_large(free: Sequence[int], both_here: bool, *, bandwidth: float, lim
 
 
 def judge_large_message(right: Sequence[bool], seconds: float, hosts: Sequence[str]) -> Finding:
-    """Whether it came whole."""
+    """Judge whether it came whole."""
     figure = f"{_LARGE:,} bytes in {seconds:.1f} s"
     if bad := [rank for rank, whole in enumerate(right) if not whole]:
         advice = "This MPI cannot carry long messages: use another version, or shorter ones (smaller networks)."
@@ -205,7 +205,7 @@ def judge_large_message(right: Sequence[bool], seconds: float, hosts: Sequence[s
 
 
 def shared_memory(host: str) -> Memory:
-    """Of this host, which has that name."""
+    """Measure /dev/shm of this host, `host`."""
     try:
         there = os.statvfs("/dev/shm")
     except OSError:
@@ -214,7 +214,7 @@ def shared_memory(host: str) -> Memory:
 
 
 def check_shared_memory(comm: Communicator) -> list[Finding]:
-    """Whether the ranks of a host see what the others write, and how much room there is."""
+    """Check whether the ranks of a host see what the others write, and how much room there is."""
     mine = shared_memory(comm.host)
     before = judge_shared_memory([Memory(*theirs) for theirs in comm.allgather_obj(mine)])
     if before.status == FAILURE:  # to write there could end the process
@@ -230,12 +230,12 @@ def check_shared_memory(comm: Communicator) -> list[Finding]:
 
 
 def judge_shared_memory(everyone: Sequence[Memory]) -> Finding:
-    """Room in /dev/shm for each rank, and whether shared memory works."""
+    """Judge room in /dev/shm for each rank, and whether shared memory works."""
     name, hosts = "shared memory", [rank.host for rank in everyone]
     if bad := [rank for rank, theirs in enumerate(everyone) if theirs.works is False]:
         advice = "Train with --reduction allreduce, which needs none."
-        said = f"{ranks_named(bad, hosts)} does not see what the others write"
-        return Finding(name, FAILURE, said, advice, tuple(bad))
+        figure = f"{ranks_named(bad, hosts)} does not see what the others write"
+        return Finding(name, FAILURE, figure, advice, tuple(bad))
     shares = {
         host: everyone[ranks[0]].free // len(ranks) for host, ranks in hosts_of(hosts).items()
         if everyone[ranks[0]].size >= 0
@@ -259,7 +259,7 @@ def judge_shared_memory(everyone: Sequence[Memory]) -> Finding:
 
 
 def check_clocks(comm: Communicator) -> list[Finding]:
-    """Wall clocks of the ranks, against rank 0's: all read them when a barrier opens, which lets all go at once."""
+    """Compare wall clocks with rank 0's: all ranks read them when a barrier opens, which lets all go at once."""
     readings = []
     for _ in range(5):
         before = time.time()
@@ -274,15 +274,15 @@ def check_clocks(comm: Communicator) -> list[Finding]:
 
 
 def judge_clocks(hosts: Sequence[str], offsets: Sequence[float]) -> Finding:
-    """Seconds by which each rank's clock is ahead of rank 0's."""
+    """Judge the seconds by which each rank's clock is ahead of rank 0's."""
     if len(set(hosts)) == 1:
         return Finding("clocks", OK, "one host")
     far = [rank for rank, offset in enumerate(offsets) if abs(offset) > _CLOCKS]
     if far:
         worst = max(far, key=lambda rank: abs(offsets[rank]))
         side = "ahead of" if offsets[worst] > 0 else "behind"
-        said = f"{hosts[worst]} is {abs(offsets[worst]):,.1f} s {side} {hosts[0]}"
+        figure = f"{hosts[worst]} is {abs(offsets[worst]):,.1f} s {side} {hosts[0]}"
         return Finding(
-            "clocks", WARNING, said, "Set the clocks (chrony, ntpd): times of files and logs lie.", tuple(far)
+            "clocks", WARNING, figure, "Set the clocks (chrony, ntpd): times of files and logs lie.", tuple(far)
         )
     return Finding("clocks", OK, f"at most {1000 * max(map(abs, offsets)):,.1f} ms apart")

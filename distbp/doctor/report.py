@@ -12,7 +12,7 @@ __all__ = ["Report"]
 
 
 class Report:
-    """What was found so far; prints it where `speaks`, as text or at the end as JSON.
+    """Collects findings; prints them where `speaks`, as text or at the end as JSON.
 
     It may be ended from another thread, once.
     """
@@ -24,7 +24,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """The exit code."""
+        """Return the exit code."""
         return EXIT_CODE[worst(self.findings)]
 
     def add(self, findings: list[Finding]) -> None:
@@ -60,11 +60,11 @@ class Report:
         failures, warnings = counts[FAILURE], counts[WARNING]
         if worst(self.findings) == OK:
             return f"\nall {counts[OK]} findings are ok"
-        said = [f"{n} {word}{'s' * (n > 1)}" for n, word in ((failures, FAILURE), (warnings, WARNING)) if n]
-        return f"\n{' and '.join(said)}, {counts[OK]} ok"
+        counted = [f"{n} {word}{'s' * (n > 1)}" for n, word in ((failures, FAILURE), (warnings, WARNING)) if n]
+        return f"\n{' and '.join(counted)}, {counts[OK]} ok"
 
 
 def line(finding: Finding) -> str:
-    """One finding, as people read it."""
+    """Write one finding as people read it."""
     text = f"{finding.status:8} {finding.check:24} {finding.figure}"
     return " ".join((f"{text}. {finding.advice}" if finding.advice else text).splitlines())

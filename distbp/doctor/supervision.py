@@ -1,47 +1,34 @@
 """Supervision: a check that hangs, or a rank that dies in it, ends all ranks with a line that says who and where.
 
-A thread on every rank calls no MPI. It tells a thread of rank 0, over TCP, which check its rank has entered and left.
-When somebody is longer than the limit in a check, rank 0 asks all who are late where they are, and names
-
-    those that do not answer: stopped, or cut off
-    else those that have not come to the check at all
-    else those whose collectives are behind the others'
-    else all that are late
-
-A connection that ends without a goodbye is a rank that died. MPI_Init keeps Python's other threads from running, so
-there a process of its own looks at the clock.
+Each rank tells rank 0, on a connection beside MPI, which check it has entered and left. When a check takes longer than
+the limit, rank 0 asks those who are late where they are, and `judge` says who keeps the others waiting. A connection
+that ends without a goodbye is a rank that died. MPI_Init keeps Python's other threads from running, so there a process
+of its own looks at the clock.
 """
 
 import contextlib
-import fcntl
-import json
+import math
 import os
-import secrets
-import select
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from distbp.comm.communicator import Communicator
 from distbp.doctor.finding import EXIT_CODE, FAILURE, Finding, ranks_named
+from distbp.watch.connection import BYE, Line, connect
+from distbp.watch.verdict import Report, judge
+from distbp.watch.watcher import Watcher
 
 __all__ = ["Supervision", "start_limit"]
 
-_CONNECT = 3.0
-"""Seconds for a rank to connect."""
 _ANSWER = 1.0
 """Seconds for the threads of late ranks to say where their ranks are."""
-_GRACE = 5.0
-"""Seconds beyond the limit in which rank 0 speaks, before a rank ends by itself."""
 _FORWARD = 0.3
 """Seconds for the launcher to pass on what was printed."""
 _LOOK = 0.1
-_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR of Linux
 
 _GUARD = """
 import os, select, signal, sys
@@ -68,7 +55,7 @@ def start_limit(limit: float) -> Iterator[None]:
 
 
 class Supervision:
-    """Watches over the checks of all ranks of `comm`, which all make one in the same place.
+    """Watches over the checks of all ranks of `comm`, which all make one in the same place; a `Watch`.
 
     Parameters
     ----------
@@ -78,6 +65,8 @@ class Supervision:
         Seconds that a check may take.
     last_words : callable
         Called on rank 0, in another thread, with the finding that ends all.
+    grace : float
+        Seconds beyond the limit in which rank 0 speaks, before a rank ends by itself.
 
     Attributes
     ----------
@@ -85,239 +74,131 @@ class Supervision:
         Ranks that could not connect to rank 0, which knows nothing of them.
     """
 
-    def __init__(self, comm: Communicator, limit: float, last_words: Callable[[Finding], None]) -> None:
-        self._comm, self._limit = comm, limit
-        self._since = float("inf")
-        self._check, self._over = "", False
-        self._watch: _Watch | None = None
-        server = socket.create_server(("", 0), backlog=comm.size) if comm.is_root else None
-        token = secrets.token_hex(16)
-        where = [comm.host, _addresses() if server else [], server.getsockname()[1] if server else 0, token]
-        self._root_host, addresses, port, token = comm.bcast_obj(where)
-        self._line = _connect(["127.0.0.1"] if self._root_host == comm.host else addresses, port)
-        if self._line:
-            self._send([token, comm.rank])
-        everyone = comm.allgather_obj([comm.host, bool(self._line)])
-        hosts = [host for host, _ in everyone]
-        self.unseen = [rank for rank, (_, connected) in enumerate(everyone) if not connected]
-        if server:
-            watched = _accept(server, token, comm.size - len(self.unseen))
-            self._watch = _Watch(watched, hosts, limit, last_words)
-            threading.Thread(target=self._watch.run, daemon=True).start()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
+    def __init__(
+        self, comm: Communicator, limit: float, last_words: Callable[[Finding], None], *, grace: float = 5.0
+    ) -> None:
+        self._comm, self._limit, self._last_words, self._grace = comm, limit, last_words, grace
+        self._check, self._since, self._steps, self._over = "", math.inf, 0, False
+        self._root, self._ranks, self._hosts, self.unseen = connect(comm, 0)
+        self.lines = self._ranks | ({self._root: 0} if self._root else {})
+        # on rank 0, of all: where they are, the checks and when the first of them entered it, who has answered
+        self._reports = {rank: Report(self._hosts[rank], 0, "", 0.0, place=(0, 0)) for rank in self._ranks.values()}
+        self._checks: list[tuple[str, float]] = []
+        self._answers: set[int] = set()
+        self._asked, self._deadline = -1, math.inf
+        Watcher().add(self)
 
     @contextlib.contextmanager
     def check(self, name: str) -> Iterator[None]:
-        """Inside, this rank is in the check `name`; all ranks enter the same ones in the same order."""
+        """Let this rank be in the check `name`; all ranks enter the same ones in the same order."""
         self._check, self._since = name, time.monotonic()
-        self._send(["enter", name])
+        self._tell(steps=1)
         yield
-        self._since = float("inf")
-        self._send(["leave", name])
+        self._since = math.inf
+        self._tell(steps=1)
 
     def fail(self, check: str, problem: str) -> None:
         """Say that this rank alone cannot go on; rank 0 prints it and ends all."""
         self._send(["fail", check, problem])
-        time.sleep(self._limit if self._line else 0)
+        time.sleep(self._limit if self._root else 0)
         self._leave(f"{check}: {problem}")
 
     def close(self) -> None:
-        """All checks are over on this rank."""
+        """Say that all checks are over on this rank; the process of rank 0 may end before the others are through."""
         self._over = True
-        if self._watch:
-            self._watch.tell("over")
-        self._send(["bye"])
-        self._thread.join(_ANSWER)
+        self._tell_all(BYE)
+        self._send(BYE)
 
-    def _send(self, message: list[Any]) -> None:
-        if self._line:
-            with contextlib.suppress(OSError):  # rank 0 is gone: the thread hears of it too
-                self._line.sendall(json.dumps(message).encode() + b"\n")
+    def _tell(self, steps: int = 0) -> None:
+        self._steps += steps  # odd in a check
+        recorder = self._comm.recorder
+        self._send(["at", self._check, self._steps, recorder.count, recorder.inside])
 
-    def _listen(self) -> None:
-        """Answer rank 0; end when it says so, is gone, or has not spoken when it should have."""
-        lines = _Lines(self._line) if self._line else None
-        root_over = False
-        with self._line or contextlib.nullcontext():
-            while lines or not self._over:
-                ready = select.select([self._line] if self._line else [], [], [], _LOOK)[0]
-                for message in lines.read() if ready and lines else []:
-                    if message == "where":
-                        self._send(["at", self._comm.recorder.count, self._comm.recorder.inside])
-                    elif message == "end" and not self._watch:  # which ends this process when it has told all
-                        os._exit(EXIT_CODE[FAILURE])
-                    elif message == "over":  # rank 0 is through, and its process may end before this one
-                        root_over = True
-                    elif message is None:
-                        if not self._over and not root_over:
-                            self._leave(f"the process of rank 0 on {self._root_host} has ended in '{self._check}'")
-                        return
-                if time.monotonic() - self._since > self._limit + _GRACE:
-                    within = f"within {self._limit:g} s"
-                    self._leave(f"rank 0 on {self._root_host} says nothing, and '{self._check}' did not end {within}")
+    def _send(self, message: Any) -> None:
+        if self._root:
+            self._root.send(message)
+
+    def _tell_all(self, message: str) -> None:
+        for line in list(self._ranks):
+            line.send(message)
+
+    def hear(self, line: Line, message: Any) -> None:
+        """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""
+        if line is not self._root:
+            self._note(line, self._ranks[line], message)
+        elif message == "where":
+            self._tell()
+        elif message == "end":
+            os._exit(EXIT_CODE[FAILURE])
+        elif message == BYE:  # its process may end before this one
+            self._over = True
+        elif message is None:
+            del self.lines[line]
+            line.close()
+            if not self._over:
+                self._leave(f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+
+    def look(self) -> float:
+        """End this rank when rank 0 should have done so; there, end all when a check takes too long."""
+        if self._reports:
+            self._compare()
+        if time.monotonic() - self._since > self._limit + self._grace:
+            within = f"within {self._limit:g} s"
+            self._leave(f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
+        return _LOOK if self.lines or not self._over else math.inf
+
+    def _note(self, line: Line, rank: int, message: Any) -> None:
+        match message:
+            case ["at", name, steps, count, inside]:
+                if steps % 2 and steps // 2 == len(self._checks):
+                    self._checks.append((name, time.monotonic()))
+                self._reports[rank] = self._reports[rank]._replace(inside=inside, place=(steps, count))
+                self._answers.add(rank)
+            case ["fail", name, problem]:
+                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
+            case None:
+                name, _ = [*self._checks, ("the end", 0.0)][self._reports[rank].place[0] // 2]
+                advice = "Look for its own message, and for the kernel's on lack of memory."
+                self._end(name, f"{ranks_named([rank], self._hosts)} died in '{name}'", advice, [rank])
+            case _:  # goodbye
+                del self.lines[line], self._ranks[line], self._reports[rank]
+                line.close()
+
+    def _compare(self) -> None:
+        """Ask those who are late where they are, and end all."""
+        now, number = time.monotonic(), min(report.place[0] for report in self._reports.values()) // 2
+        late = [rank for rank, report in self._reports.items() if report.place[0] // 2 == number]
+        if number >= len(self._checks) or now - self._checks[number][1] <= self._limit:
+            self._asked = -1
+        elif self._asked != number:
+            self._asked, self._deadline, self._answers = number, now + _ANSWER, set()
+            self._tell_all("where")
+        elif now > self._deadline or self._answers >= set(late):
+            self._accuse(self._checks[number][0], late)
+
+    def _accuse(self, check: str, late: list[int]) -> None:
+        """Say who keeps the others waiting, and end all."""
+        reports = {rank: self._reports[rank] for rank in late if rank in self._answers}
+        silent = {rank: (self._hosts[rank], "no answer") for rank in late if rank not in reports}
+        guilty = judge(reports, silent, limit=0.0).guilty or late
+        figure = f"{ranks_named(guilty, self._hosts)} did not answer in '{check}' within {self._limit:g} s"
+        advice = "Look at what it does there, e.g. with py-spy; others may wait for it."
+        if silent:
+            advice = "It is stopped, or its host cannot be reached: look there."
+        elif guilty == late and len(late) == len(self._hosts) > 1:
+            figure = f"no rank came out of '{check}' within {self._limit:g} s"
+            advice = "The network between the hosts may not carry MPI's messages: check interfaces and firewall."
+        self._end(check, figure, advice, guilty)
+
+    def _end(self, check: str, figure: str, advice: str, ranks: list[int]) -> None:
+        """End all, on rank 0, when what it has found is printed."""
+        self._last_words(Finding(check, FAILURE, figure, advice, tuple(ranks)))
+        time.sleep(_FORWARD)
+        self._tell_all("end")
+        os._exit(EXIT_CODE[FAILURE])
 
     def _leave(self, problem: str) -> None:
+        """End this rank."""
         os.write(2, f"distbp: rank {self._comm.rank} on {self._comm.host}: {problem}\n".encode())
         time.sleep(_FORWARD)
         os._exit(EXIT_CODE[FAILURE])
-
-
-class _Watch:
-    """The thread of rank 0: where each rank is, and the end of all when one of them is no longer there."""
-
-    def __init__(
-        self, lines: dict[int, socket.socket], hosts: list[str], limit: float, last_words: Callable[[Finding], None]
-    ) -> None:
-        self._lines = {rank: _Lines(line) for rank, line in lines.items()}
-        self._hosts, self._limit, self._last_words = hosts, limit, last_words
-        self._entered, self._left = dict.fromkeys(lines, 0), dict.fromkeys(lines, 0)
-        self._names: list[str] = []
-        self._began: list[float] = []
-        self._at: dict[int, tuple[int, str]] = {}
-
-    def run(self) -> None:
-        try:
-            while self._lines:
-                self._hear(_LOOK)
-                number = min(self._left.values(), default=0)
-                if number < len(self._began) and time.monotonic() - self._began[number] > self._limit:
-                    self._late(number)
-        finally:
-            for line in self._lines.values():
-                line.socket.close()
-
-    def tell(self, word: str) -> None:
-        """To all ranks that are still there."""
-        for line in list(self._lines.values()):
-            with contextlib.suppress(OSError):
-                line.socket.sendall(json.dumps(word).encode() + b"\n")
-
-    def _hear(self, patience: float) -> None:
-        """Take what ranks say within `patience` seconds."""
-        ready = select.select([line.socket for line in self._lines.values()], [], [], patience)[0]
-        for rank, line in list(self._lines.items()):
-            for message in line.read() if line.socket in ready else []:
-                self._note(rank, message)
-
-    def _note(self, rank: int, message: list[Any] | None) -> None:
-        match message:
-            case ["enter", name]:
-                self._entered[rank] += 1
-                if self._entered[rank] > len(self._names):
-                    self._names.append(name)
-                    self._began.append(time.monotonic())
-            case ["leave", _]:
-                self._left[rank] += 1
-            case ["at", count, inside]:
-                self._at[rank] = count, inside
-            case ["fail", name, problem]:
-                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
-            case ["bye"]:
-                self._lines.pop(rank).socket.close()
-                del self._left[rank]
-            case None if rank in self._lines:
-                names = [*self._names, "the end"]
-                name = names[max(0, self._entered[rank] - (self._entered[rank] > self._left[rank]))]
-                died = f"{ranks_named([rank], self._hosts)} died in '{name}'"
-                self._end(name, died, "Look for its own message, and for the kernel's on lack of memory.", [rank])
-
-    def _late(self, number: int) -> None:
-        """Ask those who are late where they are, and end all."""
-        late = [rank for rank in self._lines if self._left[rank] <= number]
-        for rank in late:
-            with contextlib.suppress(OSError):
-                self._lines[rank].socket.sendall(b'"where"\n')
-        deadline = time.monotonic() + _ANSWER
-        while len(self._at) < len(late) and time.monotonic() < deadline:
-            self._hear(_LOOK)
-        if not (late := [rank for rank in late if rank in self._lines and self._left[rank] <= number]):
-            return  # all came out meanwhile
-        if silent := [rank for rank in late if rank not in self._at]:
-            guilty, advice = silent, "It is stopped, or its host cannot be reached: look there."
-        else:
-            guilty = [rank for rank in late if self._entered[rank] <= number] or self._behind(late)
-            advice = "Look at what it does there, e.g. with py-spy; others may wait for it."
-        self._at.clear()
-        name = self._names[number]
-        said = f"{ranks_named(guilty, self._hosts)} did not answer in '{name}' within {self._limit:g} s"
-        if guilty == late and len(late) == len(self._hosts) > 1 and not silent:
-            said = f"no rank came out of '{name}' within {self._limit:g} s"
-            advice = "The network between the hosts may not carry MPI's messages: check interfaces and firewall."
-        self._end(name, said, advice, guilty)
-
-    def _behind(self, late: list[int]) -> list[int]:
-        """Those in front of a collective that others are in, or all."""
-        last = max(self._at[rank][0] for rank in late)
-        return (
-            [rank for rank in late if self._at[rank][0] < last]
-            or [rank for rank in late if not self._at[rank][1]]
-            or late
-        )  # fmt: skip
-
-    def _end(self, check: str, said: str, advice: str, ranks: list[int]) -> None:
-        self._last_words(Finding(check, FAILURE, said, advice, tuple(ranks)))
-        time.sleep(_FORWARD)
-        self.tell("end")
-        os._exit(EXIT_CODE[FAILURE])
-
-
-class _Lines:
-    """JSON values that come on a connection, one a line."""
-
-    def __init__(self, line: socket.socket) -> None:
-        self.socket, self._rest = line, b""
-
-    def read(self) -> list[Any]:
-        """Those that are there; the last is None when the connection has ended."""
-        try:
-            data = self.socket.recv(1 << 16)
-        except OSError:
-            data = b""
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(text) for text in whole] + ([] if data else [None])
-
-
-def _connect(addresses: list[str], port: int) -> socket.socket | None:
-    deadline = time.monotonic() + _CONNECT
-    for address in addresses:
-        try:
-            line = socket.create_connection((address, port), max(0.1, (deadline - time.monotonic()) / 2))
-            line.settimeout(None)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return line
-        except OSError:
-            continue
-    return None
-
-
-def _accept(server: socket.socket, token: str, number: int) -> dict[int, socket.socket]:
-    """The connections of that many ranks, which have all connected already; strangers are sent away."""
-    found: dict[int, socket.socket] = {}
-    server.settimeout(_CONNECT)
-    with server, contextlib.suppress(TimeoutError):
-        while len(found) < number:
-            line, _ = server.accept()
-            line.settimeout(_CONNECT)
-            head = b""
-            with contextlib.suppress(OSError):
-                while not head.endswith(b"\n") and (byte := line.recv(1)):
-                    head += byte
-            line.settimeout(None)
-            said = json.loads(head) if head.startswith(f'["{token}", '.encode()) else None
-            if said:
-                found[said[1]] = line
-            else:
-                line.close()
-    return found
-
-
-def _addresses() -> list[str]:
-    """Where other hosts may find this one: its name, and the addresses of its interfaces."""
-    found = [socket.gethostname()]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # one without an address
-                answer = fcntl.ioctl(asking.fileno(), _INTERFACE_ADDRESS, struct.pack("256s", name[:15].encode()))
-                found.append(socket.inet_ntoa(answer[20:24]))
-    return [address for address in found if not address.startswith("127.")]

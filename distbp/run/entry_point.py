@@ -15,7 +15,8 @@ from pathlib import Path
 
 from distbp.comm.communicator import Communicator, Members
 from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
-from distbp.watch.lifeline import Lifeline
+from distbp.watch.connection import Lifeline
+from distbp.watch.watcher import Watcher
 
 __all__ = ["on_stop_signals", "run"]
 
@@ -25,7 +26,9 @@ _FORWARD = 0.3
 """Seconds for the launcher to pass the message on: MPICH's drops what it has not read when a rank aborts."""
 
 
-def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -> int:
+def run(
+    main: Callable[[Communicator], int], make: Callable[[], Communicator], *, watcher: Watcher | None = None
+) -> int:
     """Call ``main(make())`` on this rank; the exit code.
 
     Parameters
@@ -34,6 +37,8 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
         The work; returns an exit code, raises `UserError` for what the user can mend.
     make : callable
         Gives the communicator.
+    watcher : Watcher, optional
+        The thread of this rank, where `main` has something to be watched, too.
     """
     try:
         comm = make()
@@ -44,8 +49,7 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     except RankLost:
         _say("error: a rank died before all had met: start again", FAILED)
         os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
-    lifeline = None if comm.elastic else Lifeline(comm)  # elastic ranks go on when others end
-    goodbye = lifeline.close if lifeline else lambda: None
+    goodbye = _hold(comm, watcher or Watcher())
     try:
         code = main(comm)
         goodbye()
@@ -80,6 +84,15 @@ def run(main: Callable[[Communicator], int], make: Callable[[], Communicator]) -
     time.sleep(_FORWARD)
     comm.abort(code)
     return code
+
+
+def _hold(comm: Communicator, watcher: Watcher) -> Callable[[], None]:
+    """Hold on to the other ranks, until the result is called; elastic ranks go on when others end."""
+    if comm.elastic:
+        return lambda: None
+    lifeline = Lifeline(comm)
+    watcher.add(lifeline)
+    return lambda: watcher.remove(lifeline)
 
 
 def _say(message: str, code: int) -> int:

@@ -23,7 +23,7 @@ from distbp.run.summary import closing, opening, plan_of
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
-from distbp.watch.watchdog import Watchdog
+from distbp.watch.watcher import Watchdog, Watcher
 
 __all__ = ["Job"]
 
@@ -31,8 +31,8 @@ __all__ = ["Job"]
 class Job:
     """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left."""
 
-    def __init__(self, config: TrainConfig, comm: Communicator, threads: int) -> None:
-        self.config, self.comm, self.threads = config, comm, threads
+    def __init__(self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher) -> None:
+        self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
         self.ready = self.began = False
         self.profile: Profile | None = None
         self.path: Path | None = None
@@ -95,7 +95,7 @@ class Job:
         if self.directory is not None:
             self.directory.close()
         if self.watchdog is not None:
-            self.watchdog.stop()
+            self.watcher.remove(self.watchdog)
         lost, self.began = self.comm.recover(), True
         Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
 
@@ -141,6 +141,7 @@ class Job:
         self.watchdog = Watchdog(
             comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.position.step + 1
         )
+        self.watcher.add(self.watchdog)
         if comm.is_root:
             read_records(metrics, up_to_step=trainer.position.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
@@ -171,7 +172,7 @@ class Job:
         finally:
             undo()
         if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
-            self.watchdog.stop()
+            self.watcher.remove(self.watchdog)
         self.trainer.close()
         self.reporter.close()
         self.directory.close()

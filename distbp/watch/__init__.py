@@ -1,9 +1,10 @@
 """Who died, who hangs, and where."""
 
-from distbp.watch.lifeline import Lifeline
-from distbp.watch.watchdog import Watchdog
+from distbp.watch.connection import Lifeline
+from distbp.watch.watcher import Watchdog, Watcher
 
 __all__ = [
     "Lifeline",
     "Watchdog",
+    "Watcher",
 ]

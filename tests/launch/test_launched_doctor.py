@@ -51,12 +51,18 @@ def test_a_wrong_directory_and_abort(launch, tmp_path):
     assert "did not reach" not in done.stderr
 
 
+def test_the_doctor_is_a_sub_command():
+    done = subprocess.run([sys.executable, "-m", "distbp", "doctor", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--run-dir" in done.stdout and os.linesep in done.stdout
+
+
 HANG = """
 import os, signal, sys, time
 from distbp.doctor.supervision import Supervision
 from distbp.comm.mpi import MPICommunicator
 comm = MPICommunicator()
-watch = Supervision(comm, 2.0, lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True))
+say = lambda finding: print(finding.figure, *finding.ranks, finding.advice, flush=True)
+watch = Supervision(comm, 1.0, say, grace=2.0)
 with watch.check("first"):
     comm.barrier()
 with watch.check("second"):
@@ -71,19 +77,22 @@ print("went on")
 @pytest.mark.parametrize(
     ("rank", "act", "says"),
     [
-        (1, "time.sleep(60)", "did not answer in 'second' within 2 s 1 Look at what it does"),
-        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 2 s 2 It is stopped"),
+        (1, "time.sleep(60)", "did not answer in 'second' within 1 s 1 Look at what it does"),
+        (2, "os.kill(os.getpid(), signal.SIGSTOP)", "did not answer in 'second' within 1 s 2 It is stopped"),
         (1, "os.kill(os.getpid(), signal.SIGKILL)", "died in 'second' 1"),
-        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 2 s"),
+        (0, "os.kill(os.getpid(), signal.SIGSTOP)", "says nothing, and 'second' did not end within 1 s"),
     ],
 )
 def test_a_rank_that_hangs_or_dies_is_named(launch, rank, act, says):
     began = time.monotonic()
-    done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
-    assert time.monotonic() - began < 25  # alone it takes 3 to 9
-    said = done.stdout + done.stderr
-    assert f"rank {rank} on" in said and says in said, said
-    assert done.returncode != 0 and "went on" not in said and "Traceback" not in said
+    for _ in range(3 if "SIGKILL" in act else 1):  # MPICH's mpirun may end rank 0 before it can speak
+        done = launch("-c", HANG.format(rank=rank, act=act), ranks=3, timeout=40)
+        output = done.stdout + done.stderr
+        if says in output:
+            break
+    assert time.monotonic() - began < 25  # alone it takes 1 to 4
+    assert f"rank {rank} on" in output and says in output, output
+    assert done.returncode != 0 and "went on" not in output and "Traceback" not in output
 
 
 ALONE = "import sys, time\nfrom distbp.doctor.supervision import start_limit\nwith start_limit(1.0):\n    {act}\n"
@@ -98,8 +107,3 @@ def test_a_start_that_hangs_ends(launch):
     assert done.returncode == -9 and "did not return within 1 s" in done.stderr and done.stderr.count("\n") == 1
     done = launch("-c", ALONE.format(act="pass") + "time.sleep(1.5)")
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_doctor_is_a_sub_command():
-    done = subprocess.run([sys.executable, "-m", "distbp", "doctor", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--run-dir" in done.stdout and os.linesep in done.stdout

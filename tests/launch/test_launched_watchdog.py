@@ -15,11 +15,11 @@ HANGS = """
 import sys, time
 from pathlib import Path
 from distbp import SerialCommunicator
-from distbp.watch.watchdog import Watchdog
+from distbp.watch.watcher import Watchdog, Watcher
 comm = SerialCommunicator()
-Watchdog(comm, Path("hang"), 1.0, lambda: 12)
+Watcher().add(Watchdog(comm, Path("hang"), 0.4, lambda: 12))
 for _ in range(15):
-    time.sleep(0.1)
+    time.sleep(0.04)
     comm.recorder.tick()
 while True:
     time.sleep(0.1)
@@ -29,15 +29,15 @@ while True:
 def test_a_hang_ends_with_one_line(launch):
     start = time.monotonic()
     done = launch("-c", HANGS)
-    assert done.returncode == 1 and 2.4 < time.monotonic() - start < 9
+    assert done.returncode == 1 and 0.9 < time.monotonic() - start < 9
     assert done.stderr.startswith("distbp: rank 0 on ") and done.stderr.count("\n") == 1
-    assert "did not reach the end of step 12: in <module> (<string>:12), for 1 s (--hang-timeout 1)" in done.stderr
+    assert "did not reach the end of step 12: in <module> (<string>:12), for 0 s (--hang-timeout 0.4)" in done.stderr
 
 
 @pytest.mark.parametrize("launched", [True, False])
 def test_a_rank_ends_when_its_launcher_is_gone(tmp_path, launched):
     """Not so a process that nobody launched: its shell may be closed."""
-    code = HANGS.replace("1.0", "float('inf')").replace("range(15)", "range(300)")
+    code = HANGS.replace("0.4,", "float('inf'),").replace("range(15)", "range(300)").replace("0.04", "0.1")
     code = code.replace("for _", "import os; print(os.getpid(), file=open('pid', 'w'), flush=True)\nfor _")
     launcher = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}]).wait()"],
@@ -48,11 +48,11 @@ def test_a_rank_ends_when_its_launcher_is_gone(tmp_path, launched):
         time.sleep(0.05)
     launcher.kill()
     try:
-        said = launcher.communicate(timeout=10 if launched else 2)[1]
+        output = launcher.communicate(timeout=10 if launched else 2)[1]
     except subprocess.TimeoutExpired:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-        said = launcher.communicate()[1]
-    assert ("the launcher is gone" in said) == launched
+        output = launcher.communicate()[1]
+    assert ("the launcher is gone" in output) == launched
 
 
 def test_ends_of_processes():

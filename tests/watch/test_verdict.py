@@ -1,21 +1,20 @@
-"""Who hangs is named, and a run that hangs ends; see also scripts/torture.py."""
+"""Who keeps the others waiting follows from the reports alone."""
 
-import json
+import ast
 import sys
-import threading
-import time
+from pathlib import Path
 
 import pytest
 
-from distbp import SerialCommunicator, run_threads
-from distbp.comm.recorder import Recorder
-from distbp.watch.watchdog import Watchdog, doing, judge
+import distbp
+from distbp.watch.verdict import _DOING, Report, doing, judge, out_of_reach
 
 
 def report(
-    step=8, inside="allreduce", doing="in wait (mpi.py:1)", idle=10.0, last=((7, "allreduce", 80),), host="node1"
-):
-    return {"host": host, "step": step, "inside": inside, "doing": doing, "idle": idle, "last": [list(x) for x in last]}
+    step=8, inside="allreduce", doing="in wait (mpi.py:1)", idle=10.0, last=((7, "allreduce", 80),), host="node1",
+    place=(),
+):  # fmt: skip
+    return Report(host, step, inside, idle, doing, [list(x) for x in last], place)
 
 
 READING = report(inside="", doing="reading rows (a.py:88)", host="node7")
@@ -32,6 +31,10 @@ CASES = [
     ({0: report(), 1: report(last=[(8, "barrier", 0)])}, {}, [], "the ranks are in different collectives of step 8"),
     ({0: report(), 1: report()}, {}, [], "all ranks wait in collective 7, allreduce of 80 bytes"),
     ({0: report(last=()), 1: report(last=())}, {}, [], "all ranks wait in collective 0"),
+    # where all make the same calls the number of calls tells, and a call within a longer way first
+    ({0: report(place=(3, 9)), 1: report(place=(3, 8)), 2: report(inside="", place=(3, 9))}, {}, [1], "rank 1 on node"),
+    ({0: report(place=(3, 9)), 1: report(place=(2, 9)), 2: report(place=(3, 8))}, {}, [1], "rank 1 on node1"),
+    ({0: report(place=(3, 9)), 1: report(inside="", place=(3, 9))}, {}, [1], "rank 1 on node1"),
 ]  # fmt: skip
 
 
@@ -58,22 +61,20 @@ def test_a_rank_that_goes_on_is_only_named():
     ],
 )
 def test_a_rank_that_nobody_can_end_ends_the_job(silent, accused, stays):
-    watchdog = Watchdog.__new__(Watchdog)
-    watchdog._accused = accused
-    assert watchdog._stays(list(silent), {0: report(), 1: report()}, silent) == stays
+    assert out_of_reach(list(silent), silent, {0: report(), 1: report()}, accused) == stays
 
 
 def test_what_a_thread_does():
     assert doing(None) == "not running"
-    assert doing(sys._getframe()).startswith("in test_what_a_thread_does (test_watchdog.py:")
+    assert doing(sys._getframe()).startswith("in test_what_a_thread_does (test_verdict.py:")
 
 
 def test_reading_rows_is_called_so():
     from test_losses_of_ranks import TRAIN
 
-    said = []
-    TRAIN.__class__.take(TRAIN, Rows(lambda: said.append(doing(sys._getframe()))))
-    assert said[0].startswith("reading rows (test_watchdog.py:")
+    acts = []
+    TRAIN.__class__.take(TRAIN, Rows(lambda: acts.append(doing(sys._getframe()))))
+    assert acts[0].startswith("reading rows (test_verdict.py:")
 
 
 class Rows(list):
@@ -94,41 +95,8 @@ class Rows(list):
         return np.array([0])
 
 
-def test_the_recorder_knows_collectives_and_waiting():
-    recorder = Recorder()
-    recorder.enter("allreduce", 80)
-    assert (recorder.count, recorder.inside, recorder.last[-1]) == (1, "allreduce", (1, "allreduce", 80))
-    time.sleep(0.01)
-    recorder.leave()
-    recorder.tick()
-    recorder.wait("sum")
-    assert (recorder.count, recorder.inside) == (1, "sum") and recorder.waited >= 0.01
-    assert recorder.progress == 4
-
-
-def test_a_rank_that_goes_on_goes_on(tmp_path, capfd):
-    """The watchdogs of ranks that wait hear from the slow one that it is slow."""
-
-    def work(comm):
-        watchdog = Watchdog(comm, tmp_path / "hang", 1.0, lambda: 3)
-        if comm.rank == 0:
-            comm.recorder.wait("allreduce")
-            time.sleep(2.5)
-        else:
-            for _ in range(25):
-                time.sleep(0.1)
-                comm.recorder.tick()
-        watchdog.stop()
-
-    run_threads(2, work)
-    assert "the others wait for rank 1 on" in capfd.readouterr().err
-
-
-def test_reports_are_of_this_run(tmp_path):
-    """What an earlier run left does not accuse anybody."""
-    folder = tmp_path / "hang"
-    folder.mkdir()
-    (folder / "rank-00000.json").write_text(json.dumps(READING | {"pid": 1}))
-    watchdog = Watchdog(SerialCommunicator(), folder, 60.0, lambda: 1)
-    assert not folder.exists() and threading.active_count() > 1
-    watchdog.stop()
+@pytest.mark.parametrize(("file", "function"), _DOING)
+def test_what_there_are_words_for_exists(file, function):
+    """Who renames a function, or moves it, takes its words along."""
+    tree = ast.parse((Path(distbp.__file__).parent / file).read_text())
+    assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
