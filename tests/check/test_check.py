@@ -11,7 +11,7 @@ import pytest
 from conftest import clean_environment
 
 from distbp import ACTIVATIONS, SerialCommunicator
-from distbp.autodiff.tracing import RULES
+from distbp.autodiff.tables import RULES
 from distbp.check.__main__ import main
 from distbp.check.comparison import compare, complaints, obstacle, relative_error, step_errors
 from distbp.check.gradients import (
