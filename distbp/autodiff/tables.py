@@ -32,7 +32,7 @@ __all__ = [
 Array = Any
 """Of NumPy, or traced."""
 Function = Callable[..., Any]
-Rule = Callable[..., Any]
+Rule = Function
 """``rule(g, ans, *args, **kwargs)``: the gradient of one argument, from that of the result `ans`."""
 
 RULES: dict[Any, tuple[Rule | None, ...] | Rule] = {}
@@ -79,7 +79,7 @@ def linear(*functions: Any) -> None:
     COMPLEX.update(functions)
 
 
-def composes(*functions: Any) -> Callable[[Function], Function]:
+def composes(*functions: Any) -> Function:
     """Register what is decorated as the composition of these functions of NumPy."""
 
     def register(composition: Function) -> Function:
