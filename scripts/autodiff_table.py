@@ -15,7 +15,7 @@ import scipy.special
 from numpy._core.overrides import ARRAY_FUNCTIONS
 
 from distbp.autodiff.special import load_special
-from distbp.autodiff.tracing import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED
+from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "autodiff-functions.md"
 SPACES = {

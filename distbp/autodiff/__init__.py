@@ -1,11 +1,13 @@
 """Automatic differentiation of plain NumPy code: see `reverse`, the page to read first."""
 
-from distbp.autodiff import algebra, compositions, fourier, no_derivative, rearrangements  # they fill the tables
+# these, and what they import, fill the tables
+from distbp.autodiff import fourier, linear_algebra, no_derivative, products, selection, shapes, statistics
 from distbp.autodiff.checking import check_grads
-from distbp.autodiff.compositions import log_softmax, logsumexp, softmax
-from distbp.autodiff.derivatives import defvjp
-from distbp.autodiff.reverse import grad, hessian_vector_product, jacobian, value_and_grad, vjp
-from distbp.autodiff.tracing import NotDifferentiable, primitive, value_of
+from distbp.autodiff.matrices import hessian_vector_product, jacobian
+from distbp.autodiff.reductions import log_softmax, logsumexp, softmax
+from distbp.autodiff.reverse import grad, value_and_grad, vjp
+from distbp.autodiff.tables import NotDifferentiable, defvjp
+from distbp.autodiff.tracing import primitive, value_of
 
 __all__ = [
     "NotDifferentiable",
@@ -23,4 +25,4 @@ __all__ = [
     "vjp",
 ]
 
-del algebra, compositions, fourier, no_derivative, rearrangements
+del fourier, linear_algebra, no_derivative, products, selection, shapes, statistics

@@ -68,7 +68,7 @@ def check_grads(
 
 
 def _worst(f: Any, args: Any, grads: Any, u: Any, eps: float, dot: Any) -> str:
-    """Where the gradient is farthest from differences by single elements; of up to 1,000 of them."""
+    """Describe where the gradient is farthest from differences by single elements, up to 1,000 of them."""
     worst, where, numbers = -1.0, "", (0.0, 0.0)
     leaves, count = leaves_of(args, "argument "), 0
     for i, ((path, x), (_, g)) in enumerate(zip(leaves, leaves_of(grads), strict=True)):

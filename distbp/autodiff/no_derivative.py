@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.lib import scimath
 
-from distbp.autodiff.tracing import COMPOSITIONS, CONSTANT, UNSUPPORTED, Traced, value_of
+from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, UNSUPPORTED
+from distbp.autodiff.tracing import Traced, value_of
 
 __all__: list[str] = []
 
-Array = Any
 linalg: Any = np.linalg
 
 CONSTANT |= {

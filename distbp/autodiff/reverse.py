@@ -11,7 +11,7 @@
 Forwards, the function runs once as it stands, on `Traced` arguments (`tracing`), and leaves behind a graph: a node for
 each primitive, which knows its arguments. Backwards, the nodes are visited from the result to the arguments. When a
 node's turn comes, all that depends on it has been visited, so its gradient g = dC/d(node) is complete, and the *rules*
-of its primitive (`derivatives`) say what that means for each argument,
+of its primitive (`tables`) say what that means for each argument,
 
     dC/d(argument) += rule(g, node, arguments)
 
@@ -28,18 +28,17 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.derivatives import COMPLEX, add_at
+from distbp.autodiff.indexing import add_at
 from distbp.autodiff.special import load_special
-from distbp.autodiff.tracing import RULES, Node, NotDifferentiable, Traced, boxed
+from distbp.autodiff.tables import COMPLEX, RULES, Array, NotDifferentiable
+from distbp.autodiff.tracing import Node, Traced, as_traced
 from distbp.trees import Tree, leaves_of, like
 
-__all__ = ["grad", "hessian_vector_product", "jacobian", "value_and_grad", "vjp"]
-
-Array = Any
+__all__ = ["grad", "value_and_grad", "vjp"]
 
 
 def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool) -> dict[int, Array]:
-    """The chain rule, node by node: gradients of the variables, by number, from those of the results.
+    """Apply the chain rule, node by node: gradients of the variables, by number, from those of the results.
 
     `order` and `closed` are what `_graph` gives.
     """
@@ -54,7 +53,7 @@ def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], c
         if closed:
             given, ans = [a.value if type(a) is Traced else a for a in args], node if result is None else result
         else:  # the derivative will be differentiated, too: the rules run on traced numbers
-            given, ans = list(args), boxed(node)
+            given, ans = list(args), as_traced(node)
         if (is_complex := g.dtype.kind == "c") and function not in COMPLEX:
             raise NotDifferentiable(f"{function.__name__} of complex numbers: no rule is known")
         for k, a in enumerate(args):
@@ -72,7 +71,7 @@ def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], c
                 raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
             part = rule(g, ans, *given, **node.kwargs)
             if part.shape != below.shape:
-                part = _sum_to(part, below.shape)
+                part = _unbroadcast(part, below.shape)
             if is_complex and below.dtype.kind != "c":
                 part = np.real(part)
             if s not in grads:
@@ -89,7 +88,7 @@ def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], c
 
 
 def _graph(results: list[Node], variables: list[Node]) -> tuple[list[Node], bool]:
-    """The nodes between results and variables, each before its arguments; and whether nothing else is traced.
+    """Return the nodes between results and variables, each before its arguments; and whether nothing else is traced.
 
     Something else is where the function is part of another one that is differentiated: a derivative in a derivative.
     """
@@ -102,30 +101,30 @@ def _graph(results: list[Node], variables: list[Node]) -> tuple[list[Node], bool
             closed = False
         elif node.serial not in found:
             found[node.serial] = node
-            pending += _below(node)
+            pending += _parents(node)
     if not closed:  # of the nodes that are as young as the variables some do not depend on them
         depends = {variable.serial for variable in variables}
         for serial in sorted(found):
-            if any(below.serial in depends for below in _below(found[serial])):
+            if any(parent.serial in depends for parent in _parents(found[serial])):
                 depends.add(serial)
         found = {serial: node for serial, node in found.items() if serial in depends}
     return [found[serial] for serial in sorted(found, reverse=True)], closed  # a node is younger than its arguments
 
 
-def _below(node: Node) -> list[Node]:
-    """The nodes of the arguments."""
+def _parents(node: Node) -> list[Node]:
+    """Return the nodes of the arguments."""
     return [a.node if isinstance(a, Traced) else a for a in node.args if isinstance(a, (Traced, Node))]
 
 
-def _sum_to(g: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of what was broadcast from that shape: the sum over its copies."""
+def _unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """Return the gradient of what was broadcast from that shape: the sum over its copies."""
     lead = g.ndim - len(shape)
     copied = tuple(i for i, n in enumerate(g.shape) if i < lead or shape[i - lead] != n)
     return np.reshape(np.sum(g, copied), shape)
 
 
 def _variable(path: str, x: Any) -> Traced:
-    """A leaf of the arguments, from which derivatives are taken."""
+    """Trace a leaf of the arguments, by which derivatives are taken."""
     if type(x) is Traced:
         return Traced(x)
     if type(x) is int:
@@ -145,7 +144,7 @@ def _variable(path: str, x: Any) -> Traced:
 
 
 def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Callable[[Tree], tuple[Tree, ...]]]:
-    """The value of ``f(*args)``, and a function that pulls a gradient of it back to the arguments.
+    """Return the value of ``f(*args)``, and a function that pulls a gradient of it back to the arguments.
 
     Parameters
     ----------
@@ -199,7 +198,7 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
 
 
 def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
-    """Gradients in the precision of the variables, in arrays that nobody else holds; zeros where there is none."""
+    """Return gradients in the precision of the variables, in arrays of their own; zeros where there is none."""
     out, seen = [], set[int]()
     for g, variable in zip(grads, variables, strict=True):
         x = variable.value
@@ -215,7 +214,7 @@ def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
     return out
 
 
-def _scalar(value: Any, name: str) -> Any:
+def _seed_of_number(value: Any, name: str) -> Any:
     several = isinstance(value, (tuple, list, dict))
     if several or np.shape(value) != ():
         what = "several arrays" if several else f"an array of shape {np.shape(value)}"
@@ -224,7 +223,7 @@ def _scalar(value: Any, name: str) -> Any:
 
 
 def value_and_grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Tree]]:
-    """A function that gives the value of `f`, one number, and its gradient; see `grad`."""
+    """Return a function that gives the value of `f`, one number, and its gradient; see `grad`."""
     several = isinstance(argnum, tuple)
     numbers = argnum if isinstance(argnum, tuple) else (argnum,)
 
@@ -236,14 +235,14 @@ def value_and_grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> 
             return f(*all_args, **kwargs)
 
         value, pull = vjp(of_chosen, *[args[k] for k in numbers])
-        grads = pull(_scalar(value, "grad"))
+        grads = pull(_seed_of_number(value, "grad"))
         return value, grads if several else grads[0]
 
     return value_and_gradient
 
 
 def grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[..., Tree]:
-    """The gradient of a function whose value is one number.
+    """Return the gradient of a function whose value is one number, as a function.
 
     Parameters
     ----------
@@ -271,43 +270,3 @@ def grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[.
         return both(*args, **kwargs)[1]
 
     return gradient
-
-
-def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
-    """All derivatives of an array by an array: shape of the value, then shape of the argument; a pull for each row."""
-
-    def matrix(*args: Any, **kwargs: Any) -> Array:
-        def of_one(x: Any) -> Any:
-            all_args = list(args)
-            all_args[argnum] = x
-            return f(*all_args, **kwargs)
-
-        value, pull = vjp(of_one, args[argnum])
-        if any(isinstance(tree, (tuple, list, dict)) for tree in (value, args[argnum])):
-            raise NotDifferentiable("jacobian wants a function of one array whose value is one array: vjp, grad")
-        shape = np.shape(value)
-        n = int(np.prod(shape, dtype=int))
-        basis = np.eye(n, dtype=value.dtype).reshape(n, *shape)
-        rows = [pull(row[()] if shape else row)[0] for row in basis]
-        inner = np.shape(args[argnum])
-        return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)
-
-    return matrix
-
-
-def hessian_vector_product(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Tree]:
-    """A function of the arguments of `f`, and behind them a direction v: the Hessian matrix times v, without it.
-
-    The gradient of ``<grad f(x), v>`` (Pearlmutter 1994).
-    """
-
-    def product(*args: Any, **kwargs: Any) -> Tree:
-        *args_of_f, direction = args
-
-        def along(*inner: Any) -> Any:
-            slopes = leaves_of(grad(f, argnum)(*inner, **kwargs))
-            return sum(np.sum(g * v) for (_, g), (_, v) in zip(slopes, leaves_of(direction), strict=True))
-
-        return grad(along, argnum)(*args_of_f)
-
-    return product

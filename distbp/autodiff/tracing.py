@@ -9,66 +9,39 @@ by ``__array_function__`` (NEP 13 and NEP 18), so the code that is differentiate
 
 makes four nodes, negative, exp, add and divide, each of which points to what it was computed from. Nodes are numbered
 in the order in which they are made: a node has a greater number than its arguments. A node keeps the values that the
-rules of its function ask for and no others: what else the program lets go is gone.
-
-What NumPy can do is sorted into four tables, which `derivatives`, `special` and `compositions` fill:
-
-    RULES         primitives: one rule for each argument gives its part of the gradient; KEEPS says of what
-    COMPOSITIONS  written here in terms of others, and differentiated through them
-    CONSTANT      piecewise constant or about shapes: what they give has no derivative, and is not traced
-    UNSUPPORTED   the rest, each with what to do instead
+rules of its function (`tables`) ask for and no others: what else the program lets go is gone.
 """
 
 import inspect
 import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from distbp.autodiff.tables import (
+    COMPOSITIONS,
+    CONSTANT,
+    KEEPS,
+    METHODS,
+    RULES,
+    Function,
+    NotDifferentiable,
+    refusal,
+    refuse_out,
+    ufunc_options,
+)
+
 __all__ = [
-    "COMPOSITIONS",
-    "CONSTANT",
-    "KEEPS",
-    "METHODS",
-    "RULES",
-    "UNSUPPORTED",
-    "Node",
-    "NotDifferentiable",
-    "Traced",
-    "boxed",
-    "call",
-    "composes",
-    "primitive",
-    "record",
-    "refuse_output",
-    "value_of",
-]
+    "NO_KEYWORDS", "Node", "Traced", "as_traced", "call", "identity", "make_node", "primitive", "record", "value_of",
+]  # fmt: skip
 
-Rule = Callable[..., Any]
-"""``rule(g, ans, *args, **kwargs)``: the gradient of one argument, from that of the result `ans`."""
-
-RULES: dict[Any, tuple[Rule | None, ...] | Rule] = {}
-"""A rule for each argument, None where it has no derivative; or for functions of any number of arguments one
-``rule(k, g, ans, *args, **kwargs)`` for argument number k."""
-KEEPS: dict[Any, str] = {}
-"""The values that the rules of a function ask for, all where it is not named here: ``shapes`` (none; they see nodes in
-their place, which have shape and dtype), ``result``, ``arguments``, ``others`` (each rule the other arguments), or
-``divisor`` (the second argument; its own rule the result, too)."""
-COMPOSITIONS: dict[Any, Callable[..., Any]] = {}
-CONSTANT: set[Any] = set()
-UNSUPPORTED: dict[Any, str] = {}
-
-_NOTHING: Mapping[str, Any] = {}
+NO_KEYWORDS: Mapping[str, Any] = {}
 _new = object.__new__
 _count = itertools.count(1).__next__
-
-
-class NotDifferentiable(TypeError):
-    """A derivative was asked for where there is none, or none that is known; the text says what to do."""
 
 
 class Node:
@@ -100,12 +73,12 @@ class Node:
 
     @property
     def ndim(self) -> int:
-        """As of an array."""
+        """Return the number of axes of the value."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """As of an array."""
+        """Return the number of elements of the value."""
         return prod(self.shape)
 
 
@@ -124,13 +97,14 @@ class Traced:
     __slots__ = ("node", "value")
 
     node: Node
+    astype: Any  # the methods of arrays are in `operators`
 
     def __init__(self, value: Any) -> None:
         self.value: Any = value
         if type(value) is Traced:
-            self.value, self.node = value.value, _node(identity, (value,), _NOTHING, value.value)
+            self.value, self.node = value.value, make_node(identity, (value,), NO_KEYWORDS, value.value)
         else:
-            self.node = _node(None, (), _NOTHING, value)
+            self.node = make_node(None, (), NO_KEYWORDS, value)
 
     # --- what NumPy calls -----------------------------------------------------------------------------
 
@@ -138,7 +112,7 @@ class Traced:
         if method == "__call__":
             if not kwargs and ufunc in RULES and ufunc not in COMPOSITIONS:
                 return record(ufunc, inputs)
-            kwargs = _without_output(ufunc, kwargs)
+            kwargs = ufunc_options(ufunc, kwargs)
             if kwargs and ufunc in RULES:
                 raise NotDifferentiable(f"np.{ufunc.__name__} of a traced array: without {', '.join(kwargs)}=")
             return call(ufunc, inputs, kwargs)
@@ -150,7 +124,7 @@ class Traced:
             raise NotDifferentiable(f"np.{ufunc.__name__}.{method} of a traced array: no rule is known")
         if "axis" not in kwargs and len(inputs) == 1:
             kwargs["axis"] = 0
-        return reduction(*inputs, **_without_output(ufunc, kwargs))
+        return reduction(*inputs, **ufunc_options(ufunc, kwargs))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return call(function, args, kwargs)
@@ -202,105 +176,40 @@ class Traced:
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Any:
-        return record(operator.getitem, (self, _index(index)))
+        return record(operator.getitem, (self, value_of(index)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of an array."""
+        """Return the shape of the value."""
         shape: tuple[int, ...] = self.value.shape
         return shape
 
     @property
     def ndim(self) -> int:
-        """As of an array."""
+        """Return the number of axes of the value."""
         return len(self.value.shape)
 
     @property
     def size(self) -> int:
-        """As of an array."""
+        """Return the number of elements of the value."""
         return int(self.value.size)
 
     @property
     def dtype(self) -> Any:
-        """As of an array."""
+        """Return the dtype of the value."""
         return self.value.dtype
 
-    @property
-    def T(self) -> Any:
-        """As of an array."""
-        return call(np.transpose, (self,))
 
-    @property
-    def mT(self) -> Any:
-        """As of an array."""
-        return call(np.swapaxes, (self, -1, -2))
-
-    @property
-    def real(self) -> Any:
-        """As of an array."""
-        return call(np.real, (self,))
-
-    @property
-    def imag(self) -> Any:
-        """As of an array."""
-        return call(np.imag, (self,))
-
-    def conj(self) -> Any:
-        """As of an array."""
-        return call(np.conjugate, (self,))
-
-    @property
-    def flat(self) -> Any:
-        """As of an array, to read from."""
-        return iter(call(np.ravel, (self,)))
-
-    def item(self, *index: Any) -> Any:
-        """The one element, traced."""
-        if not index and self.size != 1:
-            raise ValueError("can only convert an array of size 1 to a Python scalar")
-        return call(np.ravel, (self,))[index[0] if len(index) == 1 else 0] if len(index) < 2 else self[index]
-
-    def astype(self, dtype: Any, **how: Any) -> Any:
-        """As of an array; whole numbers are not traced."""
-        if np.dtype(dtype).kind not in "fc":
-            return self.value.astype(dtype)
-        return record(astype, (self, np.dtype(dtype)))
-
-    def copy(self, order: str = "C") -> Any:
-        """As of an array."""
-        return record(identity, (self,))
-
-    def flatten(self, order: str = "C") -> Any:
-        """As of an array."""
-        return call(np.ravel, (self,), {"order": order})
-
-    def compress(self, condition: Any, axis: int | None = None) -> Any:
-        """As of an array."""
-        return call(np.compress, (condition, self, axis))
-
-    def reshape(self, *shape: Any, **how: Any) -> Any:
-        """As of an array."""
-        return call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), how)
-
-    def transpose(self, *axes: Any) -> Any:
-        """As of an array."""
-        return call(np.transpose, (self, axes[0] if len(axes) == 1 else axes or None))
-
-    def tolist(self) -> Any:
-        """Nested lists of traced numbers."""
-        return [x.tolist() for x in self] if self.ndim else self
-
-
-def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> Traced:
+def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> Traced:
     """Call a primitive on the values, and make a node of the result."""
     traced = _new(Traced)
     traced.value = value = function(*[a.value if type(a) is Traced else a for a in args], **kwargs)
-    traced.node = _node(function, args, kwargs, value)
+    traced.node = make_node(function, args, kwargs, value)
     return traced
 
 
-def _node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Node:
-    """A node that keeps what the rules of the function ask for."""
+def make_node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Node:
+    """Make a node that keeps what the rules of the function ask for."""
     node = _new(Node)
     node.function, node.kwargs, node.serial = function, kwargs, _count()
     node.shape, node.dtype, node.result = value.shape, value.dtype, None
@@ -324,8 +233,8 @@ def _node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], value
     return node
 
 
-def boxed(node: Node) -> Any:
-    """The result that a node has kept, traced; of one that has not the node, which has its shape."""
+def as_traced(node: Node) -> Any:
+    """Return the result that a node has kept, traced; the node itself, which has its shape, where it kept none."""
     if node.result is None:
         return node
     traced = _new(Traced)
@@ -333,26 +242,22 @@ def boxed(node: Node) -> Any:
     return traced
 
 
-def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NOTHING) -> Any:
+def call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> Any:
     """Call any function of NumPy, given that some argument is traced, or something in a list that is an argument."""
     if (composed := COMPOSITIONS.get(function)) is not None:
         return composed(*args, **kwargs)
     if function in RULES:
-        refuse_output(kwargs.get("out"))
+        refuse_out(kwargs.get("out"))
         if any(type(a) is Traced for a in kwargs.values()):
             args, kwargs = _positional(function, args, kwargs)
         return record(function, args, kwargs) if any(type(a) is Traced for a in args) else function(*args, **kwargs)
     if function in CONSTANT:
         return function(*[value_of(a) for a in args], **{k: value_of(a) for k, a in kwargs.items()})
-    known_to_numpy = getattr(np, function.__name__, None) is function
-    name = getattr(function, "__module__", None) or ("numpy" if known_to_numpy else "ufunc")
-    name = f"{name}.{function.__name__}".replace("numpy.", "np.").removeprefix("ufunc.")
-    what = UNSUPPORTED.get(function, "no rule is known; write it with other functions, or give one: autodiff.defvjp")
-    raise NotDifferentiable(f"{name} of a traced array: {what}")
+    raise refusal(function)
 
 
 def value_of(x: Any) -> Any:
-    """The plain value, without the trace: what depends on it has no derivative through it. Lists go by elements."""
+    """Return the plain value, whose trace ends here: no derivative is taken through it. Lists go by elements."""
     while type(x) is Traced:
         x = x.value
     if type(x) in (tuple, list):
@@ -362,7 +267,7 @@ def value_of(x: Any) -> Any:
     return x
 
 
-def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
+def primitive(function: Function) -> Function:
     """Make a primitive of a function of plain arrays: traced calls make one node, whose rules `defvjp` gives."""
 
     @wraps(function)
@@ -379,46 +284,12 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @primitive
 def identity(x: Any) -> Any:
-    """`x` itself, as a node of its own."""
+    """Return `x` itself, as a node of its own."""
     return x
 
 
-@primitive
-def astype(x: Any, dtype: Any) -> Any:
-    """`x` in another precision."""
-    return x.astype(dtype)
-
-
-KEEPS[identity] = KEEPS[astype] = "shapes"
-RULES[identity] = (lambda g, ans, x: g,)
-RULES[astype] = (lambda g, ans, x, dtype: g.astype(x.dtype), None)
-
-
-def composes(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What is decorated stands for these functions of NumPy."""
-
-    def register(composition: Callable[..., Any]) -> Callable[..., Any]:
-        for function in functions:
-            COMPOSITIONS[function] = composition
-        return composition
-
-    return register
-
-
-def refuse_output(out: Any) -> None:
-    """For compositions that get an argument `out`."""
-    if out is not None:
-        raise NotDifferentiable("out= writes into an array, and a traced value is involved: leave it out")
-
-
-def _index(index: Any) -> Any:
-    if type(index) is tuple:
-        return tuple(value_of(i) for i in index)
-    return value_of(index)
-
-
 def _positional(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The same arguments, by position as far as possible; of the others only a condition may be traced."""
+    """Return the arguments, by position as far as possible; of those by keyword only a condition may be traced."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError) as error:
@@ -427,94 +298,3 @@ def _positional(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         if type(a) is Traced and name != "where":
             raise NotDifferentiable(f"{function.__name__} with a traced {name}=: no derivative is known by it")
     return bound.args, {name: value_of(a) for name, a in bound.kwargs.items()}
-
-
-def _without_output(ufunc: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The options of a ufunc; those that write into an array are refused."""
-    if any(array is not None for array in kwargs.get("out") or ()):
-        raise NotDifferentiable(
-            f"np.{ufunc.__name__} writes into an array (out=, or a += b), and a traced value is involved: make a new"
-            " one, a = a + b"
-        )
-    if kwargs.get("where", True) is not True:
-        if ufunc.nin == 1 or "axis" not in kwargs:
-            raise NotDifferentiable(f"np.{ufunc.__name__} with where=: use np.where(condition, ..., ...)")
-    return {
-        k: v for k, v in kwargs.items() if k not in ("out", "order", "subok", "casting") and (k, v) != ("where", True)
-    }
-
-
-METHODS: dict[tuple[Any, str], Any] = {
-    (np.add, "reduce"): np.sum,
-    (np.multiply, "reduce"): np.prod,
-    (np.maximum, "reduce"): np.max,
-    (np.minimum, "reduce"): np.min,
-    (np.add, "accumulate"): np.cumsum,
-    (np.multiply, "accumulate"): np.cumprod,
-}
-"""What some methods of ufuncs are; others are added where they are written."""
-
-
-def _binary(ufunc: Any, apply: Callable[[Any, Any], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """An operator and its reflection: as `record`, without the way through NumPy, which numbers do not need."""
-
-    def forward(self: Traced, other: Any) -> Any:
-        traced = _new(Traced)
-        traced.value = value = apply(self.value, other.value if type(other) is Traced else other)
-        traced.node = _node(ufunc, (self, other), _NOTHING, value)
-        return traced
-
-    def reflected(self: Traced, other: Any) -> Any:
-        traced = _new(Traced)
-        traced.value = value = apply(other, self.value)
-        traced.node = _node(ufunc, (other, self), _NOTHING, value)
-        return traced
-
-    return forward, reflected
-
-
-def _compared(apply: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda self, other: apply(self.value, value_of(other))
-
-
-def _whole(apply: Callable[[Any, Any], Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return _compared(apply), lambda self, other: apply(other, self.value)
-
-
-def _method(function: Any) -> Callable[..., Any]:
-    def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        return call(function, (self, *args), kwargs)
-
-    method.__name__, method.__doc__ = function.__name__, f"As ``np.{function.__name__}``."
-    return method
-
-
-for _name, _ufunc, _apply in (
-    ("add", np.add, operator.add),
-    ("sub", np.subtract, operator.sub),
-    ("mul", np.multiply, operator.mul),
-    ("truediv", np.divide, operator.truediv),
-    ("pow", np.power, operator.pow),
-    ("mod", np.remainder, operator.mod),
-):
-    for _prefix, _function in zip(("", "r"), _binary(_ufunc, _apply), strict=True):
-        setattr(Traced, f"__{_prefix}{_name}__", _function)
-for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
-    setattr(Traced, f"__{_name}__", _compared(getattr(operator, _name)))
-for _prefix, _function in zip(("", "r"), _whole(operator.floordiv), strict=True):
-    setattr(Traced, f"__{_prefix}floordiv__", _function)
-for _name, _unary in ("neg", np.negative), ("pos", np.positive), ("abs", np.absolute):
-    setattr(Traced, f"__{_name}__", _method(_unary))
-for _name, _function in {
-    "matmul": lambda self, other: call(np.matmul, (self, other)),
-    "rmatmul": lambda self, other: call(np.matmul, (other, self)),
-    "divmod": lambda self, other: (self // other, self % other),
-    "rdivmod": lambda self, other: (other // self, other % self),
-}.items():
-    setattr(Traced, f"__{_name}__", _function)
-for _numpy in (
-    np.all, np.any, np.argmax, np.argmin, np.argsort, np.clip, np.conjugate, np.cumprod, np.cumsum,
-    np.diagonal, np.dot, np.max, np.mean, np.min, np.nonzero, np.prod, np.ravel, np.repeat, np.round, np.squeeze,
-    np.std, np.sum, np.swapaxes, np.take, np.trace, np.var, np.searchsorted,
-):  # fmt: skip
-    setattr(Traced, _numpy.__name__, _method(_numpy))

@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from distbp.check.comparison import Measurement, compare, complaints, obstacle, step_errors, time_again
+from distbp.check.comparison import compare, obstacle, step_errors, time_again
+from distbp.check.errors import Measurement, disagreements
 from distbp.check.growth import product_graphs
 from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
 from distbp.check.report import (
@@ -47,7 +48,7 @@ _MODEL_SECONDS = 3.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m distbp.check", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -70,8 +71,8 @@ def check(options: argparse.Namespace, comm: Communicator) -> int:
     _refuse(options)
     with limited_blas(comm, 1), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a user's function may overflow: its numbers tell
-        report = _of_model(options, comm) if options.model else _of_networks(options, comm)
-    wrong: list[str] = comm.bcast_obj(complaints(report.measurements, report.what) + report.wrong_graphs())
+        report = _check_model(options, comm) if options.model else _check_networks(options, comm)
+    wrong: list[str] = comm.bcast_obj(disagreements(report.measurements, report.what) + report.wrong_graphs())
     if options.plot:
         from distbp.check.plot import draw
 
@@ -87,7 +88,7 @@ def check(options: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _refuse(options: argparse.Namespace) -> None:
-    """What cannot be done is said before the work."""
+    """Refuse options that cannot be honoured, before any work."""
     name = options.activation or "tanh"
     if not is_function_name(name) and name not in ACTIVATIONS:
         raise UsageError(f"--activation {name}: one of {', '.join(ACTIVATIONS)}, or module:function")
@@ -110,8 +111,8 @@ def _refuse(options: argparse.Namespace) -> None:
             raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
 
 
-def _of_networks(options: argparse.Namespace, comm: Communicator) -> Report:
-    """Dense networks, of all sizes; the table is printed while the times are measured for the last time."""
+def _check_networks(options: argparse.Namespace, comm: Communicator) -> Report:
+    """Check dense networks of all sizes; print the table while the times are measured for the last time."""
     activation = options.activation or "tanh"
     outputs = getattr(resolve(options.loss, "--loss"), "n_outputs", None) if is_function_name(options.loss) else None
 
@@ -127,9 +128,8 @@ def _of_networks(options: argparse.Namespace, comm: Communicator) -> Report:
     problems = [problem(w, depth) for w, depths in (QUICK if options.quick else NETWORKS).items() for depth in depths]
     found = [compare(each, comm, analytic=not why_not) for each in problems]
     if comm.is_root:
-        _time_again(
-            report, problems, [measured for measured in found if measured is not None], 1 if options.quick else 2
-        )
+        measured = [each for each in found if each is not None]
+        _time_again(report, problems, measured, 1 if options.quick else 2)
         report.steps = list(zip(STEPS, step_errors(example, STEPS), strict=True))
         report.graphs = product_graphs()
         _print(comm, [*report.remarks, "", *growth_lines(report), "", *step_lines(report), "", *product_lines(report)])
@@ -147,8 +147,8 @@ def _time_again(report: Report, problems: list[Problem], found: list[Measurement
                 print("\n".join(measurement_lines(report)), flush=True)
 
 
-def _of_model(options: argparse.Namespace, comm: Communicator) -> Report:
-    """The user's model, by what applies."""
+def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
+    """Check the user's model, by what applies."""
     problem = model_problem(
         options.model, options.inputs or 8, options.outputs or 3, options.loss,
         targets=options.targets, seed=options.seed,
@@ -158,11 +158,13 @@ def _of_model(options: argparse.Namespace, comm: Communicator) -> Report:
     report = Report(what, comm.size, ["sum over paths, delta recursion: do not apply, they are for dense networks"])
     if why_not:
         report.remarks.append(f"complex step: does not apply, {why_not}")
-    most = _MODEL_SECONDS / (10.0 if options.quick else 1.0)
-    measured = compare(problem, comm, analytic=not why_not, most=most, seed=options.seed)
+    max_seconds = _MODEL_SECONDS / (10.0 if options.quick else 1.0)
+    measured = compare(problem, comm, analytic=not why_not, max_seconds=max_seconds, seed=options.seed)
     if measured is not None:
         report.measurements.append(measured)
-        report.steps = list(zip(STEPS, step_errors(problem, STEPS, most=most, seed=options.seed), strict=True))
+        report.steps = list(
+            zip(STEPS, step_errors(problem, STEPS, max_seconds=max_seconds, seed=options.seed), strict=True)
+        )
         _print(comm, [*model_lines(report, len(problem.X)), *report.remarks, "", *step_lines(report)])
     return report
 

@@ -39,14 +39,14 @@ COMPLEX_STEP = 1e-20
 
 
 def recursion(problem: Problem) -> Array:
-    """The gradient by the delta recursion."""
+    """Compute the gradient by the delta recursion."""
     network = problem.network
     network.backward(_forward(problem))
     return network.grad.copy()
 
 
 def _forward(problem: Problem) -> Array:
-    """The forward pass of the network, and dC/dz of its last layer."""
+    """Run the forward pass of the network; return dC/dz of its last layer."""
     z = problem.network.forward(problem.X)
     delta = np.empty_like(z)
     problem.loss.value(z, problem.y, delta)
@@ -55,7 +55,7 @@ def _forward(problem: Problem) -> Array:
 
 
 def path_sum(problem: Problem) -> Array:
-    """The gradient by the sum over all paths."""
+    """Compute the gradient by the sum over all paths."""
     network = problem.network
     assert isinstance(network, Network)
     delta = _forward(problem)
@@ -71,7 +71,7 @@ def path_sum(problem: Problem) -> Array:
 
 
 def _local_derivatives(network: Network) -> list[list[Array]]:
-    """``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
+    """Return ``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
     kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
     tables = []
     for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
@@ -92,7 +92,7 @@ def _sum_over_paths(local: list[list[Array]], delta: Array, level: int, unit: in
 
 
 def count_paths(sizes: tuple[int, ...]) -> int:
-    """Paths to the outputs from all units but the inputs, for a network of these sizes."""
+    """Count the paths to the outputs from all units but the inputs, for a network of these sizes."""
     return sum(prod(sizes[level:]) for level in range(1, len(sizes)))
 
 
@@ -100,12 +100,12 @@ def count_paths(sizes: tuple[int, ...]) -> int:
 
 
 def by_autodiff(problem: Problem) -> Array:
-    """The gradient by automatic differentiation."""
+    """Compute the gradient by automatic differentiation."""
     return problem.flat(grad(problem.cost)(problem.parameters(problem.network.theta)))
 
 
 def differences(problem: Problem, h: float, where: Array | None = None, *, central: bool = True) -> Array:
-    """Differences with step `h`, of all parameters or of those numbered in `where`: (n_parameters,) or as `where`."""
+    """Compute differences with step `h` of all parameters, (n_parameters,), or of those numbered in `where`."""
     theta = problem.network.theta.copy()
     parameters = problem.parameters(theta)
     numbers = range(len(theta)) if where is None else where
@@ -125,7 +125,7 @@ def differences(problem: Problem, h: float, where: Array | None = None, *, centr
 
 
 def complex_step(problem: Problem, where: Array | None = None) -> Array:
-    """The imaginary part of the cost at ``theta + i h``, divided by h; of which parameters: see `differences`."""
+    """Compute Im C(theta + i h) / h; of which parameters: see `differences`."""
     theta = problem.network.theta.astype(complex)
     parameters = problem.parameters(theta)
     numbers = range(len(theta)) if where is None else where
@@ -139,7 +139,7 @@ def complex_step(problem: Problem, where: Array | None = None) -> Array:
 
 
 def why_no_complex_step(problem: Problem, direction: Array) -> str:
-    """Why the complex step does not apply to a cost, or "".
+    """Return why the complex step does not apply to a cost, or "".
 
     An analytic function has the same slope in the imaginary direction as in the real one (Cauchy and Riemann). Both
     are taken by differences here, so the answer does not depend on any derivative that is to be checked.

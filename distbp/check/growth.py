@@ -17,17 +17,17 @@ from distbp.autodiff import grad
 
 __all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch"]
 
-_ENOUGH = 0.02
-"""Seconds after which a piece of work is not repeated any more."""
+_REPEAT_SECONDS = 0.02
+"""Seconds after which work is not repeated any more."""
 
 
 def stopwatch(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What `work` gives, and its seconds: the median of as many runs as take about 20 ms, behind one to warm up."""
+    """Return what `work` gives, and its seconds: the median of the runs of about 20 ms, behind one to warm up."""
     start = time.perf_counter()
     result = work()
     first = time.perf_counter() - start
-    times: list[float] = [first] if first > _ENOUGH else []
-    while sum(times) < _ENOUGH:
+    times: list[float] = [first] if first > _REPEAT_SECONDS else []
+    while sum(times) < _REPEAT_SECONDS:
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
@@ -39,12 +39,12 @@ def _slope(x: Any, y: Any) -> float:
 
 
 def factor(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The f of ``seconds ~ f^size``."""
+    """Fit the f of ``seconds ~ f^size``."""
     return float(np.exp(_slope(sizes, np.log(seconds))))
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The p of ``seconds ~ size^p``."""
+    """Fit the p of ``seconds ~ size^p``."""
     return _slope(np.log(sizes), np.log(seconds))
 
 
@@ -63,7 +63,7 @@ class Graph:
 
     @property
     def error(self) -> float:
-        """Relative error of the derivative."""
+        """Return the relative error of the derivative."""
         return abs(self.derivative - self.exact) / abs(self.exact)
 
 
@@ -97,15 +97,16 @@ class _Counted:
 
 
 def graph_size(f: Callable[[Any], Any]) -> tuple[int, int]:
-    """Nodes of the graph of ``f(w)``, a product of products, and the number of paths from its result to w."""
+    """Count the nodes of the graph of ``f(w)``, a product of products, and the paths from its result to w."""
     result = f(_Counted(1, itertools.count()))
     return result.node, result.paths
 
 
 def product_graphs() -> list[Graph]:
-    """w^32 as a chain and by repeated squaring, whose derivative is 32 w^31; and 32 levels, each a product of the last.
+    """Differentiate w^32, as a chain and by repeated squaring, and 32 levels, each a product of the last.
 
-    The last has 2^32 paths in 32 nodes; at w = 1 its derivative, 2^32, has no rounding error.
+    The derivative of w^32 is 32 w^31. The last graph has 2^32 paths in 32 nodes; at w = 1 its derivative, 2^32, has no
+    rounding error.
     """
     graphs = []
     for name, f, w, power in (

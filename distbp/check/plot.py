@@ -19,7 +19,7 @@ _EPS = 2.0**-53
 
 
 def draw(report: Report, file: str) -> None:
-    """Draw what was found; the name of the file says the format."""
+    """Draw what was found, in the format that the name of the file says."""
     from matplotlib.figure import Figure
 
     panels = [_depth, _parameters, _steps] if report.graphs else [_steps]
@@ -33,7 +33,7 @@ def draw(report: Report, file: str) -> None:
 
 
 def _depth(axes: Any, report: Report) -> None:
-    """Straight lines of slope 1 are linear; what bends upwards is exponential."""
+    """Draw time against depth: lines of slope 1 are linear, what bends upwards is exponential."""
     deepest = max(report.measurements, key=lambda m: m.depth).width
     for name in report.columns():
         widths = sorted({m.width for m in report.of("paths")}) if name == "paths" else [deepest]
@@ -50,7 +50,7 @@ def _depth(axes: Any, report: Report) -> None:
 
 
 def _parameters(axes: Any, report: Report) -> None:
-    """All networks; differences lie on a line of slope 1 where an evaluation costs the same."""
+    """Draw time against parameters: differences lie on a line of slope 1 where an evaluation costs the same."""
     for name in report.columns():
         rows = sorted(report.of(name, depth=2), key=lambda m: m.parameters)
         if len(rows) > 1:
@@ -63,7 +63,7 @@ def _parameters(axes: Any, report: Report) -> None:
 
 
 def _steps(axes: Any, report: Report) -> None:
-    """The V: rounding to the left, what is cut off of the series to the right."""
+    """Draw the V of differences: rounding to the left, what is cut off of the series to the right."""
     steps = [h for h, _ in report.steps]
     for i, (label, name) in enumerate((("forward differences", "recursion"), ("central differences", "central"))):
         axes.plot(

@@ -82,11 +82,11 @@ class Problem:
     losses: Callable[[Any, Array], Any]
 
     def cost(self, parameters: Tree) -> Any:
-        """C, a number; of plain, traced or complex parameters."""
+        """Return C, a number; of plain, traced or complex parameters."""
         return np.sum(self.losses(self.predict(parameters, self.X), self.y)) / len(self.X)
 
     def parameters(self, theta: Array) -> Tree:
-        """`theta` as a tree: for a network a list of (W, b), for a model its own. Views, so `theta` may be changed."""
+        """Return `theta` as a tree of views: for a network a list of (W, b), for a model its own."""
         network = self.network
         if isinstance(network, FunctionModel):
             return network.tree(theta)
@@ -95,13 +95,13 @@ class Problem:
         ]
 
     def flat(self, tree: Tree) -> Array:
-        """The reverse of `parameters`: weights lie unit by unit in `theta`, so those of a network are transposed."""
+        """Flatten a tree like `parameters`: a network's weights are transposed, as they lie unit by unit in `theta`."""
         transposed = isinstance(self.network, Network)
         return np.concatenate([np.ravel(np.transpose(x) if transposed else x) for _, x in leaves_of(tree)])
 
 
 def plain_network(activation: Callable[[Any], Any]) -> Callable[[Tree, Array], Any]:
-    """The forward pass in plain NumPy: ``predict([(W, b), ...], X)``."""
+    """Return the forward pass in plain NumPy: ``predict([(W, b), ...], X)``."""
 
     def predict(parameters: Tree, X: Array) -> Any:
         a: Any = X
@@ -116,7 +116,7 @@ def plain_network(activation: Callable[[Any], Any]) -> Callable[[Tree, Array], A
 def dense_problem(
     sizes: Sequence[int], activation: str, loss: str, *, targets: str = "auto", seed: int = 0, rows: int = _ROWS
 ) -> Problem:
-    """A dense network, random data, random biases; `activation` and `loss` as for `distbp.train`."""
+    """Make a dense network with random data and biases; `activation` and `loss` as for `distbp.train`."""
     network = Network(sizes, activation, dtype=np.float64, seed=seed)
     for i, layer in enumerate(network.layers):
         layer.b[:] = 0.1 * normal(key(seed, "check biases", i), np.arange(layer.fan_out))
@@ -126,7 +126,7 @@ def dense_problem(
 
 
 def model_problem(name: str, n_inputs: int, n_outputs: int, loss: str, *, targets: str, seed: int) -> Problem:
-    """The model of the user's of that name, and random data."""
+    """Make the model of the user's of that name, with random data."""
     model = FunctionModel.named(name, n_inputs, n_outputs, dtype=np.float64, seed=seed)
     return _problem(model, model.function, loss, targets, seed, _ROWS)
 

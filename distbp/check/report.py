@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distbp.check.comparison import LIMITS, METHODS, Measurement
+from distbp.check.errors import LIMITS, METHODS, Measurement
 from distbp.check.growth import Graph, exponent, factor
 
 __all__ = [
@@ -44,17 +44,17 @@ class Report:
     graphs: list[Graph] = field(default_factory=list)
 
     def columns(self) -> list[str]:
-        """Methods that have a column."""
+        """Return the methods that have a column."""
         skipped = {"ranks"} if self.ranks == 1 else set()
         skipped |= {"complex"} if any(remark.startswith("complex") for remark in self.remarks) else set()
         return [name for name in _COLUMNS if name not in skipped]
 
     def title(self, name: str) -> str:
-        """Name of a method, for people."""
+        """Return the name of a method, for people."""
         return f"sum over {self.ranks} ranks" if name == "ranks" else METHODS[name]
 
     def wrong_graphs(self) -> list[str]:
-        """A line for each graph whose derivative is wrong."""
+        """Return a line for each graph whose derivative is wrong."""
         return [
             f"autodiff of {graph.name} gives {graph.derivative:.17g}, and {graph.exact:.17g} is right"
             for graph in self.graphs
@@ -62,7 +62,7 @@ class Report:
         ]
 
     def of(self, name: str, *, width: int | None = None, depth: int | None = None) -> list[Measurement]:
-        """Measurements of a method at a width or a depth."""
+        """Return the measurements of a method at a width or a depth."""
         return [
             m
             for m in self.measurements
@@ -71,7 +71,7 @@ class Report:
 
 
 def seconds(t: float) -> str:
-    """A time with three digits and a unit."""
+    """Format a time with three digits and a unit."""
     for unit, size in (("us", 1e-6), ("ms", 1e-3), ("s", 1.0)):
         if t < 999.5 * size or unit == "s":
             return f"{t / size:.{max(0, 2 - max(0, math.floor(math.log10(max(t / size, 1.0)))))}f} {unit}"
@@ -83,7 +83,7 @@ def _count(n: int) -> str:
 
 
 def measurement_lines(report: Report, *, header: bool = False) -> list[str]:
-    """The head of the table, or its row for the last measurement."""
+    """Return the head of the table, or its row for the last measurement."""
     if header:
         titles = "".join(f"{report.title(name):>20}" for name in report.columns())
         return [
@@ -102,7 +102,7 @@ def _cell(m: Measurement, name: str) -> str:
 
 
 def model_lines(report: Report, rows: int) -> list[str]:
-    """What was found of a model: a line for each method."""
+    """Return what was found of a model: a line for each method."""
     m = report.measurements[-1]
     lines = [
         f"one gradient, {report.what}: {m.parameters:,} parameters, {rows} rows; C in {seconds(m.cost_seconds)}",
@@ -120,12 +120,12 @@ def model_lines(report: Report, rows: int) -> list[str]:
 
 
 def evaluations(m: Measurement, name: str) -> float:
-    """The time of a method in evaluations of the cost."""
+    """Return the time of a method in evaluations of the cost."""
     return m.results[name].seconds / m.cost_seconds
 
 
 def growth_lines(report: Report) -> list[str]:
-    """The fitted laws, one method a line."""
+    """Return the fitted laws, one method a line."""
     lines = ["growth, fitted:"]
     factors = []
     for width in sorted({m.width for m in report.measurements}):
@@ -158,7 +158,7 @@ def growth_lines(report: Report) -> list[str]:
 
 
 def step_lines(report: Report) -> list[str]:
-    """A line for each power of ten, and the best steps."""
+    """Return a line for each power of ten, and the best steps."""
     lines = ["error of differences by their step h, relative:", "", f"{'h':>10}{'forward':>12}{'central':>12}"]
     for h, errors in report.steps[::2]:
         lines.append(f"{h:>10.0e}" + "".join(f"{error:>12.1e}" for error in errors))
@@ -171,7 +171,7 @@ def step_lines(report: Report) -> list[str]:
 
 
 def product_lines(report: Report) -> list[str]:
-    """The lecture's product graph: each node is visited once, whatever the number of paths."""
+    """Return the table of product graphs: each node is visited once, whatever the number of paths."""
     lines = [
         "product graphs: autodiff visits each node once, whatever the number of paths", "",
         f"{'':<38}{'nodes':>6}{'paths':>16}{'df/dw, autodiff':>21}{'exact, n w^(n-1)':>21}",

@@ -19,7 +19,8 @@ from distbp.autodiff import (
     value_of,
     vjp,
 )
-from distbp.autodiff.tracing import KEEPS, RULES, Traced
+from distbp.autodiff.tables import KEEPS, RULES
+from distbp.autodiff.tracing import Traced
 
 x3 = np.array([0.5, -1.0, 2.0])
 

@@ -10,7 +10,8 @@ import scipy.special as special
 
 from distbp.autodiff import NotDifferentiable, grad
 from distbp.autodiff.special import load_special
-from distbp.autodiff.tracing import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED, Traced, call
+from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED
+from distbp.autodiff.tracing import Traced, call
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "autodiff_table.py"
 sys.path.insert(0, str(SCRIPT.parent))

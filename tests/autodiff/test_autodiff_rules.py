@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distbp.autodiff import check_grads, grad, jacobian, vjp
-from distbp.autodiff.tracing import COMPOSITIONS, METHODS, RULES, Traced, value_of
+from distbp.autodiff.tables import COMPOSITIONS, METHODS, RULES
+from distbp.autodiff.tracing import Traced, value_of
 from distbp.trees import leaves_of, like
 
 SEEDS = range(12)  # for the tests in which every case has to be run, again and again

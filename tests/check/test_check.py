@@ -10,9 +10,10 @@ import pytest
 from functions_for_check import MINE, SIZES
 
 from distbp import ACTIVATIONS, SerialCommunicator
-from distbp.autodiff.tracing import RULES
+from distbp.autodiff.tables import RULES
 from distbp.check.__main__ import main
-from distbp.check.comparison import compare, complaints, obstacle, relative_error, step_errors
+from distbp.check.comparison import compare, obstacle, step_errors
+from distbp.check.errors import disagreements, relative_error
 from distbp.check.gradients import (
     by_autodiff,
     complex_step,
@@ -57,11 +58,11 @@ def test_all_methods_give_one_gradient(activation, loss):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_no_complaint_on_kinks_near_the_parameters(activation):
+def test_no_disagreement_on_kinks_near_the_parameters(activation):
     for seed in range(3):
         problem = dense_problem([8] * 9, activation, "squared-error", seed=seed)
         measured = compare(problem, ALONE, analytic=activation in ANALYTIC)
-        assert not complaints([measured], "")
+        assert not disagreements([measured], "")
 
 
 def test_a_kink_within_the_step_is_no_mistake():
@@ -69,7 +70,7 @@ def test_a_kink_within_the_step_is_no_mistake():
     theta, X = problem.network.theta, problem.X
     theta[:] = 1.0, -X[0, 0] + 3e-6, 1.0, 0.0  # the pre-activation is 3e-6
     assert np.max(np.abs(differences(problem, 1e-5) - recursion(problem))) > 1e-3
-    assert not complaints([compare(problem, ALONE, analytic=False)], "")
+    assert not disagreements([compare(problem, ALONE, analytic=False)], "")
 
 
 def test_numbers_of_some_parameters():
@@ -119,10 +120,10 @@ def test_built_in_kinks_are_named():
 def test_the_loss_of_a_model_of_the_users(mine):
     problem = model_problem(f"{mine}:model", 4, 3, "softmax-cross-entropy", targets="auto", seed=0)
     assert problem.y.shape == (5,)
-    measured = compare(problem, ALONE, analytic=True, most=1e-9)
+    measured = compare(problem, ALONE, analytic=True, max_seconds=1e-9)
     assert set(measured.results) == {"autodiff", "complex", "central"}
     assert measured.results["autodiff"].against == "complex"
-    assert not complaints([measured], "")
+    assert not disagreements([measured], "")
     assert measured.paths == 0
 
 
