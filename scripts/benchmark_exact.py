@@ -22,7 +22,7 @@ from contenders import Lines
 from distbp import Network
 from distbp.gradient.choose import shares_units
 from distbp.gradient.data_parallel import vectors_of
-from distbp.gradient.unit_parallel import row_numbers
+from distbp.gradient.pace import row_numbers
 
 LEAVES, RANKS = (2, 8, 32), 2
 BATCHES = (128, 512, 2048)

@@ -9,11 +9,12 @@ from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
 from distbp.gradient.memory import HostMemory, Memory, OwnMemory
+from distbp.gradient.pace import row_numbers
 from distbp.gradient.plan import Plan, Seats
 from distbp.gradient.reducer import GradientReducer
 from distbp.gradient.statistics import STATISTICS
 from distbp.gradient.transport import Buckets, OneMessage, Transport
-from distbp.gradient.unit_parallel import CELL_PRODUCTS, UnitParallel, row_numbers
+from distbp.gradient.unit_parallel import CELL_PRODUCTS, UnitParallel
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 

@@ -13,7 +13,7 @@ Where a rank never passes more than so many rows at once, a leaf goes through th
 gradients are added up in its own vector first.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -22,21 +22,19 @@ from numpy.typing import NDArray
 
 from distbp.blocks import block_bounds, part_bounds
 from distbp.gradient.memory import Memory
+from distbp.gradient.node_products import NodeProducts
 from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_of_size, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
-from distbp.gradient.tree import Node, Operation, add_up, additions, children, nodes
+from distbp.gradient.tree import Node, Operation, add_up, additions, nodes
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
-from distbp.network.work import Leaves, compact, ones
+from distbp.network.work import Leaves
 
 __all__ = ["LEAF_SUMS", "DataParallel", "vectors_of"]
 
 Array = NDArray[Any]
-Passed = Mapping[int, tuple[Tape, slice]]
-"""Where the passes of each leaf write: tape, and rows of it."""
-
 _PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""
 _BLOCK_BYTES = 1 << 17
@@ -111,7 +109,8 @@ class DataParallel:
         self._additions = self._make_additions(by_leaf) if self._adds else []
         passed = self._mine[1] - self._mine[0]
         together = 0 if self._apart or by_leaf or passed < 2 else self._most * passed
-        self._scratch: dict[int, Array] = {}
+        gradients = list(self._gradients[memory.rank * self._each :][: len(self._nodes)])
+        self._products = NodeProducts(self._sections, list(zip(self._nodes, gradients, strict=True)), exact=self.exact)
         self._tapes = network.tapes(together)
         self._leaf_tapes = [network.tapes(self._most) for _ in range(max(1, passed))]
         self.parts = Layout(self._make_parts)
@@ -226,7 +225,7 @@ class DataParallel:
             passed |= {leaf: (tape, mine_of) for leaf, mine_of in zip(leaves, rows_of, strict=True)}
             done = k == len(groups)
             nothing: list[list[tuple[list[Operation], int]]] = [[] for _ in self._network.layers]
-            operations = self._operations(passed, accumulates=number > 0) if done else nothing
+            operations = self._products(passed, accumulates=number > 0) if done else nothing
             rows = slice(lo - start, hi - start)
             work = Leaves(len(self._network.layers), rows_of or (slice(0, 0),))
             part = Part(tape, work, rows, rows, operations)
@@ -244,50 +243,6 @@ class DataParallel:
         ends = list(accumulate(sizes[leaf] for leaf in leaves))
         rows = [slice(end - sizes[leaf], end) for leaf, end in zip(leaves, ends, strict=True)]
         return self._tapes(ends[-1], narrow=min(sizes)), rows
-
-    def _operations(self, passed: Passed, *, accumulates: bool) -> list[list[tuple[list[Operation], int]]]:
-        """Return what computes the gradient of each layer, section by section, with its first parameter."""
-
-        def of(i: int, section: Section) -> Iterator[Operation]:
-            gradients = self._gradients[self._memory.rank * self._each :]
-            for vector, node in zip(gradients, self._nodes, strict=False):
-                out = vector[section.lo : section.hi]
-                if accumulates:
-                    more = self._room(-1, len(out))
-                    yield from self._node(passed, node, i, section, more)
-                    yield np.add, (out, more, out)
-                else:
-                    yield from self._node(passed, node, i, section, out)
-
-        return [[(list(of(i, s)), s.lo) for s in sections] for i, sections in enumerate(self._sections)]
-
-    def _node(
-        self, passed: Passed, node: Node, i: int, section: Section, out: Array, depth: int = 0
-    ) -> Iterator[Operation]:
-        """Yield what computes a section of the gradient of layer i over the leaves of a node."""
-        if node[1] - node[0] > 1:
-            left, right = children(node)
-            other = self._room(depth, len(out))
-            yield from self._node(passed, left, i, section, out, depth + 1)
-            yield from self._node(passed, right, i, section, other, depth + 1)
-            yield np.add, (out, other, out)
-            return
-        tape, rows = passed[node[0]]
-        a, delta = tape.inputs[i][rows], tape.deltas[i][rows, section.units]
-        if section.biases and self.exact:
-            yield np.add.reduce, (delta, 0, None, out)
-        elif section.biases:
-            yield np.matmul, (ones(len(delta), delta.dtype), delta, out)
-        else:
-            dW = out.reshape(-1, a.shape[1]).T
-            yield _times_vector if self.exact and 1 in dW.shape else np.matmul, (a.T, delta, dW)
-
-    def _room(self, level: int, n: int) -> Array:
-        """Return n numbers of scratch memory, others for each level of the tree."""
-        if level not in self._scratch:
-            widest = max(s.hi - s.lo for sections in self._sections for s in sections)
-            self._scratch[level] = np.empty(widest, self._network.dtype)
-        return self._scratch[level][:n]
 
     # --- sums -------------------------------------------------------------------------------------------
 
@@ -328,8 +283,3 @@ class DataParallel:
             for function, arguments in operations:
                 function(*arguments)
             send(lo)
-
-
-def _times_vector(x: Array, y: Array, out: Array) -> None:
-    """Multiply a matrix and a vector, with the same bits wherever they lie."""
-    np.matmul(compact(x), compact(y), out=out)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.gradient.exchange import Exchange, Gather
 from distbp.gradient.memory import Memory
+from distbp.gradient.pace import row_numbers, share_of_work
 from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_at, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
@@ -35,7 +36,7 @@ from distbp.network.dense import Network
 from distbp.network.tape import Tape
 from distbp.network.work import Cells, ones, span
 
-__all__ = ["CELL_PRODUCTS", "UnitParallel", "row_numbers"]
+__all__ = ["CELL_PRODUCTS", "UnitParallel"]
 
 Array = NDArray[Any]
 
@@ -53,11 +54,6 @@ CELL_PRODUCTS = (
     f"{_CELLS} cells of {_CELL_UNITS} units at least, leaves of {_LEAF_ROWS} rows, sections of {_SECTION_BYTES} bytes"
 )
 """What the bits of exact mode depend on in this module; a checkpoint remembers it."""
-
-
-def row_numbers(network: Network) -> int:
-    """Return the number of activations and deltas of one row."""
-    return network.sizes[0] + sum(network.sizes[1:-1]) + sum(network.sizes[1:])
 
 
 class UnitParallel:
@@ -129,7 +125,11 @@ class UnitParallel:
             own=lambda units: _length(span(self._own_cells(units))),
         )  # fmt: skip
         self._scratch: Array = np.empty(0, network.dtype)
-        self._part_of_work = self._share_of_work(total)
+        leaves_of = self._cut_rows(0, total)
+        rows_of = _length(span(leaves_of[slice(*self._assigned(len(leaves_of)))])) / max(1, total)
+        units = [_length(span(self._own_cells(n))) for n in network.sizes[1:-1]]
+        part = share_of_work(network, units, rows_of, sum(s.hi - s.lo for _, _, s in self._sections))
+        self._part_of_work = part if self.exact else part * len(seats.here) / seats.size
         self.parts = Layout(self._make_parts)
 
     def describe(self) -> str:
@@ -143,16 +143,6 @@ class UnitParallel:
     def work(self, batch_size: int) -> float:
         """Return what this rank computes in a step, in rows; less than half of an even share is too little."""
         return batch_size * self._part_of_work if 2 * self._part_of_work * self._seats.size >= 1 else 0.0
-
-    def _share_of_work(self, total: int) -> float:
-        """Return the part of the multiplications of a batch that this rank does."""
-        sizes, leaves = self._network.sizes, self._cut_rows(0, total)
-        units = [float(_length(span(self._own_cells(n)))) for n in sizes[1:-1]]
-        rows = span(leaves[slice(*self._assigned(len(leaves)))])
-        computed = _passes(sizes, [*units, sizes[-1] * _length(rows) / max(1, total)])
-        computed += sum(section.hi - section.lo for _, _, section in self._sections)
-        part = computed / (_passes(sizes, sizes[1:]) + self._network.n_parameters)
-        return part if self.exact else part * len(self._seats.here) / self._seats.size
 
     # --- who has which leaves, cells and sections -------------------------------------------------------
 
@@ -305,9 +295,3 @@ class UnitParallel:
 
 def _length(s: slice) -> int:
     return int(s.stop - s.start)
-
-
-def _passes(sizes: Sequence[int], units: Sequence[float]) -> float:
-    """Return how many weights so many units of each layer are multiplied with, forward and back."""
-    forward = sum(n * mine for n, mine in zip(sizes, units, strict=False))
-    return forward + sum(n * mine for n, mine in zip(sizes[2:], units, strict=False))

@@ -11,8 +11,9 @@ from toy_training import B, data, trainer
 from distbp import SGD, Checkpoints, Network, SerialCommunicator, SoftmaxCrossEntropy, run_threads
 from distbp.gradient.choose import gradient_reducer
 from distbp.gradient.data_parallel import DataParallel
+from distbp.gradient.pace import row_numbers
 from distbp.gradient.tree import add_up, additions, children, nodes
-from distbp.gradient.unit_parallel import UnitParallel, row_numbers
+from distbp.gradient.unit_parallel import UnitParallel
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES, make_loss
 from distbp.optim.rules import OPTIMIZERS, make_optimizer
