@@ -112,3 +112,50 @@ def test_nothing_is_pickled():
     for module in MODULES:
         text = source(module)
         assert "import pickle" not in text and "allow_pickle=True" not in text
+
+
+BUDGET = {
+    "network": 1700,
+    "optim": 700,
+    "data": 2000,
+    "comm": 1450,
+    "gradient": 2100,
+    "trainer": 2050,
+    "run": 1700,
+    "watch": 650,
+    "autodiff": 2850,
+    "check": 1250,
+    "doctor": 1650,
+    "study": 3900,
+    "": 1000,
+}
+"""Lines of each package, and of the modules beside them; a commit that raises one says why."""
+
+
+def test_each_package_keeps_its_budget():
+    lines = dict.fromkeys(BUDGET, 0)
+    for path in PACKAGE.rglob("*.py"):
+        folder = path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else ""
+        lines[folder] += len(path.read_text().splitlines())
+    assert {name: n for name, n in lines.items() if n > BUDGET[name]} == {}
+
+
+@pytest.mark.parametrize("module", MODULES, ids="{}.py".format)
+def test_modules_classes_and_functions_are_short(module):
+    """300, 220 and 50 lines, docstrings of classes and functions aside."""
+    assert len(source(module).splitlines()) <= 300
+    for node in ast.walk(ast.parse(source(module))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= (220 if isinstance(node, ast.ClassDef) else 50), f"{node.name} has {lines} lines"
+
+
+def test_a_trainer_is_told_little():
+    arguments = distbp.Trainer.__init__.__code__.co_varnames[1 : distbp.Trainer.__init__.__code__.co_argcount]
+    assert len(arguments) + distbp.Trainer.__init__.__code__.co_kwonlyargcount <= 12
+
+
+def test_the_top_of_the_package_is_short():
+    beside = {p.name for p in PACKAGE.iterdir() if not p.is_dir() and p.suffix != ".pyc"}
+    assert len(beside) <= 14

@@ -38,3 +38,9 @@ def test_every_flag_that_is_named_exists():
         known |= set(re.findall(r"--[a-z][a-z-]+", parser.format_help()))
     known |= set(re.findall(r"--[a-z][a-z-]+", slurm_parser().format_help())) | {"--json"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+
+
+def test_it_is_read_in_one_sitting():
+    assert len(README.splitlines()) <= 200
+    tree = re.search(r"^distbp/\n((?:  .*\n)*)", README, re.M)[1]
+    assert len(tree.splitlines()) <= 14

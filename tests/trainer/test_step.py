@@ -1,12 +1,17 @@
 """The step that the README shows is the step that runs, and is right for every plan on any number of ranks."""
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from step_contract import LINES, REMOVABLE, WAYS, agrees, run_the_step, serial
 
 from distbp import run_threads
 from distbp.trainer.step import step
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_readme_shows_the_step_that_runs():
@@ -41,3 +46,26 @@ def test_a_step_with_one_line_left_out_is_found(way, line, monkeypatch):
     except Exception:
         return
     assert not all(agrees(result, wanted) for result in results)
+
+
+def lines_of(path, function):
+    """The lines of a function, without what stands before them."""
+    tree = ast.parse((ROOT / path).read_text())
+    name = function.rpartition(".")[2]
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
+    lines = (ROOT / path).read_text().splitlines()
+    return {line.strip() for node in found for line in lines[node.lineno - 1 : node.end_lineno]}
+
+
+QUOTATIONS = re.findall(r"```python\n# (\S+), (\S+)\n(.*?)```", (ROOT / "docs/backpropagation.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize(("path", "function", "code"), QUOTATIONS, ids=[function for _, function, _ in QUOTATIONS])
+def test_the_page_on_backpropagation_quotes_the_code(path, function, code):
+    assert {line.strip() for line in code.splitlines()} <= lines_of(path, function)
+
+
+def test_the_page_quotes_forward_backward_gradient_and_step():
+    assert [function for _, function, _ in QUOTATIONS] == [
+        "Network.forward", "Network.backward", "Network.gradient", "step",
+    ]  # fmt: skip
