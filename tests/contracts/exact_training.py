@@ -19,8 +19,11 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
     return theta.tobytes(), records, figures
 
 
-@pytest.fixture(params=["leaf by leaf", "whole batch"])
-def sums(request, monkeypatch):
+KINDS = ["leaf by leaf", "whole batch"]
+
+
+@pytest.fixture(name="sums", params=KINDS)
+def exact_sums(request, monkeypatch):
     """Both kinds of exact reducer, whichever would suit."""
     monkeypatch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
     monkeypatch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", 2)

@@ -1,7 +1,7 @@
 """Exact mode on the ranks of an MPI launch: the bits are those of one process."""
 
 import pytest
-from exact_training import run, sums  # noqa: F401
+from exact_training import exact_sums, run  # noqa: F401
 
 from distbp import SerialCommunicator
 
