@@ -1,7 +1,9 @@
 """The toy training in exact mode, by either of its reducers."""
 
 import pytest
-from toy_training import trainer
+from toy_training import remembered, trainer
+
+from distbp import SerialCommunicator
 
 LEAVES, STEPS = 8, 12
 
@@ -28,3 +30,9 @@ def exact_sums(request, monkeypatch):
     monkeypatch.setattr("distbp.gradient.whole_batch.suits", lambda *_: request.param == "whole batch")
     monkeypatch.setattr("distbp.gradient.whole_batch._LEAF_ROWS", 2)
     return request.param
+
+
+@remembered
+def alone(*, sums, **options):
+    """What one process gets, with the kind of reducer that the fixture `sums` gives."""
+    return run(SerialCommunicator(), **options)

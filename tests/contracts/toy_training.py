@@ -3,7 +3,7 @@
 import numpy as np
 from conftest import prepared
 
-from distbp import Adam, Network, Schedule, SoftmaxCrossEntropy, Trainer
+from distbp import Adam, Network, Schedule, SerialCommunicator, SoftmaxCrossEntropy, Trainer
 
 N, B, STEPS = 1003, 37, 50
 
@@ -31,3 +31,22 @@ def train(comm, steps=STEPS, **options):
     theta = t.network.theta.copy()
     t.close()
     return theta
+
+
+def remembered(function):
+    """Do what `function` does for some keywords once, and return the same result from then on."""
+    results = {}
+
+    def of(**options):
+        key = repr(sorted(options.items()))
+        if key not in results:
+            results[key] = function(**options)
+        return results[key]
+
+    return of
+
+
+@remembered
+def alone(**options):
+    """The parameters that one process gets."""
+    return train(SerialCommunicator(), **options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from exact_training import KINDS, LEAVES, STEPS, exact_sums, run  # noqa: F401
+from exact_training import KINDS, LEAVES, STEPS, alone, exact_sums, run  # noqa: F401
 from grids import combinations, examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -60,24 +60,6 @@ def test_nobody_writes_what_is_given():
 # --- training -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def serial_runs():
-    return {}
-
-
-@pytest.fixture
-def alone(sums, serial_runs):
-    """The run in one process of each kind and options, once."""
-
-    def of(**options):
-        key = repr((sums, options))
-        if key not in serial_runs:
-            serial_runs[key] = run(SerialCommunicator(), **options)
-        return serial_runs[key]
-
-    return of
-
-
 @pytest.mark.parametrize(
     ("batch_size", "leaves", "whole_batch"),
     [
@@ -106,9 +88,9 @@ OPTIONS = [{}, {"micro_batch": 2, "bucket_bytes": 96}, {"leaves": 5, "activation
     combinations(KINDS, PLACES, ["shared", "overlap", "allreduce"], OPTIONS),
     indirect=["sums"],
 )
-def test_the_bits_are_those_of_one_process(place, reduction, options, alone):
+def test_the_bits_are_those_of_one_process(sums, place, reduction, options):
     size, per_host = place
-    wanted = alone(**options)
+    wanted = alone(sums=sums, **options)
     for result in run_threads(size, lambda comm: run(comm, reduction=reduction, **options), ranks_per_host=per_host):
         assert result == wanted
 
@@ -118,8 +100,8 @@ def test_the_bits_are_those_of_one_process(place, reduction, options, alone):
     combinations(KINDS, [[0, 1, 0, 1], [0, 1, 1, 0], [0, 1, 0, 2, 1, 0, 0], [2, 1, 0]], [5, 6, 8]),
     indirect=["sums"],
 )
-def test_ranks_in_any_order_on_hosts_of_any_size(hosts, leaves, alone):
-    wanted = alone(leaves=leaves, bucket_bytes=96)
+def test_ranks_in_any_order_on_hosts_of_any_size(sums, hosts, leaves):
+    wanted = alone(sums=sums, leaves=leaves, bucket_bytes=96)
     results = run_threads(
         len(hosts), lambda comm: run(comm, leaves=leaves, reduction="shared", bucket_bytes=96), hosts=hosts
     )
@@ -221,9 +203,9 @@ def narrow_tiles(monkeypatch):
 
 @pytest.mark.usefixtures("narrow_tiles", "sums")
 def test_many_tiles():
-    alone = run(SerialCommunicator())
+    wanted = run(SerialCommunicator())
     for size, per_host in PLACES:
-        assert run_threads(size, run, ranks_per_host=per_host)[0] == alone
+        assert run_threads(size, run, ranks_per_host=per_host)[0] == wanted
 
 
 @pytest.mark.usefixtures("sums")
