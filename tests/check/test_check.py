@@ -47,6 +47,8 @@ def small(monkeypatch):
     monkeypatch.setattr(door, "QUICK", {2: (4, 7), 4: (2, 4), 8: (2, 4)})
     monkeypatch.setattr(door, "STEPS", door.STEPS[::5])
     monkeypatch.setattr(door, "_STEPS_OF", (4, 3))
+    monkeypatch.setattr(door, "_MODEL_SECONDS", 0.3)
+    monkeypatch.setattr("distbp.check.growth._ENOUGH", 1e-3)
 
 
 # --- the methods ------------------------------------------------------------------------------------------------
@@ -65,6 +67,7 @@ def test_all_methods_give_one_gradient(activation, loss):
         np.testing.assert_allclose(complex_step(problem), reference, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_no_complaint_on_kinks_near_the_parameters(activation):
     for seed in range(3):

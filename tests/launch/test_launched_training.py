@@ -257,14 +257,6 @@ def test_what_the_reduction_is_is_said(launch, here):
     assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
 
 
-def test_overlapped_reduction_gives_the_same_losses(launch, tmp_path):
-    for name in ("allreduce", "overlap"):
-        options = (*QUICK[:-1], name, "--dtype", "float64", "--reduction", name, "--bucket-mb", "0.001")
-        assert launch(*TRAIN, *options, ranks=3).returncode == 0
-    a, b = ([r["loss/train"] for r in lines(tmp_path / name)] for name in ("allreduce", "overlap"))
-    np.testing.assert_allclose(a, b, rtol=1e-10)
-
-
 def test_exact_mode_gives_one_model_file(launch, here, tmp_path):
     """Also in two pieces, on different numbers of ranks; the metrics are equal but for times."""
     options = "--hidden 48,24 --exact --leaves 5 --dropout 0.1 --clip-norm 1 --log-every 3 --checkpoint-every 0".split()

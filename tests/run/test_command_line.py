@@ -152,7 +152,7 @@ def test_an_unknown_command(here):
 
 
 def test_a_target_changed_on_resume_counts(here, tmp_path):
-    command = (*TRAIN, "--epochs", "6", "--run-dir", "run", "--resume", "auto", "--target-metric")
+    command = (*TRAIN, "--hidden", "16", "--epochs", "6", "--run-dir", "run", "--resume", "auto", "--target-metric")
     assert "reached at step" in here(*command, "accuracy/val>=0.5").stdout
     done = here(*command, "accuracy/val>=0.9999")
     assert done.returncode == 0 and "not reached at step 240" in done.stdout
