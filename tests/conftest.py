@@ -5,14 +5,17 @@ a rank that fails ends the others rather than let them wait for it. In one proce
 but for those of ``test_mpi_alone.py``, which want the real MPI.
 """
 
+import importlib
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from grids import NIGHTLY, examples
 from threadpoolctl import threadpool_limits
 
 from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocessor
@@ -24,9 +27,17 @@ from distbp.data.dataset import infer_target
 UNDER_MPIRUN = launch_of(os.environ) is not None
 SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
 """CI has all that a test can want."""
+if not UNDER_MPIRUN:  # where each rank would import it for nothing
+    from hypothesis import settings
+
+    settings.register_profile("distbp", examples(100))
+    settings.load_profile("distbp")
 _NOT_STARTED = "listener thread failed to start"
 """What Open MPI's mpirun says on a busy machine, now and then, before it has started anything."""
-collect_ignore = [] if UNDER_MPIRUN else ["mpi/test_mpi_alone.py"]
+collect_ignore = [
+    *([] if UNDER_MPIRUN else ["mpi/test_mpi_alone.py"]),
+    *([] if NIGHTLY else ["nightly"]),
+]
 _COMM: Communicator | None = None
 
 
@@ -159,5 +170,27 @@ def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             if _NOT_STARTED not in done.stdout + done.stderr:
                 break
         return done
+
+    return run
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Do as `launch` does for ``-m MODULE ARGUMENTS``, but in this process, which saves most of the time."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(minus_m: str, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are no errors in another process
+            package = importlib.import_module(module)
+            door = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
+            try:
+                code = door.main(list(map(str, arguments)))
+            except SystemExit as error:
+                code = error.code
+        return subprocess.CompletedProcess([module, *arguments], code, *capfd.readouterr())
 
     return run

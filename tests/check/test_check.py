@@ -41,6 +41,17 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop("mine_for_check", None)
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """A check of a few small networks, which takes a tenth of the time; tests/launch has the quick one as it is."""
+    door = sys.modules["distbp.check.__main__"]
+    monkeypatch.setattr(door, "QUICK", {2: (4, 7), 4: (2, 4), 8: (2, 4)})
+    monkeypatch.setattr(door, "STEPS", door.STEPS[::5])
+    monkeypatch.setattr(door, "_STEPS_OF", (4, 3))
+    monkeypatch.setattr(door, "_MODEL_SECONDS", 0.3)
+    monkeypatch.setattr("distbp.check.growth._ENOUGH", 1e-3)
+
+
 # --- the methods ------------------------------------------------------------------------------------------------
 
 
@@ -57,6 +68,7 @@ def test_all_methods_give_one_gradient(activation, loss):
         np.testing.assert_allclose(complex_step(problem), reference, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_no_disagreement_on_kinks_near_the_parameters(activation):
     for seed in range(3):
@@ -175,6 +187,7 @@ def test_times_are_written_with_three_digits():
 # --- a planted mistake ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("small")
 def test_a_wrong_recursion_is_found(monkeypatch, capsys):
     tanh = ACTIVATIONS["tanh"]
 
@@ -190,12 +203,14 @@ def test_a_wrong_recursion_is_found(monkeypatch, capsys):
     assert "layer 0" in said[0] and "--activation tanh" in said[0]
 
 
+@pytest.mark.usefixtures("small")
 def test_a_wrong_rule_of_autodiff_is_found(monkeypatch, capsys):
     monkeypatch.setitem(RULES, np.tanh, (lambda g, ans, x: g * (1.001 - ans * ans),))
     assert main(["--quick"]) == 1
     assert "error: autodiff and delta recursion differ by" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("small")
 def test_a_wrong_product_is_found(monkeypatch, capsys):
     monkeypatch.setitem(RULES, np.multiply, (lambda g, ans, x, y: 1.001 * g * y, lambda g, ans, x, y: g * x))
     assert main(["--quick", "--activation", "identity"]) == 1
@@ -216,6 +231,7 @@ OWN = [
 ]
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(("options", "said"), OWN, ids=lambda x: x[1] if isinstance(x, tuple) else "")
 def test_functions_of_the_users(mine, capsys, options, said):
     code = main(["--quick", *(option.format(mine) for option in options)])
@@ -265,6 +281,7 @@ def test_what_is_drawn(monkeypatch, panels):
 
 if find_spec("matplotlib"):
 
+    @pytest.mark.usefixtures("small")
     def test_a_plot(tmp_path):
         file = tmp_path / "picture.svg"
         assert main(["--quick", "--plot", str(file)]) == 0

@@ -1,7 +1,9 @@
 """The toy training in exact mode, by either plan."""
 
 import pytest
-from toy_training import trainer
+from toy_training import remembered, trainer
+
+from distbp import SerialCommunicator
 
 LEAVES, STEPS = 8, 12
 
@@ -19,9 +21,18 @@ def run(comm, steps=STEPS, leaves=LEAVES, **options):
     return theta.tobytes(), records, figures
 
 
-@pytest.fixture(params=["rows", "units"])
-def sums(request, monkeypatch):
+KINDS = ["rows", "units"]
+
+
+@pytest.fixture(name="sums", params=KINDS)
+def exact_sums(request, monkeypatch):
     """Both plans, whichever would suit."""
     monkeypatch.setattr("distbp.gradient.choose.shares_units", lambda *_: request.param == "units")
     monkeypatch.setattr("distbp.gradient.unit_parallel._LEAF_ROWS", 2)
     return request.param
+
+
+@remembered
+def alone(*, sums, **options):
+    """What one process gets, with the kind of reducer that the fixture `sums` gives."""
+    return run(SerialCommunicator(), **options)

@@ -4,7 +4,7 @@ import numpy as np
 from conftest import prepared
 from flat import flat_trainer
 
-from distbp import Adam, Network, Schedule, SoftmaxCrossEntropy
+from distbp import Adam, Network, Schedule, SerialCommunicator, SoftmaxCrossEntropy
 
 N, B, STEPS = 1003, 37, 50
 
@@ -32,3 +32,22 @@ def train(comm, steps=STEPS, **options):
     theta = t.network.theta.copy()
     t.close()
     return theta
+
+
+def remembered(function):
+    """Do what `function` does for some keywords once, and return the same result from then on."""
+    results = {}
+
+    def of(**options):
+        key = repr(sorted(options.items()))
+        if key not in results:
+            results[key] = function(**options)
+        return results[key]
+
+    return of
+
+
+@remembered
+def alone(**options):
+    """The parameters that one process gets."""
+    return train(SerialCommunicator(), **options)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import prepared
 from fits import SERIAL, fit_values, fit_weighted, mixed
-from hypothesis import given, settings
+from grids import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
@@ -189,7 +190,7 @@ def test_columns_by_name_and_number():
 # splits
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     st.lists(st.integers(0, 12), min_size=1, max_size=12),
     st.sampled_from([0.0, 0.02, 0.1, 0.25, 0.5]),

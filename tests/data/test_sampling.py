@@ -10,7 +10,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from grids import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +19,7 @@ from distbp import BatchSampler, Epochs, Permutation
 from distbp.blocks import block_bounds
 from distbp.randomness import bits, key, normal, uniform
 
-repeatable = settings(deadline=None, derandomize=True, database=None, max_examples=100)
+repeatable = examples(100, derandomize=True, database=None)
 seeds = st.integers()
 HUGE = 10**15
 GOLDEN_BITS = [0, 16294208416658607535, 17827707151282050795]

@@ -6,7 +6,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from grids import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import UserError
@@ -288,7 +289,7 @@ def written_tables(draw):
     return [kind is TEXTS for kind in kinds], draw(st.lists(row, min_size=1, max_size=9))
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(written_tables(), st.sampled_from([",", ";", "\t"]), st.integers(1, 10))
 def test_what_csv_writes_is_read_back(tmp_path_factory, table, separator, chunk):
     is_text, rows = table

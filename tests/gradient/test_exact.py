@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from exact_training import LEAVES, STEPS, run, sums  # noqa: F401
+from exact_training import KINDS, LEAVES, STEPS, alone, exact_sums, run  # noqa: F401
 from flat import flat_trainer
-from hypothesis import assume, given, settings
+from grids import combinations, examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from toy_training import B, data, trainer
 
@@ -94,35 +95,43 @@ def test_what_comes_together_is_what_is_less(batch_size, leaves, whole_batch):
     assert kind(SerialCommunicator(), apart=True) == DataParallel
 
 
-@pytest.mark.usefixtures("sums")
-@pytest.mark.parametrize(("size", "per_host"), PLACES)
-@pytest.mark.parametrize("reduction", ["shared", "overlap", "allreduce"])
+OPTIONS = [{}, {"micro_batch": 2, "bucket_bytes": 96}, {"leaves": 5, "activation": "gelu"}, {"leaves": 1}]
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"micro_batch": 2, "bucket_bytes": 96}, {"leaves": 5, "activation": "gelu"}, {"leaves": 1}]
+    ("sums", "place", "reduction", "options"),
+    combinations(KINDS, PLACES, ["shared", "overlap", "allreduce"], OPTIONS),
+    indirect=["sums"],
 )
-def test_the_bits_are_those_of_one_process(size, per_host, reduction, options):
-    alone = run(SerialCommunicator(), **options)
+def test_the_bits_are_those_of_one_process(sums, place, reduction, options):
+    size, per_host = place
+    wanted = alone(sums=sums, **options)
     for result in run_threads(size, lambda comm: run(comm, reduction=reduction, **options), ranks_per_host=per_host):
-        assert result == alone
+        assert result == wanted
 
 
-@pytest.mark.usefixtures("sums")
-@pytest.mark.parametrize("hosts", [[0, 1, 0, 1], [0, 1, 1, 0], [0, 1, 0, 2, 1, 0, 0], [2, 1, 0]])
-@pytest.mark.parametrize("leaves", [5, 6, 8])
-def test_ranks_in_any_order_on_hosts_of_any_size(hosts, leaves):
-    alone = run(SerialCommunicator(), leaves=leaves, bucket_bytes=96)
+@pytest.mark.parametrize(
+    ("sums", "hosts", "leaves"),
+    combinations(KINDS, [[0, 1, 0, 1], [0, 1, 1, 0], [0, 1, 0, 2, 1, 0, 0], [2, 1, 0]], [5, 6, 8]),
+    indirect=["sums"],
+)
+def test_ranks_in_any_order_on_hosts_of_any_size(sums, hosts, leaves):
+    wanted = alone(sums=sums, leaves=leaves, bucket_bytes=96)
     results = run_threads(
         len(hosts), lambda comm: run(comm, leaves=leaves, reduction="shared", bucket_bytes=96), hosts=hosts
     )
-    assert all(result == alone for result in results)
+    assert all(result == wanted for result in results)
 
 
 @pytest.mark.usefixtures("sums")
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize(("size", "per_host"), [(2, None), (3, None), (5, 2)])
-def test_every_optimizer(name, dtype, size, per_host):
+@pytest.mark.parametrize(
+    ("sums", "name", "dtype", "place"),
+    combinations(KINDS, OPTIMIZERS, [np.float32, np.float64], [(2, None), (3, None), (5, 2)]),
+    indirect=["sums"],
+)
+def test_every_optimizer(name, dtype, place):
     """Networks whose layers are many tiles, cut at other places by other numbers of ranks."""
+    size, per_host = place
     rows = data()
     rows.dtype = np.dtype(dtype)
     rows._ready = tuple(x if x.dtype.kind == "i" else x.astype(dtype) for x in rows._ready)
@@ -140,7 +149,7 @@ def test_every_optimizer(name, dtype, size, per_host):
     assert set(run_threads(size, train, ranks_per_host=per_host)) == {alone}
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.lists(st.sampled_from([1, 2, 3, 5, 8, 17, 64]), max_size=2),
     st.sampled_from(LOSSES),
@@ -209,9 +218,9 @@ def narrow_tiles(monkeypatch):
 
 @pytest.mark.usefixtures("narrow_tiles", "sums")
 def test_many_tiles():
-    alone = run(SerialCommunicator())
+    wanted = run(SerialCommunicator())
     for size, per_host in PLACES:
-        assert run_threads(size, run, ranks_per_host=per_host)[0] == alone
+        assert run_threads(size, run, ranks_per_host=per_host)[0] == wanted
 
 
 @pytest.mark.usefixtures("sums")

@@ -1,14 +1,16 @@
 """Every way of reduction gives the same training, on any number of ranks and hosts."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from flat import flat_trainer
+from grids import NIGHTLY, combinations
 from hypothesis import given
 from hypothesis import strategies as st
-from reductions import TIGHT, each_reduction, outlives
-from toy_training import STEPS, data, train, trainer
+from reductions import TIGHT, outlives
+from toy_training import STEPS, alone, data, train, trainer
 
 from distbp import (
     Checkpoints,
@@ -19,7 +21,7 @@ from distbp import (
     UserError,
     run_threads,
 )
-from distbp.gradient.choose import choose_reduction, gradient_reducer, shares_units
+from distbp.gradient.choose import REDUCTIONS, choose_reduction, gradient_reducer, shares_units
 from distbp.gradient.data_parallel import DataParallel
 from distbp.gradient.shards import shards, unit_edges
 from distbp.gradient.unit_parallel import UnitParallel
@@ -29,17 +31,15 @@ HOSTS = [(1, None), (2, None), (3, None), (4, 2), (5, 2), (5, 3), (3, 1), (40, 7
 """Ranks, and ranks to a host; 40 ranks are more than a batch has rows."""
 
 
-@pytest.fixture(scope="module")
-def serial():
-    return train(SerialCommunicator())
-
-
-@each_reduction
-@pytest.mark.parametrize(("size", "per_host"), HOSTS)
-def test_the_parameters_are_those_of_one_process(reduction, size, per_host, serial):
+@pytest.mark.parametrize(
+    ("reduction", "place"),
+    [(r, p) for r, p in itertools.product(REDUCTIONS, HOSTS) if NIGHTLY or p[0] < 40 or r == "shared"],
+)
+def test_the_parameters_are_those_of_one_process(reduction, place):
+    size, per_host = place
     thetas = run_threads(size, lambda comm: train(comm, reduction=reduction), ranks_per_host=per_host)
     for theta in thetas:
-        np.testing.assert_allclose(theta, serial, **TIGHT)
+        np.testing.assert_allclose(theta, alone(), **TIGHT)
         assert np.array_equal(theta, thetas[0])
 
 
@@ -47,19 +47,22 @@ def test_the_parameters_are_those_of_one_process(reduction, size, per_host, seri
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 4}])
 def test_a_host_shares_gradients(per_host, options, monkeypatch):
     monkeypatch.setattr("distbp.gradient.choose._UNITS_BELOW", 0.0)
-    shares(4, per_host, DataParallel, options)
+    shares(4, per_host, DataParallel, options, alone(**options))
 
 
-@pytest.mark.parametrize(("size", "per_host"), HOSTS[1:])
-@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}, {"activation": "gelu"}, {"hidden": ()}])
-def test_a_host_shares_units(size, per_host, options, monkeypatch):
+UNITS = [{}, {"micro_batch": 4}, {"activation": "gelu"}, {"hidden": ()}]
+
+
+@pytest.mark.parametrize(
+    ("place", "options"), [(p, o) for p, o in itertools.product(HOSTS[1:], UNITS) if NIGHTLY or p[0] < 40 or not o]
+)
+def test_a_host_shares_units(place, options, monkeypatch):
     monkeypatch.setattr("distbp.gradient.choose._UNITS_BELOW", math.inf)
-    shares(size, per_host, UnitParallel, options | {"dropout": 0.0})
+    options = options | {"dropout": 0.0}
+    shares(*place, UnitParallel, options, alone(**options))
 
 
-def shares(size, per_host, plan, options):
-    wanted = train(SerialCommunicator(), **options)
-
+def shares(size, per_host, plan, options, wanted):
     def run(comm):
         t = trainer(comm, reduction="shared", **options)
         assert isinstance(t.reducer.plan, plan)
@@ -83,12 +86,18 @@ def test_units_are_shared_where_a_batch_is_small_beside_the_network(monkeypatch)
     assert run_threads(2, plan) == [DataParallel] * 2
 
 
-@each_reduction
-@pytest.mark.parametrize(("size", "per_host"), [(3, None), (5, 2)])
-@pytest.mark.parametrize("options", [{"micro_batch": 3}, {"bucket_bytes": 200}, {"micro_batch": 1, "bucket_bytes": 96}])
-def test_in_parts_and_in_pieces(reduction, size, per_host, options, serial):
+@pytest.mark.parametrize(
+    ("reduction", "place", "options"),
+    combinations(
+        REDUCTIONS,
+        [(3, None), (5, 2)],
+        [{"micro_batch": 3}, {"bucket_bytes": 200}, {"micro_batch": 1, "bucket_bytes": 96}],
+    ),
+)
+def test_in_parts_and_in_pieces(reduction, place, options):
+    size, per_host = place
     for theta in run_threads(size, lambda comm: train(comm, reduction=reduction, **options), ranks_per_host=per_host):
-        np.testing.assert_allclose(theta, serial, **TIGHT)
+        np.testing.assert_allclose(theta, alone(), **TIGHT)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -142,7 +151,7 @@ def test_compressed_training_stays_close_and_replicas_equal(compress, reduction,
         assert np.abs(theta - exact).max() < 0.02 * moved
 
 
-def test_a_run_goes_on_under_another_reduction_and_number_of_ranks(tmp_path, serial):
+def test_a_run_goes_on_under_another_reduction_and_number_of_ranks(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
 
     def part(steps, **options):
@@ -158,7 +167,7 @@ def test_a_run_goes_on_under_another_reduction_and_number_of_ranks(tmp_path, ser
     run_threads(3, part(21, reduction="allreduce"))
     run_threads(4, part(37, reduction="shared"), ranks_per_host=2)
     for theta in run_threads(2, part(STEPS, reduction="overlap")):
-        np.testing.assert_allclose(theta, serial, **TIGHT)
+        np.testing.assert_allclose(theta, alone(), **TIGHT)
 
 
 @pytest.mark.parametrize("reduction", ["allreduce", "shared"])
@@ -196,7 +205,7 @@ def test_a_step_that_is_not_finite_is_skipped_by_all(options):
     assert run_threads(3, run) == [[False, False, True, False, False]] * 3
 
 
-def test_an_evaluation_leaves_a_step_alone(serial):
+def test_an_evaluation_leaves_a_step_alone():
     """It has its own buffers, also between steps and with more rows than a batch."""
 
     def run(comm):
@@ -206,7 +215,7 @@ def test_an_evaluation_leaves_a_step_alone(serial):
         return t.network.theta.copy()
 
     for theta in run_threads(3, run):
-        np.testing.assert_allclose(theta, serial, **TIGHT)
+        np.testing.assert_allclose(theta, alone(), **TIGHT)
 
 
 def test_what_auto_chooses():

@@ -1,8 +1,10 @@
 """A launched rank whose process ends, however it ends, ends the others; one that leaves as it should does not."""
 
 import time
+from itertools import product
 
 import pytest
+from grids import NIGHTLY
 
 PROGRAM = """
 import functools, os, signal, sys, time
@@ -20,8 +22,14 @@ sys.exit(entry_point.run(main, lambda: communicator("mpi", elastic=False)))
 """
 
 
-@pytest.mark.parametrize("end", ["os._exit(0)", "os._exit(7)", "os.kill(os.getpid(), signal.SIGKILL)"])
-@pytest.mark.parametrize("others", ["comm.barrier()", "time.sleep(60)"])
+ENDS = ["os._exit(0)", "os._exit(7)", "os.kill(os.getpid(), signal.SIGKILL)"]
+OTHERS = ["comm.barrier()", "time.sleep(60)"]
+
+
+DAILY = zip(ENDS, [*OTHERS[::-1], OTHERS[1]], strict=True)
+
+
+@pytest.mark.parametrize(("end", "others"), list(product(ENDS, OTHERS) if NIGHTLY else DAILY))
 def test_a_process_that_ends_ends_the_others(launch, end, others):
     began = time.monotonic()
     done = launch("-c", PROGRAM.format(end=end, others=f"{others}; print('went on')"), ranks=3, timeout=40)

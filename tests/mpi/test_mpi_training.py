@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from toy_training import STEPS, N, train, trainer
+from toy_training import STEPS, N, alone, train, trainer
 
 from distbp import Checkpoints, SerialCommunicator
 
 
 def test_mpi_gives_the_serial_parameters(comm):
-    np.testing.assert_allclose(train(comm), train(SerialCommunicator()), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(train(comm), alone(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_mpi_gives_the_serial_parameters(comm):
     ],
 )
 def test_micro_batches_and_buckets_give_the_same_gradient(comm, options):
-    np.testing.assert_allclose(train(comm, **options), train(SerialCommunicator()), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(train(comm, **options), alone(), rtol=1e-10, atol=1e-12)
 
 
 def test_replicas_are_equal_to_the_bit(comm):
@@ -54,7 +54,6 @@ def test_evaluation_gives_the_same_bits_on_any_number_of_ranks(comm):
 
 
 def test_a_stop_on_one_rank_stops_all_and_a_resume_continues(comm, shared_dir):
-    uninterrupted = train(SerialCommunicator())
     records = []
     checkpoints = Checkpoints(shared_dir / "checkpoints")
     first = trainer(comm, checkpoints=checkpoints, log_every=1, on_record=records.append)
@@ -70,6 +69,6 @@ def test_a_stop_on_one_rank_stops_all_and_a_resume_continues(comm, shared_dir):
     name, warnings = second.resume()
     assert name.endswith("step-000000021.safetensors") and not warnings
     assert second.fit(steps=STEPS) == "done"
-    np.testing.assert_allclose(second.network.theta, uninterrupted, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(second.network.theta, alone(), rtol=1e-10, atol=1e-12)
     assert [r["step"] for r in records] == list(range(1, STEPS + 1))
     assert records[-1]["examples"] == first.sampler.batch(0).size * 27 + 4 + 37 * 22

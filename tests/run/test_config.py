@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import Epochs
@@ -74,7 +74,6 @@ def test_all_at_once_and_the_defaults_are_read_back(from_file):
         assert from_file(config.to_toml()) == config
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs"])),
     st.floats(0.0, exclude_min=True, allow_infinity=False),

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from conftest import prepared
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -35,7 +35,6 @@ def same(one, two):
     return one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes()
 
 
-@settings(deadline=None)
 @given(ARRAYS, STATES)
 def test_what_is_written_is_read_back_and_equal_content_is_equal_bytes(tmp_path_factory, arrays, state):
     folder = tmp_path_factory.mktemp("files")
