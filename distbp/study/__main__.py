@@ -22,7 +22,7 @@ from distbp.run.entry_point import run
 from distbp.run.machine import bits_depend_on, kernel_warning, limited_blas
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
-from distbp.study.page import LANGUAGES, in_language, write
+from distbp.study.page import LANGUAGES, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
@@ -148,7 +148,7 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 def _report(experiment: Experiment, folder: Path, language: str) -> None:
     read_study(folder)
-    write(experiment.page(folder, in_language(language)), folder, language)
+    write(experiment.page(folder, language), folder, language)
     print(f"report: {folder / 'report.html'}", flush=True)
 
 

@@ -17,9 +17,9 @@ from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig
 from distbp.run.directory import data_name
-from distbp.study.page import Page, Say
+from distbp.study.page import Page
 
-__all__ = ["Experiment", "at_least_1", "default_folder", "facts", "numbers", "of_trial", "read_study", "refuse"]
+__all__ = ["Experiment", "at_least_1", "default_folder", "numbers", "of_trial", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Experiment:
         ``run(asked, config, data, comm, folder, say)`` on all ranks: do what is not done; ``say(text)`` prints.
         ``asked["ranks_per_trial"]`` is the size of the groups.
     page : callable
-        ``page(folder, say)``: the report.
+        ``page(folder, language)``: the report.
     again : bool
         Each start does all of it anew, and replaces what is in the folder.
     """
@@ -51,7 +51,7 @@ class Experiment:
     add_options: Callable[[ArgumentParser], None]
     ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
     run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Callable[[str], None]], None]
-    page: Callable[[Path, Say], Page]
+    page: Callable[[Path, str], Page]
     again: bool = False
 
 
@@ -98,24 +98,3 @@ def read_study(folder: Path) -> dict[str, Any]:
         raise UserError(f"no study in {folder}: --run-dir names the folder of one")
     study: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return study
-
-
-def facts(study: dict[str, Any], say: Say) -> dict[str, str]:
-    """How to do a study again, from its ``study.json``: the last lines of a page."""
-    versions = ", ".join(f"{name} {version}" for name, version in study["versions"].items())
-    return {
-        say("command", "orden"): f"`{study['command']}`",
-        say("data", "datos"): say(
-            f"{study['data']}, {study['rows']:,} training rows",
-            f"{study['data']}, {study['rows']:,} filas de entrenamiento",
-        ),
-        say("network", "red"): f"{study['network']}, " + say(
-            f"{study['parameters']:,} parameters", f"{study['parameters']:,} parámetros"
-        ),
-        say("machine", "máquina"): study["machine"] + say(
-            f", {study['ranks']} ranks, {study['ranks_per_trial']} to a trial",
-            f", {study['ranks']} procesos, {study['ranks_per_trial']} por ensayo",
-        ),
-        say("versions", "versiones"): versions,
-        say("data behind it", "datos de origen"): "`study.json`, `trials.jsonl`",
-    }  # fmt: skip

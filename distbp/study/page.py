@@ -1,16 +1,23 @@
-"""A report as a page: what was asked, the answer, charts, tables, how to do it again.
+"""A report as a page, from one template for each study and language: ``report.LANGUAGE.jinja`` in the study's folder.
 
-An experiment says its findings with the parts below; `write` makes them ``report.html`` (one file, charts inside),
-``report.md``, and each chart as PNG and SVG in ``figures/``. Sentences are given in each language side by side:
+The template has all words, and decides on them from the figures of the study, a plain dict. It is the report itself, in
+plain text with ``**bold**`` and ```` `code` ````; a blank line ends a paragraph, and lines need not be full:
 
-    say = in_language("es")
-    say(f"{n} rows", f"{n} filas")
+    # title                           below it the question, a paragraph
+    ## heading                        of a section; the first is the answer, the last how to do it again
+    {% call chart("name", "title", "x", "y", label="words") %} caption {% endcall %}
+    caption
+    {{ row("cell", ...) }}            of a table: the first row has the headings
+    - key: value                      how to do it again
+
+`compose` makes a `Page` of it; `write` makes that ``report.html`` (one file, charts inside), ``report.md``, and each
+chart as PNG and SVG in ``figures/``.
 """
 
 import base64
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,41 +25,16 @@ from typing import Any
 
 from distbp.errors import UserError
 from distbp.files import atomic_write
-from distbp.study.drawing import rendered
+from distbp.study.drawing import Plot, Words, draw, rendered
 
-__all__ = ["LANGUAGES", "Chart", "Page", "Say", "Section", "Table", "in_language", "number", "ranged", "write"]
+__all__ = ["LANGUAGES", "Chart", "Page", "Section", "Table", "compose", "number", "write"]
 
 LANGUAGES = ("en", "es")
-
-Say = Callable[[str, str], str]
-
-
-def in_language(language: str) -> Say:
-    """``say(english, spanish)``, which gives the one that is asked for."""
-    at = LANGUAGES.index(language)
-    return lambda *versions: versions[at]
-
-
-def number(x: float, digits: int = 3) -> str:
-    """A number with three digits, as people write it: 0.0123, 45.6, 12,300, 3.2e-07."""
-    if not math.isfinite(x):
-        return "-" if math.isnan(x) else "∞" if x > 0 else "-∞"
-    if x == 0.0:
-        return "0"
-    if not 1e-4 <= abs(x) < 1e9:
-        return f"{x:.{digits - 1}e}"
-    x = float(f"{x:.{digits - 1}e}")
-    return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
-
-
-def ranged(x: tuple[float, float, float], say: Say) -> str:
-    """``middle (low to high)``, of low, middle, high."""
-    return f"{number(x[1])} ({number(x[0])} {say('to', 'a')} {number(x[2])})"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of `drawing.chart`; `caption` says in a sentence what to see."""
+    """A figure of `drawing.draw`; `caption` says in a sentence what to see."""
 
     name: str
     figure: Any
@@ -73,7 +55,7 @@ class Section:
     """A heading and what stands below it: paragraphs, charts and tables in their order."""
 
     title: str
-    parts: Sequence[str | Chart | Table]
+    parts: list[str | Chart | Table]
 
 
 @dataclass(frozen=True)
@@ -90,24 +72,127 @@ class Page:
         What it follows from.
     facts : mapping
         How to do it again: command, seeds, versions, machine.
+    headings : tuple of str
+        Those of the answer and of the facts.
     """
 
     title: str
     question: str
-    answer: Sequence[str]
+    answer: Sequence[Any]
     sections: Sequence[Section]
     facts: Mapping[str, str]
+    headings: tuple[str, str] = ("", "")
+
+
+def number(x: float, digits: int = 3) -> str:
+    """Return a number with three digits, as people write it: 0.0123, 45.6, 12,300, 3.2e-07."""
+    if not math.isfinite(x):
+        return "-" if math.isnan(x) else "∞" if x > 0 else "-∞"
+    if x == 0.0:
+        return "0"
+    if not 1e-4 <= abs(x) < 1e9:
+        return f"{x:.{digits - 1}e}"
+    x = float(f"{x:.{digits - 1}e}")
+    return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
+
+
+def _ranged(x: tuple[float, float, float], to: str) -> str:
+    """Return ``middle (low to high)``, of low, middle, high."""
+    return f"{number(x[1])} ({number(x[0])} {to} {number(x[2])})"
+
+
+def _row(*cells: object) -> str:
+    return "".join(f"| {str(cell).replace('|', chr(92) + '|')} " for cell in cells) + "|"
+
+
+def _marked(text: str) -> Any:
+    """Return a text with its ``**`` and backquotes as HTML; the rest escaped."""
+    from markupsafe import Markup, escape
+
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
+
+
+def _template(name: str) -> Any:
+    """Load a template; what it fills in can neither break a line nor, in HTML, be read as HTML."""
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError:
+        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[study]'") from None
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files("distbp.study").joinpath(name).read_text(encoding="utf-8")),
+        autoescape=lambda name: "html" in str(name), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda x: x.replace("\n", " ") if isinstance(x, str) else x,
+    )  # fmt: skip
+    environment.filters |= {
+        "number": number, "ranged": _ranged, "g": "{:g}".format, "grouped": "{:,}".format, "marked": _marked,
+        "row": lambda cells: _row(*cells), "label": lambda label, labels: Words("", "", "", labels).label(label),
+    }  # fmt: skip
+    environment.tests |= {"chart": lambda part: isinstance(part, Chart), "table": lambda part: isinstance(part, Table)}
+    return environment.get_template(name)
+
+
+def compose(study: str, language: str, figures: Mapping[str, Any], charts: Mapping[str, Plot]) -> Page:
+    """Make the page of a study.
+
+    Parameters
+    ----------
+    study : str
+        Folder of its templates.
+    language : {"en", "es"}
+        Of the page.
+    figures : mapping
+        What the template is filled with, and decides on.
+    charts : mapping
+        What its charts show, by name.
+
+    Raises
+    ------
+    UserError
+        Where matplotlib or Jinja2 is not installed.
+    """
+    drawn: dict[str, Any] = {}
+
+    def chart(name: str, title: str, x: str, y: str, *, caller: Any, **labels: str) -> str:
+        drawn[name] = draw(charts[name], Words(title, x, y, labels))
+        return f"\n\n![{' '.join(caller().split())}]({name})\n\n"
+
+    text = _template(f"{study}/report.{language}.jinja").render(figures, chart=chart, row=_row)
+    title, question, *blocks = (block.strip() for block in re.split(r"\n\s*\n", text.strip()))
+    sections: list[Section] = []
+    for block in blocks:
+        if block.startswith("## "):
+            sections.append(Section(block[3:], []))
+        elif block:
+            sections[-1].parts.append(_part(block, drawn))
+    answer, *sections, again = sections
+    facts = dict(line[2:].split(": ", 1) for line in str(again.parts[0]).splitlines())
+    return Page(title[2:], _line(question), answer.parts, sections, facts, (answer.title, again.title))
+
+
+def _line(text: str) -> str:
+    """Join the lines of a paragraph."""
+    return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+def _part(block: str, drawn: Mapping[str, Any]) -> str | Chart | Table:
+    lines = block.splitlines()
+    if found := re.fullmatch(r"!\[(.*)\]\((\S+)\)", block):
+        return Chart(found[2], drawn[found[2]], found[1])
+    if lines[-1].startswith("| "):
+        caption = _line("\n".join(line for line in lines if not line.startswith("| ")))
+        cells = (re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| "))
+        columns, *rows = ([cell.strip().replace("\\|", "|") for cell in row] for row in cells)
+        return Table(caption, columns, rows)
+    return block if block.startswith("- ") else _line(block)
 
 
 def write(page: Page, folder: Path, language: str = "en") -> None:
-    """``report.html``, ``report.md`` and ``figures/`` in `folder`; all are replaced.
+    """Write ``report.html``, ``report.md`` and ``figures/`` in `folder`; all are replaced.
 
     Texts may have ``**bold**`` and ```` `code` ````; all else stands for itself.
     """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[study]'") from None
+    templates = {f"report.{kind}": _template(f"page.{kind}.jinja") for kind in ("html", "md")}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     images = {}
     for part in (part for section in page.sections for part in section.parts):
@@ -116,44 +201,5 @@ def write(page: Page, folder: Path, language: str = "en") -> None:
             atomic_write(folder / "figures" / f"{part.name}.png", png)
             atomic_write(folder / "figures" / f"{part.name}.svg", svg)
             images[part.name] = base64.b64encode(svg).decode()
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["marked"] = _marked
-    environment.tests["chart"] = lambda part: isinstance(part, Chart)
-    environment.tests["table"] = lambda part: isinstance(part, Table)
-    template = environment.from_string(files("distbp.study").joinpath("page.html").read_text(encoding="utf-8"))
-    words = {
-        "question": ("Question", "Pregunta"), "answer": ("Answer", "Respuesta"),
-        "again": ("How to do it again", "Cómo repetirlo"),
-    }  # fmt: skip
-    say = in_language(language)
-    html = template.render(
-        page=page, images=images, language=language, words={key: say(*both) for key, both in words.items()}
-    )
-    atomic_write(folder / "report.html", html.encode())
-    atomic_write(folder / "report.md", _markdown(page, {key: say(*both) for key, both in words.items()}).encode())
-
-
-def _marked(text: str) -> Any:
-    """Text with its ``**`` and backquotes as HTML; the rest escaped."""
-    from markupsafe import Markup, escape
-
-    text = str(escape(text))
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
-
-
-def _markdown(page: Page, words: dict[str, str]) -> str:
-    parts = [f"# {page.title}", f"**{words['question']}.** {page.question}", f"## {words['answer']}", *page.answer]
-    for section in page.sections:
-        parts.append(f"## {section.title}")
-        for part in section.parts:
-            if isinstance(part, Chart):
-                parts += [f"![{part.caption}](figures/{part.name}.png)", f"*{part.caption}*"]
-            elif isinstance(part, Table):
-                rows = [part.columns, ["---", *["---:"] * (len(part.columns) - 1)], *part.rows]
-                lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-                parts += [f"*{part.caption}*", "\n".join(lines)]
-            else:
-                parts.append(part)
-    facts = "\n".join(f"- {key}: {value}" for key, value in page.facts.items())
-    return "\n\n".join([*parts, f"## {words['again']}", facts]) + "\n"
+    for name, template in templates.items():
+        atomic_write(folder / name, template.render(page=page, images=images, language=language).encode())

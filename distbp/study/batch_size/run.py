@@ -25,8 +25,7 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.optim.optimizers import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.config import TrainConfig
-from distbp.study.batch_size.batch_science import write_measurements
-from distbp.study.batch_size.page import page
+from distbp.study.batch_size.figures import page
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
 from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
@@ -159,7 +158,6 @@ def _run(
     comm.barrier()
     if comm.is_root:
         sort_results(folder, sorted(everything))
-        write_measurements(folder)
     comm.barrier()
 
 

@@ -6,8 +6,7 @@ who has learnt less has less to lose on new rows. Pairs that diverged, or are no
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,62 +18,13 @@ from distbp.errors import UserError
 from distbp.study.experiment import read_study
 from distbp.study.trials import read_results
 
-__all__ = ["BoundCheck", "Comparison", "Results", "at_loss", "distance", "gap", "rank_correlation", "spread"]
+__all__ = ["Column", "Result", "Results", "at_loss", "distance", "gap", "middle", "rank_correlation", "spread"]
 
 Array = NDArray[Any]
 Result = dict[str, Any]
 Column = Callable[[Result], Array]
-Case = tuple[Result | None, Result | None, float]
 
 _TINY = 1e-300
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Pairs that differ in one thing: in how many of them a value fell, and by what factor.
-
-    Attributes
-    ----------
-    lowered, n : int
-        Fell, of all.
-    factors : ndarray
-        Higher over lower value, of those where both are above 0.
-    expected : set of float
-        The factors by which the thing itself changed.
-    """
-
-    lowered: int
-    n: int
-    factors: Array
-    expected: frozenset[float]
-
-    @property
-    def mostly(self) -> bool:
-        """Whether at least three quarters fell."""
-        return self.n > 0 and self.lowered >= 0.75 * self.n
-
-
-@dataclass(frozen=True)
-class BoundCheck:
-    """How the distances of convex pairs compare with their bounds, at every mark.
-
-    Attributes
-    ----------
-    pairs, marks : int
-        How many were checked; only rates up to 2 / beta.
-    above : list
-        ``(trial, step, distance, bound)`` where the distance is above the bound; it should be empty.
-    smallest : float
-        Least bound / distance, infinite where all distances are 0.
-    unclaimed : list of float
-        Rates above 2 / beta, for which there is no bound.
-    """
-
-    pairs: int
-    marks: int
-    above: list[tuple[str, int, float, float]]
-    smallest: float
-    unclaimed: list[float]
 
 
 class Results:
@@ -114,43 +64,67 @@ class Results:
         """Batch sizes, ascending, of which there are pairs."""
         return sorted({pair["batch_size"] for pair in self.of(kind)})
 
-    def by_rate(self, kind: str, column: Column, *, equal_loss: bool = False) -> Comparison:
-        """A column at each rate beside the next lower one."""
-        cases = (
-            (self._find(kind, b, high, k), self._find(kind, b, low, k), high / low)
-            for low, high in pairwise(self.rates(kind))
-            for b in self.batch_sizes(kind)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, equal_loss)
+    def each_rate(self, batch_size: int) -> list[tuple[float, list[Result]]]:
+        """Return the pairs of networks of a batch size by rate, ascending; none for a rate is an empty list."""
+        return [(rate, self.of("network", batch_size, rate)) for rate in self.rates("network")]
 
-    def by_batch_size(self, kind: str, column: Column, *, equal_loss: bool = False) -> Comparison:
-        """A column at each batch size beside the next larger one, at the same rate."""
-        cases = (
-            (self._find(kind, small, rate, k), self._find(kind, large, rate, k), large / small)
-            for small, large in pairwise(self.batch_sizes(kind))
-            for rate in self.rates(kind)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, equal_loss)
+    def each_size(self, rate: float) -> list[tuple[int, list[Result]]]:
+        """Return the pairs of networks of a rate by batch size, ascending."""
+        return [(b, self.of("network", b, rate)) for b in self.batch_sizes("network")]
 
-    def by_both(self, kind: str, column: Column) -> Comparison:
-        """A column at each batch size beside each larger one, where the rate is larger by the same factor."""
-        cases = (
-            (self._find(kind, small, low, k), self._find(kind, large, high, k), large / small)
-            for small, large in combinations(self.batch_sizes(kind), 2)
-            for low, high in combinations(self.rates(kind), 2)
-            if math.isclose(low / small, high / large, rel_tol=1e-9)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, False)
+    def compare(self, along: str, kind: str, column: Column, *, equal_loss: bool = False) -> dict[str, Any]:
+        """Compare a column of pairs that differ in one thing, at the end or at equal training loss.
 
-    def _find(self, kind: str, batch_size: int, rate: float, replacement: int) -> Result | None:
-        found = (pair for pair in self.of(kind, batch_size, rate) if pair["replacement"] == replacement)
-        return next(found, None)
+        Parameters
+        ----------
+        along : {"rate", "batch_size", "both"}
+            Each rate beside the next lower one; each batch size beside the next larger one, at the same rate; or each
+            batch size beside each larger one, where the rate is larger by the same factor.
+        kind, column : str and callable
+            Which pairs, and what of them.
+        equal_loss : bool
+            Where both came down to the same training loss.
 
-    def check_bound(self) -> BoundCheck:
-        """The distance of every convex pair beside its bound, at every mark."""
+        Returns
+        -------
+        dict
+            ``lowered`` of ``n``: in how many the value fell, of all; ``mostly``: whether these are three quarters;
+            ``factors``: least, median and greatest of the higher over the lower value, where both are above 0;
+            ``expected``: the factors by which the thing itself changed.
+        """
+        rates, sizes = self.rates(kind), self.batch_sizes(kind)
+        cases = {
+            "rate": [((b, high), (b, low), high / low) for low, high in pairwise(rates) for b in sizes],
+            "batch_size": [((b, rate), (c, rate), c / b) for b, c in pairwise(sizes) for rate in rates],
+            "both": [
+                ((b, low), (c, high), c / b) for b, c in combinations(sizes, 2) for low, high in combinations(rates, 2)
+                if math.isclose(low / b, high / c, rel_tol=1e-9)
+            ],
+        }[along]  # fmt: skip
+        pairs = {(pair["batch_size"], pair["rate"], pair["replacement"]): pair for pair in self.of(kind)}
+        values, expected = [], set()
+        for one, other, factor in cases:
+            for k in range(self.study["replacements"]):
+                if (*one, k) in pairs and (*other, k) in pairs:
+                    values.append(_ends(pairs[*one, k], pairs[*other, k], column, equal_loss))
+                    expected.add(round(factor, 9))
+        lowered, factors = sum(b < a for a, b in values), [a / b for a, b in values if min(a, b) > 0.0]
+        return {
+            "lowered": lowered, "n": len(values), "mostly": 0 < 0.75 * len(values) <= lowered,
+            "factors": np.quantile(factors, [0.0, 0.5, 1.0]).tolist() if factors else None,
+            "expected": sorted(expected),
+        }  # fmt: skip
+
+    def check_bound(self) -> dict[str, Any]:
+        """Compare the distance of every convex pair with its bound, at every mark.
+
+        Returns
+        -------
+        dict
+            ``pairs`` and ``marks``: how many were checked, of rates up to 2 / beta; ``above``: trial, step, distance
+            and bound where the distance is above it, which should be nowhere; ``smallest``: the least bound / distance,
+            infinite where all distances are 0; ``unclaimed``: rates above 2 / beta, for which there is no bound.
+        """
         smoothness = self.study["smoothness"]
         limit = 2.0 / smoothness if smoothness else 0.0
         checked = [pair for pair in self.of("convex") if pair["rate"] <= limit]
@@ -159,11 +133,18 @@ class Results:
             for pair in checked
             for point in zip(pair["step"], pair["distance"], pair["bound"], strict=True)
         ]
-        return BoundCheck(
-            len(checked), len(points), [point for point in points if not point[2] <= point[3]],
-            min((bound / d for *_, d, bound in points if d > 0.0), default=math.inf),
-            [rate for rate in self.study["convex_rates"] if rate > limit],
-        )  # fmt: skip
+        return {
+            "pairs": len(checked), "marks": len(points), "above": [point for point in points if not point[2] <= point[3]],
+            "smallest": min((bound / d for *_, d, bound in points if d > 0.0), default=math.inf),
+            "unclaimed": [rate for rate in self.study["convex_rates"] if rate > limit],
+        }  # fmt: skip
+
+    def under_bound(self) -> tuple[int, float, list[Result]]:
+        """Return the largest rate that has a bound, the batch size in the middle of those at it, and their pairs."""
+        unclaimed = self.check_bound()["unclaimed"]
+        rate = max(rate for rate in self.rates("convex") if rate not in unclaimed)
+        b = middle([b for b in self.study["batch_sizes"] if self.of("convex", b, rate)])
+        return b, rate, self.of("convex", b, rate)
 
 
 def distance(pair: Result) -> Array:
@@ -186,17 +167,16 @@ def at_loss(pair: Result, column: Column, loss: float) -> float:
     return float(values[i - 1] + part * (values[i] - values[i - 1]))
 
 
-def _compare(cases: Iterable[Case], column: Column, equal_loss: bool) -> Comparison:
-    both = [(one, other, factor) for one, other, factor in cases if one is not None and other is not None]
-    values = []
-    for one, other, _ in both:
-        loss = max(one["loss/train"][-1], other["loss/train"][-1])  # which both came down to
-        a, b = (at_loss(pair, column, loss) if equal_loss else float(column(pair)[-1]) for pair in (one, other))
-        values.append((a, b))
-    return Comparison(
-        sum(b < a for a, b in values), len(values), np.array([a / b for a, b in values if min(a, b) > 0.0]),
-        frozenset(round(factor, 9) for *_, factor in both),
-    )  # fmt: skip
+def _ends(one: Result, other: Result, column: Column, equal_loss: bool) -> tuple[float, float]:
+    if not equal_loss:
+        return float(column(one)[-1]), float(column(other)[-1])
+    loss = max(one["loss/train"][-1], other["loss/train"][-1])  # which both came down to
+    return at_loss(one, column, loss), at_loss(other, column, loss)
+
+
+def middle(values: Sequence[Any]) -> Any:
+    """Return the value in the middle of some in order, the upper one of two."""
+    return values[len(values) // 2]
 
 
 def spread(values: Iterable[Any]) -> Array:

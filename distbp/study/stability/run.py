@@ -28,7 +28,7 @@ from distbp.run.build import build_trainer, run_length
 from distbp.run.config import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
-from distbp.study.stability.page import stability_page
+from distbp.study.stability.figures import page
 from distbp.study.stability.twins import apart, by_layer, twins
 from distbp.study.trials import groups_of, marks, sort_results, work_through
 from distbp.trainer.trainer import Trainer
@@ -241,5 +241,5 @@ STABILITY = Experiment(
     add_options=_add_options,
     ask=_ask,
     run=_run,
-    page=stability_page,
+    page=page,
 )  # fmt: skip
