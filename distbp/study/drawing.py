@@ -104,7 +104,7 @@ class Plot:
     columns : int
         Of the legend.
     ticks : sequence of float
-        Those of the x axis, where its values are few.
+        Those of the x axis, where its values are few; 0 stands at 0.5.
     limits : mapping
         ``xlim`` and ``ylim``, where they do not follow from the curves.
     """
@@ -190,7 +190,7 @@ def _finish(axes: Any, plot: Plot) -> None:
             axis.set_minor_formatter(NullFormatter())
     if plot.ticks:
         ticks = plot.ticks[:: 1 + (len(plot.ticks) - 1) // 9]
-        axes.set_xticks(ticks, [_plain(x) for x in ticks])
+        axes.set_xticks([x or 0.5 for x in ticks], [_plain(x) for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
     handles, labels = axes.get_legend_handles_labels()
     if labels:
@@ -199,7 +199,7 @@ def _finish(axes: Any, plot: Plot) -> None:
 
 
 def _plain(x: float) -> str:
-    if 1e-4 <= abs(x) < 1e5:
+    if x == 0.0 or 1e-4 <= abs(x) < 1e5:
         return f"{x:,.6g}" if x < 1e4 else f"{x:,.0f}"
     digit, _, power = f"{x:.0e}".partition("e")
     return f"${'' if digit == '1' else digit + chr(92) + 'cdot '}10^{{{int(power)}}}$"

@@ -101,6 +101,10 @@ def _ranged(x: tuple[float, float, float], to: str) -> str:
     return f"{number(x[1])} ({number(x[0])} {to} {number(x[2])})"
 
 
+def _grouped(x: float) -> str:
+    return f"{x:,}" if math.isfinite(x) else number(x)
+
+
 def _row(*cells: object) -> str:
     return "".join(f"| {str(cell).replace('|', chr(92) + '|')} " for cell in cells) + "|"
 
@@ -125,7 +129,7 @@ def _template(name: str) -> Any:
         finalize=lambda x: x.replace("\n", " ") if isinstance(x, str) else x,
     )  # fmt: skip
     environment.filters |= {
-        "number": number, "ranged": _ranged, "g": "{:g}".format, "grouped": "{:,}".format, "marked": _marked,
+        "number": number, "ranged": _ranged, "g": "{:g}".format, "grouped": _grouped, "marked": _marked,
         "row": lambda cells: _row(*cells), "label": lambda label, labels: Words("", "", "", labels).label(label),
     }  # fmt: skip
     environment.tests |= {"chart": lambda part: isinstance(part, Chart), "table": lambda part: isinstance(part, Table)}

@@ -27,7 +27,7 @@ from distbp.study.plan.calibration import (
     time_allreduce,
     time_step,
 )
-from distbp.study.plan.page import page
+from distbp.study.plan.figures import page
 from distbp.study.trials import write_results
 
 __all__ = ["PLAN"]

@@ -29,7 +29,7 @@ from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, numbers
 from distbp.study.tradeoff.objective import require_scipy
-from distbp.study.tradeoff.page import page
+from distbp.study.tradeoff.figures import page
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
 from distbp.study.trials import agreed_results, groups_of, sort_results, work_through

@@ -35,11 +35,14 @@ from distbp.data.loading import Data
 from distbp.run.build import build_trainer
 from distbp.run.config import TrainConfig
 from distbp.study.experiment import of_trial
+from distbp.study.tradeoff.heats import Spread, spread
 from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
 from distbp.study.trials import marks
 
-__all__ = ["Fit", "Parts", "Split", "budgets", "fit"]
+__all__ = ["NAMES", "Fit", "Parts", "Split", "budgets", "fit", "leading", "medians"]
 
+NAMES = ("app", "est", "opt")
+"""Approximation, estimation, optimisation."""
 _OVERHEAD = 400
 
 
@@ -105,6 +108,17 @@ class Parts:
         return self.app + self.est + self.opt
 
 
+def medians(parts: Sequence[Parts]) -> dict[str, Spread]:
+    """Return each part, their sum and the gap over the seeds."""
+    return {name: spread([getattr(one, name) for one in parts]) for name in (*NAMES, "total", "gap")}
+
+
+def leading(parts: Sequence[Parts]) -> str:
+    """Return the part whose middle value is the greatest."""
+    middle = medians(parts)
+    return max(NAMES, key=lambda name: middle[name][1])
+
+
 def budgets(longest: int, least: int) -> list[int]:
     """Budgets of examples, a factor of the root of 10 apart, up to the long run."""
     halves = range(int(2.0 * math.log10(longest / least) + 1e-9) + 1)
@@ -154,3 +168,40 @@ class Split:
     def over_seeds(self, n: int, width: int, budget: float) -> Sequence[Parts]:
         """The parts of each seed."""
         return [self.parts(n, width, seed, budget) for seed in self.seeds(n, width)]
+
+    def main_width(self) -> int:
+        """Return the width with the least error at the end of the long runs on the most rows."""
+        return self.best_width(self.sizes[-1], math.inf)
+
+    def best_width(self, n: int, budget: float) -> int:
+        """Return the width with the least excess error on n rows within a budget."""
+        widths = [width for width in self.widths if self.seeds(n, width)]
+        return min(widths, key=lambda width: medians(self.over_seeds(n, width, budget))["total"][1])
+
+    def sides(self, longest: int) -> dict[str, dict[str, Any]]:
+        """Cut the split along one of its three sides at a time: the rows n, the width, the budget of examples.
+
+        The width that they share is the main one; few rows are the second of three sizes or more.
+
+        Returns
+        -------
+        dict
+            By the name of the chart: ``at``, the places along the side, what is the same at all of them (``n``,
+            ``width``, ``budget``), and at each place the ``medians`` and which part is ``leading``.
+        """
+        width, steps = self.main_width(), budgets(longest, max(1, longest // 3000))
+        few, most, middle = self.sizes[1 if len(self.sizes) > 2 else 0], self.sizes[-1], steps[max(0, len(steps) - 3)]
+        kept = [n for n in self.sizes if self.seeds(n, width)]
+        sides = {
+            "split-rows": (kept, {"width": width, "budget": middle}, "n"),
+            "split-width": ([w for w in self.widths if self.seeds(few, w)], {"n": few, "budget": middle}, "width"),
+        } | {
+            f"split-budget-{name}": (steps, {"n": n, "width": width}, "budget")
+            for n, name in {few: "few", most: "most"}.items() if n in kept
+        }  # fmt: skip
+        found = {}
+        for name, (at, same, side) in sides.items():
+            parts = [self.over_seeds(**same, **{side: place}) for place in at]
+            lead = [leading(one) for one in parts]
+            found[name] = {"at": at, **same, "medians": [medians(one) for one in parts], "leading": lead}
+        return found

@@ -1,0 +1,67 @@
+"""The report of the plan in figures: what its template is filled with, and decides on; and its charts."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from distbp.study.drawing import Curve, Plot, style
+from distbp.study.page import Page, compose
+from distbp.study.plan.model import Prediction
+from distbp.study.plan.results import Plan, read_plan
+
+__all__ = ["charts", "figures", "page"]
+
+
+def page(folder: Path, language: str) -> Page:
+    """Return the report, from ``study.json`` and ``trials.jsonl``."""
+    plan = read_plan(folder)
+    return compose("plan", language, figures(plan), charts(plan))
+
+
+def figures(plan: Plan) -> dict[str, Any]:
+    """Return the figures of the report: the best batch size of each number of ranks, and which of them to name."""
+    rows = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()]
+    at = {row["ranks"]: row for row in rows}
+    network = plan.network
+    return {
+        "study": plan.study, "goal": plan.study["curve"].get("goal"), "rows": rows, "relative": plan.relative,
+        "best": at[plan.recommended().ranks], "fastest": min(rows, key=lambda row: row["seconds"][1]),
+        "top": max(rows, key=lambda row: row["speed_up"]), "given": plan.given, "hosts": plan.hosts,
+        "measured_ranks": plan.step_time.ranks, "ranks_per_node": plan.ranks_per_node, "latency": 1e6 * network.alpha,
+        "bandwidth": 1e-9 / network.beta if network.beta else math.inf, "network_error": 100.0 * network.error,
+    }  # fmt: skip
+
+
+def _row(plan: Plan, p: Prediction) -> dict[str, Any]:
+    nodes, speed_up = math.ceil(p.ranks / plan.ranks_per_node), plan.speed_up(p)
+    return {
+        "ranks": p.ranks, "batch_size": p.batch_size, "seconds": p.seconds, "steps": p.steps[1],
+        "milliseconds": 1e3 * p.step_seconds[1], "speed_up": speed_up, "efficiency": 100.0 * speed_up / p.ranks,
+        "node_hours": nodes * p.seconds[1] / 3600.0, "measured": p.measured,
+    }  # fmt: skip
+
+
+def charts(plan: Plan) -> dict[str, Plot]:
+    """Return what each chart shows, by name: T(B, P) against B and P, and the measured steps."""
+    ranks, best = plan.all_ranks(), [plan.best(ranks) for ranks in plan.all_ranks()]
+    times, speed_ups, steps = [], [], []
+    for i, P in enumerate(ranks[:: 1 + (len(ranks) - 1) // 6]):
+        mine = [p for p in plan.predictions if p.ranks == P]
+        label = "measured" if mine[0].measured else "extrapolated", P
+        times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine], style(i)))
+    for i, name in enumerate(("measured", "extrapolated")):
+        mine = [p for p in best if p.measured == (name == "measured")]
+        if mine:
+            speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine], style(i)))
+    ends = [ranks[0], ranks[-1]]
+    speed_ups.append(Curve(("ideal",), ends, ends, {"color": "0.5", "linestyle": ":"}))
+    for i, P in enumerate(plan.step_time.ranks):
+        rows = sorted((m for m in plan.measured if m["ranks"] == P), key=lambda m: m["batch_size"])
+        curve = [(m["low"], m["seconds"], m["high"]) for m in rows]
+        steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve, style(i)))
+    tried = sorted({m["batch_size"] for m in plan.measured})
+    return {
+        "time-by-batch": Plot(times, log="xy", columns=3, ticks=plan.study["batch_sizes"]),
+        "speed-up": Plot(speed_ups, log="xy", columns=3),
+        "step-time": Plot(steps, log="xy", columns=3, ticks=tried),
+    }
