@@ -1,7 +1,7 @@
 """How charts of a report look: one size, one set of colours, bands, legends below the axes.
 
-A study says what a chart shows as a `Plot`, in numbers alone; its template gives the `Words`; `draw` makes the picture.
-The one module of the studies that needs matplotlib, which is imported when something is drawn.
+A study says in numbers what a chart shows, as a `Plot`; its template has the words; `draw` makes the picture. The one
+module of the studies that needs matplotlib, which is imported when something is drawn.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 
 from distbp.errors import UserError
 
-__all__ = ["COLOURS", "Curve", "Level", "Plot", "Words", "draw", "rendered", "shade", "style"]
+__all__ = ["COLOURS", "Curve", "Label", "Level", "Plot", "draw", "labelled", "rendered", "shade", "style"]
 
 # Okabe & Ito 2008: colours that people with any colour vision tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,65 +25,28 @@ _LOOK: Any = {
 }  # fmt: skip
 
 Label = tuple[Any, ...]
-"""Name of a label and the values that fill it: ``("rate", 0.1)``."""
+"""Name of a label in the template, and the values that fill it: ``("rate", 0.1)``; empty for no label."""
 Look = Mapping[str, Any]
 """Colour, marker and line, in matplotlib's words; a colour may be a number, from 0 (dark) to 1 (light)."""
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of a chart.
-
-    Attributes
-    ----------
-    title, x, y : str
-        Heading; what the axes show, with units.
-    labels : mapping
-        Of the curves, by name: ``{"rate": "rate {:g}"}``.
-    """
-
-    title: str
-    x: str
-    y: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def label(self, label: Label) -> str:
-        """Return the label of that name, with its values filled in."""
-        name, *values = label
-        return self.labels[name].format(*values)
-
-
-@dataclass(frozen=True)
 class Curve:
-    """A line, or a line with its band.
-
-    Attributes
-    ----------
-    label : tuple
-        Name of its label, and the values in it; empty for none.
-    x : sequence (n,)
-        Places.
-    y : sequence (n,) or (n, 3)
-        Values; or low, middle and high ones.
-    look : mapping
-        Colour, marker and line.
-    bars : bool
-        The band is one of error bars.
-    """
+    """A line, or a line with its band; without points nothing."""
 
     label: Label
-    x: Sequence[float]
-    y: Any
+    x: Any  # (n,)
+    y: Any  # (n,), or (n, 3): low, middle, high
     look: Look
-    bars: bool = False
+    bars: bool = False  # the band is one of error bars
 
 
 @dataclass(frozen=True)
 class Level:
-    """A straight line across the chart at a value of the axis `along`, or with `high` a strip from the one to the other."""
+    """A line across the chart at a value of the axis `along`, or a strip from there to `high`; at None nothing."""
 
     label: Label
-    at: float
+    at: float | None
     look: Look
     high: float | None = None
     along: str = "y"
@@ -91,30 +54,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Plot:
-    """What a chart shows.
+    """What a chart shows."""
 
-    Attributes
-    ----------
-    marks : sequence of Curve and Level
-        In the order of the legend.
-    log : {"", "x", "y", "xy"}
-        Axes with a logarithmic scale.
-    height : float
-        In inches, at a width of 5.2, with the legend.
-    columns : int
-        Of the legend.
-    ticks : sequence of float
-        Those of the x axis, where its values are few; 0 stands at 0.5.
-    limits : mapping
-        ``xlim`` and ``ylim``, where they do not follow from the curves.
-    """
-
-    marks: Sequence[Curve | Level]
-    log: str = ""
-    height: float = 4.2
-    columns: int = 2
-    ticks: Sequence[float] = ()
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    marks: Sequence[Curve | Level]  # in the order of the legend
+    log: str = ""  # axes with a logarithmic scale: "x", "y", "xy"
+    height: float = 4.2  # in inches, at a width of 5.2, with the legend
+    columns: int = 2  # of the legend
+    ticks: Sequence[float] = ()  # of the x axis, where its values are few; 0 stands at 0.5
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # xlim, ylim, if not those of the marks
 
 
 def style(i: int) -> dict[str, Any]:
@@ -127,8 +74,23 @@ def shade(i: int, n: int) -> dict[str, Any]:
     return {"color": 0.9 * i / max(1, n - 1), "marker": _MARKERS[i % 7], "markersize": 3.5}
 
 
-def draw(plot: Plot, words: Words) -> Any:
+def labelled(label: Label, labels: Mapping[str, str]) -> str:
+    """Return a label in words, of those of the template by name: ``{"rate": "rate {:g}"}``."""
+    name, *values = label
+    return labels[name].format(*values)
+
+
+def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> Any:
     """Draw a chart; return matplotlib's figure.
+
+    Parameters
+    ----------
+    plot : Plot
+        What it shows.
+    title, x, y : str
+        Heading; what the axes show, with units.
+    labels : mapping
+        Of the curves, by name.
 
     Raises
     ------
@@ -143,12 +105,13 @@ def draw(plot: Plot, words: Words) -> Any:
     with rc_context(_LOOK):
         figure = Figure(figsize=(5.2, plot.height), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(words.title, loc="left")
-        axes.set(xlabel=words.x, ylabel=words.y)
-        axes.set(**{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
+        axes.set_title(title, loc="left")
+        axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
         axes.grid(alpha=0.3, linewidth=0.6)
     for mark in plot.marks:
-        look = {"label": words.label(mark.label)} if mark.label else {}
+        if (mark.at is None) if isinstance(mark, Level) else (len(mark.x) == 0):
+            continue
+        look = {"label": labelled(mark.label, labels)} if mark.label else {}
         look |= mark.look
         if isinstance(look["color"], float):
             look["color"] = colormaps["viridis"](look["color"])
@@ -192,10 +155,10 @@ def _finish(axes: Any, plot: Plot) -> None:
         ticks = plot.ticks[:: 1 + (len(plot.ticks) - 1) // 9]
         axes.set_xticks([x or 0.5 for x in ticks], [_plain(x) for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
         with rc_context(_LOOK):
-            axes.figure.legend(handles, labels, ncols=plot.columns, loc="outside lower center", frameon=False)
+            axes.figure.legend(handles, names, ncols=plot.columns, loc="outside lower center", frameon=False)
 
 
 def _plain(x: float) -> str:

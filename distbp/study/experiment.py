@@ -1,4 +1,4 @@
-"""What an experiment is to the front door: its options, what it asks, the trainings, the page.
+"""What an experiment is to the front door: its options, what it asks, the trainings, the figures.
 
 The folder of a study holds ``study.json`` (what was asked), ``trials.jsonl`` (what was measured, a line for each trial)
 and the report, which is made from these two alone.
@@ -7,7 +7,7 @@ and the report, which is made from these two alone.
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,30 @@ from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig
 from distbp.run.directory import data_name
-from distbp.study.page import Page
+from distbp.study.trials import Say, Trial
 
-__all__ = ["Experiment", "at_least_1", "default_folder", "numbers", "of_trial", "read_study", "refuse"]
+__all__ = ["Experiment", "at_least_1", "default_folder", "listed", "numbers", "of_trial", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment.
+    """An experiment, as the front door calls it.
 
-    Attributes
-    ----------
-    about : str
-        A line of the help.
-    defaults : sequence of str
-        Options of ``distbp.train`` that it sets, if the user does not.
-    add_options : callable
-        ``add_options(parser)``: those of its own.
-    ask : callable
-        ``ask(options, config, data)``: what it is going to do, as JSON for ``study.json``; a study that was begun can
-        only be continued where this is the same. Bad options are a `UserError`.
-    run : callable
-        ``run(asked, config, data, comm, folder, say)`` on all ranks: do what is not done; ``say(text)`` prints.
-        ``asked["ranks_per_trial"]`` is the size of the groups.
-    page : callable
-        ``page(folder, language)``: the report.
-    again : bool
-        Each start does all of it anew, and replaces what is in the folder.
+    `ask` says what it is going to do, for ``study.json``; a study that was begun can only be continued where this is
+    the same. `run` does on all ranks what is not done, and returns the trials in the order of their results in the file.
     """
 
-    about: str
-    defaults: tuple[str, ...]
-    add_options: Callable[[ArgumentParser], None]
+    about: str  # a line of the help
+    defaults: tuple[str, ...]  # options of distbp.train that it sets, if the user does not
+    add_options: Callable[[ArgumentParser], None]  # those of its own
     ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
-    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Callable[[str], None]], None]
-    page: Callable[[Path, str], Page]
-    again: bool = False
+    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Say], Sequence[Trial]]
+    figures: Callable[[Path], dict[str, Any]]  # of a folder: what the templates of the report are filled with
+    again: bool = False  # each start does all of it anew, and replaces what is in the folder
 
 
 def numbers(text: str, option: str, kind: type) -> list[Any]:
-    """``8,16,32`` as sorted numbers above 0."""
+    """Return ``8,16,32`` as sorted numbers above 0."""
     try:
         values = sorted({kind(part) for part in text.split(",")})
     except ValueError:
@@ -64,6 +48,12 @@ def numbers(text: str, option: str, kind: type) -> list[Any]:
     if not values or not 0 < values[0] or not values[-1] < float("inf"):
         raise UsageError(f"{option} {text!r}: numbers above 0, with commas between")
     return values
+
+
+def listed(options: Namespace, name: str, kind: type = int) -> list[Any]:
+    """Return the `numbers` of an option; none where it was not given."""
+    text = getattr(options, name)
+    return [] if text is None else numbers(text, f"--{name.replace('_', '-')}", kind)
 
 
 def at_least_1(options: Namespace, *names: str) -> None:
@@ -74,12 +64,12 @@ def at_least_1(options: Namespace, *names: str) -> None:
 
 
 def of_trial(config: TrainConfig, **options: Any) -> TrainConfig:
-    """`config` with the options of a trial, which says and saves nothing itself, and is as long as its steps."""
+    """Return the configuration of a trial, which says and saves nothing itself, and is as long as its steps."""
     return dataclasses.replace(config, epochs=None, log_every="0", eval_every="0", checkpoint_every="0", **options)
 
 
 def default_folder(data: str, experiment: str) -> Path:
-    """``studies/DATA-EXPERIMENT``."""
+    """Return ``studies/DATA-EXPERIMENT``."""
     return Path("studies", f"{data_name(data) or 'data'}-{experiment}")
 
 
@@ -92,7 +82,7 @@ def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """``study.json`` of a folder."""
+    """Read ``study.json`` of a folder."""
     path = folder / "study.json"
     if not path.exists():
         raise UserError(f"no study in {folder}: --run-dir names the folder of one")

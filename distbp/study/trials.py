@@ -18,7 +18,7 @@ from distbp.comm.communicator import Communicator, SerialCommunicator
 from distbp.files import atomic_write
 
 __all__ = [
-    "Queue", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
+    "Queue", "Say", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
     "write_results",
 ]  # fmt: skip
 
@@ -29,15 +29,17 @@ class Trial(Protocol):
     """What `work_through` must know of a trial; its text is its name."""
 
     def cost(self) -> float:
-        """About how long it takes beside the others."""
+        """Return about how long it takes beside the others."""
         ...
 
 
 T = TypeVar("T", bound=Trial)
+Say = Callable[[str], None]
+"""Prints a line of the progress."""
 
 
 def marks(total: int, factor: float = 1.2) -> list[int]:
-    """Steps at which a trial is measured: each is about `factor` times the one before; the last is `total`."""
+    """Return steps at which a trial is measured: each is about `factor` times the one before; the last is `total`."""
     steps, at = [], 1.0
     while at < total:
         steps.append(int(at))
@@ -76,7 +78,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def agreed_results(folder: Path, comm: Communicator) -> dict[str, dict[str, Any]]:
-    """`read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
+    """Return `read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
     comm.barrier()
     results: dict[str, dict[str, Any]] = comm.bcast_obj(read_results(folder) if comm.is_root else {})
     return results
@@ -98,13 +100,13 @@ def _line(result: dict[str, Any]) -> bytes:
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
-    """The group of `ranks` ranks that this one is in; all ranks of `comm`, a multiple, call it."""
+    """Return the group of `ranks` ranks that this one is in; all ranks of `comm`, a multiple, call it."""
     return SerialCommunicator() if ranks == 1 else comm.split(comm.rank // ranks)
 
 
 def work_through(
     trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
-    say: Callable[[str], None], what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
+    say: Say, what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
 ) -> None:  # fmt: skip
     """Do what is not done of `trials`, the most costly first; each group of ranks calls it.
 
@@ -146,7 +148,7 @@ def work_through(
 
 
 def _done(trials: Iterable[Trial], results: dict[str, dict[str, Any]]) -> tuple[int, float]:
-    """How many are done, and what they cost."""
+    """Return how many are done, and what they cost."""
     costs = [trial.cost() for trial in trials if str(trial) in results]
     return len(costs), sum(costs)
 
@@ -168,7 +170,7 @@ class Queue:
         (folder / "locks").mkdir(exist_ok=True)
 
     def take(self) -> int:
-        """Number of the next trial that nobody has; -1 when all are done. Waits for those that others have."""
+        """Return the next trial that nobody has, by number, -1 when all are done; wait for those that others have."""
         while True:
             done = self.results.read()
             left = [i for i, name in enumerate(self._names) if name not in done]

@@ -1,48 +1,47 @@
-"""The report of the batch-size study in figures: what its template is filled with, and decides on.
+"""The report of the batch-size study in figures: what its templates are filled with and decide on, and its charts.
 
-All that `Results` hold, and what the sentences need beside: which batch size is best and worst, and whether bands overlap.
+These are all that `Results` hold, and what sentences need beside: which batch size is best, whether bands overlap.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distbp.study.batch_size.charts import charts
-from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, read_batch_sizes
-from distbp.study.page import Page, compose
+from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, Three, read_batch_sizes
+from distbp.study.drawing import Curve, Level, Plot, shade, style
 
-__all__ = ["figures", "page"]
+__all__ = ["figures"]
+
+_DOTTED = {"color": "0.5", "linestyle": ":"}
 
 
-def page(folder: Path, language: str) -> Page:
-    """Return the report, from ``study.json`` and ``trials.jsonl``."""
+def figures(folder: Path) -> dict[str, Any]:
+    """Return the figures of the report on a folder; where all trials diverged, no more than the results."""
     results = read_batch_sizes(folder)
-    return compose("batch_size", language, figures(results), charts(results))
-
-
-def figures(results: Results) -> dict[str, Any]:
-    """Return the figures of the report; where all trials diverged, no more than the results."""
-    study, fit, sizes = results.study, results.fit, results.sizes
+    study, sizes, knee = results.study, results.sizes, results.fit and results.fit.knee
     found = dataclasses.asdict(results) | {
-        "network": study["network"].removeprefix("network "), "data": Path(study["data"]).name,
-        "knee": fit and fit.knee,
+        "network": study["network"].removeprefix("network "), "data": Path(study["data"]).name, "knee": knee,
     }  # fmt: skip
     if not sizes:
         return found
-    first, last, rates = sizes[0], sizes[-1], study["rates"]
+    ends = study["rates"][0], study["rates"][-1]
     return found | {
-        "time": _time(results), "errors": [_errors(sizes, along) for along in BUDGETS],
-        "gaps_apart": _apart(first.gap["step"], last.gap["step"]), "slope": _slope(results),
-        "edge": [size.batch_size for size in sizes if size.rate in (rates[0], rates[-1])] if len(rates) > 1 else [],
-        "regimes": _regimes(results), "noise": _noise(results), "has_noise": any(size.noise for size in sizes),
+        "charts": _charts(results), "time": _time(results), "errors": [_errors(sizes, along) for along in BUDGETS],
+        "gaps_apart": _apart(sizes[0].gap["step"], sizes[-1].gap["step"]), "slope": _slope(results),
+        "edge": [size.batch_size for size in sizes if size.rate in ends and ends[0] < ends[1]],
+        "regimes": _regimes(results) if knee == "inside" else [], "has_noise": any(size.noise for size in sizes),
+        "noise": _noise(results) if knee == "inside" else None,
     }  # fmt: skip
 
 
 def _time(results: Results) -> dict[str, Any] | None:
-    """Return the soonest and the latest batch size at the goal, those as good as the soonest, and those that missed it."""
+    """Return the soonest and the latest batch size at the goal, those that may be as soon, and those that missed it."""
     reached = results.reached()
     if not reached:
         return None
@@ -54,49 +53,137 @@ def _time(results: Results) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _apart(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+def _apart(one: Three, other: Three) -> bool:
     return one[0] > other[2] or other[0] > one[2]
 
 
 def _errors(sizes: list[BatchSize], along: str) -> dict[str, Any]:
-    """Return the batch sizes with the least and the greatest error at equal budgets, and whether they can be told apart."""
+    """Return the ends of the errors at equal budgets, with their batch sizes, and whether they can be told apart."""
     low, high = (pick(sizes, key=lambda size: size.error[along][1]) for pick in (min, max))
-    return {
-        "along": along, "apart": _apart(low.error[along], high.error[along]),
-        "ends": [{"batch_size": size.batch_size, "error": size.error[along]} for size in (low, high)],
-    }  # fmt: skip
+    ends = [{"batch_size": size.batch_size, "error": size.error[along]} for size in (low, high)]
+    return {"along": along, "ends": ends, "apart": _apart(low.error[along], high.error[along])}
 
 
 def _slope(results: Results) -> float | None:
-    """Return that of the log of the fastest rate over log B, up to twice the critical batch size; None for few sizes."""
+    """Return that of the log of the fastest rate over log B, up to twice B_crit; None where it cannot be seen."""
     limit = 2.0 * results.fit.b_crit.value if results.fit else math.inf
     sizes = [size for size in results.reached() if size.batch_size <= limit]
-    if len(sizes) < 3:
-        return None
     B, rates = np.log([size.batch_size for size in sizes]), np.log([size.rate for size in sizes])
-    return float(np.polyfit(B, rates, 1)[0])
+    return float(np.polyfit(B, rates, 1)[0]) if len(sizes) >= 3 else None
 
 
 def _regimes(results: Results) -> list[dict[str, Any]]:
-    """Return three: perfect scaling up to B_crit / 4, no gain from 4 B_crit on.
+    """Return perfect scaling up to B_crit / 4, and no gain from 4 B_crit on.
 
-    There doubling the batch saves over 40, and below 10 % of S(B).
+    There doubling the batch saves over 40 %, and below 10 % of S(B).
     """
-    if results.fit is None or results.fit.knee != "inside":
-        return []
+    assert results.fit is not None
     crit, sizes = results.fit.b_crit.value, [size.batch_size for size in results.sizes]
-    ends = (0.0, crit / 4, 4 * crit, math.inf)
-    return [
-        {"low": low, "high": high, "sizes": [b for b in sizes if low <= b < high]}
-        for low, high in zip(ends, ends[1:], strict=False)
-    ]
+    spans = pairwise((0.0, crit / 4, 4 * crit, math.inf))
+    return [{"low": low, "high": high, "sizes": [b for b in sizes if low <= b < high]} for low, high in spans]
 
 
 def _noise(results: Results) -> dict[str, Any] | None:
     """Return the noise scale on the way to the goal, at the batch size nearest to B_crit, beside it."""
-    found = [size for size in results.reached() if math.isfinite(size.noise_to_goal)]
-    if results.fit is None or results.fit.knee != "inside" or not found:
+    assert results.fit is not None
+    crit, found = results.fit.b_crit.value, [s for s in results.reached() if math.isfinite(s.noise_to_goal)]
+    if not found:
         return None
-    crit = results.fit.b_crit.value
     near = min(found, key=lambda size: abs(math.log(size.batch_size / crit)))
     return {"batch_size": near.batch_size, "scale": near.noise_to_goal, "ratio": near.noise_to_goal / crit}
+
+
+def _charts(results: Results) -> dict[str, Plot]:
+    """Return what each chart shows, by name."""
+    sizes, B = results.sizes, [size.batch_size for size in results.sizes]
+    ends = {"xlim": (B[0] / 1.4, B[-1] * 1.4)}
+    over_sizes = partial(Plot, log="xy", ticks=B, limits=ends)
+    over_epochs = partial(Plot, log="xy", columns=4)
+    speeds = [size.batch_size / size.step_seconds for size in sizes]
+    equal = Curve(("equal",), B, [speeds[0] * b / B[0] for b in B], _DOTTED)
+    error, gap = (
+        [Curve((along,), B, [getattr(s, name)[along] for s in sizes], style(i)) for i, along in enumerate(BUDGETS)]
+        for name in ("error", "gap")
+    )
+    positive = all(size.error[along][0] > 0.0 for size in sizes for along in BUDGETS)
+    goal = Level(("goal",), results.goal["value"], {"color": "0.4", "linestyle": ":"})
+    noisy = [size for size in sizes if size.noise]
+    return {
+        "steps-to-goal": over_sizes([_to_goal(results, "steps"), _perfect(results), *_fitted(results, 0)]),
+        "examples-to-goal": over_sizes([_to_goal(results, "examples"), *_fitted(results, 1)]),
+        "seconds-to-goal": over_sizes([_to_goal(results, "seconds"), _soonest(results)]),
+        "throughput": over_sizes(
+            [Curve(("measured",), B, speeds, style(0)), equal],
+            limits=ends | {"ylim": (min(speeds) / 1.5, max(speeds) * 1.5)},
+        ),
+        "error-at-budgets": over_sizes(error, log="xy" if positive else "x", columns=3),
+        "gap": over_sizes([*gap[:2], Level((), 0.0, {"color": "0.6", "linewidth": 0.8})], log="x"),
+        "curves": over_epochs([*_each(sizes, lambda size: [at for at in size.curve if at[1] > 0.0]), goal]),
+        "best-rate": over_sizes([*_rates(results)], limits=ends | _rate_limits(results), columns=3),
+        "steps-by-rate": over_epochs([*_each(sizes, lambda s: [at for at in s.by_rate if at[1] < math.inf], 3.5)]),
+        "noise-scale": over_epochs([*_each(noisy, lambda size: size.noise), *_critical(results)]),
+    }
+
+
+def _to_goal(results: Results, name: str) -> Curve:
+    """Return the band of those that reached the goal; one without end is drawn to ten times the median."""
+    sizes = results.reached()
+    bands = (getattr(size, name) for size in sizes)
+    curve = [(low, middle, high if math.isfinite(high) else 10.0 * middle) for low, middle, high in bands]
+    return Curve(("measured",), [size.batch_size for size in sizes], curve, style(0))
+
+
+def _perfect(results: Results) -> Curve:
+    """Return the line of perfect scaling, from the smallest batch on."""
+    reached = results.reached()
+    B = np.array([size.batch_size for size in (*reached[:1], *reached[-1:])], float)
+    return Curve(("perfect",), B, [reached[0].steps[1] * B[0] / b for b in B], _DOTTED)
+
+
+def _fitted(results: Results, power: int) -> Iterable[Curve | Level]:
+    """Give the fit of S(B) B^power, and the interval of B_crit."""
+    if results.fit is None:
+        return
+    B, crit = np.geomspace(results.sizes[0].batch_size, results.sizes[-1].batch_size, 200), results.fit.b_crit
+    low, high = B[0] / 1.4, B[-1] * 1.4
+    yield Curve(("fit",), B, results.fit.steps(B) * B**power, {"color": style(1)["color"], "linestyle": "--"})
+    yield Level(("critical",), max(low, crit.low), {"color": "0.5"}, min(high, crit.high), along="x")
+    if low <= crit.value <= high:
+        yield Level((), crit.value, {"color": "0.4", "linewidth": 1.0}, along="x")
+
+
+def _soonest(results: Results) -> Curve:
+    best = [results.fastest()] if results.reached() else []
+    look = {"color": style(1)["color"], "markersize": 13, "linestyle": "", "marker": "*"}
+    return Curve(("soonest",), [size.batch_size for size in best], [size.seconds[1] for size in best], look)
+
+
+def _each(
+    sizes: list[BatchSize], points: Callable[[BatchSize], list[tuple[float, float]]], dots: float = 2.0
+) -> Iterable[Curve]:
+    """Give a curve for each batch size, from dark to light."""
+    for i, size in enumerate(sizes):
+        x, y = np.reshape(points(size), (-1, 2)).T
+        yield Curve(("size", size.batch_size), x, y, shade(i, len(sizes)) | {"markersize": dots, "linewidth": 1.2})
+
+
+def _rates(results: Results) -> Iterable[Curve]:
+    """Give the fastest rates beside the two rules of thumb, drawn from the smallest batch on."""
+    sizes = results.reached()
+    B, rates = np.array([size.batch_size for size in sizes], float), np.array([size.rate for size in sizes])
+    yield Curve(("measured",), B, rates, style(0))
+    for name, power, line in (("linear", 1.0, ":"), ("root", 0.5, "--")):
+        yield Curve((name,), B, rates[:1] * (B / B[:1]) ** power, {"color": "0.5", "linestyle": line})
+
+
+def _rate_limits(results: Results) -> dict[str, tuple[float, float]]:
+    rates = [size.rate for size in results.reached()]
+    return {"ylim": (min(rates) / 3.0, max(rates) * 6.0)} if rates else {}
+
+
+def _critical(results: Results) -> Iterable[Level]:
+    """Give B_crit and its interval along the axis of batch sizes, where it is seen."""
+    if results.fit is not None and results.fit.knee == "inside":
+        crit, colour = results.fit.b_crit, style(1)["color"]
+        yield Level((), crit.low, {"color": colour}, crit.high)
+        yield Level(("critical",), crit.value, {"color": colour, "linestyle": "--"})

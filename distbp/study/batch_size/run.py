@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.optim.optimizers import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.config import TrainConfig
-from distbp.study.batch_size.figures import page
+from distbp.study.batch_size.figures import figures
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
-from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
+from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
+from distbp.study.trials import Say, agreed_results, groups_of, marks, work_through
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
 
@@ -92,18 +92,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     refuse(config, _NOT_HERE)
     rows = data.train.n_rows
-    sizes = numbers(options.batch_sizes, "--batch-sizes", int) if options.batch_sizes else batch_sizes_up_to(rows)
+    sizes = listed(options, "batch_sizes") or batch_sizes_up_to(rows)
     if sizes[-1] > rows:
         raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
-    rates = rates_around(OPTIMIZERS[config.optimizer].lr_default)
-    if options.rates:
-        rates = numbers(options.rates, "--rates", float)
+    rates = listed(options, "rates", float) or rates_around(OPTIMIZERS[config.optimizer].lr_default)
     at_least_1(options, "seeds", "least_epochs", "least_steps")
     return {
         "batch_sizes": sizes, "rates": rates, "seeds": options.seeds, "epochs": options.least_epochs,
-        "least_steps": options.least_steps, "steps": [
-            max(options.least_steps, -(-rows // b) * options.least_epochs) for b in sizes
-        ], "halving": options.halving, "goal": _goal(options.goal),
+        "least_steps": options.least_steps, "halving": options.halving, "goal": _goal(options.goal),
+        "steps": [max(options.least_steps, -(-rows // b) * options.least_epochs) for b in sizes],
     }  # fmt: skip
 
 
@@ -120,8 +117,8 @@ def _goal(text: str | None) -> dict[str, Any] | None:
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
-) -> None:
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[BatchSizeTrial]:
     """Tune the rate of each batch size on seed 0, then train with the other seeds at the rates that are worth it."""
     group = groups_of(comm, asked["ranks_per_trial"])
 
@@ -155,10 +152,7 @@ def _run(
     ]
     everything += [trial for trial in trials if trial not in everything]
     work_through(trials, train, group, folder, say, "other seeds", best=_best)
-    comm.barrier()
-    if comm.is_root:
-        sort_results(folder, sorted(everything))
-    comm.barrier()
+    return sorted(everything)
 
 
 def _best(results: Iterable[dict[str, Any]]) -> str:
@@ -226,5 +220,5 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
 
 
 BATCH_SIZE = Experiment(
-    "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, page
+    "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, figures
 )

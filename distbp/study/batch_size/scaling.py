@@ -47,23 +47,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class ScalingFit:
-    """The curve S(B) = S_min (1 + B_crit / B).
+    """The curve S(B) = S_min (1 + B_crit / B)."""
 
-    Attributes
-    ----------
-    s_min, e_min, b_crit : Interval
-        Fewest steps, fewest examples, and the batch size between.
-    r2 : float
-        Share of the variance of log S that the curve explains; NaN where S does not vary.
-    smallest, largest : float
-        Batch sizes of the fit.
-    """
-
-    s_min: Interval
-    e_min: Interval
-    b_crit: Interval
-    r2: float
-    smallest: float
+    s_min: Interval  # fewest steps
+    e_min: Interval  # fewest examples
+    b_crit: Interval  # the batch size between
+    r2: float  # share of the variance of log S that the curve explains; NaN where S does not vary
+    smallest: float  # batch size of the fit
     largest: float
 
     def steps(self, batch_size: Any) -> Any:

@@ -5,28 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from distbp.study.drawing import Curve, Plot, style
-from distbp.study.page import Page, compose
 from distbp.study.plan.model import Prediction
 from distbp.study.plan.results import Plan, read_plan
 
-__all__ = ["charts", "figures", "page"]
+__all__ = ["figures"]
 
 
-def page(folder: Path, language: str) -> Page:
-    """Return the report, from ``study.json`` and ``trials.jsonl``."""
+def figures(folder: Path) -> dict[str, Any]:
+    """Return the figures of the report on a folder: the best batch size of each number of ranks, and which to name."""
     plan = read_plan(folder)
-    return compose("plan", language, figures(plan), charts(plan))
-
-
-def figures(plan: Plan) -> dict[str, Any]:
-    """Return the figures of the report: the best batch size of each number of ranks, and which of them to name."""
     rows = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()]
     at = {row["ranks"]: row for row in rows}
     network = plan.network
     return {
         "study": plan.study, "goal": plan.study["curve"].get("goal"), "rows": rows, "relative": plan.relative,
+        "charts": _charts(plan), "given": plan.study["network_given"] is not None, "hosts": plan.hosts,
         "best": at[plan.recommended().ranks], "fastest": min(rows, key=lambda row: row["seconds"][1]),
-        "top": max(rows, key=lambda row: row["speed_up"]), "given": plan.given, "hosts": plan.hosts,
+        "top": max(rows, key=lambda row: row["speed_up"]),
         "measured_ranks": plan.step_time.ranks, "ranks_per_node": plan.ranks_per_node, "latency": 1e6 * network.alpha,
         "bandwidth": 1e-9 / network.beta if network.beta else math.inf, "network_error": 100.0 * network.error,
     }  # fmt: skip
@@ -41,7 +36,7 @@ def _row(plan: Plan, p: Prediction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def charts(plan: Plan) -> dict[str, Plot]:
+def _charts(plan: Plan) -> dict[str, Plot]:
     """Return what each chart shows, by name: T(B, P) against B and P, and the measured steps."""
     ranks, best = plan.all_ranks(), [plan.best(ranks) for ranks in plan.all_ranks()]
     times, speed_ups, steps = [], [], []

@@ -32,30 +32,26 @@ class Network:
     error: float = 0.0
 
     def allreduce(self, ranks: int, n_bytes: float) -> float:
-        """Seconds of an Allreduce."""
+        """Return the seconds of an Allreduce."""
         return self.alpha * math.ceil(math.log2(ranks)) + self.beta * 2.0 * (ranks - 1) / ranks * n_bytes
 
 
 def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
-    """Least squares of the relative errors; neither below 0.
+    """Fit alpha and beta by least squares of the relative errors, neither below 0.
 
     Parameters
     ----------
     measured : sequence of {"ranks", "bytes", "seconds"}
         Those of one rank are left out. Empty: a network without cost.
     """
-    rows = [m for m in measured if m["ranks"] > 1]
+    rows = [(m["ranks"], m["bytes"], m["seconds"]) for m in measured if m["ranks"] > 1]
     if not rows:
         return Network(0.0, 0.0)
-    t = np.array([m["seconds"] for m in rows])
-    terms = np.array(
-        [[math.ceil(math.log2(m["ranks"])), 2.0 * (m["ranks"] - 1) / m["ranks"] * m["bytes"]] for m in rows]
-    )
-    terms = terms / t[:, None]
+    terms = np.array([[math.ceil(math.log2(P)) / t, 2.0 * (P - 1) / P * n_bytes / t] for P, n_bytes, t in rows])
     best: tuple[float, np.ndarray[Any, Any]] = math.inf, np.zeros(2)
     for keep in ([0, 1], [0], [1]):
         found = np.zeros(2)
-        found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(t)), rcond=None)[0]
+        found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(rows)), rcond=None)[0]
         rss = float(np.sum((terms @ found - 1.0) ** 2))
         if found.min() >= 0.0 and rss < best[0]:
             best = rss, found
@@ -63,7 +59,7 @@ def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
 
 
 class StepTime:
-    """t(B, P).
+    """The time of a step, t(B, P).
 
     Parameters
     ----------
@@ -84,11 +80,11 @@ class StepTime:
 
     @property
     def ranks(self) -> list[int]:
-        """Numbers of ranks that were measured."""
+        """Return the numbers of ranks that were measured."""
         return sorted(self._by_ranks)
 
     def __call__(self, batch_size: float, ranks: int) -> Range:
-        """Seconds of a step: quartiles where it was measured; from the model half and twice what it communicates."""
+        """Return seconds of a step: quartiles where it was measured; from the model half and twice what it communicates."""
         if ranks in self._by_ranks:
             return self._between(batch_size, ranks)
         low, middle, high = self._between(batch_size / ranks, 1)
@@ -96,7 +92,7 @@ class StepTime:
         return low + wait / 2.0, middle + wait, high + 2.0 * wait
 
     def _between(self, batch_size: float, ranks: int) -> Range:
-        """A power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
+        """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
         rows = self._by_ranks[ranks]
         B = np.log([m["batch_size"] for m in rows])
         at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in _NAMES]
@@ -116,7 +112,7 @@ class Steps:
     measured: Mapping[int, Range]
 
     def __call__(self, batch_size: int) -> Range:
-        """Steps to the goal."""
+        """Return the steps to the goal."""
         if batch_size in self.measured:
             return self.measured[batch_size]
         middle = self.s_min[1] * (1.0 + self.b_crit[1] / batch_size)
@@ -126,33 +122,21 @@ class Steps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Time to the goal with a batch size and a number of ranks.
-
-    Attributes
-    ----------
-    batch_size, ranks : int
-        B and P.
-    steps, step_seconds, seconds : Range
-        S(B), t(B, P), T(B, P).
-    measured : bool
-        Whether so many ranks were measured; else it is an extrapolation.
-    """
+    """Time to the goal with a batch size and a number of ranks: T(B, P) = S(B) t(B, P)."""
 
     batch_size: int
     ranks: int
     steps: Range
     step_seconds: Range
     seconds: Range
-    measured: bool
+    measured: bool  # so many ranks were; else it is an extrapolation
 
 
 def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks: Sequence[int]) -> list[Prediction]:
-    """T(B, P) for all pairs in which each rank has a row."""
+    """Return T(B, P) for all pairs in which each rank has a row."""
     found = []
-    for P in ranks:
-        for B in batch_sizes:
-            if B >= P:
-                S, t = steps(B), step_time(B, P)
-                T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
-                found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
+    for B, P in ((B, P) for P in ranks for B in batch_sizes if B >= P):
+        S, t = steps(B), step_time(B, P)
+        T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
+        found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
     return found

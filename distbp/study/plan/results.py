@@ -16,69 +16,48 @@ _WORTH = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known, and what follows.
+    """What is known, and what follows."""
 
-    Attributes
-    ----------
-    study : dict
-        ``study.json``.
-    measured : list of dict
-        Steps.
-    network : Network
-        Of the extrapolation.
-    predictions : list of Prediction
-        For all B and P.
-    ranks_per_node, hosts : int
-        For node-hours; of the calibration.
-    steps, step_time : Steps, StepTime
-        S and t.
-    """
-
-    study: dict[str, Any]
-    measured: list[dict[str, Any]]
-    network: Network
-    predictions: list[Prediction]
-    ranks_per_node: int
-    hosts: int
+    study: dict[str, Any]  # study.json
+    measured: list[dict[str, Any]]  # steps
+    network: Network  # of the extrapolation
+    predictions: list[Prediction]  # for all B and P
+    ranks_per_node: int  # for node-hours
+    hosts: int  # of the calibration
     steps: Steps
     step_time: StepTime
 
     @property
-    def given(self) -> bool:
-        """Whether the user said latency and bandwidth of the network."""
-        return self.study["network_given"] is not None
-
-    @property
     def relative(self) -> bool:
-        """Times are multiples of S_min steps: there is no study."""
+        """Tell whether times are multiples of S_min steps, for there is no study."""
         return self.study["curve"]["study"] is None
 
     def best(self, ranks: int) -> Prediction:
-        """The batch size with the shortest time on so many ranks."""
+        """Return the batch size with the shortest time on so many ranks."""
         return min((p for p in self.predictions if p.ranks == ranks), key=lambda p: p.seconds[1])
 
     def all_ranks(self) -> list[int]:
-        """Numbers of ranks that are predicted."""
+        """Return the numbers of ranks that are predicted."""
         return sorted({p.ranks for p in self.predictions})
 
     def speed_up(self, prediction: Prediction) -> float:
-        """Against the best batch size on one rank."""
+        """Return how many times as fast it is as the best batch size on one rank."""
         return self.alone().seconds[1] / prediction.seconds[1]
 
     def alone(self) -> Prediction:
-        """The best on one rank."""
+        """Return the best on one rank."""
         sizes = sorted({p.batch_size for p in self.predictions})
         return min(predict(self.steps, self.step_time, sizes, [1]), key=lambda p: p.seconds[1])
 
     def recommended(self) -> Prediction:
-        """The most ranks that are used with an efficiency of at least a half; among those the fastest."""
+        """Return the fastest of the numbers of ranks that are used with an efficiency of at least a half."""
         found = [self.best(ranks) for ranks in self.all_ranks()]
         worth = [p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1]
         return min(worth, key=lambda p: p.seconds[1])
 
 
 def read_plan(folder: Path) -> Plan:
-    """From ``study.json`` and ``trials.jsonl``."""
+    """Read ``study.json`` and ``trials.jsonl``, and predict."""
     study, results = read_study(folder), read_results(folder)
     measured = [r for name, r in results.items() if name.startswith("step ")]
     network = fit_allreduce([r for name, r in results.items() if name.startswith("allreduce ")])
@@ -91,8 +70,7 @@ def read_plan(folder: Path) -> Plan:
     else:
         known = {int(b): tuple(s) for b, s in curve["steps"].items()}
         steps = Steps(tuple(curve["s_min"]), tuple(curve["b_crit"]), known)
-    step_time = StepTime(measured, network, 4 * study["parameters"])
+    step_time, job = StepTime(measured, network, 4 * study["parameters"]), results["job"]
     predictions = predict(steps, step_time, study["batch_sizes"], study["predict_ranks"])
-    job = results["job"]
     per_node = study["ranks_per_node"] or job["cores"]
     return Plan(study, measured, network, predictions, per_node, job["hosts"], steps, step_time)

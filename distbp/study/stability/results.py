@@ -6,7 +6,7 @@ who has learnt less has less to lose on new rows. Pairs that diverged, or are no
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -18,61 +18,56 @@ from distbp.errors import UserError
 from distbp.study.experiment import read_study
 from distbp.study.trials import read_results
 
-__all__ = ["Column", "Result", "Results", "at_loss", "distance", "gap", "middle", "rank_correlation", "spread"]
+__all__ = ["Result", "Results", "at_loss", "middle", "rank_correlation", "spread"]
 
 Array = NDArray[Any]
 Result = dict[str, Any]
-Column = Callable[[Result], Array]
+"""A pair: its line of the results, and ``gap/loss`` and ``gap/error`` at each mark, of held-out less training rows."""
 
 _TINY = 1e-300
 
 
 class Results:
-    """``study.json`` and ``trials.jsonl`` of a folder."""
+    """``study.json`` and ``trials.jsonl`` of a folder; in the middle of what varies `b`, `rate`, and pairs for layers."""
 
     def __init__(self, folder: Path) -> None:
-        self.study = read_study(folder)
+        self.study = study = read_study(folder)
         every = list(read_results(folder).values())
         self.diverged = [pair for pair in every if pair["diverged"] is not None]
-        self.whole = [pair for pair in every if pair["diverged"] is None]
-        self.missing = self._n_asked() - len(every)
+        self.whole: list[Result] = [pair for pair in every if pair["diverged"] is None]
+        asked = (len(study["rates"]) + len(study["convex_rates"])) * len(study["batch_sizes"])
+        self.missing = asked * (int(study["replacements"]) + 1) - len(every)
+        self.measures = ["loss", "error"] if study["measure"] == "error" else ["loss"]
+        for pair in self.whole:
+            for name in self.measures:
+                pair[f"gap/{name}"] = np.subtract(pair[f"{name}/held_out"], pair[f"{name}/train"])
         if not self.of("network"):
             raise UserError(f"{folder}: no pair of networks is whole, so there is nothing to report yet")
-
-    def _n_asked(self) -> int:
-        rates = len(self.study["rates"]) + len(self.study["convex_rates"])
-        return rates * len(self.study["batch_sizes"]) * (int(self.study["replacements"]) + 1)
+        self.b, self.rate = middle(self.batch_sizes("network")), middle(self.rates("network"))
+        self.layers = self.of("network", self.b, middle([rate for rate, found in self.each_rate(self.b) if found]))
 
     def of(self, kind: str, batch_size: int | None = None, rate: float | None = None) -> list[Result]:
-        """Pairs of real replacements."""
-        return [
-            pair
-            for pair in self.whole
-            if pair["kind"] == kind and pair["replacement"] is not None
-            and batch_size in (None, pair["batch_size"]) and rate in (None, pair["rate"])
-        ]  # fmt: skip
+        """Return pairs of real replacements."""
+        real = (pair for pair in self.whole if pair["kind"] == kind and pair["replacement"] is not None)
+        return [p for p in real if batch_size in (None, p["batch_size"]) and rate in (None, p["rate"])]
 
     def controls(self) -> list[Result]:
-        """Pairs whose row was replaced by itself."""
+        """Return the pairs whose row was replaced by itself."""
         return [pair for pair in self.whole if pair["replacement"] is None]
 
     def rates(self, kind: str) -> list[float]:
-        """Learning rates, ascending, of which there are pairs."""
+        """Return the learning rates, ascending, of which there are pairs."""
         return sorted({pair["rate"] for pair in self.of(kind)})
 
     def batch_sizes(self, kind: str) -> list[int]:
-        """Batch sizes, ascending, of which there are pairs."""
+        """Return the batch sizes, ascending, of which there are pairs."""
         return sorted({pair["batch_size"] for pair in self.of(kind)})
 
     def each_rate(self, batch_size: int) -> list[tuple[float, list[Result]]]:
         """Return the pairs of networks of a batch size by rate, ascending; none for a rate is an empty list."""
         return [(rate, self.of("network", batch_size, rate)) for rate in self.rates("network")]
 
-    def each_size(self, rate: float) -> list[tuple[int, list[Result]]]:
-        """Return the pairs of networks of a rate by batch size, ascending."""
-        return [(b, self.of("network", b, rate)) for b in self.batch_sizes("network")]
-
-    def compare(self, along: str, kind: str, column: Column, *, equal_loss: bool = False) -> dict[str, Any]:
+    def compare(self, along: str, kind: str, column: str, *, equal_loss: bool = False) -> dict[str, Any]:
         """Compare a column of pairs that differ in one thing, at the end or at equal training loss.
 
         Parameters
@@ -80,7 +75,7 @@ class Results:
         along : {"rate", "batch_size", "both"}
             Each rate beside the next lower one; each batch size beside the next larger one, at the same rate; or each
             batch size beside each larger one, where the rate is larger by the same factor.
-        kind, column : str and callable
+        kind, column : str
             Which pairs, and what of them.
         equal_loss : bool
             Where both came down to the same training loss.
@@ -106,7 +101,9 @@ class Results:
         for one, other, factor in cases:
             for k in range(self.study["replacements"]):
                 if (*one, k) in pairs and (*other, k) in pairs:
-                    values.append(_ends(pairs[*one, k], pairs[*other, k], column, equal_loss))
+                    both = pairs[*one, k], pairs[*other, k]
+                    loss = max(pair["loss/train"][-1] for pair in both)  # which both came down to
+                    values.append([at_loss(p, column, loss) if equal_loss else float(p[column][-1]) for p in both])
                     expected.add(round(factor, 9))
         lowered, factors = sum(b < a for a, b in values), [a / b for a, b in values if min(a, b) > 0.0]
         return {
@@ -122,56 +119,30 @@ class Results:
         -------
         dict
             ``pairs`` and ``marks``: how many were checked, of rates up to 2 / beta; ``above``: trial, step, distance
-            and bound where the distance is above it, which should be nowhere; ``smallest``: the least bound / distance,
-            infinite where all distances are 0; ``unclaimed``: rates above 2 / beta, for which there is no bound.
+            and bound where the distance is above it, which should be nowhere; ``worst``: where it is most; ``smallest``:
+            the least bound / distance, infinite where all distances are 0; ``unclaimed``: rates above 2 / beta.
         """
-        smoothness = self.study["smoothness"]
-        limit = 2.0 / smoothness if smoothness else 0.0
+        limit = 2.0 / self.study["smoothness"] if self.study["smoothness"] else 0.0
         checked = [pair for pair in self.of("convex") if pair["rate"] <= limit]
-        points = [
-            (pair["trial"], *point)
-            for pair in checked
-            for point in zip(pair["step"], pair["distance"], pair["bound"], strict=True)
-        ]
+        columns = ("step", "distance", "bound")
+        points = [(p["trial"], *at) for p in checked for at in zip(*(p[name] for name in columns), strict=True)]
+        above = [point for point in points if not point[2] <= point[3]]
         return {
-            "pairs": len(checked), "marks": len(points), "above": [point for point in points if not point[2] <= point[3]],
+            "pairs": len(checked), "marks": len(points), "above": above,
+            "worst": max(above, key=lambda point: point[2] - point[3], default=None),
             "smallest": min((bound / d for *_, d, bound in points if d > 0.0), default=math.inf),
             "unclaimed": [rate for rate in self.study["convex_rates"] if rate > limit],
         }  # fmt: skip
 
-    def under_bound(self) -> tuple[int, float, list[Result]]:
-        """Return the largest rate that has a bound, the batch size in the middle of those at it, and their pairs."""
-        unclaimed = self.check_bound()["unclaimed"]
-        rate = max(rate for rate in self.rates("convex") if rate not in unclaimed)
-        b = middle([b for b in self.study["batch_sizes"] if self.of("convex", b, rate)])
-        return b, rate, self.of("convex", b, rate)
 
-
-def distance(pair: Result) -> Array:
-    """Of the parameters, at each mark."""
-    return np.array(pair["distance"])
-
-
-def gap(pair: Result, measure: str = "loss") -> Array:
-    """The generalisation gap at each mark: held-out rows minus training rows."""
-    return np.asarray(np.subtract(pair[f"{measure}/held_out"], pair[f"{measure}/train"]))
-
-
-def at_loss(pair: Result, column: Column, loss: float) -> float:
-    """A column where the training loss first came down to `loss`; between two marks it is a line over the log of it."""
-    losses, values, loss = np.maximum(pair["loss/train"], _TINY), column(pair), max(loss, _TINY)
+def at_loss(pair: Result, column: str, loss: float) -> float:
+    """Return a column where the training loss first came down to `loss`; between marks a line over the log of it."""
+    losses, values, loss = np.maximum(pair["loss/train"], _TINY), pair[column], max(loss, _TINY)
     i = int(np.argmax(losses <= loss))
     if i == 0:
         return float(values[0])
     part = math.log(losses[i - 1] / loss) / math.log(losses[i - 1] / losses[i])
     return float(values[i - 1] + part * (values[i] - values[i - 1]))
-
-
-def _ends(one: Result, other: Result, column: Column, equal_loss: bool) -> tuple[float, float]:
-    if not equal_loss:
-        return float(column(one)[-1]), float(column(other)[-1])
-    loss = max(one["loss/train"][-1], other["loss/train"][-1])  # which both came down to
-    return at_loss(one, column, loss), at_loss(other, column, loss)
 
 
 def middle(values: Sequence[Any]) -> Any:
@@ -180,13 +151,13 @@ def middle(values: Sequence[Any]) -> Any:
 
 
 def spread(values: Iterable[Any]) -> Array:
-    """Smallest, median and largest of each place (n, 3), of some sequences of n."""
+    """Return smallest, median and largest of each place (n, 3), of some sequences of n."""
     table = np.array(list(values), np.float64)
     return np.stack([table.min(axis=0), np.median(table, axis=0), table.max(axis=0)], axis=-1)
 
 
 def rank_correlation(x: Iterable[float], y: Iterable[float]) -> float:
-    """Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
+    """Return Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
     a, b = (_ranks(np.array(list(values))) for values in (x, y))
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))

@@ -1,23 +1,25 @@
-"""The report of ``tradeoff`` in figures: what its templates are filled with, and decide on."""
+"""The report of ``tradeoff`` in figures: what its templates are filled with and decide on, and its charts."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 from distbp.errors import UserError
+from distbp.study.drawing import COLOURS, Curve, Level, Plot, style
 from distbp.study.experiment import read_study
-from distbp.study.page import Page, compose
-from distbp.study.tradeoff.charts import charts
-from distbp.study.tradeoff.heats import Heats, Spread, label_of, spread
+from distbp.study.tradeoff.heats import Heats, Spread, common, label_of, spread
 from distbp.study.tradeoff.race import EXACT_RATES
-from distbp.study.tradeoff.split import Split, leading, medians
+from distbp.study.tradeoff.split import NAMES, Split
 from distbp.study.trials import read_results
 
-__all__ = ["page", "race_figures", "split_figures"]
+__all__ = ["figures"]
+
+_TICKS = 6
+"""Most places on an axis that have their own labels."""
 
 
-def page(folder: Path, language: str) -> Page:
-    """Return the report, from ``study.json`` and ``trials.jsonl``.
+def figures(folder: Path) -> dict[str, Any]:
+    """Return the figures of the report on a folder.
 
     Raises
     ------
@@ -32,31 +34,29 @@ def page(folder: Path, language: str) -> Page:
     split = Split(fits, study["best"])
     rates = [(label_of(method), rate) for method, rate in heats.rates.items()]
     rates += [(("split", width), rate) for width, rate in split.rates.items()]
-    figures = {
-        "study": study, "race": race_figures(heats, study), "split": split_figures(split, study),
-        "rates": rates, "edge": [label for label, rate in rates if rate in (study["rates"][0], study["rates"][-1])],
-        "diverged": heats.diverged,
+    return {
+        "study": study, "charts": _charts(heats, split, study), "race": _race(heats, study),
+        "split": _split(split, study), "diverged": heats.diverged, "rates": rates,
+        "edge": [label for label, rate in rates if rate in (study["rates"][0], study["rates"][-1])],
     }  # fmt: skip
-    return compose("tradeoff", language, figures, charts(heats, split, study))
 
 
-def race_figures(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
+def _race(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
     """Return what one exact step and as many examples in small steps come to, and who is first at each goal."""
     b, goals = study["batch_sizes"][0], heats.goals()
     small, steps = f"b={b}", -(-study["rows"] // b)
     exact, seconds = (spread([one[name] for one in heats.exact]) for name in ("error", "seconds"))
-    many, soon, took = (math.nan,) * 3, None, math.nan
+    many, took, soon = (math.nan,) * 3, (math.nan,) * 3, None
     if small in heats.curves:
-        many, soon = heats.after(small, steps), heats.within(small, seconds[1])
-        clocks = [dict(zip(c["steps"], c["seconds"], strict=True)) for c in heats.curves[small]]
-        took = spread([clock.get(steps, math.nan) for clock in clocks])[1]
+        many, took = heats.after(small, steps), heats.after(small, steps, "seconds")
+        soon = heats.within(small, seconds[1])
     soonest = {}
     for what in ("examples", "steps", "seconds"):
         reached = {method: heats.to_goal(method, goals[0], what)[1] for method in heats.curves}
         first = min(reached, key=lambda method: reached[method])
         soonest[what] = {"method": label_of(first), "at": reached[first]}
     return {
-        "b": b, "steps": steps, "exact": exact, "exact_seconds": seconds[1], "many": many, "many_seconds": took,
+        "b": b, "steps": steps, "exact": exact, "exact_seconds": seconds[1], "many": many, "many_seconds": took[1],
         "soon": soon, "start": spread([one["before"]["error"] for one in heats.exact]),
         "better": "many" if many[2] < exact[0] else "exact" if exact[2] < many[0] else None,
         "exact_rates": EXACT_RATES, "goals": [_goal(heats, goal) for goal in goals], "soonest": soonest,
@@ -70,7 +70,7 @@ def _reached(values: Spread) -> Spread | None:
 
 def _goal(heats: Heats, goal: float) -> dict[str, Any]:
     """Return who comes to a goal, and when."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"method": label_of(method), "best": heats.best(method)}
         | {what: _reached(heats.to_goal(method, goal, what)) for what in ("seconds", "examples", "steps")}
         for method in heats.curves
@@ -79,42 +79,67 @@ def _goal(heats: Heats, goal: float) -> dict[str, Any]:
     first, last = there[0], there[-1]
     return {
         "error": goal, "rows": rows, "first": first, "last": None if last is first else last,
-        "factor": last["seconds"][1] / first["seconds"][1],
         "missing": [row["method"] for row in rows if not row["seconds"]],
     }  # fmt: skip
 
 
-def split_figures(split: Split, study: dict[str, Any]) -> dict[str, Any]:
+def _split(split: Split, study: dict[str, Any]) -> dict[str, Any]:
     """Return which part of the error is the greatest where, and the tables."""
-    sides, width = split.sides(study["budget"]), split.main_width()
-    budgets, kept, middle = sides["split-budget-most"]["at"], sides["split-rows"]["at"], sides["split-rows"]["budget"]
+    sides = split.sides(study["budget"])
+    budgets, rows = sides["split-budget-most"]["at"], sides["split-rows"]
+    kept, width, early_late = rows["at"], rows["width"], (rows["budget"], study["budget"])
     shown = sorted({budgets[0], budgets[len(budgets) // 2], budgets[-1]})
-    rows = []
-    for n in dict.fromkeys((kept[0], kept[len(kept) // 2], kept[-1])):
-        for budget in shown:
-            parts = split.over_seeds(n, width, budget)
-            found = {name: values[1] for name, values in medians(parts).items()}
-            rows.append({"n": n, "budget": budget, "leading": leading(parts), **found})
+    sizes = dict.fromkeys((kept[0], kept[len(kept) // 2], kept[-1]))
+    ends = (n for n in dict.fromkeys((split.sizes[-1], split.sizes[0])) if n in kept)
     return {
-        "width": width, "known": split.known, "best": split.best, "sides": sides, "rows": rows,
-        "answers": [_answer(split, n, width, budgets) for n in dict.fromkeys((split.sizes[-1], split.sizes[0])) if n in kept],
-        "budgets": (middle, study["budget"]),
-        "widths": [{"n": n, "best": [_best(split, n, budget) for budget in (middle, study["budget"])]} for n in split.sizes],
+        "width": width, "known": split.known, "best": split.best, "sides": sides, "budgets": early_late,
+        "answers": [_answer(split, n, width, budgets) for n in ends],
+        "rows": [{"n": n, "budget": budget, **split.medians(n, width, budget)} for n in sizes for budget in shown],
+        "widths": [{"n": n, "best": [_best(split, n, budget) for budget in early_late]} for n in split.sizes],
     }  # fmt: skip
 
 
 def _answer(split: Split, n: int, width: int, budgets: list[int]) -> dict[str, Any]:
     """Return what leads at the shortest and longest budget, and from which one on optimisation no longer does."""
-    parts = [split.over_seeds(n, width, budget) for budget in budgets]
-    lead = [leading(one) for one in parts]
+    points = [split.medians(n, width, budget) for budget in budgets]
+    lead = [point["leading"] for point in points]
     after = len(lead) - lead[::-1].index("opt") if "opt" in lead else 0
     return {
-        "n": n, "budget": budgets[0], "first": lead[0], "last": lead[-1], "opt": "opt" in lead,
+        "n": n, "budget": budgets[0], "short": points[0], "end": points[-1], "opt": "opt" in lead,
         "after": budgets[after] if after < len(lead) - 1 else None,  # at the very end it is 0 by definition
-        "short": medians(parts[0])["total"][1], "end": medians(parts[-1])["total"][1],
     }  # fmt: skip
 
 
 def _best(split: Split, n: int, budget: int) -> tuple[int, float]:
     width = split.best_width(n, budget)
-    return width, medians(split.over_seeds(n, width, budget))["total"][1]
+    return width, split.medians(n, width, budget)["total"][1]
+
+
+def _charts(heats: Heats, split: Split, study: dict[str, Any]) -> dict[str, Plot]:
+    """Return what each chart shows, by name: the race against three clocks, and the sides of the split."""
+    races = {f"race-{what}": _against(heats, study["best"], what) for what in ("examples", "steps", "seconds")}
+    return races | {name: _along(side) for name, side in split.sides(study["budget"]).items()}
+
+
+def _against(heats: Heats, best: float | None, what: str) -> Plot:
+    """Return the race against a clock, with the one exact step as a star."""
+    curves = [
+        Curve(label_of(method), *common(curves, what), style(i) | {"marker": None})
+        for i, (method, curves) in enumerate(heats.curves.items())
+    ]
+    at = 1.0 if what == "steps" else spread([one[what] for one in heats.exact])[1]
+    star = {"fmt": "*", "markersize": 11, "capsize": 3, "color": COLOURS[6], "zorder": 5}
+    exact = Curve(("exact",), [at], [spread([one["error"] for one in heats.exact])], star, bars=True)
+    level = Level(("best",), best, {"color": "#888", "linewidth": 1, "linestyle": (0, (2, 2))})
+    return Plot([*curves, exact, level], log="x", height=4.6)
+
+
+def _along(side: dict[str, Any]) -> Plot:
+    """Return the parts of the error along a side; no hidden units have the place of one half."""
+    looks = *map(style, range(len(NAMES))), style(6) | {"linestyle": ":"}
+    curves = [
+        Curve((name,), [place or 0.5 for place in side["at"]], [point[name] for point in side["points"]], look)
+        for name, look in zip((*NAMES, "total"), looks, strict=True)
+    ]
+    ticks = side["at"] if len(side["at"]) <= _TICKS else ()
+    return Plot([Level((), 0.0, {"color": "#888", "linewidth": 0.8}), *curves], log="x", height=4.6, ticks=ticks)

@@ -28,7 +28,7 @@ def label_of(method: str) -> tuple[Any, ...]:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Least, middle (the lower of two) and greatest."""
+    """Return least, middle (the lower of two) and greatest."""
     ordered = sorted(values)
     return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]
 
@@ -44,49 +44,44 @@ class Heats:
 
     @classmethod
     def of(cls, results: dict[str, dict[str, Any]]) -> "Heats":
-        """From the results of a study."""
-        curves: dict[str, list[Curve]] = {}
-        rates, diverged = {}, []
-        for one in results.values():
-            if "n" not in one and "curve" in one and not one.get("tuning"):
-                if one["curve"]:
-                    curves.setdefault(one["method"], []).append(one["curve"])
-                if one["diverged"]:
-                    diverged.append(one["trial"])
-                if "rate" in one:
-                    rates[one["method"]] = one["rate"]
-        exact = [one for one in results.values() if one.get("method") == "exact"]
-        return cls(curves, exact, rates, diverged)
+        """Take those of the results of a study that are of the race."""
+        race = [one for one in results.values() if "n" not in one and not one.get("tuning")]
+        runs, curves = [one for one in race if "curve" in one], dict[str, list[Curve]]()
+        for one in runs:
+            if one["curve"]:
+                curves.setdefault(one["method"], []).append(one["curve"])
+        rates = {one["method"]: one["rate"] for one in runs if "rate" in one}
+        diverged = [one["trial"] for one in runs if one["diverged"]]
+        return cls(curves, [one for one in race if one["method"] == "exact"], rates, diverged)
 
     def best(self, method: str) -> float:
-        """Its best error, the middle one of the seeds."""
+        """Return the best error of a method, the middle one of the seeds."""
         return spread([min(curve["error"]) for curve in self.curves[method]])[1]
 
     def goals(self) -> list[float]:
-        """Errors that all methods reach, and all but the worst."""
+        """Return errors that all methods reach, and all but the worst."""
         worst = sorted((self.best(method) for method in self.curves), reverse=True)
         return sorted({_ABOVE * error for error in worst[:2]}, reverse=True)
 
     def to_goal(self, method: str, goal: float, what: str) -> Spread:
-        """``examples``, ``steps`` or ``seconds`` until the error is at most `goal`; infinite where it never is."""
-        curves = self.curves[method]
-        first = [next((i for i, error in enumerate(c["error"]) if error <= goal), None) for c in curves]
-        return spread([math.inf if i is None else c[what][i] for c, i in zip(curves, first, strict=True)])
+        """Return ``examples``, ``steps`` or ``seconds`` until the error is at most `goal`; infinite if it never is."""
+        runs = [zip(curve["error"], curve[what], strict=True) for curve in self.curves[method]]
+        return spread([next((at for error, at in run if error <= goal), math.inf) for run in runs])
 
     def within(self, method: str, seconds: float) -> Spread:
-        """Its error where it was last measured within so many seconds of training, or first."""
+        """Return the error where it was last measured within so many seconds of training, or first."""
         curves = self.curves[method]
         last = [max([0, *(i for i, t in enumerate(c["seconds"]) if t <= seconds)]) for c in curves]
         return spread([c["error"][i] for c, i in zip(curves, last, strict=True)])
 
-    def after(self, method: str, steps: int) -> Spread:
-        """Its error after so many steps; not a number where it was not measured there."""
-        found = [dict(zip(c["steps"], c["error"], strict=True)).get(steps, math.nan) for c in self.curves[method]]
-        return spread(found)
+    def after(self, method: str, steps: int, what: str = "error") -> Spread:
+        """Return the error or ``seconds`` after so many steps; not a number where it was not measured there."""
+        curves = self.curves[method]
+        return spread([dict(zip(c["steps"], c[what], strict=True)).get(steps, math.nan) for c in curves])
 
 
 def common(curves: Sequence[Curve], what: str) -> tuple[list[float], list[Spread]]:
-    """The spread of curves whose points lie at different places: read where all of them are, on a log scale."""
+    """Return the spread of curves whose points lie at different places, where all of them are, on a log scale."""
     low, high = max(max(c[what][0], 1e-6) for c in curves), min(c[what][-1] for c in curves)
     if not low < high:
         return [], []

@@ -15,7 +15,6 @@ The best is the one with the least loss on training rows at the end.
 import argparse
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ from distbp.data.preprocessing import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.experiment import Experiment, at_least_1, listed, numbers
+from distbp.study.tradeoff.figures import figures
 from distbp.study.tradeoff.objective import require_scipy
-from distbp.study.tradeoff.figures import page
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
-from distbp.study.trials import agreed_results, groups_of, sort_results, work_through
+from distbp.study.trials import Say, agreed_results, groups_of, work_through
 from distbp.trainer.evaluation import EVALUATION_BLOCK
 
 __all__ = ["TRADEOFF"]
@@ -67,19 +66,17 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     rows = n if options.rows is None else options.rows
     if not 1 <= rows <= n:
         raise UsageError(f"--rows {rows}: between 1 and the {n} training rows")
-    batches = numbers(options.batch_sizes, "--batch-sizes", int)
-    if batches[-1] > rows:
-        raise UsageError(f"--batch-sizes {batches[-1]}: at most the {rows} rows of the race")
-    sizes = numbers(options.sizes, "--sizes", int)
-    if sizes[-1] > rows:
-        raise UsageError(f"--sizes {sizes[-1]}: at most the {rows} rows of the race")
+    lists = {name: listed(options, name) for name in ("batch_sizes", "sizes")}
+    for name, values in lists.items():
+        if values[-1] > rows:
+            raise UsageError(f"--{name.replace('_', '-')} {values[-1]}: at most the {rows} rows of the race")
     if (test := data.test or data.validation) is None:
         raise UserError("no test rows: give --test-fraction, --test-data or --validation-fraction")
     return {
-        "rows": rows, "batch_sizes": batches, "epochs": 10 if config.epochs is None else config.epochs,
-        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
+        "rows": rows, **lists, "epochs": 10 if config.epochs is None else config.epochs,
+        "passes": options.passes, "lbfgs": options.lbfgs, "widths": _widths(options.widths),
         "batch": config.batch_range(n)[0],
-        "budget": options.budget, "rates": numbers(options.rates, "--rates", float), "seeds": options.seeds,
+        "budget": options.budget, "rates": listed(options, "rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
     }  # fmt: skip
 
@@ -103,8 +100,8 @@ def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | N
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
-) -> None:
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[Race | Fit]:
     group = groups_of(comm, asked["ranks_per_trial"])
     test = data.test or data.validation
     assert test is not None
@@ -122,9 +119,7 @@ def _run(
     work_through(first, do, group, folder, say, "tuning")
     second = _trials(asked, agreed_results(folder, comm))
     work_through(second, do, group, folder, say, "race and split")
-    comm.barrier()
-    if comm.is_root:
-        sort_results(folder, [*first, *second])
+    return [*first, *second]
 
 
 def _head(rows: Prepared, n: int) -> Prepared:
@@ -178,5 +173,5 @@ TRADEOFF = Experiment(
         "--data", "synthetic:spirals,rows=1250000,columns=2,classes=2,noise=0.1", "--validation-fraction", "0",
         "--hidden", "32", "--optimizer", "sgd", "--epochs", "10",
     ),  # fmt: skip
-    add_options=_add_options, ask=_ask, run=_run, page=page,
+    add_options=_add_options, ask=_ask, run=_run, figures=figures,
 )  # fmt: skip
