@@ -30,12 +30,7 @@ from distbp.study.trials import sort_results
 
 __all__ = ["EXPERIMENTS", "main", "study"]
 
-EXPERIMENTS: dict[str, Experiment] = {
-    "batch-size": BATCH_SIZE,
-    "plan": PLAN,
-    "stability": STABILITY,
-    "tradeoff": TRADEOFF,
-}
+EXPERIMENTS = {"batch-size": BATCH_SIZE, "plan": PLAN, "stability": STABILITY, "tradeoff": TRADEOFF}
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
 """What another start of the same study may say differently."""

@@ -27,7 +27,7 @@ class Experiment:
     """An experiment, as the front door calls it.
 
     `ask` says what it is going to do, for ``study.json``; a study that was begun can only be continued where this is
-    the same. `run` does on all ranks what is not done, and returns the trials in the order of their results in the file.
+    the same. `run` does on all ranks what is not done; it returns the trials in the order of their results in the file.
     """
 
     about: str  # a line of the help

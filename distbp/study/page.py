@@ -51,15 +51,6 @@ def number(x: float, digits: int = 3) -> str:
     return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
 
 
-def _ranged(x: tuple[float, float, float], to: str) -> str:
-    """Return ``middle (low to high)``, of low, middle, high."""
-    return f"{number(x[1])} ({number(x[0])} {to} {number(x[2])})"
-
-
-def _grouped(x: float) -> str:
-    return f"{x:,}" if math.isfinite(x) else number(x)
-
-
 def _row(*cells: object) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
@@ -88,8 +79,9 @@ def _template(name: str) -> Any:
         finalize=lambda x: x.replace("\n", " ") if isinstance(x, str) else x,
     )  # fmt: skip
     environment.filters |= {
-        "number": number, "ranged": _ranged, "grouped": _grouped, "g": "{:g}".format, "label": labelled,
-        "row": lambda cells: _row(*cells), "cells": _cells, "marked": _marked,
+        "number": number, "g": "{:g}".format, "grouped": lambda x: f"{x:,}" if math.isfinite(x) else number(x),
+        "ranged": lambda x, to: f"{number(x[1])} ({number(x[0])} {to} {number(x[2])})",  # of low, middle, high
+        "label": labelled, "row": lambda cells: _row(*cells), "cells": _cells, "marked": _marked,
     }  # fmt: skip
     return environment.get_template(name)
 

@@ -55,7 +55,7 @@ class _Results:
         self._known: dict[str, dict[str, Any]] = {}
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Results by the name of the trial; a last line that was cut off is none."""
+        """Return the results by the name of the trial; a last line that was cut off is none."""
         if not self._path.exists():
             return {}
         with open(self._path, "rb") as stream:
@@ -64,16 +64,14 @@ class _Results:
                 self._inode, self._end, self._known = inode, 0, {}
             stream.seek(self._end)
             new = stream.read()
-        whole = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
-        self._end += len(whole)
-        for line in whole.splitlines():
-            result = json.loads(line)
-            self._known[result["trial"]] = result
+        new = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
+        self._end += len(new)
+        self._known |= {result["trial"]: result for result in map(json.loads, new.splitlines())}
         return self._known
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Results by the name of the trial; a last line that was cut off is none."""
+    """Return the results by the name of the trial; a last line that was cut off is none."""
     return _Results(folder).read()
 
 
@@ -127,10 +125,11 @@ def work_through(
         The best of some results, in a few words for the progress.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
-    queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
-    start, before, whole = time.monotonic(), 0.0, sum(trial.cost() for trial in trials)
+    costs = {str(trial): trial.cost() for trial in trials}
+    queue = Queue(folder, list(costs)) if group.is_root else None
+    start, before = time.monotonic(), 0.0
     if queue is not None:
-        before = _done(trials, queue.results.read())[1]
+        before = sum(costs[name] for name in costs.keys() & queue.results.read())
     try:
         while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
             result = do(trials[at], group)
@@ -138,19 +137,13 @@ def work_through(
             if queue is not None:
                 queue.finish({"trial": str(trials[at]), **result})
                 results = queue.results.read()
-                n, gone = _done(trials, results)
-                left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
-                news = f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}"
+                done = [cost for name, cost in costs.items() if name in results]
+                left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
+                news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
                 say(news + (f"; best so far {best(results.values())}" if best else ""))
     finally:
         if queue is not None:
             queue.release()
-
-
-def _done(trials: Iterable[Trial], results: dict[str, dict[str, Any]]) -> tuple[int, float]:
-    """Return how many are done, and what they cost."""
-    costs = [trial.cost() for trial in trials if str(trial) in results]
-    return len(costs), sum(costs)
 
 
 class Queue:

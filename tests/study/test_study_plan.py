@@ -11,8 +11,8 @@ from test_study_batch_size import B_CRIT, S_MIN, SIZES, write_study
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
 from distbp.study.plan.calibration import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
+from distbp.study.plan.figures import read_plan
 from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
-from distbp.study.plan.results import read_plan
 from distbp.study.trials import read_results
 
 DATA = ("--data", "synthetic:blobs,rows=72,columns=3,classes=3,seed=4", "--hidden", "5")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, Three, read_batch_sizes
-from distbp.study.drawing import Curve, Level, Plot, shade, style
+from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade, style
 
 __all__ = ["figures"]
 
-_DOTTED = {"color": "0.5", "linestyle": ":"}
+_DOTTED, _DASHED = {"color": "0.5", "linestyle": ":"}, {"color": COLOURS[1], "linestyle": "--"}
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -58,9 +58,8 @@ def _apart(one: Three, other: Three) -> bool:
 
 
 def _errors(sizes: list[BatchSize], along: str) -> dict[str, Any]:
-    """Return the ends of the errors at equal budgets, with their batch sizes, and whether they can be told apart."""
-    low, high = (pick(sizes, key=lambda size: size.error[along][1]) for pick in (min, max))
-    ends = [{"batch_size": size.batch_size, "error": size.error[along]} for size in (low, high)]
+    """Return the batch sizes with the least and the greatest error at equal budgets, and whether they differ."""
+    low, high = ends = [pick(sizes, key=lambda size: size.error[along][1]) for pick in (min, max)]
     return {"along": along, "ends": ends, "apart": _apart(low.error[along], high.error[along])}
 
 
@@ -97,9 +96,8 @@ def _charts(results: Results) -> dict[str, Plot]:
     """Return what each chart shows, by name."""
     sizes, B = results.sizes, [size.batch_size for size in results.sizes]
     ends = {"xlim": (B[0] / 1.4, B[-1] * 1.4)}
-    over_sizes = partial(Plot, log="xy", ticks=B, limits=ends)
-    over_epochs = partial(Plot, log="xy", columns=4)
-    speeds = [size.batch_size / size.step_seconds for size in sizes]
+    over_sizes, over_epochs = partial(Plot, log="xy", ticks=B, limits=ends), partial(Plot, log="xy", columns=4)
+    speeds, rates = [size.batch_size / size.step_seconds for size in sizes], [s.rate for s in results.reached()]
     equal = Curve(("equal",), B, [speeds[0] * b / B[0] for b in B], _DOTTED)
     error, gap = (
         [Curve((along,), B, [getattr(s, name)[along] for s in sizes], style(i)) for i, along in enumerate(BUDGETS)]
@@ -107,55 +105,49 @@ def _charts(results: Results) -> dict[str, Plot]:
     )
     positive = all(size.error[along][0] > 0.0 for size in sizes for along in BUDGETS)
     goal = Level(("goal",), results.goal["value"], {"color": "0.4", "linestyle": ":"})
+    speed_limits = {"ylim": (min(speeds) / 1.5, max(speeds) * 1.5)}
+    rate_limits = {"ylim": (min(rates) / 3.0, max(rates) * 6.0)} if rates else {}
     noisy = [size for size in sizes if size.noise]
     return {
-        "steps-to-goal": over_sizes([_to_goal(results, "steps"), _perfect(results), *_fitted(results, 0)]),
-        "examples-to-goal": over_sizes([_to_goal(results, "examples"), *_fitted(results, 1)]),
-        "seconds-to-goal": over_sizes([_to_goal(results, "seconds"), _soonest(results)]),
-        "throughput": over_sizes(
-            [Curve(("measured",), B, speeds, style(0)), equal],
-            limits=ends | {"ylim": (min(speeds) / 1.5, max(speeds) * 1.5)},
-        ),
+        "steps-to-goal": over_sizes([*_to_goal(results, "steps"), *_fitted(results, 0)]),
+        "examples-to-goal": over_sizes([*_to_goal(results, "examples"), *_fitted(results, 1)]),
+        "seconds-to-goal": over_sizes([*_to_goal(results, "seconds")]),
+        "throughput": over_sizes([Curve(("measured",), B, speeds, style(0)), equal], limits=ends | speed_limits),
         "error-at-budgets": over_sizes(error, log="xy" if positive else "x", columns=3),
         "gap": over_sizes([*gap[:2], Level((), 0.0, {"color": "0.6", "linewidth": 0.8})], log="x"),
         "curves": over_epochs([*_each(sizes, lambda size: [at for at in size.curve if at[1] > 0.0]), goal]),
-        "best-rate": over_sizes([*_rates(results)], limits=ends | _rate_limits(results), columns=3),
+        "best-rate": over_sizes([*_rates(results)], limits=ends | rate_limits, columns=3),
         "steps-by-rate": over_epochs([*_each(sizes, lambda s: [at for at in s.by_rate if at[1] < math.inf], 3.5)]),
         "noise-scale": over_epochs([*_each(noisy, lambda size: size.noise), *_critical(results)]),
     }
 
 
-def _to_goal(results: Results, name: str) -> Curve:
-    """Return the band of those that reached the goal; one without end is drawn to ten times the median."""
+def _to_goal(results: Results, name: str) -> Iterable[Curve]:
+    """Give the band of those that reached the goal, one without end drawn to ten times the median; and what to see.
+
+    That is of steps the line of perfect scaling, from the smallest batch on, and of seconds the soonest.
+    """
     sizes = results.reached()
-    bands = (getattr(size, name) for size in sizes)
-    curve = [(low, middle, high if math.isfinite(high) else 10.0 * middle) for low, middle, high in bands]
-    return Curve(("measured",), [size.batch_size for size in sizes], curve, style(0))
-
-
-def _perfect(results: Results) -> Curve:
-    """Return the line of perfect scaling, from the smallest batch on."""
-    reached = results.reached()
-    B = np.array([size.batch_size for size in (*reached[:1], *reached[-1:])], float)
-    return Curve(("perfect",), B, [reached[0].steps[1] * B[0] / b for b in B], _DOTTED)
+    if sizes:
+        B, (low, middle, high) = [size.batch_size for size in sizes], np.transpose([getattr(s, name) for s in sizes])
+        curve = np.transpose([low, middle, np.where(np.isfinite(high), high, 10.0 * middle)])
+        yield Curve(("measured",), B, curve, style(0))
+        if name == "steps":
+            yield Curve(("perfect",), [B[0], B[-1]], [middle[0], middle[0] * B[0] / B[-1]], _DOTTED)
+        if name == "seconds":
+            best, look = int(np.argmin(middle)), _DASHED | {"markersize": 13, "linestyle": "", "marker": "*"}
+            yield Curve(("soonest",), [B[best]], [middle[best]], look)
 
 
 def _fitted(results: Results, power: int) -> Iterable[Curve | Level]:
     """Give the fit of S(B) B^power, and the interval of B_crit."""
-    if results.fit is None:
-        return
-    B, crit = np.geomspace(results.sizes[0].batch_size, results.sizes[-1].batch_size, 200), results.fit.b_crit
-    low, high = B[0] / 1.4, B[-1] * 1.4
-    yield Curve(("fit",), B, results.fit.steps(B) * B**power, {"color": style(1)["color"], "linestyle": "--"})
-    yield Level(("critical",), max(low, crit.low), {"color": "0.5"}, min(high, crit.high), along="x")
-    if low <= crit.value <= high:
-        yield Level((), crit.value, {"color": "0.4", "linewidth": 1.0}, along="x")
-
-
-def _soonest(results: Results) -> Curve:
-    best = [results.fastest()] if results.reached() else []
-    look = {"color": style(1)["color"], "markersize": 13, "linestyle": "", "marker": "*"}
-    return Curve(("soonest",), [size.batch_size for size in best], [size.seconds[1] for size in best], look)
+    if results.fit is not None:
+        B, crit = np.geomspace(results.sizes[0].batch_size, results.sizes[-1].batch_size, 200), results.fit.b_crit
+        low, high = B[0] / 1.4, B[-1] * 1.4
+        yield Curve(("fit",), B, results.fit.steps(B) * B**power, _DASHED)
+        yield Level(("critical",), max(low, crit.low), {"color": "0.5"}, min(high, crit.high), along="x")
+        value = crit.value if low <= crit.value <= high else None
+        yield Level((), value, {"color": "0.4", "linewidth": 1.0}, along="x")
 
 
 def _each(
@@ -169,21 +161,15 @@ def _each(
 
 def _rates(results: Results) -> Iterable[Curve]:
     """Give the fastest rates beside the two rules of thumb, drawn from the smallest batch on."""
-    sizes = results.reached()
-    B, rates = np.array([size.batch_size for size in sizes], float), np.array([size.rate for size in sizes])
+    B, rates = (np.array([getattr(s, name) for s in results.reached()], float) for name in ("batch_size", "rate"))
     yield Curve(("measured",), B, rates, style(0))
     for name, power, line in (("linear", 1.0, ":"), ("root", 0.5, "--")):
         yield Curve((name,), B, rates[:1] * (B / B[:1]) ** power, {"color": "0.5", "linestyle": line})
 
 
-def _rate_limits(results: Results) -> dict[str, tuple[float, float]]:
-    rates = [size.rate for size in results.reached()]
-    return {"ylim": (min(rates) / 3.0, max(rates) * 6.0)} if rates else {}
-
-
 def _critical(results: Results) -> Iterable[Level]:
     """Give B_crit and its interval along the axis of batch sizes, where it is seen."""
     if results.fit is not None and results.fit.knee == "inside":
-        crit, colour = results.fit.b_crit, style(1)["color"]
-        yield Level((), crit.low, {"color": colour}, crit.high)
-        yield Level(("critical",), crit.value, {"color": colour, "linestyle": "--"})
+        crit, look = results.fit.b_crit, {"color": _DASHED["color"]}
+        yield Level((), crit.low, look, crit.high)
+        yield Level(("critical",), crit.value, _DASHED)

@@ -1,5 +1,4 @@
 """Which batch size and how many ranks to ask for.
 
-`run` asks and measures, with the stopwatch of `calibration`; `model` predicts, `results` decides; `figures` and the
-templates report.
+`run` asks and measures, with the stopwatch of `calibration`; `model` predicts; `figures` and the templates report.
 """

@@ -105,7 +105,7 @@ def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> 
 
 
 def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most: float) -> list[float]:
-    """Return gradient noise scales along a training by all ranks of about `most` seconds; none if not to be measured."""
+    """Return gradient noise scales along a training of about `most` seconds; none where it cannot be measured."""
     scales = list[float]()
     with closing(build_trainer(of_trial(config, steps=10**6, noise_scale=1), data, comm)) as trainer:
         start = time.monotonic()

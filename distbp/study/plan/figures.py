@@ -5,10 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from distbp.study.drawing import Curve, Plot, style
-from distbp.study.plan.model import Prediction
-from distbp.study.plan.results import Plan, read_plan
+from distbp.study.experiment import read_study
+from distbp.study.plan.model import Network, Plan, Prediction, Steps, StepTime, fit_allreduce, predict
+from distbp.study.trials import read_results
 
-__all__ = ["figures"]
+__all__ = ["figures", "read_plan"]
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read ``study.json`` and ``trials.jsonl``, and predict."""
+    study, results = read_study(folder), read_results(folder)
+    measured = [r for name, r in results.items() if name.startswith("step ")]
+    network = fit_allreduce([r for name, r in results.items() if name.startswith("allreduce ")])
+    if study["network_given"] is not None:
+        network = Network(study["network_given"][0], 1.0 / study["network_given"][1])
+    curve = study["curve"]
+    if curve["study"] is None:
+        noise = results["noise scale"]
+        steps = Steps((1.0, 1.0, 1.0), (noise["low"], noise["noise_scale"], noise["high"]), {})
+    else:
+        known = {int(b): tuple(s) for b, s in curve["steps"].items()}
+        steps = Steps(tuple(curve["s_min"]), tuple(curve["b_crit"]), known)
+    step_time, job = StepTime(measured, network, 4 * study["parameters"]), results["job"]
+    predictions = predict(steps, step_time, study["batch_sizes"], study["predict_ranks"])
+    per_node = study["ranks_per_node"] or job["cores"]
+    return Plan(study, measured, network, predictions, per_node, job["hosts"], steps, step_time)
 
 
 def figures(folder: Path) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Network", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
+__all__ = ["Network", "Plan", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
+_WORTH = 0.5
+"""Efficiency below which more ranks are called a waste."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class StepTime:
         return sorted(self._by_ranks)
 
     def __call__(self, batch_size: float, ranks: int) -> Range:
-        """Return seconds of a step: quartiles where it was measured; from the model half and twice what it communicates."""
+        """Return seconds of a step: quartiles where it was measured; from the model half and twice the Allreduce."""
         if ranks in self._by_ranks:
             return self._between(batch_size, ranks)
         low, middle, high = self._between(batch_size / ranks, 1)
@@ -140,3 +142,45 @@ def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks
         T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
         found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
     return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known, and what follows."""
+
+    study: dict[str, Any]  # study.json
+    measured: list[dict[str, Any]]  # steps
+    network: Network  # of the extrapolation
+    predictions: list[Prediction]  # for all B and P
+    ranks_per_node: int  # for node-hours
+    hosts: int  # of the calibration
+    steps: Steps
+    step_time: StepTime
+
+    @property
+    def relative(self) -> bool:
+        """Tell whether times are multiples of S_min steps, for there is no study."""
+        return self.study["curve"]["study"] is None
+
+    def best(self, ranks: int) -> Prediction:
+        """Return the batch size with the shortest time on so many ranks."""
+        return min((p for p in self.predictions if p.ranks == ranks), key=lambda p: p.seconds[1])
+
+    def all_ranks(self) -> list[int]:
+        """Return the numbers of ranks that are predicted."""
+        return sorted({p.ranks for p in self.predictions})
+
+    def speed_up(self, prediction: Prediction) -> float:
+        """Return how many times as fast it is as the best batch size on one rank."""
+        return self.alone().seconds[1] / prediction.seconds[1]
+
+    def alone(self) -> Prediction:
+        """Return the best on one rank."""
+        sizes = sorted({p.batch_size for p in self.predictions})
+        return min(predict(self.steps, self.step_time, sizes, [1]), key=lambda p: p.seconds[1])
+
+    def recommended(self) -> Prediction:
+        """Return the fastest of the numbers of ranks that are used with an efficiency of at least a half."""
+        found = [self.best(ranks) for ranks in self.all_ranks()]
+        worth = [p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1]
+        return min(worth, key=lambda p: p.seconds[1])

@@ -122,17 +122,13 @@ def _run(
             found = time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
             turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
     for (what, size, ranks), found in turns.items():
-        figures = quartiles(found)
-        name = "batch_size" if what == "step B" else "bytes"
-        note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **figures}, _ms(figures))
+        times, name = quartiles(found), "batch_size" if what == "step B" else "bytes"
+        text = "{:.4g} ms ({:.4g} to {:.4g})".format(*(1e3 * times[at] for at in ("seconds", "low", "high")))
+        note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **times}, text)
     hosts = len(set(comm.allgather_obj(comm.host)))
     about = {"trial": "job", "ranks": comm.size, "cores": comm.host_cores, "hosts": hosts}
     on_root(comm, lambda: write_results(folder, [about, *lines]), f"cannot write {folder}")
     return []
-
-
-def _ms(figures: dict[str, float]) -> str:
-    return f"{1e3 * figures['seconds']:.4g} ms ({1e3 * figures['low']:.4g} to {1e3 * figures['high']:.4g})"
 
 
 PLAN = Experiment(

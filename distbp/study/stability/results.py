@@ -28,7 +28,7 @@ _TINY = 1e-300
 
 
 class Results:
-    """``study.json`` and ``trials.jsonl`` of a folder; in the middle of what varies `b`, `rate`, and pairs for layers."""
+    """``study.json`` and ``trials.jsonl`` of a folder; `b`, `rate` and the pairs `layers` are in the middle of them."""
 
     def __init__(self, folder: Path) -> None:
         self.study = study = read_study(folder)
@@ -70,15 +70,8 @@ class Results:
     def compare(self, along: str, kind: str, column: str, *, equal_loss: bool = False) -> dict[str, Any]:
         """Compare a column of pairs that differ in one thing, at the end or at equal training loss.
 
-        Parameters
-        ----------
-        along : {"rate", "batch_size", "both"}
-            Each rate beside the next lower one; each batch size beside the next larger one, at the same rate; or each
-            batch size beside each larger one, where the rate is larger by the same factor.
-        kind, column : str
-            Which pairs, and what of them.
-        equal_loss : bool
-            Where both came down to the same training loss.
+        Along "rate" each is beside the next lower one, along "batch_size" beside the next larger one, and along "both"
+        beside each larger one where the rate is larger by the same factor.
 
         Returns
         -------
@@ -119,7 +112,7 @@ class Results:
         -------
         dict
             ``pairs`` and ``marks``: how many were checked, of rates up to 2 / beta; ``above``: trial, step, distance
-            and bound where the distance is above it, which should be nowhere; ``worst``: where it is most; ``smallest``:
+            and bound where the distance is above it, which should be nowhere, ``worst`` where it is most; ``smallest``:
             the least bound / distance, infinite where all distances are 0; ``unclaimed``: rates above 2 / beta.
         """
         limit = 2.0 / self.study["smoothness"] if self.study["smoothness"] else 0.0

@@ -43,18 +43,18 @@ class RowsOf:
         self.preprocessor, self.target, self.dtype = prepared.preprocessor, prepared.target, prepared.dtype
 
     def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
-        """As `Prepared.take`, of positions in `rows`."""
+        """Return what `Prepared.take` does, of positions in `rows`."""
         return self._prepared.take(self.rows[positions], out)
 
     def replaced(self, i: int, row: int) -> "RowsOf":
-        """The same with another row of the `Prepared` at place `i`."""
+        """Return the same with another row of the `Prepared` at place `i`."""
         rows = self.rows.copy()
         rows[i] = row
         return RowsOf(self._prepared, rows)
 
 
 def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> tuple[RowsOf, RowsOf, int]:
-    """S, S', and the place i where they differ.
+    """Return S, S', and the place i where they differ.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> t
 
 
 def apart(a: Array, b: Array) -> tuple[float, float]:
-    """The distance |a - b|, and the normalised one sqrt(|a - b|^2 / (|a|^2 + |b|^2)), which is 0 for two zeros."""
+    """Return the distance |a - b|, and the normalised one sqrt(|a - b|^2 / (|a|^2 + |b|^2)), 0 for two zeros."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     distance, both = float(np.linalg.norm(a - b)), math.hypot(np.linalg.norm(a), np.linalg.norm(b))
     return distance, distance / both if both else 0.0
 
 
 def by_layer(parts: list[tuple[str, slice]]) -> dict[str, Array]:
-    """Places in `theta` of each layer, weights and biases together, from the `parts` of a model."""
+    """Return the places in `theta` of each layer, weights and biases together, from the `parts` of a model."""
     layers: dict[str, list[Array]] = {}
     for name, part in parts:
         layers.setdefault(name.split(" (")[0], []).append(np.arange(part.start, part.stop))

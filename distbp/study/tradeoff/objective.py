@@ -36,7 +36,7 @@ BLOCK = 2048
 def objective(
     network: Network | FunctionModel, loss: Loss, rows: Prepared, comm: Communicator, *, weight_decay: float = 0.0
 ) -> Objective:
-    """``J(theta)`` and its gradient.
+    """Return the function that gives ``J(theta)`` and its gradient.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def objective(
 
 
 def require_scipy() -> None:
-    """A `UserError` where SciPy is not installed."""
+    """Raise a `UserError` where SciPy is not installed."""
     if importlib.util.find_spec("scipy") is None:
         raise UserError(
             "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
@@ -97,7 +97,7 @@ def require_scipy() -> None:
 
 
 def lbfgs(J: Objective, theta: Array, *, passes: int, each: Callable[[Array], None] = lambda theta: None) -> Array:
-    """The parameters at which L-BFGS ends, from `theta` (n_parameters,), in float64.
+    """Return the parameters at which L-BFGS ends, from `theta` (n_parameters,), in float64.
 
     It ends after so many `passes` over all rows (evaluations of J), or where J does not fall any more; ``each(theta)``
     is called after each of its steps.
