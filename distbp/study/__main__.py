@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,8 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the content of ``study.json``."""
     rows = min(config.batch_range(data.train.n_rows)[0], data.train.n_rows)
-    trainer = build_trainer(dataclasses.replace(config, batch_size=str(rows)), data, comm)
-    network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
-    trainer.close()
+    with closing(build_trainer(dataclasses.replace(config, batch_size=str(rows)), data, comm)) as trainer:
+        network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
     bits = bits_depend_on()
     return {
         "study": name, "data": config.data, "rows": data.train.n_rows, "network": network, "parameters": n_parameters,
@@ -137,7 +137,6 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 
 def _report(name: str, folder: Path, language: str) -> None:
-    read_study(folder)
     write(compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder)), folder, language)
     print(f"report: {folder / 'report.html'}", flush=True)
 

@@ -81,16 +81,7 @@ def labelled(label: Label, labels: Mapping[str, str]) -> str:
 
 
 def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> Any:
-    """Draw a chart; return matplotlib's figure.
-
-    Parameters
-    ----------
-    plot : Plot
-        What it shows.
-    title, x, y : str
-        Heading; what the axes show, with units.
-    labels : mapping
-        Of the curves, by name.
+    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure.
 
     Raises
     ------

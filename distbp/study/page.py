@@ -87,16 +87,7 @@ def _template(name: str) -> Any:
 
 
 def compose(study: str, language: str, figures: Mapping[str, Any]) -> Report:
-    """Write the report of a study.
-
-    Parameters
-    ----------
-    study : str
-        Folder of its templates.
-    language : {"en", "es"}
-        Of the report.
-    figures : mapping
-        What the template is filled with, and decides on; in ``charts`` what its charts show, by name.
+    """Fill the template of a study, by the name of its folder, with its figures; draw the ``charts`` among them.
 
     Raises
     ------

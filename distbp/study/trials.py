@@ -106,23 +106,11 @@ def work_through(
     trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
     say: Say, what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
 ) -> None:  # fmt: skip
-    """Do what is not done of `trials`, the most costly first; each group of ranks calls it.
+    """Do what is not done of `trials`, the same on all ranks, the most costly first; each group of ranks calls it.
 
-    Parameters
-    ----------
-    trials : sequence of Trial
-        The same on all ranks.
-    do : callable
-        ``do(trial, group)`` on all ranks of a group: the trial's line of ``trials.jsonl``; the name is added, and
-        ``summary``, a few words for the progress, is taken out.
-    group, folder : Communicator and Path
-        From `groups_of`; the folder of the study.
-    say : callable
-        ``say(text)``, called on the first rank of a group when it has done a trial.
-    what : str
-        Name of this part of the study.
-    best : callable, optional
-        The best of some results, in a few words for the progress.
+    ``do(trial, group)`` gives, on all ranks of a group of `groups_of`, the trial's line of ``trials.jsonl``; the name
+    is added, and ``summary``, a few words for the progress, is taken out. The first rank of a group says how far it is
+    when it has done a trial: `what` is the name of this part of the study, ``best(results)`` the best in a few words.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
     costs = {str(trial): trial.cost() for trial in trials}
@@ -149,12 +137,7 @@ def work_through(
 class Queue:
     """The trials of a study that are not done, for one group of ranks; its first rank takes and finishes them.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the study.
-    names : iterable of str
-        In the order in which they should be taken.
+    They are taken in the order of their `names`.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:

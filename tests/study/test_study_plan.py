@@ -169,7 +169,7 @@ def test_a_plan_without_a_study_is_relative(tmp_path, in_a_hurry, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_study(tmp_path / "plan", *DATA, name="plan")
     assert read_plan(tmp_path / "plan").relative
-    monkeypatch.setattr("distbp.study.plan.run.noise_scale_of", lambda *arguments, most: [])
+    monkeypatch.setattr("distbp.study.plan.calibration.noise_scale_of", lambda *arguments, most: [])
     with pytest.raises(UserError, match="no gradient noise scale was measured"):
         run_study(tmp_path / "other", *DATA, name="plan")
 

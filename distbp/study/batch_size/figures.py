@@ -35,8 +35,9 @@ def figures(folder: Path) -> dict[str, Any]:
         "charts": _charts(results), "time": _time(results), "errors": [_errors(sizes, along) for along in BUDGETS],
         "gaps_apart": _apart(sizes[0].gap["step"], sizes[-1].gap["step"]), "slope": _slope(results),
         "edge": [size.batch_size for size in sizes if size.rate in ends and ends[0] < ends[1]],
-        "regimes": _regimes(results) if knee == "inside" else [], "has_noise": any(size.noise for size in sizes),
-        "noise": _noise(results) if knee == "inside" else None,
+        "has_noise": any(size.noise for size in sizes),
+        "regimes": _regimes(sizes, results.fit.b_crit.value) if results.fit and knee == "inside" else [],
+        "noise": _noise(results.reached(), results.fit.b_crit.value) if results.fit and knee == "inside" else None,
     }  # fmt: skip
 
 
@@ -71,21 +72,18 @@ def _slope(results: Results) -> float | None:
     return float(np.polyfit(B, rates, 1)[0]) if len(sizes) >= 3 else None
 
 
-def _regimes(results: Results) -> list[dict[str, Any]]:
+def _regimes(sizes: list[BatchSize], crit: float) -> list[dict[str, Any]]:
     """Return perfect scaling up to B_crit / 4, and no gain from 4 B_crit on.
 
     There doubling the batch saves over 40 %, and below 10 % of S(B).
     """
-    assert results.fit is not None
-    crit, sizes = results.fit.b_crit.value, [size.batch_size for size in results.sizes]
-    spans = pairwise((0.0, crit / 4, 4 * crit, math.inf))
-    return [{"low": low, "high": high, "sizes": [b for b in sizes if low <= b < high]} for low, high in spans]
+    spans, B = pairwise((0.0, crit / 4, 4 * crit, math.inf)), [size.batch_size for size in sizes]
+    return [{"low": low, "high": high, "sizes": [b for b in B if low <= b < high]} for low, high in spans]
 
 
-def _noise(results: Results) -> dict[str, Any] | None:
+def _noise(reached: list[BatchSize], crit: float) -> dict[str, Any] | None:
     """Return the noise scale on the way to the goal, at the batch size nearest to B_crit, beside it."""
-    assert results.fit is not None
-    crit, found = results.fit.b_crit.value, [s for s in results.reached() if math.isfinite(s.noise_to_goal)]
+    found = [size for size in reached if math.isfinite(size.noise_to_goal)]
     if not found:
         return None
     near = min(found, key=lambda size: abs(math.log(size.batch_size / crit)))

@@ -45,9 +45,9 @@ def _judged(mark: Mark) -> tuple[float, float]:
 
 
 def _complete(results: dict[str, Mark], b: int, steps: int, seeds: int | None = None) -> list[Mark]:
-    """Return the whole trials of a batch size and of the first seeds, in the order of rates and seeds."""
-    whole = (r for r in results.values() if r["status"] == "complete" and (r["batch_size"], r["steps"]) == (b, steps))
-    return sorted((r for r in whole if seeds is None or r["seed"] < seeds), key=lambda r: (r["rate"], r["seed"]))
+    """Return the complete trials of a batch size and of the first seeds, in the order of rates and seeds."""
+    ended = (r for r in results.values() if r["status"] == "complete" and (r["batch_size"], r["steps"]) == (b, steps))
+    return sorted((r for r in ended if seeds is None or r["seed"] < seeds), key=lambda r: (r["rate"], r["seed"]))
 
 
 def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, Any]:
@@ -189,16 +189,16 @@ def read_batch_sizes(folder: Path) -> Results:
 def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limits: dict[str, float]) -> BatchSize:
     rates = sorted({run["rate"] for run in runs})
     by = {rate: [run for run in runs if run["rate"] == rate] for rate in rates}
-    whole = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
+    tried = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
     to_goal = {
-        along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in whole])
+        along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in tried])
         for along in ("step", "examples", "seconds")
     }
     best = int(np.argmin(_median(to_goal["step"])))
-    mine = by[whole[best]]
+    mine = by[tried[best]]
     error, gap = {}, {}
     for along, limit in limits.items():
-        at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in whole]
+        at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
         chosen = min(at, key=lambda marks: tuple(np.median([_judged(mark) for mark in marks], axis=0)))
         test = "error/test" if "error/test" in chosen[0] else f"error/{_judge(chosen[0])}"
         error[along] = median_band(np.array([mark[test] for mark in chosen]))
@@ -206,7 +206,7 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
     each = to_goal["step"][best].tolist()
     by_rate = [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates]
     return BatchSize(
-        b, whole[best], sum(map(math.isfinite, each)), len(mine),
+        b, tried[best], sum(map(math.isfinite, each)), len(mine),
         median_band(to_goal["step"]), median_band(to_goal["examples"][best]), median_band(to_goal["seconds"][best]),
         each, by_rate, error, gap,
         float(np.median([run["marks"][-1]["seconds"] / run["marks"][-1]["step"] for run in runs])),

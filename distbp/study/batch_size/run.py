@@ -96,8 +96,9 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
     at_least_1(options, "seeds", "least_epochs", "least_steps")
     return {
         "batch_sizes": sizes, "rates": rates, "seeds": options.seeds, "epochs": options.least_epochs,
-        "least_steps": options.least_steps, "halving": options.halving, "goal": _goal(options.goal),
+        "least_steps": options.least_steps,
         "steps": [max(options.least_steps, -(-rows // b) * options.least_epochs) for b in sizes],
+        "halving": options.halving, "goal": _goal(options.goal),
     }  # fmt: skip
 
 

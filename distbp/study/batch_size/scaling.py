@@ -70,12 +70,7 @@ class ScalingFit:
 
 
 def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | Array) -> ScalingFit:
-    """Fit the curve to steps S at batch sizes B.
-
-    Parameters
-    ----------
-    batch_sizes, steps : array (n,)
-        One value each for a seed; a batch size may come several times.
+    """Fit the curve to steps S (n,) at batch sizes B (n,): one of each for a seed; a size may come several times.
 
     Raises
     ------

@@ -119,7 +119,4 @@ def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most:
 
 def powers_between(low: int, high: int, factor: int) -> list[int]:
     """Return ``low``, then each `factor` times the one before, and ``high``."""
-    found = [low]
-    while found[-1] * factor < high:
-        found.append(found[-1] * factor)
-    return sorted({*found, high})
+    return sorted({low, high} | {low * factor**k for k in range(64) if low * factor**k < high})

@@ -39,12 +39,9 @@ class Network:
 
 
 def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
-    """Fit alpha and beta by least squares of the relative errors, neither below 0.
+    """Fit alpha and beta to {"ranks", "bytes", "seconds"} by least squares of the relative errors, neither below 0.
 
-    Parameters
-    ----------
-    measured : sequence of {"ranks", "bytes", "seconds"}
-        Those of one rank are left out. Empty: a network without cost.
+    Those of one rank are left out; of none the network is one without cost.
     """
     rows = [(m["ranks"], m["bytes"], m["seconds"]) for m in measured if m["ranks"] > 1]
     if not rows:
@@ -61,16 +58,9 @@ def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
 
 
 class StepTime:
-    """The time of a step, t(B, P).
+    """The time of a step, t(B, P), of measured steps: {"batch_size", "ranks", "seconds", "low", "high"}.
 
-    Parameters
-    ----------
-    measured : sequence of {"batch_size", "ranks", "seconds", "low", "high"}
-        Steps.
-    network : Network
-        For more ranks than were measured.
-    n_bytes : int
-        Of the gradient.
+    For more ranks than were measured `network` carries a gradient of so many bytes.
     """
 
     def __init__(self, measured: Sequence[Mapping[str, Any]], network: Network, n_bytes: int) -> None:
@@ -95,14 +85,11 @@ class StepTime:
 
     def _between(self, batch_size: float, ranks: int) -> Range:
         """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
-        rows = self._by_ranks[ranks]
+        rows, names = self._by_ranks[ranks], ("low", "seconds", "high")
         B = np.log([m["batch_size"] for m in rows])
-        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in _NAMES]
+        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in names]
         beyond = max(1.0, batch_size / rows[-1]["batch_size"])
         return at[0] * beyond, at[1] * beyond, at[2] * beyond
-
-
-_NAMES = ("low", "seconds", "high")
 
 
 @dataclass(frozen=True)

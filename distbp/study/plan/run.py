@@ -17,15 +17,7 @@ from distbp.errors import UsageError, UserError
 from distbp.run.config import TrainConfig
 from distbp.study.batch_size.results import read_batch_sizes
 from distbp.study.experiment import Experiment, at_least_1, default_folder, listed
-from distbp.study.plan.calibration import (
-    first_ranks,
-    group_sizes,
-    noise_scale_of,
-    powers_between,
-    quartiles,
-    time_allreduce,
-    time_step,
-)
+from distbp.study.plan import calibration
 from distbp.study.plan.figures import figures
 from distbp.study.trials import Say, Trial, write_results
 
@@ -56,13 +48,13 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
     if options.bandwidth is not None and not (options.bandwidth > 0.0 and options.latency >= 0.0):
         raise UsageError("--latency is at least 0 and --bandwidth above 0")
     curve = _curve(options, config, rows)
-    sizes = listed(options, "batch_sizes") or [int(b) for b in curve["steps"]] or powers_between(4, rows, 4)
+    sizes = listed(options, "batch_sizes") or [int(b) for b in curve["steps"]] or calibration.powers_between(4, rows, 4)
     if sizes[-1] > rows:
         raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
     return {
         "batch_sizes": sizes, "predict_ranks": listed(options, "ranks") or [2**k for k in range(11)],
-        "ranks_per_node": options.ranks_per_node, "curve": curve,
-        "network_given": [options.latency, options.bandwidth] if options.bandwidth else None,
+        "ranks_per_node": options.ranks_per_node,
+        "network_given": [options.latency, options.bandwidth] if options.bandwidth else None, "curve": curve,
     }  # fmt: skip
 
 
@@ -101,10 +93,10 @@ def _run(
         if comm.is_root:
             say(f"{name}: {text}")
 
-    groups, n = group_sizes(comm), data.train.n_rows
-    sizes = sorted({*powers_between(min(4, n), n, 4), *asked["batch_sizes"]})
+    groups, n = calibration.group_sizes(comm), data.train.n_rows
+    sizes = sorted({*calibration.powers_between(min(4, n), n, 4), *asked["batch_sizes"]})
     if asked["curve"]["study"] is None:
-        scales = noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
+        scales = calibration.noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
         if not scales:
             raise UserError("no gradient noise scale was measured: run distbp.study batch-size, and give --study")
         low, middle, high = np.quantile(scales, [0.05, 0.5, 0.95])
@@ -112,17 +104,17 @@ def _run(
         note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
     steps = [(ranks, b) for ranks in groups for b in sizes if b >= ranks]
     messages = [(ranks, n_bytes) for ranks in groups[1:] for n_bytes in _BYTES]
-    parts = {ranks: first_ranks(comm, ranks) for ranks in groups}
-    turns: dict[tuple[str, int, int], list[float]] = {}
+    parts = {ranks: calibration.first_ranks(comm, ranks) for ranks in groups}
+    turns, most = dict[tuple[str, int, int], list[float]](), _SECONDS / _ROUNDS
     for _ in range(_ROUNDS):
         for ranks, b in steps:
-            found = time_step(comm, parts[ranks], config, data, b, most=0.7 * _SECONDS / _ROUNDS / len(steps))
+            found = calibration.time_step(comm, parts[ranks], config, data, b, most=0.7 * most / len(steps))
             turns.setdefault(("step B", b, ranks), []).extend(found)
         for ranks, n_bytes in messages:
-            found = time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
+            found = calibration.time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * most / len(messages))
             turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
     for (what, size, ranks), found in turns.items():
-        times, name = quartiles(found), "batch_size" if what == "step B" else "bytes"
+        times, name = calibration.quartiles(found), "batch_size" if what == "step B" else "bytes"
         text = "{:.4g} ms ({:.4g} to {:.4g})".format(*(1e3 * times[at] for at in ("seconds", "low", "high")))
         note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **times}, text)
     hosts = len(set(comm.allgather_obj(comm.host)))

@@ -17,8 +17,7 @@ from distbp.study.stability.results import Result, Results, middle, rank_correla
 
 __all__ = ["figures"]
 
-Cases = Sequence[tuple[float, list[Result]]]
-"""Pairs by learning rate or batch size."""
+Cases = Sequence[tuple[float, list[Result]]]  # by learning rate or batch size
 _ZERO = Level((), 0.0, {"color": "black", "linewidth": 0.8})
 
 

@@ -34,11 +34,11 @@ class Results:
         self.study = study = read_study(folder)
         every = list(read_results(folder).values())
         self.diverged = [pair for pair in every if pair["diverged"] is not None]
-        self.whole: list[Result] = [pair for pair in every if pair["diverged"] is None]
+        self.complete: list[Result] = [pair for pair in every if pair["diverged"] is None]
         asked = (len(study["rates"]) + len(study["convex_rates"])) * len(study["batch_sizes"])
         self.missing = asked * (int(study["replacements"]) + 1) - len(every)
         self.measures = ["loss", "error"] if study["measure"] == "error" else ["loss"]
-        for pair in self.whole:
+        for pair in self.complete:
             for name in self.measures:
                 pair[f"gap/{name}"] = np.subtract(pair[f"{name}/held_out"], pair[f"{name}/train"])
         if not self.of("network"):
@@ -48,12 +48,12 @@ class Results:
 
     def of(self, kind: str, batch_size: int | None = None, rate: float | None = None) -> list[Result]:
         """Return pairs of real replacements."""
-        real = (pair for pair in self.whole if pair["kind"] == kind and pair["replacement"] is not None)
+        real = (pair for pair in self.complete if pair["kind"] == kind and pair["replacement"] is not None)
         return [p for p in real if batch_size in (None, p["batch_size"]) and rate in (None, p["rate"])]
 
     def controls(self) -> list[Result]:
         """Return the pairs whose row was replaced by itself."""
-        return [pair for pair in self.whole if pair["replacement"] is None]
+        return [pair for pair in self.complete if pair["replacement"] is None]
 
     def rates(self, kind: str) -> list[float]:
         """Return the learning rates, ascending, of which there are pairs."""

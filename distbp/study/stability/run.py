@@ -83,17 +83,14 @@ def pairs(asked: dict[str, Any]) -> list[Pair]:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--batch-sizes", default="8,32,128", metavar="B,B,...", help="batch sizes [8,32,128]")
-    parser.add_argument("--rates", default="0.05,0.1,0.2", metavar="X,X,...", help="learning rates [0.05,0.1,0.2]")
-    parser.add_argument(
-        "--convex-rates", metavar="X,X,...",
-        help="those of logistic regression; the bound holds up to 2/beta [a quarter, half and all of it, rounded down]",
-    )  # fmt: skip
-    parser.add_argument("--replacements", type=int, default=5, metavar="N", help="rows to replace, one at a time [5]")
-    parser.add_argument(
-        "--least-epochs", type=int, default=10, metavar="N",
-        help="with --steps, small batches train longer: so many times a pair meets the row that differs [10]",
-    )  # fmt: skip
+    convex = "those of logistic regression; the bound holds up to 2/beta [a quarter, half and all of it, rounded down]"
+    longer = "with --steps, small batches train longer: so many times a pair meets the row that differs [10]"
+    add = parser.add_argument
+    add("--batch-sizes", default="8,32,128", metavar="B,B,...", help="batch sizes [8,32,128]")
+    add("--rates", default="0.05,0.1,0.2", metavar="X,X,...", help="learning rates [0.05,0.1,0.2]")
+    add("--convex-rates", metavar="X,X,...", help=convex)
+    add("--replacements", type=int, default=5, metavar="N", help="rows to replace, one at a time [5]")
+    add("--least-epochs", type=int, default=10, metavar="N", help=longer)
 
 
 def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:

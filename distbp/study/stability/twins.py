@@ -27,15 +27,7 @@ Array = NDArray[Any]
 
 
 class RowsOf:
-    """Some rows of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        All rows.
-    rows : ndarray of int (n,)
-        Which; one may come several times.
-    """
+    """Some `rows` (n,) of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one."""
 
     def __init__(self, prepared: Prepared, rows: NDArray[np.int64]) -> None:
         self._prepared, self.rows = prepared, rows
@@ -54,19 +46,10 @@ class RowsOf:
 
 
 def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> tuple[RowsOf, RowsOf, int]:
-    """Return S, S', and the place i where they differ.
+    """Return S, S', and the place i where they differ, of N rows of which R (`spares`) are set aside.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        N rows.
-    spares : int
-        R, how many are set aside.
-    which : int, optional
-        Number of the replacement, 0 to R - 1, which alone says what is replaced and by what; None replaces the row of
-        number 0 by itself.
-    seed : int
-        Of the draws.
+    The number of the replacement, 0 to R - 1, alone says what is replaced and by what; None replaces the row of number
+    0 by itself.
     """
     order = Permutation(prepared.n_rows, key(seed, "twins"))(np.arange(prepared.n_rows))
     n = prepared.n_rows - spares

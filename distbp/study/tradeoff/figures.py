@@ -14,9 +14,6 @@ from distbp.study.trials import read_results
 
 __all__ = ["figures"]
 
-_TICKS = 6
-"""Most places on an axis that have their own labels."""
-
 
 def figures(folder: Path) -> dict[str, Any]:
     """Return the figures of the report on a folder.
@@ -43,23 +40,20 @@ def figures(folder: Path) -> dict[str, Any]:
 
 def _race(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
     """Return what one exact step and as many examples in small steps come to, and who is first at each goal."""
-    b, goals = study["batch_sizes"][0], heats.goals()
+    b, goals = study["batch_sizes"][0], [_goal(heats, goal) for goal in heats.goals()]
     small, steps = f"b={b}", -(-study["rows"] // b)
     exact, seconds = (spread([one[name] for one in heats.exact]) for name in ("error", "seconds"))
     many, took, soon = (math.nan,) * 3, (math.nan,) * 3, None
     if small in heats.curves:
         many, took = heats.after(small, steps), heats.after(small, steps, "seconds")
         soon = heats.within(small, seconds[1])
-    soonest = {}
-    for what in ("examples", "steps", "seconds"):
-        reached = {method: heats.to_goal(method, goals[0], what)[1] for method in heats.curves}
-        first = min(reached, key=lambda method: reached[method])
-        soonest[what] = {"method": label_of(first), "at": reached[first]}
     return {
         "b": b, "steps": steps, "exact": exact, "exact_seconds": seconds[1], "many": many, "many_seconds": took[1],
         "soon": soon, "start": spread([one["before"]["error"] for one in heats.exact]),
         "better": "many" if many[2] < exact[0] else "exact" if exact[2] < many[0] else None,
-        "exact_rates": EXACT_RATES, "goals": [_goal(heats, goal) for goal in goals], "soonest": soonest,
+        "exact_rates": EXACT_RATES, "goals": goals, "soonest": {
+            clock: min(goals[0]["rows"], key=lambda row: row[clock][1]) for clock in ("examples", "steps", "seconds")
+        },  # all reach the first goal
     }  # fmt: skip
 
 
@@ -95,7 +89,10 @@ def _split(split: Split, study: dict[str, Any]) -> dict[str, Any]:
         "width": width, "known": split.known, "best": split.best, "sides": sides, "budgets": early_late,
         "answers": [_answer(split, n, width, budgets) for n in ends],
         "rows": [{"n": n, "budget": budget, **split.medians(n, width, budget)} for n in sizes for budget in shown],
-        "widths": [{"n": n, "best": [_best(split, n, budget) for budget in early_late]} for n in split.sizes],
+        "widths": [
+            {"n": n, "best": [(w := split.best_width(n, at), split.medians(n, w, at)["total"][1]) for at in early_late]}
+            for n in split.sizes
+        ],
     }  # fmt: skip
 
 
@@ -108,11 +105,6 @@ def _answer(split: Split, n: int, width: int, budgets: list[int]) -> dict[str, A
         "n": n, "budget": budgets[0], "short": points[0], "end": points[-1], "opt": "opt" in lead,
         "after": budgets[after] if after < len(lead) - 1 else None,  # at the very end it is 0 by definition
     }  # fmt: skip
-
-
-def _best(split: Split, n: int, budget: int) -> tuple[int, float]:
-    width = split.best_width(n, budget)
-    return width, split.medians(n, width, budget)["total"][1]
 
 
 def _charts(heats: Heats, split: Split, study: dict[str, Any]) -> dict[str, Plot]:
@@ -141,5 +133,5 @@ def _along(side: dict[str, Any]) -> Plot:
         Curve((name,), [place or 0.5 for place in side["at"]], [point[name] for point in side["points"]], look)
         for name, look in zip((*NAMES, "total"), looks, strict=True)
     ]
-    ticks = side["at"] if len(side["at"]) <= _TICKS else ()
+    ticks = side["at"] if len(side["at"]) <= 6 else ()  # few have their own labels
     return Plot([Level((), 0.0, {"color": "#888", "linewidth": 0.8}), *curves], log="x", height=4.6, ticks=ticks)

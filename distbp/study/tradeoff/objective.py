@@ -36,25 +36,10 @@ BLOCK = 2048
 def objective(
     network: Network | FunctionModel, loss: Loss, rows: Prepared, comm: Communicator, *, weight_decay: float = 0.0
 ) -> Objective:
-    """Return the function that gives ``J(theta)`` and its gradient.
+    """Return ``J(theta)``, which gives a number and the gradient (n_parameters,) in float64, the same bits everywhere.
 
-    Parameters
-    ----------
-    network : Network or FunctionModel
-        Gives the passes; its parameters and gradient are overwritten.
-    loss : Loss
-        Its loss.
-    rows : Prepared
-        All rows.
-    comm : Communicator
-        Ranks that share them; all call what is returned, with the same parameters.
-    weight_decay : float
-        Lambda, of weights and not of biases.
-
-    Returns
-    -------
-    callable
-        ``J(theta)`` gives a number and the gradient (n_parameters,) in float64, the same bits on all ranks.
+    The passes are those of `network`, whose parameters and gradient are overwritten. The ranks of `comm` share `rows`;
+    all call it, with the same parameters. `weight_decay` is lambda, of weights and not of biases.
     """
     lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
     tapes = network.tapes(min(BLOCK, rows.n_rows))

@@ -87,7 +87,7 @@ def _widths(text: str) -> list[int]:
 
 
 def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | None:
-    """Return the share of measured test rows that the best possible prediction has wrong; None where it is not known."""
+    """Return the share of measured test rows that the best possible prediction has wrong; None if it is not known."""
     if not config.data.startswith("synthetic:") or config.validation_data or config.test_data:
         return None
     source: SyntheticDataset = read_synthetic(config.data.partition(":")[2])

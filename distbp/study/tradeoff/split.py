@@ -108,15 +108,7 @@ def budgets(longest: int, least: int) -> list[int]:
 
 
 class Split:
-    """The terms, from the results of a study.
-
-    Parameters
-    ----------
-    results : iterable of dict
-        Lines of `fit`; tunings and runs that diverged are left out.
-    best : float, optional
-        R(f*), where it is known.
-    """
+    """The terms, from lines of `fit` that are no tunings and did not diverge; `best` is R(f*), where it is known."""
 
     def __init__(self, results: Iterable[dict[str, Any]], best: float | None = None) -> None:
         good = [one for one in results if not one["tuning"] and not one["diverged"]]
@@ -159,13 +151,9 @@ class Split:
     def sides(self, longest: int) -> dict[str, dict[str, Any]]:
         """Cut the split along one of its three sides at a time: the rows n, the width, the budget of examples.
 
-        The width that they share is the best one on the most rows; few rows are the second of three sizes or more.
-
-        Returns
-        -------
-        dict
-            By the name of the chart: ``at``, the places along the side; what is the same at all of them (``n``,
-            ``width``, ``budget``); and `medians` at the ``points``.
+        The width that they share is the best one on the most rows; few rows are the second of three sizes or more. By
+        the name of the chart: ``at``, the places along the side; what is the same at all of them (``n``, ``width``,
+        ``budget``); and `medians` at the ``points``.
         """
         few, most, steps = (
             self.sizes[1 if len(self.sizes) > 2 else 0],
