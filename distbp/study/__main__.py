@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,15 @@ from distbp.run.entry_point import run
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
-from distbp.study.page import LANGUAGES, in_language, write
+from distbp.study.page import LANGUAGES, compose, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
+from distbp.study.trials import sort_results
 
 __all__ = ["EXPERIMENTS", "main", "study"]
 
-EXPERIMENTS: dict[str, Experiment] = {
-    "batch-size": BATCH_SIZE,
-    "plan": PLAN,
-    "stability": STABILITY,
-    "tradeoff": TRADEOFF,
-}
+EXPERIMENTS = {"batch-size": BATCH_SIZE, "plan": PLAN, "stability": STABILITY, "tradeoff": TRADEOFF}
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
 """What another start of the same study may say differently."""
@@ -67,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options, config, problem = argparse.Namespace(), TrainConfig(), None
     try:
@@ -86,50 +83,45 @@ def main(arguments: list[str] | None = None) -> int:
 
 def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, command: str = "") -> int:
     """Do what is not done yet, then write the report; on all ranks of `comm`."""
-    experiment = EXPERIMENTS[options.experiment]
     folder = Path(options.run_dir or default_folder(config.data, options.experiment))
     at_least_1(options, "ranks_per_trial")
-    if comm.size % options.ranks_per_trial:
-        raise UserError(
-            f"--ranks-per-trial {options.ranks_per_trial}: {comm.size} ranks do not fall into groups of that size"
-        )
+    if comm.size % (ranks := options.ranks_per_trial):
+        raise UserError(f"--ranks-per-trial {ranks}: {comm.size} ranks do not fall into groups of that size")
     if not options.report_only:
         require_equal(comm, command, "the options")
         with limited_blas(comm, most=1 if config.exact else None):
-            _work(options, config, experiment, comm, folder, command)
-    on_root(comm, lambda: _report(experiment, folder, options.language), f"cannot write the report in {folder}")
+            _work(options, config, comm, folder, command)
+    on_root(comm, lambda: _report(options.experiment, folder, options.language), f"cannot write the report in {folder}")
     return DONE
 
 
-def _work(
-    options: argparse.Namespace, config: TrainConfig, experiment: Experiment, comm: Communicator, folder: Path,
-    command: str,
-) -> None:  # fmt: skip
-    data = load_data(config, comm)
+def _work(options: argparse.Namespace, config: TrainConfig, comm: Communicator, folder: Path, command: str) -> None:
+    experiment, data = EXPERIMENTS[options.experiment], load_data(config, comm)
     asked = experiment.ask(options, config, data) | {"ranks_per_trial": options.ranks_per_trial}
     study = _describe(options.experiment, asked, config, data, comm, command)
     on_root(comm, lambda: _open(folder, study, experiment), f"cannot use the folder {folder}")
     if comm.is_root:
         for text in [*data.remarks, *(f"warning: {w}" for w in [kernel_warning()] if w), f"study: {folder}"]:
             print(text, flush=True)
-    experiment.run(asked, config, data, comm, folder, lambda text: print(text, flush=True))
+    trials = experiment.run(asked, config, data, comm, folder, lambda text: print(text, flush=True))
+    comm.barrier()
+    if comm.is_root and trials:
+        sort_results(folder, trials)
 
 
 def _describe(
     name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
 ) -> dict[str, Any]:
-    """The content of ``study.json``."""
+    """Return the content of ``study.json``."""
     rows = min(config.batch_size, data.train.n_rows)
-    trainer = build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)
-    network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
-    trainer.close()
+    with closing(build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)) as trainer:
+        network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
     bits = bits_depend_on()
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
     options["batch_size"] = str(config.batch_size)  # as in studies that an earlier version began
     return {
         "study": name, "data": config.data, "rows": data.train.n_rows, "network": network, "parameters": n_parameters,
-        **asked,
-        "config": options,
+        **asked, "config": options,
         "command": command,
         "versions": {"python": sys.version.split()[0], "numpy": bits["numpy"], "BLAS": bits["BLAS"]},
         "machine": f"{bits['CPU']}, {comm.host_cores} cores", "ranks": comm.size,
@@ -143,16 +135,13 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
         before = read_study(folder)
         for key, value in json.loads(json.dumps(study)).items():
             if key not in _MAY_DIFFER and before.get(key) != value:
-                raise UserError(
-                    f"{folder} holds a study with another {key} ({before.get(key)}, not {value}): give another"
-                    " --run-dir"
-                )
+                what = f"{key} ({before.get(key)}, not {value})"
+                raise UserError(f"{folder} holds a study with another {what}: give another --run-dir")
     atomic_write(folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
 
 
-def _report(experiment: Experiment, folder: Path, language: str) -> None:
-    read_study(folder)
-    write(experiment.page(folder, in_language(language)), folder, language)
+def _report(name: str, folder: Path, language: str) -> None:
+    write(compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder)), folder, language)
     print(f"report: {folder / 'report.html'}", flush=True)
 
 

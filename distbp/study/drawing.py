@@ -1,15 +1,19 @@
 """How charts of a report look: one size, one set of colours, bands, legends below the axes.
 
-The one module of the studies that needs matplotlib, which is imported when something is drawn.
+A study says in numbers what a chart shows, as a `Plot`; its template has the words; `draw` makes the picture. The one
+module of the studies that needs matplotlib, which is imported when something is drawn.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from distbp.errors import UserError
 
-__all__ = ["COLOURS", "band", "chart", "finish", "rendered", "shade", "style"]
+__all__ = ["COLOURS", "Curve", "Label", "Level", "Plot", "draw", "labelled", "rendered", "shade", "style"]
 
 # Okabe & Ito 2008: colours that people with any colour vision tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -20,62 +24,115 @@ _LOOK: Any = {
     "axes.spines.top": False, "axes.spines.right": False,
 }  # fmt: skip
 
+Label = tuple[Any, ...]
+"""Name of a label in the template, and the values that fill it: ``("rate", 0.1)``; empty for no label."""
+Look = Mapping[str, Any]
+"""Colour, marker and line, in matplotlib's words; a colour may be a number, from 0 (dark) to 1 (light)."""
 
-def chart(title: str, x: str, y: str, *, log: str = "", height: float = 4.2) -> tuple[Any, Any]:
-    """A figure with one pair of axes.
 
-    Parameters
-    ----------
-    title, x, y : str
-        Heading; what the axes show, with units.
-    log : str
-        Axes with a logarithmic scale: "x", "y", "xy" or "".
-    height : float
-        In inches, at a width of 5.2, with the legend.
-    """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("a report needs matplotlib, which is not installed: pip install 'distbp[study]'") from None
-    with rc_context(_LOOK):
-        figure = Figure(figsize=(5.2, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title, loc="left")
-        axes.set(xlabel=x, ylabel=y)
-        if "x" in log:
-            axes.set_xscale("log")
-        if "y" in log:
-            axes.set_yscale("log")
-        axes.grid(alpha=0.3, linewidth=0.6)
-    return figure, axes
+@dataclass(frozen=True)
+class Curve:
+    """A line, or a line with its band; without points nothing."""
+
+    label: Label
+    x: Any  # (n,)
+    y: Any  # (n,), or (n, 3): low, middle, high
+    look: Look
+    bars: bool = False  # the band is one of error bars
+
+
+@dataclass(frozen=True)
+class Level:
+    """A line across the chart at a value of the axis `along`, or a strip from there to `high`; at None nothing."""
+
+    label: Label
+    at: float | None
+    look: Look
+    high: float | None = None
+    along: str = "y"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a chart shows."""
+
+    marks: Sequence[Curve | Level]  # in the order of the legend
+    log: str = ""  # axes with a logarithmic scale: "x", "y", "xy"
+    height: float = 4.2  # in inches, at a width of 5.2, with the legend
+    columns: int = 2  # of the legend
+    ticks: Sequence[float] = ()  # of the x axis, where its values are few; 0 stands at 0.5
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # xlim, ylim, if not those of the marks
 
 
 def style(i: int) -> dict[str, Any]:
-    """Colour, marker and line of curve number `i`."""
+    """Return colour, marker and line of curve number `i`."""
     return {"color": COLOURS[i % 7], "marker": _MARKERS[i % 7], "linestyle": _LINES[i % 7], "markersize": 4.5}
 
 
 def shade(i: int, n: int) -> dict[str, Any]:
-    """Colour, marker and line of curve `i` of `n` curves in an order: from dark to light, for any colour vision."""
-    from matplotlib import colormaps
-
-    return {"color": colormaps["viridis"](0.9 * i / max(1, n - 1)), "marker": _MARKERS[i % 7], "markersize": 3.5}
+    """Return the look of curve `i` of `n` curves in an order: from dark to light, for any colour vision."""
+    return {"color": 0.9 * i / max(1, n - 1), "marker": _MARKERS[i % 7], "markersize": 3.5}
 
 
-def band(axes: Any, x: Sequence[float], curve: Any, *, label: str, **how: Any) -> None:
-    """A line with its band: `curve` is (n, 3): low, middle, high at each x."""
-    how = {"label": label, **how}
-    low, middle, high = zip(*curve, strict=True)
-    axes.plot(x, middle, **how)
-    axes.fill_between(x, low, high, color=how.get("color"), alpha=0.18, linewidth=0)
+def labelled(label: Label, labels: Mapping[str, str]) -> str:
+    """Return a label in words, of those of the template by name: ``{"rate": "rate {:g}"}``."""
+    name, *values = label
+    return labels[name].format(*values)
 
 
-def finish(axes: Any, columns: int = 2, *, ticks: Sequence[float] = ()) -> None:
-    """Put the legend below the axes, where it covers nothing, and write numbers as people do.
+def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> Any:
+    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure.
 
-    `ticks` are those of the x axis, where its values are few.
+    Raises
+    ------
+    UserError
+        Where matplotlib is not installed.
     """
+    try:
+        from matplotlib import colormaps, rc_context
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("a report needs matplotlib, which is not installed: pip install 'distbp[study]'") from None
+    with rc_context(_LOOK):
+        figure = Figure(figsize=(5.2, plot.height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title, loc="left")
+        axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
+        axes.grid(alpha=0.3, linewidth=0.6)
+    for mark in plot.marks:
+        if (mark.at is None) if isinstance(mark, Level) else (len(mark.x) == 0):
+            continue
+        look = {"label": labelled(mark.label, labels)} if mark.label else {}
+        look |= mark.look
+        if isinstance(look["color"], float):
+            look["color"] = colormaps["viridis"](look["color"])
+        (_level if isinstance(mark, Level) else _curve)(axes, mark, look)
+    _finish(axes, plot)
+    return figure
+
+
+def _level(axes: Any, level: Any, look: dict[str, Any]) -> None:
+    of_x = level.along == "x"
+    if level.high is None:
+        (axes.axvline if of_x else axes.axhline)(level.at, **look)
+    else:
+        (axes.axvspan if of_x else axes.axhspan)(level.at, level.high, alpha=0.15, linewidth=0, **look)
+
+
+def _curve(axes: Any, curve: Any, look: dict[str, Any]) -> None:
+    if np.ndim(curve.y) == 1:
+        axes.plot(curve.x, curve.y, **look)
+        return
+    low, middle, high = np.transpose(curve.y)
+    if curve.bars:
+        axes.errorbar(curve.x, middle, [middle - low, high - middle], **look)
+    else:
+        axes.plot(curve.x, middle, **look)
+        axes.fill_between(curve.x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _finish(axes: Any, plot: Plot) -> None:
+    """Put the legend below the axes, where it covers nothing, and write numbers as people do."""
     from matplotlib import rc_context
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -85,24 +142,25 @@ def finish(axes: Any, columns: int = 2, *, ticks: Sequence[float] = ()) -> None:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,), numticks=12))
             axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
             axis.set_minor_formatter(NullFormatter())
-    if ticks:
-        axes.set_xticks(ticks[:: 1 + (len(ticks) - 1) // 9], [_plain(x) for x in ticks[:: 1 + (len(ticks) - 1) // 9]])
+    if plot.ticks:
+        ticks = plot.ticks[:: 1 + (len(plot.ticks) - 1) // 9]
+        axes.set_xticks([x or 0.5 for x in ticks], [_plain(x) for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
         with rc_context(_LOOK):
-            axes.figure.legend(handles, labels, ncols=columns, loc="outside lower center", frameon=False)
+            axes.figure.legend(handles, names, ncols=plot.columns, loc="outside lower center", frameon=False)
 
 
 def _plain(x: float) -> str:
-    if 1e-4 <= abs(x) < 1e5:
+    if x == 0.0 or 1e-4 <= abs(x) < 1e5:
         return f"{x:,.6g}" if x < 1e4 else f"{x:,.0f}"
     digit, _, power = f"{x:.0e}".partition("e")
     return f"${'' if digit == '1' else digit + chr(92) + 'cdot '}10^{{{int(power)}}}$"
 
 
 def rendered(figure: Any) -> tuple[bytes, bytes]:
-    """The figure as PNG and SVG, the same bytes each time."""
+    """Return the figure as PNG and SVG, the same bytes each time."""
     from matplotlib import rc_context
 
     out = []

@@ -1,4 +1,4 @@
-"""What an experiment is to the front door: its options, what it asks, the trainings, the page.
+"""What an experiment is to the front door: its options, what it asks, the trainings, the figures.
 
 The folder of a study holds ``study.json`` (what was asked), ``trials.jsonl`` (what was measured, a line for each trial)
 and the report, which is made from these two alone.
@@ -7,7 +7,7 @@ and the report, which is made from these two alone.
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,30 @@ from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.directory import data_name
 from distbp.run.options import TrainConfig
-from distbp.study.page import Page, Say
+from distbp.study.trials import Say, Trial
 
-__all__ = ["Experiment", "at_least_1", "default_folder", "facts", "numbers", "of_trial", "read_study", "refuse"]
+__all__ = ["Experiment", "at_least_1", "default_folder", "listed", "numbers", "of_trial", "read_study", "refuse"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment.
+    """An experiment, as the front door calls it.
 
-    Attributes
-    ----------
-    about : str
-        A line of the help.
-    defaults : sequence of str
-        Options of ``distbp.train`` that it sets, if the user does not.
-    add_options : callable
-        ``add_options(parser)``: those of its own.
-    ask : callable
-        ``ask(options, config, data)``: what it is going to do, as JSON for ``study.json``; a study that was begun can
-        only be continued where this is the same. Bad options are a `UserError`.
-    run : callable
-        ``run(asked, config, data, comm, folder, say)`` on all ranks: do what is not done; ``say(text)`` prints.
-        ``asked["ranks_per_trial"]`` is the size of the groups.
-    page : callable
-        ``page(folder, say)``: the report.
-    again : bool
-        Each start does all of it anew, and replaces what is in the folder.
+    `ask` says what it is going to do, for ``study.json``; a study that was begun can only be continued where this is
+    the same. `run` does on all ranks what is not done; it returns the trials in the order of their results in the file.
     """
 
-    about: str
-    defaults: tuple[str, ...]
-    add_options: Callable[[ArgumentParser], None]
+    about: str  # a line of the help
+    defaults: tuple[str, ...]  # options of distbp.train that it sets, if the user does not
+    add_options: Callable[[ArgumentParser], None]  # those of its own
     ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
-    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Callable[[str], None]], None]
-    page: Callable[[Path, Say], Page]
-    again: bool = False
+    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Say], Sequence[Trial]]
+    figures: Callable[[Path], dict[str, Any]]  # of a folder: what the templates of the report are filled with
+    again: bool = False  # each start does all of it anew, and replaces what is in the folder
 
 
 def numbers(text: str, option: str, kind: type) -> list[Any]:
-    """``8,16,32`` as sorted numbers above 0."""
+    """Return ``8,16,32`` as sorted numbers above 0."""
     try:
         values = sorted({kind(part) for part in text.split(",")})
     except ValueError:
@@ -64,6 +48,12 @@ def numbers(text: str, option: str, kind: type) -> list[Any]:
     if not values or not 0 < values[0] or not values[-1] < float("inf"):
         raise UsageError(f"{option} {text!r}: numbers above 0, with commas between")
     return values
+
+
+def listed(options: Namespace, name: str, kind: type = int) -> list[Any]:
+    """Return the `numbers` of an option; none where it was not given."""
+    text = getattr(options, name)
+    return [] if text is None else numbers(text, f"--{name.replace('_', '-')}", kind)
 
 
 def at_least_1(options: Namespace, *names: str) -> None:
@@ -74,12 +64,12 @@ def at_least_1(options: Namespace, *names: str) -> None:
 
 
 def of_trial(config: TrainConfig, **options: Any) -> TrainConfig:
-    """`config` with the options of a trial, which says and saves nothing itself, and is as long as its steps."""
+    """Return the configuration of a trial, which says and saves nothing itself, and is as long as its steps."""
     return dataclasses.replace(config, epochs=None, log_every="0", eval_every="0", checkpoint_every="0", **options)
 
 
 def default_folder(data: str, experiment: str) -> Path:
-    """``studies/DATA-EXPERIMENT``."""
+    """Return ``studies/DATA-EXPERIMENT``."""
     return Path("studies", f"{data_name(data) or 'data'}-{experiment}")
 
 
@@ -92,30 +82,9 @@ def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """``study.json`` of a folder."""
+    """Read ``study.json`` of a folder."""
     path = folder / "study.json"
     if not path.exists():
         raise UserError(f"no study in {folder}: --run-dir names the folder of one")
     study: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return study
-
-
-def facts(study: dict[str, Any], say: Say) -> dict[str, str]:
-    """How to do a study again, from its ``study.json``: the last lines of a page."""
-    versions = ", ".join(f"{name} {version}" for name, version in study["versions"].items())
-    return {
-        say("command", "orden"): f"`{study['command']}`",
-        say("data", "datos"): say(
-            f"{study['data']}, {study['rows']:,} training rows",
-            f"{study['data']}, {study['rows']:,} filas de entrenamiento",
-        ),
-        say("network", "red"): f"{study['network']}, " + say(
-            f"{study['parameters']:,} parameters", f"{study['parameters']:,} parámetros"
-        ),
-        say("machine", "máquina"): study["machine"] + say(
-            f", {study['ranks']} ranks, {study['ranks_per_trial']} to a trial",
-            f", {study['ranks']} procesos, {study['ranks_per_trial']} por ensayo",
-        ),
-        say("versions", "versiones"): versions,
-        say("data behind it", "datos de origen"): "`study.json`, `trials.jsonl`",
-    }  # fmt: skip

@@ -1,16 +1,22 @@
-"""A report as a page: what was asked, the answer, charts, tables, how to do it again.
+"""A report as a page, from one template for each study and language: ``report.LANGUAGE.jinja`` in the study's folder.
 
-An experiment says its findings with the parts below; `write` makes them ``report.html`` (one file, charts inside),
-``report.md``, and each chart as PNG and SVG in ``figures/``. Sentences are given in each language side by side:
+The template has all words, and decides on them from the figures of the study, a plain dict. What it gives is light
+Markdown, with a blank line between any two of these:
 
-    say = in_language("es")
-    say(f"{n} rows", f"{n} filas")
+    # title                                       then the question; a paragraph's lines need not be full
+    ## heading                                    of a section; the first is the answer
+    {% call chart("name", "title", "x", "y", label="words") %} caption {% endcall %}
+    caption
+    {{ row("cell", ...) }}                        of a table, the first with the headings
+    - key: value
+
+in which texts may have ``**bold**`` and ```` `code` ````; all else stands for itself. The page in HTML is made of that.
 """
 
 import base64
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,23 +24,23 @@ from typing import Any
 
 from distbp.errors import UserError
 from distbp.files import atomic_write
-from distbp.study.drawing import rendered
+from distbp.study.drawing import draw, labelled, rendered
 
-__all__ = ["LANGUAGES", "Chart", "Page", "Say", "Section", "Table", "in_language", "number", "ranged", "write"]
+__all__ = ["LANGUAGES", "Report", "compose", "number", "write"]
 
 LANGUAGES = ("en", "es")
 
-Say = Callable[[str, str], str]
 
+@dataclass(frozen=True)
+class Report:
+    """A report: its text in Markdown, and matplotlib's figure of each chart by name."""
 
-def in_language(language: str) -> Say:
-    """``say(english, spanish)``, which gives the one that is asked for."""
-    at = LANGUAGES.index(language)
-    return lambda *versions: versions[at]
+    text: str
+    charts: Mapping[str, Any]
 
 
 def number(x: float, digits: int = 3) -> str:
-    """A number with three digits, as people write it: 0.0123, 45.6, 12,300, 3.2e-07."""
+    """Return a number with three digits, as people write it: 0.0123, 45.6, 12,300, 3.2e-07."""
     if not math.isfinite(x):
         return "-" if math.isnan(x) else "∞" if x > 0 else "-∞"
     if x == 0.0:
@@ -45,115 +51,82 @@ def number(x: float, digits: int = 3) -> str:
     return f"{x:,.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
 
 
-def ranged(x: tuple[float, float, float], say: Say) -> str:
-    """``middle (low to high)``, of low, middle, high."""
-    return f"{number(x[1])} ({number(x[0])} {say('to', 'a')} {number(x[2])})"
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure of `drawing.chart`; `caption` says in a sentence what to see."""
-
-    name: str
-    figure: Any
-    caption: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells; the first column is text, the others are numbers."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands below it: paragraphs, charts and tables in their order."""
-
-    title: str
-    parts: Sequence[str | Chart | Table]
-
-
-@dataclass(frozen=True)
-class Page:
-    """A report.
-
-    Attributes
-    ----------
-    title, question : str
-        What was asked, in a line and in a paragraph.
-    answer : sequence of str
-        What was found, in words and with its uncertainty; a paragraph each.
-    sections : sequence of Section
-        What it follows from.
-    facts : mapping
-        How to do it again: command, seeds, versions, machine.
-    """
-
-    title: str
-    question: str
-    answer: Sequence[str]
-    sections: Sequence[Section]
-    facts: Mapping[str, str]
-
-
-def write(page: Page, folder: Path, language: str = "en") -> None:
-    """``report.html``, ``report.md`` and ``figures/`` in `folder`; all are replaced.
-
-    Texts may have ``**bold**`` and ```` `code` ````; all else stands for itself.
-    """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[study]'") from None
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    images = {}
-    for part in (part for section in page.sections for part in section.parts):
-        if isinstance(part, Chart):
-            png, svg = rendered(part.figure)
-            atomic_write(folder / "figures" / f"{part.name}.png", png)
-            atomic_write(folder / "figures" / f"{part.name}.svg", svg)
-            images[part.name] = base64.b64encode(svg).decode()
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["marked"] = _marked
-    environment.tests["chart"] = lambda part: isinstance(part, Chart)
-    environment.tests["table"] = lambda part: isinstance(part, Table)
-    template = environment.from_string(files("distbp.study").joinpath("page.html").read_text(encoding="utf-8"))
-    words = {
-        "question": ("Question", "Pregunta"), "answer": ("Answer", "Respuesta"),
-        "again": ("How to do it again", "Cómo repetirlo"),
-    }  # fmt: skip
-    say = in_language(language)
-    html = template.render(
-        page=page, images=images, language=language, words={key: say(*both) for key, both in words.items()}
-    )
-    atomic_write(folder / "report.html", html.encode())
-    atomic_write(folder / "report.md", _markdown(page, {key: say(*both) for key, both in words.items()}).encode())
+def _cells(row: str) -> list[str]:
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
 
 
 def _marked(text: str) -> Any:
-    """Text with its ``**`` and backquotes as HTML; the rest escaped."""
+    """Return a text with its ``**`` and backquotes as HTML; the rest escaped."""
     from markupsafe import Markup, escape
 
-    text = str(escape(text))
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
 
 
-def _markdown(page: Page, words: dict[str, str]) -> str:
-    parts = [f"# {page.title}", f"**{words['question']}.** {page.question}", f"## {words['answer']}", *page.answer]
-    for section in page.sections:
-        parts.append(f"## {section.title}")
-        for part in section.parts:
-            if isinstance(part, Chart):
-                parts += [f"![{part.caption}](figures/{part.name}.png)", f"*{part.caption}*"]
-            elif isinstance(part, Table):
-                rows = [part.columns, ["---", *["---:"] * (len(part.columns) - 1)], *part.rows]
-                lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-                parts += [f"*{part.caption}*", "\n".join(lines)]
-            else:
-                parts.append(part)
-    facts = "\n".join(f"- {key}: {value}" for key, value in page.facts.items())
-    return "\n\n".join([*parts, f"## {words['again']}", facts]) + "\n"
+def _template(name: str) -> Any:
+    """Return a template, in which what is filled in can neither break a line nor, in HTML, be read as HTML."""
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError:
+        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[study]'") from None
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files("distbp.study").joinpath(name).read_text(encoding="utf-8")),
+        autoescape=lambda name: "html" in str(name), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda x: x.replace("\n", " ") if isinstance(x, str) else x,
+    )  # fmt: skip
+    environment.filters |= {
+        "number": number, "g": "{:g}".format, "grouped": lambda x: f"{x:,}" if math.isfinite(x) else number(x),
+        "ranged": lambda x, to: f"{number(x[1])} ({number(x[0])} {to} {number(x[2])})",  # of low, middle, high
+        "label": labelled, "row": lambda cells: _row(*cells), "cells": _cells, "marked": _marked,
+    }  # fmt: skip
+    return environment.get_template(name)
+
+
+def compose(study: str, language: str, figures: Mapping[str, Any]) -> Report:
+    """Fill the template of a study, by the name of its folder, with its figures; draw the ``charts`` among them.
+
+    Raises
+    ------
+    UserError
+        Where matplotlib or Jinja2 is not installed.
+    """
+    drawn: dict[str, Any] = {}
+
+    def chart(name: str, title: str, x: str, y: str, *, caller: Any, **labels: str) -> str:
+        drawn[name] = draw(figures["charts"][name], title, x, y, labels)
+        return f"\n\n![{' '.join(caller().split())}](figures/{name}.png)\n\n"
+
+    text = _template(f"{study}/report.{language}.jinja").render(figures, chart=chart, row=_row)
+    return Report("\n\n".join(map(_block, re.split(r"\n\s*\n", text.strip()))) + "\n", drawn)
+
+
+def _block(text: str) -> str:
+    """Return a block in Markdown: a paragraph in one line, a table below its caption and with a line below its head."""
+    if text.startswith("- "):
+        return text
+    lines = text.strip().splitlines()
+    rows = [line for line in lines if line.startswith("| ")]
+    paragraph = " ".join(line.strip() for line in lines[: len(lines) - len(rows)])
+    if not rows:
+        return paragraph
+    rows.insert(1, "| --- |" + " ---: |" * (len(_cells(rows[0])) - 1))
+    return "\n".join([f"*{paragraph}*", "", *rows])
+
+
+def write(report: Report, folder: Path, language: str = "en") -> None:
+    """Write ``report.html`` (one file, charts inside), ``report.md``, and each chart as PNG and SVG in ``figures/``."""
+    page, images = _template("page.html.jinja"), {}
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, figure in report.charts.items():
+        png, svg = rendered(figure)
+        atomic_write(folder / "figures" / f"{name}.png", png)
+        atomic_write(folder / "figures" / f"{name}.svg", svg)
+        images[f"{name}.png"] = base64.b64encode(svg).decode()
+    html = page.render(blocks=report.text.strip().split("\n\n"), images=images, language=language)
+    atomic_write(folder / "report.html", html.encode())
+    text = re.sub(r"^!\[(.*)\]\(.*\)$", r"\g<0>\n\n*\g<1>*", report.text, flags=re.MULTILINE)
+    atomic_write(folder / "report.md", text.encode())

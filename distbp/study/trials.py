@@ -19,7 +19,7 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.files import atomic_write
 
 __all__ = [
-    "Queue", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
+    "Queue", "Say", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
     "write_results",
 ]  # fmt: skip
 
@@ -30,15 +30,17 @@ class Trial(Protocol):
     """What `work_through` must know of a trial; its text is its name."""
 
     def cost(self) -> float:
-        """About how long it takes beside the others."""
+        """Return about how long it takes beside the others."""
         ...
 
 
 T = TypeVar("T", bound=Trial)
+Say = Callable[[str], None]
+"""Prints a line of the progress."""
 
 
 def marks(total: int, factor: float = 1.2) -> list[int]:
-    """Steps at which a trial is measured: each is about `factor` times the one before; the last is `total`."""
+    """Return steps at which a trial is measured: each is about `factor` times the one before; the last is `total`."""
     steps, at = [], 1.0
     while at < total:
         steps.append(int(at))
@@ -54,7 +56,7 @@ class _Results:
         self._known: dict[str, dict[str, Any]] = {}
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Results by the name of the trial; a last line that was cut off is none."""
+        """Return the results by the name of the trial; a last line that was cut off is none."""
         if not self._path.exists():
             return {}
         with open(self._path, "rb") as stream:
@@ -63,21 +65,19 @@ class _Results:
                 self._inode, self._end, self._known = inode, 0, {}
             stream.seek(self._end)
             new = stream.read()
-        whole = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
-        self._end += len(whole)
-        for line in whole.splitlines():
-            result = json.loads(line)
-            self._known[result["trial"]] = result
+        new = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
+        self._end += len(new)
+        self._known |= {result["trial"]: result for result in map(json.loads, new.splitlines())}
         return self._known
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Results by the name of the trial; a last line that was cut off is none."""
+    """Return the results by the name of the trial; a last line that was cut off is none."""
     return _Results(folder).read()
 
 
 def agreed_results(folder: Path, comm: Communicator) -> dict[str, dict[str, Any]]:
-    """`read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
+    """Return `read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
     comm.barrier()
     results: dict[str, dict[str, Any]] = comm.bcast_obj(read_results(folder) if comm.is_root else {})
     return results
@@ -99,37 +99,26 @@ def _line(result: dict[str, Any]) -> bytes:
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
-    """The group of `ranks` ranks that this one is in; all ranks of `comm`, a multiple, call it."""
+    """Return the group of `ranks` ranks that this one is in; all ranks of `comm`, a multiple, call it."""
     return SerialCommunicator() if ranks == 1 else comm.split(comm.rank // ranks)
 
 
 def work_through(
     trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
-    say: Callable[[str], None], what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
+    say: Say, what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
 ) -> None:  # fmt: skip
-    """Do what is not done of `trials`, the most costly first; each group of ranks calls it.
+    """Do what is not done of `trials`, the same on all ranks, the most costly first; each group of ranks calls it.
 
-    Parameters
-    ----------
-    trials : sequence of Trial
-        The same on all ranks.
-    do : callable
-        ``do(trial, group)`` on all ranks of a group: the trial's line of ``trials.jsonl``; the name is added, and
-        ``summary``, a few words for the progress, is taken out.
-    group, folder : Communicator and Path
-        From `groups_of`; the folder of the study.
-    say : callable
-        ``say(text)``, called on the first rank of a group when it has done a trial.
-    what : str
-        Name of this part of the study.
-    best : callable, optional
-        The best of some results, in a few words for the progress.
+    ``do(trial, group)`` gives, on all ranks of a group of `groups_of`, the trial's line of ``trials.jsonl``; the name
+    is added, and ``summary``, a few words for the progress, is taken out. The first rank of a group says how far it is
+    when it has done a trial: `what` is the name of this part of the study, ``best(results)`` the best in a few words.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
-    queue = Queue(folder, [str(trial) for trial in trials]) if group.is_root else None
-    start, before, whole = time.monotonic(), 0.0, sum(trial.cost() for trial in trials)
+    costs = {str(trial): trial.cost() for trial in trials}
+    queue = Queue(folder, list(costs)) if group.is_root else None
+    start, before = time.monotonic(), 0.0
     if queue is not None:
-        before = _done(trials, queue.results.read())[1]
+        before = sum(costs[name] for name in costs.keys() & queue.results.read())
     try:
         while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
             result = do(trials[at], group)
@@ -137,30 +126,19 @@ def work_through(
             if queue is not None:
                 queue.finish({"trial": str(trials[at]), **result})
                 results = queue.results.read()
-                n, gone = _done(trials, results)
-                left = (time.monotonic() - start) * (whole - gone) / max(gone - before, 1e-9)
-                news = f"{what}: {n} of {len(trials)} done, about {left:.0f} s left; {trials[at]}: {summary}"
+                done = [cost for name, cost in costs.items() if name in results]
+                left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
+                news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
                 say(news + (f"; best so far {best(results.values())}" if best else ""))
     finally:
         if queue is not None:
             queue.release()
 
 
-def _done(trials: Iterable[Trial], results: dict[str, dict[str, Any]]) -> tuple[int, float]:
-    """How many are done, and what they cost."""
-    costs = [trial.cost() for trial in trials if str(trial) in results]
-    return len(costs), sum(costs)
-
-
 class Queue:
     """The trials of a study that are not done, for one group of ranks; its first rank takes and finishes them.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the study.
-    names : iterable of str
-        In the order in which they should be taken.
+    They are taken in the order of their `names`.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
@@ -169,7 +147,7 @@ class Queue:
         (folder / "locks").mkdir(exist_ok=True)
 
     def take(self) -> int:
-        """Number of the next trial that nobody has; -1 when all are done. Waits for those that others have."""
+        """Return the next trial that nobody has, by number, -1 when all are done; wait for those that others have."""
         while True:
             done = self.results.read()
             left = [i for i, name in enumerate(self._names) if name not in done]

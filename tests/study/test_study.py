@@ -14,7 +14,7 @@ from distbp.errors import UsageError, UserError
 from distbp.study import drawing, page
 from distbp.study.__main__ import main
 from distbp.study.experiment import numbers, read_study
-from distbp.study.page import Chart, Page, Section, Table, in_language, number, write
+from distbp.study.page import Report, compose, number, write
 from distbp.study.trials import Queue, groups_of, marks, read_results, sort_results, work_through
 
 # --- trials -----------------------------------------------------------------------------------------------------------
@@ -104,6 +104,13 @@ def no_drawing(monkeypatch):
 # --- the study --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    run_study(folder, *TINY, "--exact", "--leaves", "4")
+    return folder
+
+
 @pytest.mark.parametrize("ranks, group", [(2, 1), (2, 2), (4, 2), (3, 3)] if NIGHTLY else [(2, 1), (4, 2)])
 def test_results_do_not_depend_on_ranks_and_groups(tiny, tmp_path, no_drawing, ranks, group):
     run_study(tmp_path, *TINY, "--exact", "--leaves", "4", "--ranks-per-trial", str(group), ranks=ranks)
@@ -183,30 +190,31 @@ def test_numbers_read_as_people_write_them():
 
 
 def test_texts_are_escaped_and_marked(tmp_path):
-    figure, axes = drawing.chart("t", "x", "y", log="xy")
-    axes.plot([1, 1000], [1e-6, 1e6], label="a")
-    drawing.finish(axes, ticks=[1.0, 10.0, 20000.0])
-    parts = ["a < b & **c**, `d`", Chart("one", figure, "see <this>"), Table("t", ["a|b", "c"], [["x", "<y>"]])]
-    write(Page("<title>", "q?", ["yes"], [Section("s", parts)], {"how": "`x`"}), tmp_path)
+    curve = drawing.Curve(("a",), [1, 1000], [1e-6, 1e6], drawing.style(0))
+    figure = drawing.draw(drawing.Plot([curve], log="xy", ticks=[1.0, 10.0, 20000.0]), "t", "x", "y", {"a": "a"})
+    rows = [page._row("a|b", "c"), "| --- | ---: |", page._row("x", "<y>")]
+    parts = ["a < b & **c**, `d`", "![see <this>](figures/one.png)", "*t*", "\n".join(rows)]
+    blocks = ["# <title>", "q?", "## answer", "yes", "## s", *parts, "## again", "- how: `x`: y"]
+    write(Report("\n\n".join(blocks), {"one": figure}), tmp_path)
     html, markdown = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
     assert "a &lt; b &amp; <strong>c</strong>, <code>d</code>" in html and "&lt;y&gt;" in html
     assert "<title>&lt;title&gt;</title>" in html and 'alt="see &lt;this&gt;"' in html
+    assert "<th>a|b</th><th>c</th>" in html and "<dt>how</dt><dd><code>x</code>: y</dd>" in html
     assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.png)" in markdown
 
 
 def test_figures_are_the_same_bytes_each_time():
     def draw():
-        figure, axes = drawing.chart("t", "x", "y")
-        drawing.band(axes, [1, 2], [(0, 1, 2), (1, 2, 3)], label="a", **drawing.style(0))
-        axes.plot([1, 2], [3, 4], label="b", **drawing.shade(0, 1))
-        drawing.finish(axes)
-        return drawing.rendered(figure)
+        band = drawing.Curve(("a",), [1, 2], [(0, 1, 2), (1, 2, 3)], drawing.style(0))
+        line = drawing.Curve(("b",), [1, 2], [3, 4], drawing.shade(0, 1))
+        return drawing.rendered(drawing.draw(drawing.Plot([band, line]), "t", "x", "y", {"a": "a", "b": "b"}))
 
     assert draw() == draw()
 
 
 @pytest.mark.parametrize("library, action", [
-    ("matplotlib", lambda: drawing.chart("t", "x", "y")), ("jinja2", lambda: write(Page("", "", [], [], {}), None)),
+    ("matplotlib", lambda: drawing.draw(drawing.Plot([]), "t", "x", "y", {})),
+    ("jinja2", lambda: compose("plan", "en", {})), ("jinja2", lambda: write(Report("", {}), None)),
 ])  # fmt: skip
 def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
@@ -215,6 +223,5 @@ def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
 
 
 def test_languages():
-    assert in_language("es")("yes", "sí") == "sí" and in_language("en")("yes", "sí") == "yes"
     assert page.LANGUAGES == ("en", "es")
     assert SerialCommunicator().split(3).size == 1

@@ -1,15 +1,12 @@
 """The batch-size study: planted truth is found, and the report says what the numbers say, whatever they are."""
 
-import csv
 import json
 import math
 
 import numpy as np
 import pytest
-from tiny_study import run_study
+from tiny_study import report_on, run_study
 
-from distbp.study.batch_size.batch_science import write_measurements
-from distbp.study.batch_size.page import page
 from distbp.study.batch_size.results import (
     choose_goal,
     crossing,
@@ -19,7 +16,6 @@ from distbp.study.batch_size.results import (
 )
 from distbp.study.batch_size.run import batch_sizes_up_to
 from distbp.study.batch_size.scaling import fit_scaling
-from distbp.study.page import in_language
 from distbp.study.trials import marks, read_results
 
 # --- the curve --------------------------------------------------------------------------------------------------------
@@ -183,20 +179,19 @@ def test_batch_sizes_are_powers_of_two_and_all_rows():
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_the_answer_has_the_planted_numbers(tmp_path, language):
     write_study(tmp_path)
-    found = page(tmp_path, in_language(language))
-    text = " ".join(found.answer)
+    found = report_on(tmp_path, language=language)
+    text = found.answer
     assert "S(B) = 40.0 (1 + 32.0 / B)" in text
     assert ("In the middle" not in text) and len(found.sections) == 5
-    assert ("Perfect scaling" in str(found.sections[0].parts) or "perfect scaling" in str(found.sections[0].parts)) == (
-        language == "en"
-    )
-    assert len([part for section in found.sections for part in section.parts if hasattr(part, "figure")]) == 10
+    first = next(iter(found.sections.values()))
+    assert ("Perfect scaling" in first or "perfect scaling" in first) == (language == "en")
+    assert len(found.charts) == len(found.captions) == 10
 
 
 def answer(folder):
-    found = page(folder, in_language("en"))
-    assert page(folder, in_language("es")).answer != found.answer
-    return " ".join(found.answer), found
+    found = report_on(folder)
+    assert report_on(folder, language="es").answer != found.answer
+    return found.answer, found
 
 
 def test_no_goal_no_curve(tmp_path):
@@ -209,8 +204,8 @@ def test_no_goal_no_curve(tmp_path):
 def test_all_diverged(tmp_path):
     write_study(tmp_path, status=lambda b, rate: "diverged")
     text, found = answer(tmp_path)
-    assert text == "Every training diverged: give lower --rates." and found.sections == []
-    assert "36, of which 36 diverged" in found.facts["trials"]
+    assert text == "Every training diverged: give lower --rates." and found.sections == {}
+    assert "36, of which 36 diverged" in found.facts
 
 
 def scaled(power):
@@ -248,10 +243,8 @@ def test_equal_errors_are_not_told_apart_and_unequal_gaps_are(tmp_path):
     text, found = answer(tmp_path)
     assert text.count("no batch size can be told from another") == 3
     write_study(tmp_path, change=lambda t, mark: mark | {"error/test": mark["error/train"] + 1e-3 * t["batch_size"]})
-    gaps = [
-        part for section in answer(tmp_path)[1].sections for part in section.parts if getattr(part, "name", "") == "gap"
-    ]
-    assert "the gap is 0.00400 at the smallest batch and 0.256 at the largest" in gaps[0].caption
+    caption = answer(tmp_path)[1].captions["gap"]
+    assert "the gap is 0.00400 at the smallest batch and 0.256 at the largest" in caption
 
 
 def test_without_validation_test_and_noise(tmp_path):
@@ -275,7 +268,7 @@ def test_halving_ends_hopeless_rates_early(tmp_path):
     steps = {result["rate"]: result["steps"] for result in results.values()}
     assert steps[0.001] < 40 and max(steps.values()) == 40
     assert sum(r["steps"] == 40 and r["seed"] == 0 for r in results.values()) == 2
-    assert "successive halving" in page(tmp_path, in_language("en")).question
+    assert "successive halving" in report_on(tmp_path).question
 
 
 def test_a_regression_has_its_root_mean_square_and_a_wild_rate_diverges(tmp_path):
@@ -289,35 +282,3 @@ def test_a_regression_has_its_root_mean_square_and_a_wild_rate_diverges(tmp_path
     assert wild and all(r["status"] == "diverged" for r in wild)
     mark = next(r for r in results.values() if r["rate"] == 0.01)["marks"][-1]
     assert mark["error/val"] == pytest.approx(math.sqrt(2.0 * mark["loss/val"]), rel=1e-5)
-
-
-def steps_to_result(workload, metric, value):
-    """The algorithm of Shallue et al.: of all complete trials the first measurement below the goal."""
-    found = []
-    for about in workload.glob("*/*/metadata.json"):
-        rows = csv.DictReader(about.with_name("measurements.csv").read_text().splitlines())
-        if json.loads(about.read_text())["status"] == "COMPLETE":
-            found += [(int(about.parts[-3]), int(row["step"])) for row in rows if float(row[metric]) < value]
-    return {b: min(step for other, step in found if other == b) for b in sorted({b for b, _ in found})}
-
-
-def test_trials_in_the_layout_of_published_measurements(tmp_path):
-    write_study(
-        tmp_path, halving=True, config={"optimizer": "sgd"}, data="folder/made up.csv",
-        status=lambda b, rate: "diverged" if (b, rate) == (4, 0.4) else "complete",
-    )  # fmt: skip
-    workload = write_measurements(tmp_path)
-    assert workload == tmp_path / "batch_science" / "made_up" / "network_3-2" / "sgd"
-    about = json.loads((workload / "64" / "study.json").read_text())
-    assert about["batch_size"] == 64 and about["early_stopping"] is True and about["train_steps"] == 2000
-    assert about["parameter_configs"]["learning_rate"] == {"feasible_points": RATES, "type": "DISCRETE"}
-    states = [json.loads((workload / "4" / str(i) / "metadata.json").read_text())["status"] for i in range(9)]
-    assert states == ["COMPLETE"] * 6 + ["INFEASIBLE"] * 3
-    lines = (workload / "64" / "3" / "measurements.csv").read_text().splitlines()
-    assert lines[0] == (
-        "step,train/cross_entropy_error,train/classification_error,val/cross_entropy_error,val/classification_error,"
-        "test/cross_entropy_error,test/classification_error"
-    )
-    assert len(lines) == 1 + len(marks(2000))
-    first = {b: next(step for step in marks(2000) if step > S_MIN * (1.0 + B_CRIT / b)) for b in SIZES}
-    assert steps_to_result(workload, "val/classification_error", 0.1) == first

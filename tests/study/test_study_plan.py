@@ -6,14 +6,13 @@ import math
 import numpy as np
 import pytest
 from test_study_batch_size import B_CRIT, S_MIN, SIZES, write_study
-from tiny_study import run_study
+from tiny_study import report_on, run_study
 
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
-from distbp.study.page import in_language
 from distbp.study.plan.calibration import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
+from distbp.study.plan.figures import read_plan
 from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
-from distbp.study.plan.page import page, read_plan
 from distbp.study.trials import read_results
 
 DATA = ("--data", "synthetic:blobs,rows=72,columns=3,classes=3,seed=4", "--hidden", "5")
@@ -106,7 +105,7 @@ def test_the_recommendation_is_the_most_ranks_at_half_efficiency(tmp_path):
         worth = plan.speed_up(plan.best(ranks)) >= ranks / 2
         assert (ranks <= best.ranks) == worth
     assert plan.speed_up(plan.alone()) == 1.0
-    text = " ".join(page(tmp_path, in_language("en")).answer)
+    text = report_on(tmp_path, "plan").answer
     assert f"**{best.ranks} rank" in text and f"a batch of **{best.batch_size}**" in text and "to error/val 0.1" in text
 
 
@@ -122,11 +121,9 @@ def test_the_recommendation_is_the_most_ranks_at_half_efficiency(tmp_path):
 ])  # fmt: skip
 def test_what_the_report_says(tmp_path, how, text):
     write_plan(tmp_path, **how)
-    found = page(tmp_path, in_language("en"))
-    assert text in " ".join(
-        [*found.answer, *(part for s in found.sections for part in s.parts if isinstance(part, str))]
-    )
-    assert page(tmp_path, in_language("es")).answer != found.answer
+    found = report_on(tmp_path, "plan")
+    assert text in " ".join([found.answer, *found.sections.values()])
+    assert report_on(tmp_path, "plan", "es").answer != found.answer
 
 
 # --- the calibration --------------------------------------------------------------------------------------------------
@@ -172,7 +169,7 @@ def test_a_plan_without_a_study_is_relative(tmp_path, in_a_hurry, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_study(tmp_path / "plan", *DATA, name="plan")
     assert read_plan(tmp_path / "plan").relative
-    monkeypatch.setattr("distbp.study.plan.run.noise_scale_of", lambda *arguments, most: [])
+    monkeypatch.setattr("distbp.study.plan.calibration.noise_scale_of", lambda *arguments, most: [])
     with pytest.raises(UserError, match="no gradient noise scale was measured"):
         run_study(tmp_path / "other", *DATA, name="plan")
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import prepared
+from tiny_study import report_on
 
 from distbp import Network, SerialCommunicator, SoftmaxCrossEntropy, UserError, run_threads
 from distbp.comm.communicator import Communicator
@@ -14,10 +15,9 @@ from distbp.data.sampling import BatchSampler
 from distbp.run.build import load_data
 from distbp.run.config import parse_train_config
 from distbp.study import __main__ as front
-from distbp.study.page import Chart, Table, in_language, number
+from distbp.study.page import number
 from distbp.study.stability import run as stability
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
-from distbp.study.stability.page import stability_page
 from distbp.study.stability.results import Results, at_loss, rank_correlation, spread
 from distbp.study.stability.run import Pair, pairs, run_pair
 from distbp.study.stability.twins import apart, by_layer, twins
@@ -78,14 +78,11 @@ def undrawn(monkeypatch):
 
 
 def said(folder, language="en"):
-    """All words of a report, charts' captions and cells of tables included."""
-    page = stability_page(folder, in_language(language))
-    parts = [part for section in page.sections for part in section.parts]
-    texts = [*page.answer, *(part for part in parts if isinstance(part, str))]
-    texts += [part.caption for part in parts if isinstance(part, Chart | Table)]
-    return "\n".join(
-        [*texts, *(cell for part in parts if isinstance(part, Table) for row in part.rows for cell in row)]
-    )
+    """All words of a report, charts' captions and cells of tables included, each of these in a line."""
+    found = report_on(folder, "stability", language)
+    lines = "\n".join([found.answer, *found.sections.values()]).splitlines()
+    cells = (line[2:-2].split(" | ") if line.startswith("| ") else [line] for line in lines)
+    return "\n".join(cell for line in cells for cell in line)
 
 
 # --- twins -------------------------------------------------------------------------------------------------------
@@ -240,8 +237,8 @@ def test_bound_holds_and_is_not_empty(whole):
     """At every mark, for batches with and without a short last one; a bound of a quarter would not hold."""
     check = Results(whole).check_bound()
     convex = [pair for pair in lines(whole) if pair["kind"] == "convex"]
-    assert check.pairs == 18 and check.marks == 18 / 27 * sum(len(pair["step"]) for pair in convex)
-    assert not check.above and not check.unclaimed and 1.0 < check.smallest < 4.0
+    assert check["pairs"] == 18 and check["marks"] == 18 / 27 * sum(len(pair["step"]) for pair in convex)
+    assert not check["above"] and not check["unclaimed"] and 1.0 < check["smallest"] < 4.0
     n = json.loads((whole / "study.json").read_text())["rows_of_a_twin"]
     assert {n % pair["batch_size"] > 0 for pair in convex} == {True}
     for pair in convex:
@@ -308,7 +305,7 @@ def test_other_types_and_targets(tmp_path, capsys, undrawn):
     few = ["--batch-sizes", "10,30", "--rates", "0.01,0.03", "--replacements", "1", "--epochs", "2", "--hidden", "3"]
     assert start(tmp_path / "a", *DATA, *few, "--dtype", "float32", "--hidden", "none") == 0
     assert "The one layer ends" in said(tmp_path / "a") and "In logistic regression" in said(tmp_path / "a")
-    assert not Results(tmp_path / "a").check_bound().above and not any(
+    assert not Results(tmp_path / "a").check_bound()["above"] and not any(
         any(pair["distance"]) for pair in Results(tmp_path / "a").controls()
     )
     values = ["--data", "synthetic:teacher,rows=90,columns=3"]
@@ -329,8 +326,8 @@ def test_other_types_and_targets(tmp_path, capsys, undrawn):
 def test_report_says_what_was_found(whole):
     text = said(whole)
     results = Results(whole)
-    compared = results.by_rate("network", lambda pair: np.array(pair["distance"]))
-    assert compared.n == 6 and f"**{compared.lowered} of 6** pairs" in text and "Half the rate" in text
+    compared = results.compare("rate", "network", "distance")
+    assert compared["n"] == 6 and f"**{compared['lowered']} of 6** pairs" in text and "Half the rate" in text
     assert "The bound holds" in text and "exactly 0 at all" in text
     assert "2.86 / 2.50" in text or "2.50 / 2.86" in text  # 7 -> 20 -> 50
     for word in ("VIOLATED", "FAILS", "Unfinished", "Diverged", "nan", "inf"):
@@ -369,7 +366,7 @@ def test_a_violation_of_the_bound_is_reported(language, whole, changed):
     loud, calm, below, beside = VERDICTS[language]
     text = said(changed(plant), language)
     assert loud in text and calm not in text and planted in text
-    assert below in text and beside.format(Results(whole).check_bound().marks) in text
+    assert below in text and beside.format(Results(whole).check_bound()["marks"]) in text
 
 
 @pytest.mark.parametrize(("language", "loud", "calm"), [
@@ -390,7 +387,7 @@ def test_rates_above_the_limit_have_no_bound(changed):
     folder = changed(lambda pair: pair, lambda study: study | {"smoothness": 8.0 / study["convex_rates"][-1]})
     text = said(folder)
     assert "no bound is claimed: rates" in text and text.count("no bound\n") == 18
-    assert Results(folder).check_bound().pairs == 6
+    assert Results(folder).check_bound()["pairs"] == 6
     shutil.rmtree(folder)
     folder = changed(lambda pair: pair, lambda study: study | {"smoothness": 1e9})
     assert "The bound holds" not in said(folder) and "largest distance at any mark" in said(folder)
@@ -476,10 +473,9 @@ def test_the_aim_is_named_where_it_agrees_with_the_gap_and_where_not(changed):
 
 
 def test_at_equal_loss():
-    pair = {"loss/train": [4.0, 1.0, 0.25, 0.5]}
-    column = lambda _: np.array([0.0, 1.0, 3.0, 9.0])  # noqa: E731
-    assert [at_loss(pair, column, loss) for loss in (4.0, 2.0, 1.0, 0.5, 0.25)] == [0.0, 0.5, 1.0, 2.0, 3.0]
-    assert at_loss({"loss/train": [1.0, 0.0]}, lambda _: np.array([5.0, 6.0]), 0.0) == 6.0
+    pair = {"loss/train": [4.0, 1.0, 0.25, 0.5], "column": [0.0, 1.0, 3.0, 9.0]}
+    assert [at_loss(pair, "column", loss) for loss in (4.0, 2.0, 1.0, 0.5, 0.25)] == [0.0, 0.5, 1.0, 2.0, 3.0]
+    assert at_loss({"loss/train": [1.0, 0.0], "column": [5.0, 6.0]}, "column", 0.0) == 6.0
 
 
 def test_ranks_and_spreads():

@@ -8,22 +8,19 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import prepared
+from tiny_study import report_on
 
 from distbp import BinaryCrossEntropy, Network, SerialCommunicator, SoftmaxCrossEntropy, SyntheticDataset, run_threads
 from distbp.errors import UserError
 from distbp.run.build import load_data
 from distbp.run.config import parse_train_config
 from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
-from distbp.study.page import in_language
 from distbp.study.tradeoff import objective as objectives
+from distbp.study.tradeoff.heats import Heats, common, spread
 from distbp.study.tradeoff.objective import lbfgs, objective
-from distbp.study.tradeoff.page import page
 from distbp.study.tradeoff.race import EXACT_RATES, Race, Rows, drawn, in_memory, race
-from distbp.study.tradeoff.race_page import Heats, common, race_answer, spread
-from distbp.study.tradeoff.split import Fit, Parts, Split, budgets, fit
-from distbp.study.tradeoff.split_page import leading, split_answer
+from distbp.study.tradeoff.split import Fit, Parts, Split, budgets, fit, leading
 
-EN = in_language("en")
 N = 333
 
 
@@ -275,14 +272,12 @@ def test_budgets_end_with_the_long_run():
     assert budgets(1000, 10) == [10, 32, 100, 316, 1000]
 
 
-def test_the_words_follow_the_numbers():
+def test_the_words_follow_the_numbers(tmp_path):
     assert leading([Parts(0.1, 0.3, 0.2, 0.0)]) == "est"
-    study = {"budget": 1000, "kind": "classes"}
-    few, most = (" ".join(split_answer(Split(BY_HAND, 0.1), study, EN)).split("**50 rows")[i] for i in (1, 0))
+    few, most = (answer(tmp_path).split("**50 rows")[i] for i in (1, 0))
     assert "optimisation is no longer the greatest from 100 examples on" in few and "most of it estimation" in few
     assert "stays the greatest until the long run ends" in most and "most of it approximation" in most
-    idle = Split([line(50, 8, 0, (0.3, 0.3, 0.3))], 0.1)
-    assert "optimisation is never the greatest" in split_answer(idle, study, EN)[0]
+    assert "optimisation is never the greatest" in answer(tmp_path, fits=[line(50, 8, 0, (0.3, 0.3, 0.3))])
 
 
 # --- the race, by hand --------------------------------------------------------------------------------
@@ -306,6 +301,23 @@ def heats(exact=0.4):
     return Heats(curves, [one], {}, [])
 
 
+def answer(folder, exact=0.4, fits=BY_HAND):
+    """The answer of a report on results by hand."""
+    race = heats(exact)
+    study = {
+        "study": "tradeoff", "data": "made up", "rows": 200, "network": "network 3-2", "parameters": 8, "seeds": 3,
+        "batch_sizes": [100], "rates": [0.1, 1.0], "budget": 1000, "kind": "classes", "best": 0.1, "test_rows": 50,
+        "command": "x", "versions": {"numpy": "2"}, "machine": "m", "ranks": 1, "ranks_per_trial": 1,
+    }  # fmt: skip
+    lines = [{"method": "exact", "seed": 0, **one} for one in race.exact]
+    for method, curves in race.curves.items():
+        lines += [{"method": method, "seed": i, "diverged": False, "curve": one} for i, one in enumerate(curves)]
+    lines = [{"trial": f"trial {i}", **one} for i, one in enumerate([*lines, *fits])]
+    (folder / "study.json").write_text(json.dumps(study))
+    (folder / "trials.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return report_on(folder, "tradeoff").answer
+
+
 def test_goals_are_what_all_and_what_all_but_the_worst_reach():
     race = heats()
     assert spread([3, 1, 2, 4]) == (1, 2, 4)
@@ -321,9 +333,8 @@ def test_goals_are_what_all_and_what_all_but_the_worst_reach():
     ("exact", "words"),
     [(0.4, "approximate steps are better"), (0.1, "exact step is better"), (0.25, "do not tell which is better")],
 )
-def test_the_direct_answer_follows_the_numbers(exact, words):
-    study = {"batch_sizes": [100], "rows": 200, "kind": "classes"}
-    said = race_answer(heats(exact), study, EN)
+def test_the_direct_answer_follows_the_numbers(exact, words, tmp_path):
+    said = answer(tmp_path, exact).split("\n\n")
     assert words in said[0]
     assert "first with mini-batches of 100, in 2.00 s, and last with L-BFGS, in 18.0 s, 9.0 times as long" in said[1]
     assert "never with gradient descent" in said[2]
@@ -430,7 +441,7 @@ def test_without_scipy_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
 def test_a_study_that_is_not_done_has_no_page(done, tmp_path):
     (tmp_path / "study.json").write_bytes((done / "study.json").read_bytes())
     with pytest.raises(UserError, match="is not done: start it again"):
-        page(tmp_path, EN)
+        report_on(tmp_path, "tradeoff")
 
 
 def test_runs_that_diverged_are_named_and_their_numbers_left_out(done, tmp_path):
@@ -440,11 +451,9 @@ def test_runs_that_diverged_are_named_and_their_numbers_left_out(done, tmp_path)
         if one["trial"].startswith(("race gd", "split n=30")):
             one["diverged"] = True
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(one) + "\n" for one in results))
-    found = page(tmp_path, EN)
-    rates = " ".join(str(part) for part in found.sections[-1].parts)
-    assert "Diverged, and ends early: race gd rate=" in rates
-    said = " ".join(found.answer)
-    assert "**120 rows" in said and "**30 rows" not in said
+    found = report_on(tmp_path, "tradeoff")
+    assert "Diverged, and ends early: race gd rate=" in found.sections["Learning rates"]
+    assert "**120 rows" in found.answer and "**30 rows" not in found.answer
 
 
 def test_the_best_possible_is_known_for_synthetic_classes_only(problem, done):

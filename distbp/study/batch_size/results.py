@@ -7,7 +7,7 @@ are left out.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,22 +35,23 @@ _SLACK = 1.25
 _RESAMPLES = 2000
 
 
-def _goal_metric(marks: Sequence[Mark]) -> str:
-    return "error/val" if "error/val" in marks[-1] else "error/train"
+def _judge(mark: Mark) -> str:
+    """Return the part that decides between rates: validation, or training where there is none."""
+    return "val" if "error/val" in mark else "train"
 
 
-def _complete(results: dict[str, Mark], b: int, steps: int, seed: int | None = None) -> list[Mark]:
-    """Whole trials of a batch size, in the order of rates and seeds."""
-    found = [
-        r
-        for r in results.values()
-        if r["batch_size"] == b and r["steps"] == steps and r["status"] == "complete" and seed in (None, r["seed"])
-    ]
-    return sorted(found, key=lambda r: (r["rate"], r["seed"]))
+def _judged(mark: Mark) -> tuple[float, float]:
+    return mark[f"error/{_judge(mark)}"], mark[f"loss/{_judge(mark)}"]
+
+
+def _complete(results: dict[str, Mark], b: int, steps: int, seeds: int | None = None) -> list[Mark]:
+    """Return the complete trials of a batch size and of the first seeds, in the order of rates and seeds."""
+    ended = (r for r in results.values() if r["status"] == "complete" and (r["batch_size"], r["steps"]) == (b, steps))
+    return sorted((r for r in ended if seeds is None or r["seed"] < seeds), key=lambda r: (r["rate"], r["seed"]))
 
 
 def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, Any]:
-    """The goal that was asked for; or else an error that every batch size reaches, with a quarter to spare.
+    """Return the goal that was asked for; or else an error that every batch size reaches, with a quarter to spare.
 
     It follows from the trials of seed 0 alone: more seeds do not move it.
     """
@@ -58,16 +59,19 @@ def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, An
         return dict(study["goal"])
     smallest, metric, first = [], "error/val", 1.0
     for b, steps in zip(study["batch_sizes"], study["steps"], strict=True):
-        runs = _complete(results, b, steps, seed=0)
-        if runs:
-            metric, first = _goal_metric(runs[0]["marks"]), runs[0]["marks"][0][_goal_metric(runs[0]["marks"])]
+        if runs := _complete(results, b, steps, seeds=1):
+            metric = f"error/{_judge(runs[0]['marks'][0])}"
+            first = runs[0]["marks"][0][metric]
             smallest.append(min(mark[metric] for run in runs for mark in run["marks"]))
     value = max(_SLACK * max(smallest, default=1.0), 0.01 * first)
     return {"metric": metric, "value": float(f"{value:.2g}")}
 
 
 def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "step") -> float:
-    """Where along ``step``, ``examples`` or ``seconds`` a run first reaches a value; between marks as a power law."""
+    """Return where along ``step``, ``examples`` or ``seconds`` a run first reaches a value; infinite if it never does.
+
+    Between two marks it is a power law.
+    """
     before = None
     for mark in marks:
         if mark[metric] <= value:
@@ -80,154 +84,95 @@ def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "
 
 
 def _best_until(marks: Sequence[Mark], along: str, limit: float) -> Mark:
-    """The mark with the smallest validation error within a budget; among equals, with the smallest loss."""
-    part = _goal_metric(marks).removeprefix("error/")
+    """Return the mark with the smallest validation error within a budget; among equals, with the smallest loss."""
     within = [mark for mark in marks if mark[along] <= limit * (1.0 + 1e-9)] or list(marks[:1])
-    return min(within, key=lambda mark: (mark[f"error/{part}"], mark[f"loss/{part}"], mark["step"]))
+    return min(within, key=lambda mark: (*_judged(mark), mark["step"]))
 
 
 def rates_worth_repeating(
     study: dict[str, Any], results: dict[str, Mark], goal: dict[str, Any]
 ) -> dict[int, list[float]]:
-    """Rates of each batch size for the other seeds, from the trials of seed 0.
+    """Return the rates of each batch size for the other seeds, from the trials of seed 0.
 
     The fastest one to the goal and the one on each side of it, and the best at equal epochs, at equal steps and in all.
     """
-    out: dict[int, list[float]] = {}
-    for b, steps in zip(study["batch_sizes"], study["steps"], strict=True):
-        runs = _complete(results, b, steps, seed=0)
-        if not runs:
-            out[b] = []
-            continue
-        to_goal = [crossing(run["marks"], goal["metric"], goal["value"]) for run in runs]
-        fastest = to_goal.index(min(to_goal))
-        chosen = {run["rate"] for run in runs[max(0, fastest - 1) : fastest + 2]}
-        for along, limit in ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf):
-            judged = [_judged(_best_until(run["marks"], along, limit)) for run in runs]
-            chosen.add(runs[judged.index(min(judged))]["rate"])
-        out[b] = sorted(chosen)
-    return out
+    return {
+        b: sorted(_worth_repeating(_complete(results, b, steps, seeds=1), study, goal))
+        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)
+    }
 
 
-def _judged(mark: Mark) -> tuple[float, float]:
-    part = "val" if "error/val" in mark else "train"
-    return mark[f"error/{part}"], mark[f"loss/{part}"]
+def _worth_repeating(runs: list[Mark], study: dict[str, Any], goal: dict[str, Any]) -> set[float]:
+    if not runs:
+        return set()
+    to_goal = [crossing(run["marks"], **goal) for run in runs]
+    fastest = to_goal.index(min(to_goal))
+    chosen = {run["rate"] for run in runs[max(0, fastest - 1) : fastest + 2]}
+    for along, limit in ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf):
+        judged = [_judged(_best_until(run["marks"], along, limit)) for run in runs]
+        chosen.add(runs[judged.index(min(judged))]["rate"])
+    return chosen
 
 
-def median_band(values: Array, choose: Callable[[Array], int] | None = None) -> Three:
-    """Median over seeds with its bootstrap band.
-
-    Parameters
-    ----------
-    values : array (rates, seeds)
-        Of the rates that may be chosen.
-    choose : callable, optional
-        Number of the rate, from the medians (rates,); the smallest by default.
-    """
+def median_band(values: Array) -> Three:
+    """Return the smallest median over seeds of some rates, with its bootstrap band; `values` are (rates, seeds)."""
     values = np.atleast_2d(values)
-    pick = choose or (lambda medians: int(np.argmin(medians)))
     n = values.shape[1]
     draws = np.random.default_rng(0).integers(0, n, (_RESAMPLES, n))
-    medians = _median(values[:, draws])  # (rates, resamples)
-    chosen = np.array([medians[pick(medians[:, i]), i] for i in range(_RESAMPLES)])
-    middle = _median(values)
+    chosen = _median(values[:, draws]).min(axis=0)  # of (rates, resamples)
     low, high = np.quantile(chosen, [0.025, 0.975], method="nearest")
-    return float(low), float(middle[pick(middle)]), float(high)
+    return float(low), float(_median(values).min()), float(high)
 
 
 def _median(values: Array) -> Array:
-    """Over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
+    """Return that over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
     return np.asarray(np.sort(values, axis=-1)[..., values.shape[-1] // 2])
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """What is known of one batch size.
-
-    Attributes
-    ----------
-    batch_size : int
-        B.
-    rate : float
-        The rate with the fewest steps to the goal.
-    reached, seeds : int
-        How many of the seeds reached it at that rate.
-    steps, examples, seconds : Three
-        To the goal; infinite where it was not reached.
-    each : list of float
-        Steps of each seed at that rate.
-    by_rate : list of (rate, steps)
-        Median steps to the goal of each rate that did not diverge; seed 0 alone where no other was trained.
-    error : dict
-        By budget: test error at the mark with the smallest validation error within it, at the best rate for it.
-    gap : dict
-        By budget: error of the test part less that of the training part, there.
-    step_seconds : float
-        Of a step, the waiting for other ranks included.
-    noise : list of (epoch, noise scale)
-        Median over seeds along the training, at `rate`.
-    noise_to_goal : float
-        Its mean over the steps to the goal; NaN where it was not measured.
-    curve : list of (epoch, error)
-        Validation error along the training at `rate`, median over seeds.
-    """
+    """What is known of one batch size."""
 
     batch_size: int
-    rate: float
-    reached: int
+    rate: float  # the one with the fewest steps to the goal
+    reached: int  # how many of the seeds reached the goal at that rate
     seeds: int
-    steps: Three
+    steps: Three  # to the goal, as examples and seconds; infinite where it was not reached
     examples: Three
     seconds: Three
-    each: list[float]
-    by_rate: list[tuple[float, float]]
-    error: dict[str, Three]
-    gap: dict[str, Three]
-    step_seconds: float
-    noise: list[tuple[float, float]]
-    noise_to_goal: float
-    curve: list[tuple[float, float]]
+    each: list[float]  # steps of each seed at that rate
+    by_rate: list[tuple[float, float]]  # median steps of each rate that did not diverge; of seed 0 alone, if no other
+    error: dict[str, Three]  # by budget: test error where validation is best within it, at the best rate for it
+    gap: dict[str, Three]  # by budget: error of the test part less that of the training part, there
+    step_seconds: float  # of a step, the waiting for other ranks included
+    noise: list[tuple[float, float]]  # noise scale over epochs at that rate, median over seeds
+    noise_to_goal: float  # its mean over the steps to the goal; NaN where it was not measured
+    curve: list[tuple[float, float]]  # validation error over epochs at that rate, median over seeds
 
 
 @dataclass(frozen=True)
 class Results:
-    """The study.
+    """The study."""
 
-    Attributes
-    ----------
-    study : dict
-        ``study.json``.
-    goal : dict
-        ``metric`` and ``value``.
-    sizes : list of BatchSize
-        Those with at least one rate that did not diverge.
-    fit : ScalingFit or None
-        S(B) through `BatchSize.each`; None where fewer than three batch sizes reached the goal.
-    seconds_budget : float
-        The equal seconds: what the quickest batch size took for its whole training.
-    trials, diverged : int
-        How many there are.
-    """
-
-    study: dict[str, Any]
-    goal: dict[str, Any]
-    sizes: list[BatchSize]
-    fit: ScalingFit | None
-    seconds_budget: float
+    study: dict[str, Any]  # study.json
+    goal: dict[str, Any]  # metric and value
+    sizes: list[BatchSize]  # those with at least one rate that did not diverge
+    fit: ScalingFit | None  # S(B) through `BatchSize.each`; None where fewer than three batch sizes reached the goal
+    seconds_budget: float  # the equal seconds: what the quickest batch size took for its whole training
     trials: int
     diverged: int
 
     def reached(self) -> list[BatchSize]:
-        """Batch sizes that reached the goal with most of their seeds."""
+        """Return the batch sizes that reached the goal with most of their seeds."""
         return [size for size in self.sizes if math.isfinite(size.steps[1])]
 
     def fastest(self) -> BatchSize:
-        """The batch size with the fewest seconds to the goal."""
+        """Return the batch size with the fewest seconds to the goal."""
         return min(self.sizes, key=lambda size: size.seconds[1])
 
 
 def read_batch_sizes(folder: Path) -> Results:
-    """All results of a study, from ``study.json`` and ``trials.jsonl``."""
+    """Return all results of a study, from ``study.json`` and ``trials.jsonl``."""
     study, results = read_study(folder), read_results(folder)
     goal = choose_goal(study, results)
     runs = {b: _complete(results, b, steps) for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)}
@@ -244,47 +189,40 @@ def read_batch_sizes(folder: Path) -> Results:
 def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limits: dict[str, float]) -> BatchSize:
     rates = sorted({run["rate"] for run in runs})
     by = {rate: [run for run in runs if run["rate"] == rate] for rate in rates}
-    whole = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
+    tried = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
     to_goal = {
-        along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in whole])
+        along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in tried])
         for along in ("step", "examples", "seconds")
     }
     best = int(np.argmin(_median(to_goal["step"])))
-    mine = by[whole[best]]
+    mine = by[tried[best]]
     error, gap = {}, {}
     for along, limit in limits.items():
-        at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in whole]
-        judged = [tuple(np.median([_judged(mark) for mark in marks], axis=0)) for marks in at]
-        chosen = judged.index(min(judged))
-        test = "error/test" if "error/test" in at[chosen][0] else _goal_metric(at[chosen])
-        error[along] = median_band(np.array([mark[test] for mark in at[chosen]]))
-        gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in at[chosen]]))
-    noise, curve = _along(mine, goal["metric"])
+        at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
+        chosen = min(at, key=lambda marks: tuple(np.median([_judged(mark) for mark in marks], axis=0)))
+        test = "error/test" if "error/test" in chosen[0] else f"error/{_judge(chosen[0])}"
+        error[along] = median_band(np.array([mark[test] for mark in chosen]))
+        gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in chosen]))
     each = to_goal["step"][best].tolist()
+    by_rate = [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates]
     return BatchSize(
-        b, whole[best], sum(map(math.isfinite, each)), len(mine),
+        b, tried[best], sum(map(math.isfinite, each)), len(mine),
         median_band(to_goal["step"]), median_band(to_goal["examples"][best]), median_band(to_goal["seconds"][best]),
-        each, [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates],
-        error, gap,
+        each, by_rate, error, gap,
         float(np.median([run["marks"][-1]["seconds"] / run["marks"][-1]["step"] for run in runs])),
-        noise, _noise_to_goal(mine, each), curve,
+        _along(mine, "noise_scale"), _noise_to_goal(mine, each), _along(mine, goal["metric"]),
     )  # fmt: skip
 
 
-def _along(runs: list[Mark], metric: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Noise scale and error along the training, medians over seeds, which have the same marks."""
-    noise, curve = [], []
-    for marks in zip(*(run["marks"] for run in runs), strict=True):
-        at = marks[0]
-        scales = [mark["noise_scale"] for mark in marks if "noise_scale" in mark]
-        if scales:
-            noise.append((float(at["epoch"]), float(np.median(scales))))
-        curve.append((float(at["epoch"]), float(np.median([mark[metric] for mark in marks]))))
-    return noise, curve
+def _along(runs: list[Mark], name: str) -> list[tuple[float, float]]:
+    """Return a measurement along the training, the median over seeds, which have the same marks."""
+    marks = zip(*(run["marks"] for run in runs), strict=True)
+    found = ((at[0]["epoch"], [mark[name] for mark in at if name in mark]) for at in marks)
+    return [(float(epoch), float(np.median(values))) for epoch, values in found if values]
 
 
 def _noise_to_goal(runs: list[Mark], steps: list[float]) -> float:
-    """Mean of the noise scale over the steps to the goal; each mark stands for the steps since the one before."""
+    """Return the mean noise scale over the steps to the goal; a mark stands for the steps since the one before."""
     means = []
     for run, end in zip(runs, steps, strict=True):
         marks = [mark for mark in run["marks"] if mark["step"] <= end and "noise_scale" in mark]

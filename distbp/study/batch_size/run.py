@@ -11,7 +11,8 @@ import argparse
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,14 @@ from distbp.errors import Diverged, UsageError, UserError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
-from distbp.study.batch_size.batch_science import write_measurements
-from distbp.study.batch_size.page import page
+from distbp.study.batch_size.figures import figures
 from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
-from distbp.study.trials import agreed_results, groups_of, marks, sort_results, work_through
+from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
+from distbp.study.trials import Say, agreed_results, groups_of, marks, work_through
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "rates_around", "run_trial"]
+__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "run_trial"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
 _NOT_HERE = {
@@ -60,21 +60,16 @@ class BatchSizeTrial:
         return f"B={self.batch_size} rate={self.rate:g} seed={self.seed} steps={self.steps}"
 
     def cost(self) -> float:
-        """A step costs something, and each row in it."""
+        """Return it: a step costs something, and each row in it."""
         return self.steps * (40.0 + self.batch_size)
 
 
 def batch_sizes_up_to(rows: int, first: int = 4) -> list[int]:
-    """Powers of two from `first` on, and all rows as the last: the full batch."""
+    """Return powers of two from `first` on, and all rows as the last: the full batch."""
     powers = [first << k for k in range(64) if first << k < rows]
     if len(powers) > 1 and powers[-1] * 1.5 > rows:
         powers.pop()
     return [*powers, rows]
-
-
-def rates_around(default: float) -> list[float]:
-    """Eight rates, each twice the one before."""
-    return [default * 2.0**k for k in range(-2, 6)]
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -93,18 +88,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     refuse(config, _NOT_HERE)
     rows = data.train.n_rows
-    sizes = numbers(options.batch_sizes, "--batch-sizes", int) if options.batch_sizes else batch_sizes_up_to(rows)
+    sizes = listed(options, "batch_sizes") or batch_sizes_up_to(rows)
     if sizes[-1] > rows:
         raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
-    rates = rates_around(OPTIMIZERS[config.optimizer].lr_default)
-    if options.rates:
-        rates = numbers(options.rates, "--rates", float)
+    rates = listed(options, "rates", float)
+    rates = rates or [OPTIMIZERS[config.optimizer].lr_default * 2.0**k for k in range(-2, 6)]
     at_least_1(options, "seeds", "least_epochs", "least_steps")
     return {
         "batch_sizes": sizes, "rates": rates, "seeds": options.seeds, "epochs": options.least_epochs,
-        "least_steps": options.least_steps, "steps": [
-            max(options.least_steps, -(-rows // b) * options.least_epochs) for b in sizes
-        ], "halving": options.halving, "goal": _goal(options.goal),
+        "least_steps": options.least_steps,
+        "steps": [max(options.least_steps, -(-rows // b) * options.least_epochs) for b in sizes],
+        "halving": options.halving, "goal": _goal(options.goal),
     }  # fmt: skip
 
 
@@ -112,17 +106,15 @@ def _goal(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     metric, _, value = text.partition("=")
-    try:
-        if metric not in ("error/train", "error/val", "error/test", "loss/train", "loss/val", "loss/test"):
-            raise ValueError
-        return {"metric": metric, "value": float(value)}
-    except ValueError:
-        raise UsageError(f"--goal {text!r}: loss or error of train, val or test, e.g. error/val=0.05") from None
+    with suppress(ValueError):
+        if metric in ("error/train", "error/val", "error/test", "loss/train", "loss/val", "loss/test"):
+            return {"metric": metric, "value": float(value)}
+    raise UsageError(f"--goal {text!r}: loss or error of train, val or test, e.g. error/val=0.05")
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
-) -> None:
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[BatchSizeTrial]:
     """Tune the rate of each batch size on seed 0, then train with the other seeds at the rates that are worth it."""
     group = groups_of(comm, asked["ranks_per_trial"])
 
@@ -130,48 +122,34 @@ def _run(
         budgets = asked["least_steps"], asked["epochs"] * -(-data.train.n_rows // trial.batch_size)
         return run_trial(trial, config, data, group, also=budgets)
 
-    everything: list[BatchSizeTrial] = []
-    left = {b: list(asked["rates"]) for b in asked["batch_sizes"]}
+    everything, steps_of = list[BatchSizeTrial](), dict(zip(asked["batch_sizes"], asked["steps"], strict=True))
+    left = {b: list(asked["rates"]) for b in steps_of}
     for part in (8, 4, 2, 1) if asked["halving"] else (1,):
-        trials = [
-            BatchSizeTrial(b, rate, 0, -(-steps // part))
-            for b, steps in zip(asked["batch_sizes"], asked["steps"], strict=True)
-            for rate in left[b]
-        ]
+        trials = [BatchSizeTrial(b, rate, 0, -(-steps_of[b] // part)) for b in steps_of for rate in left[b]]
         everything += trials
         what = f"rates, {'all' if part == 1 else f'1/{part} of the'} steps"
         work_through(trials, train, group, folder, say, what, best=_best)
         results = agreed_results(folder, comm)
-        for b in asked["batch_sizes"]:
+        for b in steps_of:
             mine = [trial for trial in trials if trial.batch_size == b]
             ranked = sorted(mine, key=lambda trial: (_smallest_loss(results[str(trial)]), trial))
             left[b] = sorted(trial.rate for trial in ranked[: max(2, len(ranked) // 2)])
-    goal = choose_goal(asked, results)
-    repeated = rates_worth_repeating(asked, results, goal)
-    trials = [
-        BatchSizeTrial(b, rate, seed, steps)
-        for b, steps in zip(asked["batch_sizes"], asked["steps"], strict=True)
-        for rate in repeated[b]
-        for seed in range(asked["seeds"])
-    ]
+    repeated = rates_worth_repeating(asked, results, choose_goal(asked, results))
+    seeds = range(asked["seeds"])
+    trials = [BatchSizeTrial(b, rate, seed, steps_of[b]) for b in steps_of for rate in repeated[b] for seed in seeds]
     everything += [trial for trial in trials if trial not in everything]
     work_through(trials, train, group, folder, say, "other seeds", best=_best)
-    comm.barrier()
-    if comm.is_root:
-        sort_results(folder, sorted(everything))
-        write_measurements(folder)
-    comm.barrier()
+    return sorted(everything)
 
 
 def _best(results: Iterable[dict[str, Any]]) -> str:
-    """The smallest validation error, and whose it is."""
+    """Return the smallest validation error, and whose it is."""
     found = [(mark.get("error/val", mark["error/train"]), r["trial"]) for r in results for mark in r["marks"]]
     return "{:.4f} with {}".format(*min(found)) if found else "none"
 
 
 def _smallest_loss(result: dict[str, Any]) -> float:
-    name = "loss/val" if result["marks"] and "loss/val" in result["marks"][-1] else "loss/train"
-    return min((mark[name] for mark in result["marks"]), default=math.inf)
+    return min((mark.get("loss/val", mark["loss/train"]) for mark in result["marks"]), default=math.inf)
 
 
 def run_trial(
@@ -179,8 +157,7 @@ def run_trial(
 ) -> dict[str, Any]:
     """Train one trial on all ranks of `comm`, and measure it at its marks and at those of `also`."""
     config = of_trial(config, batch_size=trial.batch_size, lr=trial.rate, seed=trial.seed, steps=trial.steps)
-    trainer = build_trainer(config, data, comm)
-    found: list[dict[str, Any]] = []
+    trainer, found = build_trainer(config, data, comm), list[dict[str, Any]]()
     spent = {"compute": 0.0, "reduction": 0.0, "evaluation": 0.0}
     status, summary = "complete", "diverged"
     try:
@@ -207,7 +184,7 @@ def run_trial(
 
 
 def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
-    """Loss and error on all rows of each part, and how far the training is.
+    """Return loss and error on all rows of each part, and how far the training is.
 
     The error is the share of wrong classes, or for values the root of the mean squared error.
     """
@@ -220,13 +197,11 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
     for name, part in parts.items():
         if part is not None:
             figures = trainer.evaluate(part)
-            mark[f"loss/{name}"] = figures["loss"]
-            mark[f"error/{name}"] = (
-                1.0 - figures["accuracy"] if "accuracy" in figures else figures.get("rmse", figures["loss"])
-            )
+            error = 1.0 - figures["accuracy"] if "accuracy" in figures else figures.get("rmse", figures["loss"])
+            mark |= {f"loss/{name}": figures["loss"], f"error/{name}": error}
     return mark | {k: v for k, v in noise_scale.figures(trainer.noise.sums).items() if k == "noise_scale"}
 
 
 BATCH_SIZE = Experiment(
-    "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, page
+    "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, figures
 )

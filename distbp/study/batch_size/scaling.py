@@ -47,32 +47,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class ScalingFit:
-    """The curve S(B) = S_min (1 + B_crit / B).
+    """The curve S(B) = S_min (1 + B_crit / B)."""
 
-    Attributes
-    ----------
-    s_min, e_min, b_crit : Interval
-        Fewest steps, fewest examples, and the batch size between.
-    r2 : float
-        Share of the variance of log S that the curve explains; NaN where S does not vary.
-    smallest, largest : float
-        Batch sizes of the fit.
-    """
-
-    s_min: Interval
-    e_min: Interval
-    b_crit: Interval
-    r2: float
-    smallest: float
+    s_min: Interval  # fewest steps
+    e_min: Interval  # fewest examples
+    b_crit: Interval  # the batch size between
+    r2: float  # share of the variance of log S that the curve explains; NaN where S does not vary
+    smallest: float  # batch size of the fit
     largest: float
 
     def steps(self, batch_size: Any) -> Any:
-        """S(B), for a number or an array."""
+        """Return S(B), for a number or an array."""
         return self.s_min.value + self.e_min.value / batch_size
 
     @property
     def knee(self) -> str:
-        """Where it is seen: "inside" the batch sizes, at "most" some value, at "least" some value, or "unknown"."""
+        """Tell where it is seen: "inside" the batch sizes, at "most" or at "least" some value, or "unknown"."""
         below, above = self.b_crit.low <= self.smallest / 100.0, self.b_crit.high >= 100.0 * self.largest
         if below and above:
             return "unknown"
@@ -80,12 +70,7 @@ class ScalingFit:
 
 
 def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | Array) -> ScalingFit:
-    """Fit the curve to steps S at batch sizes B.
-
-    Parameters
-    ----------
-    batch_sizes, steps : array (n,)
-        One value each for a seed; a batch size may come several times.
+    """Fit the curve to steps S (n,) at batch sizes B (n,): one of each for a seed; a size may come several times.
 
     Raises
     ------
@@ -116,14 +101,14 @@ def fit_scaling(batch_sizes: Sequence[float] | Array, steps: Sequence[float] | A
 
 
 def _profile(c: Array, sizes: Array, y: Array, n: Array) -> tuple[Array, Array]:
-    """The best a = log S_min for each c, and the sum of squares that it leaves."""
+    """Return the best a = log S_min for each c, and the sum of squares that it leaves."""
     residual = y - np.log1p(np.exp(c)[:, None] / sizes)
     a = residual @ n / n.sum()
     return a, (residual - a[:, None]) ** 2 @ n
 
 
 def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tuple[Interval, Interval, Interval]:
-    """Shadows of the region that the data do not refuse on log S_min, log E_min and log B_crit."""
+    """Return the shadows of the region that the data do not refuse on log S_min, log E_min and log B_crit."""
     allowed = rss * 0.05 ** (-2.0 / (len(sizes) - 2))
     ends = math.log(sizes[0]) - _BEYOND, math.log(sizes[-1]) + _BEYOND
     c = np.union1d(np.linspace(*ends, _CELLS), best + np.concatenate([-_FINE[::-1], _FINE]))
@@ -138,11 +123,8 @@ def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tup
         low = 0.0 if to_zero else math.exp(np.min(x - half))
         return Interval(math.exp(x[at]), low, math.inf if to_infinity else math.exp(np.max(x + half)))
 
-    return (
-        interval(a, half, steep, False),
-        interval(a + c, half, flat, False),
-        interval(c, np.zeros_like(c), flat, steep),
-    )
+    s_min, e_min = interval(a, half, steep, False), interval(a + c, half, flat, False)
+    return s_min, e_min, interval(c, np.zeros_like(c), flat, steep)
 
 
 _FINE = np.concatenate([[0.0], np.geomspace(1e-10, 2.0, 4000)])

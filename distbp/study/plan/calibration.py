@@ -6,6 +6,7 @@ come in rounds over all figures, for a machine is now faster and now slower, for
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import numpy as np
 
@@ -26,12 +27,12 @@ _TURN = 0.05
 
 
 def group_sizes(comm: Communicator) -> list[int]:
-    """Numbers of ranks that can be timed: powers of two, and all."""
+    """Return the numbers of ranks that can be timed: powers of two, and all."""
     return sorted({2**k for k in range(20) if 2**k < comm.size} | {comm.size})
 
 
 def first_ranks(comm: Communicator, ranks: int) -> Communicator | None:
-    """The first so many ranks; None on the others. All ranks of `comm` call it."""
+    """Return the first so many ranks, and None on the others; all ranks of `comm` call it."""
     part = comm.split(int(comm.rank >= ranks)) if ranks < comm.size else comm
     if comm.rank >= ranks:
         return None
@@ -53,7 +54,7 @@ def _on_first(
 
 
 def quartiles(turns: Sequence[float]) -> dict[str, float]:
-    """``seconds``, the median, between ``low`` and ``high``."""
+    """Return ``seconds``, the median, between ``low`` and ``high``."""
     low, middle, high = np.quantile(turns, [0.25, 0.5, 0.75])
     return {"seconds": float(middle), "low": float(low), "high": float(high)}
 
@@ -61,23 +62,21 @@ def quartiles(turns: Sequence[float]) -> dict[str, float]:
 def time_step(
     comm: Communicator, part: Communicator | None, config: TrainConfig, data: Data, batch_size: int, *, most: float
 ) -> list[float]:
-    """Seconds of a step of `batch_size` rows over the ranks of `part` (see `first_ranks`), by turns; `most` in all.
+    """Time a step of `batch_size` rows over the ranks of `part` (see `first_ranks`): seconds by turns, `most` in all.
 
     All ranks of `comm` call it.
     """
 
     def measure(part: Communicator) -> list[float]:
-        trainer = build_trainer(of_trial(config, batch_size=batch_size, steps=10**6), data, part)
-        try:
+        of_step = of_trial(config, batch_size=batch_size, steps=10**6)
+        with closing(build_trainer(of_step, data, part)) as trainer:
             return _turns(part, lambda n: trainer.fit(steps=trainer.position.step + n), most)
-        finally:
-            trainer.close()
 
     return _on_first(comm, part, measure)
 
 
 def time_allreduce(comm: Communicator, part: Communicator | None, n_bytes: int, *, most: float) -> list[float]:
-    """Seconds of an Allreduce of so many bytes, as `time_step`."""
+    """Time an Allreduce of so many bytes, as `time_step`."""
     buffer = np.zeros(max(1, n_bytes // 4), np.float32)
 
     def measure(part: Communicator) -> list[float]:
@@ -91,7 +90,7 @@ def time_allreduce(comm: Communicator, part: Communicator | None, n_bytes: int, 
 
 
 def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> list[float]:
-    """Seconds of one repetition in each turn; how many there are is agreed on by the ranks."""
+    """Return seconds of one repetition in each turn; how many there are is agreed on by the ranks."""
     repeat(3)
     start = time.perf_counter()
     repeat(3)
@@ -108,23 +107,18 @@ def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> 
 
 
 def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most: float) -> list[float]:
-    """Gradient noise scales along a training of about `most` seconds by all ranks; none where it cannot be measured."""
-    trainer = build_trainer(of_trial(config, steps=10**6, noise_scale=1), data, comm)
-    start, scales = time.monotonic(), list[float]()
-    try:
+    """Return gradient noise scales along a training of about `most` seconds; none where it cannot be measured."""
+    scales = list[float]()
+    with closing(build_trainer(of_trial(config, steps=10**6, noise_scale=1), data, comm)) as trainer:
+        start = time.monotonic()
         while comm.bcast_obj(time.monotonic() - start < most):
             trainer.fit(steps=trainer.position.step + 20)
             trace, square, weight = trainer.noise.sums
             if weight and square > 0.0:
                 scales.append(trace / square)
-    finally:
-        trainer.close()
     return scales
 
 
-def powers_between(low: int, high: int, factor: int) -> Sequence[int]:
-    """``low``, then each `factor` times the one before, and ``high``."""
-    found = [low]
-    while found[-1] * factor < high:
-        found.append(found[-1] * factor)
-    return sorted({*found, high})
+def powers_between(low: int, high: int, factor: int) -> list[int]:
+    """Return ``low``, then each `factor` times the one before, and ``high``."""
+    return sorted({low, high} | {low * factor**k for k in range(64) if low * factor**k < high})

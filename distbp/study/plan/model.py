@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Network", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
+__all__ = ["Network", "Plan", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
+_WORTH = 0.5
+"""Efficiency below which more ranks are called a waste."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +34,23 @@ class Network:
     error: float = 0.0
 
     def allreduce(self, ranks: int, n_bytes: float) -> float:
-        """Seconds of an Allreduce."""
+        """Return the seconds of an Allreduce."""
         return self.alpha * math.ceil(math.log2(ranks)) + self.beta * 2.0 * (ranks - 1) / ranks * n_bytes
 
 
 def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
-    """Least squares of the relative errors; neither below 0.
+    """Fit alpha and beta to {"ranks", "bytes", "seconds"} by least squares of the relative errors, neither below 0.
 
-    Parameters
-    ----------
-    measured : sequence of {"ranks", "bytes", "seconds"}
-        Those of one rank are left out. Empty: a network without cost.
+    Those of one rank are left out; of none the network is one without cost.
     """
-    rows = [m for m in measured if m["ranks"] > 1]
+    rows = [(m["ranks"], m["bytes"], m["seconds"]) for m in measured if m["ranks"] > 1]
     if not rows:
         return Network(0.0, 0.0)
-    t = np.array([m["seconds"] for m in rows])
-    terms = np.array(
-        [[math.ceil(math.log2(m["ranks"])), 2.0 * (m["ranks"] - 1) / m["ranks"] * m["bytes"]] for m in rows]
-    )
-    terms = terms / t[:, None]
+    terms = np.array([[math.ceil(math.log2(P)) / t, 2.0 * (P - 1) / P * n_bytes / t] for P, n_bytes, t in rows])
     best: tuple[float, np.ndarray[Any, Any]] = math.inf, np.zeros(2)
     for keep in ([0, 1], [0], [1]):
         found = np.zeros(2)
-        found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(t)), rcond=None)[0]
+        found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(rows)), rcond=None)[0]
         rss = float(np.sum((terms @ found - 1.0) ** 2))
         if found.min() >= 0.0 and rss < best[0]:
             best = rss, found
@@ -63,16 +58,9 @@ def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
 
 
 class StepTime:
-    """t(B, P).
+    """The time of a step, t(B, P), of measured steps: {"batch_size", "ranks", "seconds", "low", "high"}.
 
-    Parameters
-    ----------
-    measured : sequence of {"batch_size", "ranks", "seconds", "low", "high"}
-        Steps.
-    network : Network
-        For more ranks than were measured.
-    n_bytes : int
-        Of the gradient.
+    For more ranks than were measured `network` carries a gradient of so many bytes.
     """
 
     def __init__(self, measured: Sequence[Mapping[str, Any]], network: Network, n_bytes: int) -> None:
@@ -84,11 +72,11 @@ class StepTime:
 
     @property
     def ranks(self) -> list[int]:
-        """Numbers of ranks that were measured."""
+        """Return the numbers of ranks that were measured."""
         return sorted(self._by_ranks)
 
     def __call__(self, batch_size: float, ranks: int) -> Range:
-        """Seconds of a step: quartiles where it was measured; from the model half and twice what it communicates."""
+        """Return seconds of a step: quartiles where it was measured; from the model half and twice the Allreduce."""
         if ranks in self._by_ranks:
             return self._between(batch_size, ranks)
         low, middle, high = self._between(batch_size / ranks, 1)
@@ -96,15 +84,12 @@ class StepTime:
         return low + wait / 2.0, middle + wait, high + 2.0 * wait
 
     def _between(self, batch_size: float, ranks: int) -> Range:
-        """A power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
-        rows = self._by_ranks[ranks]
+        """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
+        rows, names = self._by_ranks[ranks], ("low", "seconds", "high")
         B = np.log([m["batch_size"] for m in rows])
-        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in _NAMES]
+        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in names]
         beyond = max(1.0, batch_size / rows[-1]["batch_size"])
         return at[0] * beyond, at[1] * beyond, at[2] * beyond
-
-
-_NAMES = ("low", "seconds", "high")
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,7 @@ class Steps:
     measured: Mapping[int, Range]
 
     def __call__(self, batch_size: int) -> Range:
-        """Steps to the goal."""
+        """Return the steps to the goal."""
         if batch_size in self.measured:
             return self.measured[batch_size]
         middle = self.s_min[1] * (1.0 + self.b_crit[1] / batch_size)
@@ -126,33 +111,63 @@ class Steps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Time to the goal with a batch size and a number of ranks.
-
-    Attributes
-    ----------
-    batch_size, ranks : int
-        B and P.
-    steps, step_seconds, seconds : Range
-        S(B), t(B, P), T(B, P).
-    measured : bool
-        Whether so many ranks were measured; else it is an extrapolation.
-    """
+    """Time to the goal with a batch size and a number of ranks: T(B, P) = S(B) t(B, P)."""
 
     batch_size: int
     ranks: int
     steps: Range
     step_seconds: Range
     seconds: Range
-    measured: bool
+    measured: bool  # so many ranks were; else it is an extrapolation
 
 
 def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks: Sequence[int]) -> list[Prediction]:
-    """T(B, P) for all pairs in which each rank has a row."""
+    """Return T(B, P) for all pairs in which each rank has a row."""
     found = []
-    for P in ranks:
-        for B in batch_sizes:
-            if B >= P:
-                S, t = steps(B), step_time(B, P)
-                T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
-                found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
+    for B, P in ((B, P) for P in ranks for B in batch_sizes if B >= P):
+        S, t = steps(B), step_time(B, P)
+        T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
+        found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
     return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known, and what follows."""
+
+    study: dict[str, Any]  # study.json
+    measured: list[dict[str, Any]]  # steps
+    network: Network  # of the extrapolation
+    predictions: list[Prediction]  # for all B and P
+    ranks_per_node: int  # for node-hours
+    hosts: int  # of the calibration
+    steps: Steps
+    step_time: StepTime
+
+    @property
+    def relative(self) -> bool:
+        """Tell whether times are multiples of S_min steps, for there is no study."""
+        return self.study["curve"]["study"] is None
+
+    def best(self, ranks: int) -> Prediction:
+        """Return the batch size with the shortest time on so many ranks."""
+        return min((p for p in self.predictions if p.ranks == ranks), key=lambda p: p.seconds[1])
+
+    def all_ranks(self) -> list[int]:
+        """Return the numbers of ranks that are predicted."""
+        return sorted({p.ranks for p in self.predictions})
+
+    def speed_up(self, prediction: Prediction) -> float:
+        """Return how many times as fast it is as the best batch size on one rank."""
+        return self.alone().seconds[1] / prediction.seconds[1]
+
+    def alone(self) -> Prediction:
+        """Return the best on one rank."""
+        sizes = sorted({p.batch_size for p in self.predictions})
+        return min(predict(self.steps, self.step_time, sizes, [1]), key=lambda p: p.seconds[1])
+
+    def recommended(self) -> Prediction:
+        """Return the fastest of the numbers of ranks that are used with an efficiency of at least a half."""
+        found = [self.best(ranks) for ranks in self.all_ranks()]
+        worth = [p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1]
+        return min(worth, key=lambda p: p.seconds[1])

@@ -6,7 +6,6 @@ step against rows and ranks and that of an Allreduce against bytes and ranks, in
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,10 @@ from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.results import read_batch_sizes
-from distbp.study.experiment import Experiment, at_least_1, default_folder, numbers
-from distbp.study.plan.calibration import (
-    first_ranks,
-    group_sizes,
-    noise_scale_of,
-    powers_between,
-    quartiles,
-    time_allreduce,
-    time_step,
-)
-from distbp.study.plan.page import page
-from distbp.study.trials import write_results
+from distbp.study.experiment import Experiment, at_least_1, default_folder, listed
+from distbp.study.plan import calibration
+from distbp.study.plan.figures import figures
+from distbp.study.trials import Say, Trial, write_results
 
 __all__ = ["PLAN"]
 
@@ -40,16 +31,13 @@ _BYTES = (8, 2**12, 2**16, 2**20, 2**23)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--study", metavar="DIR", help="a batch-size study of this data and network [studies/DATA-batch-size]"
-    )
-    parser.add_argument("--ranks", metavar="P,P,...", help="numbers of ranks to predict [powers of two up to 1024]")
-    parser.add_argument("--batch-sizes", metavar="B,B,...", help="batch sizes to predict [those of the study]")
-    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="for node-hours [the cores of this host]")
-    parser.add_argument(
-        "--latency", type=float, metavar="SECONDS", help="of the network between nodes, if not this one"
-    )
-    parser.add_argument("--bandwidth", type=float, metavar="BYTES/S", help="of that network")
+    add = parser.add_argument
+    add("--study", metavar="DIR", help="a batch-size study of this data and network [studies/DATA-batch-size]")
+    add("--ranks", metavar="P,P,...", help="numbers of ranks to predict [powers of two up to 1024]")
+    add("--batch-sizes", metavar="B,B,...", help="batch sizes to predict [those of the study]")
+    add("--ranks-per-node", type=int, metavar="N", help="for node-hours [the cores of this host]")
+    add("--latency", type=float, metavar="SECONDS", help="of the network between nodes, if not this one")
+    add("--bandwidth", type=float, metavar="BYTES/S", help="of that network")
 
 
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
@@ -61,20 +49,18 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
     if options.bandwidth is not None and not (options.bandwidth > 0.0 and options.latency >= 0.0):
         raise UsageError("--latency is at least 0 and --bandwidth above 0")
     curve = _curve(options, config, rows)
-    sizes = [int(b) for b in curve["steps"]] or list(powers_between(4, rows, 4))
-    if options.batch_sizes:
-        sizes = numbers(options.batch_sizes, "--batch-sizes", int)
+    sizes = listed(options, "batch_sizes") or [int(b) for b in curve["steps"]] or calibration.powers_between(4, rows, 4)
     if sizes[-1] > rows:
         raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
     return {
-        "batch_sizes": sizes, "predict_ranks": numbers(options.ranks, "--ranks", int) if options.ranks else
-        [2**k for k in range(11)], "ranks_per_node": options.ranks_per_node,
+        "batch_sizes": sizes, "predict_ranks": listed(options, "ranks") or [2**k for k in range(11)],
+        "ranks_per_node": options.ranks_per_node,
         "network_given": [options.latency, options.bandwidth] if options.bandwidth else None, "curve": curve,
     }  # fmt: skip
 
 
 def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[str, Any]:
-    """S(B) of a study; no steps where there is none."""
+    """Return S(B) of a study; no steps where there is none."""
     folder = Path(options.study or default_folder(config.data, "batch-size"))
     if not (folder / "study.json").exists():
         if options.study:
@@ -98,8 +84,8 @@ def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
-) -> None:
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[Trial]:
     """Calibrate; all ranks together, from one figure to the next."""
     lines: list[dict[str, Any]] = []
 
@@ -108,11 +94,10 @@ def _run(
         if comm.is_root:
             say(f"{name}: {text}")
 
-    groups = group_sizes(comm)
-    n = data.train.n_rows
-    sizes = sorted({*powers_between(min(4, n), n, 4), *asked["batch_sizes"]})
+    groups, n = calibration.group_sizes(comm), data.train.n_rows
+    sizes = sorted({*calibration.powers_between(min(4, n), n, 4), *asked["batch_sizes"]})
     if asked["curve"]["study"] is None:
-        scales = noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
+        scales = calibration.noise_scale_of(config, data, comm, most=_SECONDS / 4.0)
         if not scales:
             raise UserError("no gradient noise scale was measured: run distbp.study batch-size, and give --study")
         low, middle, high = np.quantile(scales, [0.05, 0.5, 0.95])
@@ -120,33 +105,26 @@ def _run(
         note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
     steps = [(ranks, b) for ranks in groups for b in sizes if b >= ranks]
     messages = [(ranks, n_bytes) for ranks in groups[1:] for n_bytes in _BYTES]
-    parts = {ranks: first_ranks(comm, ranks) for ranks in groups}
-    turns: dict[tuple[str, int, int], list[float]] = {}
+    parts = {ranks: calibration.first_ranks(comm, ranks) for ranks in groups}
+    turns, most = dict[tuple[str, int, int], list[float]](), _SECONDS / _ROUNDS
     for _ in range(_ROUNDS):
         for ranks, b in steps:
-            found = time_step(comm, parts[ranks], config, data, b, most=0.7 * _SECONDS / _ROUNDS / len(steps))
+            found = calibration.time_step(comm, parts[ranks], config, data, b, most=0.7 * most / len(steps))
             turns.setdefault(("step B", b, ranks), []).extend(found)
         for ranks, n_bytes in messages:
-            found = time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * _SECONDS / _ROUNDS / len(messages))
+            found = calibration.time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * most / len(messages))
             turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
     for (what, size, ranks), found in turns.items():
-        figures = quartiles(found)
-        name = "batch_size" if what == "step B" else "bytes"
-        note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **figures}, _ms(figures))
-    about = {
-        "trial": "job",
-        "ranks": comm.size,
-        "cores": comm.host_cores,
-        "hosts": len(set(comm.allgather_obj(comm.host))),
-    }
+        times, name = calibration.quartiles(found), "batch_size" if what == "step B" else "bytes"
+        text = "{:.4g} ms ({:.4g} to {:.4g})".format(*(1e3 * times[at] for at in ("seconds", "low", "high")))
+        note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **times}, text)
+    hosts = len(set(comm.allgather_obj(comm.host)))
+    about = {"trial": "job", "ranks": comm.size, "cores": comm.host_cores, "hosts": hosts}
     on_root(comm, lambda: write_results(folder, [about, *lines]), f"cannot write {folder}")
-
-
-def _ms(figures: dict[str, float]) -> str:
-    return f"{1e3 * figures['seconds']:.4g} ms ({1e3 * figures['low']:.4g} to {1e3 * figures['high']:.4g})"
+    return []
 
 
 PLAN = Experiment(
     "Which batch size and how many ranks to ask for: a calibration of some seconds, and predicted times.",
-    _DEFAULTS, _add_options, _ask, _run, page, again=True,
+    _DEFAULTS, _add_options, _ask, _run, figures, again=True,
 )  # fmt: skip

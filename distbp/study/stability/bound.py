@@ -47,12 +47,12 @@ class Constants:
 
     @property
     def limit(self) -> float:
-        """2 / beta: no bound is claimed for a larger rate."""
+        """Return 2 / beta: no bound is claimed for a larger rate."""
         return 2.0 / self.smoothness
 
 
 def constants(data: Prepared) -> Constants:
-    """L and beta over all rows of `data`."""
+    """Return L and beta over all rows of `data`."""
     lipschitz = smoothness = 0.0
     for lo in range(0, data.n_rows, _BLOCK):
         X, _, w = data.take(np.arange(lo, min(lo + _BLOCK, data.n_rows)))
@@ -65,13 +65,13 @@ def constants(data: Prepared) -> Constants:
 
 
 def largest_rate(limit: float) -> float:
-    """`limit` rounded down to two digits: a rate that people can write, for which the bound holds."""
+    """Round `limit` down to two digits: a rate that people can write, for which the bound holds."""
     unit = 10.0 ** (math.floor(math.log10(limit)) - 1)
     return float(f"{math.floor(limit / unit) * unit:.6g}")
 
 
 def meetings(sampler: BatchSampler, row: int, steps: int) -> tuple[Array, Array]:
-    """Steps below `steps` whose batch holds `row`, and the sizes of these batches."""
+    """Return the steps below `steps` whose batch holds `row`, and the sizes of these batches."""
     met, sizes = [], []
     for epoch in range(-(-steps // sampler.steps_per_epoch)):
         index = int(sampler.permutation(epoch).inverse(np.array([row]))[0]) // sampler.batch_size
@@ -83,6 +83,6 @@ def meetings(sampler: BatchSampler, row: int, steps: int) -> tuple[Array, Array]
 
 
 def growth(met: Array, sizes: Array, at: Array) -> Array:
-    """``sum of 1 / b_t`` over the meetings before each of the steps `at`; 2 eta L times it is the right side of (1)."""
+    """Return ``sum of 1 / b_t`` over the meetings before each of the steps `at`: (1) is 2 eta L times it."""
     sums = np.concatenate([[0.0], np.cumsum(1.0 / sizes)])
     return np.asarray(sums[np.searchsorted(met, at)])

@@ -6,8 +6,7 @@ who has learnt less has less to lose on new rows. Pairs that diverged, or are no
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,166 +18,119 @@ from distbp.errors import UserError
 from distbp.study.experiment import read_study
 from distbp.study.trials import read_results
 
-__all__ = ["BoundCheck", "Comparison", "Results", "at_loss", "distance", "gap", "rank_correlation", "spread"]
+__all__ = ["Result", "Results", "at_loss", "middle", "rank_correlation", "spread"]
 
 Array = NDArray[Any]
 Result = dict[str, Any]
-Column = Callable[[Result], Array]
-Case = tuple[Result | None, Result | None, float]
+"""A pair: its line of the results, and ``gap/loss`` and ``gap/error`` at each mark, of held-out less training rows."""
 
 _TINY = 1e-300
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Pairs that differ in one thing: in how many of them a value fell, and by what factor.
-
-    Attributes
-    ----------
-    lowered, n : int
-        Fell, of all.
-    factors : ndarray
-        Higher over lower value, of those where both are above 0.
-    expected : set of float
-        The factors by which the thing itself changed.
-    """
-
-    lowered: int
-    n: int
-    factors: Array
-    expected: frozenset[float]
-
-    @property
-    def mostly(self) -> bool:
-        """Whether at least three quarters fell."""
-        return self.n > 0 and self.lowered >= 0.75 * self.n
-
-
-@dataclass(frozen=True)
-class BoundCheck:
-    """How the distances of convex pairs compare with their bounds, at every mark.
-
-    Attributes
-    ----------
-    pairs, marks : int
-        How many were checked; only rates up to 2 / beta.
-    above : list
-        ``(trial, step, distance, bound)`` where the distance is above the bound; it should be empty.
-    smallest : float
-        Least bound / distance, infinite where all distances are 0.
-    unclaimed : list of float
-        Rates above 2 / beta, for which there is no bound.
-    """
-
-    pairs: int
-    marks: int
-    above: list[tuple[str, int, float, float]]
-    smallest: float
-    unclaimed: list[float]
-
-
 class Results:
-    """``study.json`` and ``trials.jsonl`` of a folder."""
+    """``study.json`` and ``trials.jsonl`` of a folder; `b`, `rate` and the pairs `layers` are in the middle of them."""
 
     def __init__(self, folder: Path) -> None:
-        self.study = read_study(folder)
+        self.study = study = read_study(folder)
         every = list(read_results(folder).values())
         self.diverged = [pair for pair in every if pair["diverged"] is not None]
-        self.whole = [pair for pair in every if pair["diverged"] is None]
-        self.missing = self._n_asked() - len(every)
+        self.complete: list[Result] = [pair for pair in every if pair["diverged"] is None]
+        asked = (len(study["rates"]) + len(study["convex_rates"])) * len(study["batch_sizes"])
+        self.missing = asked * (int(study["replacements"]) + 1) - len(every)
+        self.measures = ["loss", "error"] if study["measure"] == "error" else ["loss"]
+        for pair in self.complete:
+            for name in self.measures:
+                pair[f"gap/{name}"] = np.subtract(pair[f"{name}/held_out"], pair[f"{name}/train"])
         if not self.of("network"):
             raise UserError(f"{folder}: no pair of networks is whole, so there is nothing to report yet")
-
-    def _n_asked(self) -> int:
-        rates = len(self.study["rates"]) + len(self.study["convex_rates"])
-        return rates * len(self.study["batch_sizes"]) * (int(self.study["replacements"]) + 1)
+        self.b, self.rate = middle(self.batch_sizes("network")), middle(self.rates("network"))
+        self.layers = self.of("network", self.b, middle([rate for rate, found in self.each_rate(self.b) if found]))
 
     def of(self, kind: str, batch_size: int | None = None, rate: float | None = None) -> list[Result]:
-        """Pairs of real replacements."""
-        return [
-            pair
-            for pair in self.whole
-            if pair["kind"] == kind and pair["replacement"] is not None
-            and batch_size in (None, pair["batch_size"]) and rate in (None, pair["rate"])
-        ]  # fmt: skip
+        """Return pairs of real replacements."""
+        real = (pair for pair in self.complete if pair["kind"] == kind and pair["replacement"] is not None)
+        return [p for p in real if batch_size in (None, p["batch_size"]) and rate in (None, p["rate"])]
 
     def controls(self) -> list[Result]:
-        """Pairs whose row was replaced by itself."""
-        return [pair for pair in self.whole if pair["replacement"] is None]
+        """Return the pairs whose row was replaced by itself."""
+        return [pair for pair in self.complete if pair["replacement"] is None]
 
     def rates(self, kind: str) -> list[float]:
-        """Learning rates, ascending, of which there are pairs."""
+        """Return the learning rates, ascending, of which there are pairs."""
         return sorted({pair["rate"] for pair in self.of(kind)})
 
     def batch_sizes(self, kind: str) -> list[int]:
-        """Batch sizes, ascending, of which there are pairs."""
+        """Return the batch sizes, ascending, of which there are pairs."""
         return sorted({pair["batch_size"] for pair in self.of(kind)})
 
-    def by_rate(self, kind: str, column: Column, *, equal_loss: bool = False) -> Comparison:
-        """A column at each rate beside the next lower one."""
-        cases = (
-            (self._find(kind, b, high, k), self._find(kind, b, low, k), high / low)
-            for low, high in pairwise(self.rates(kind))
-            for b in self.batch_sizes(kind)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, equal_loss)
+    def each_rate(self, batch_size: int) -> list[tuple[float, list[Result]]]:
+        """Return the pairs of networks of a batch size by rate, ascending; none for a rate is an empty list."""
+        return [(rate, self.of("network", batch_size, rate)) for rate in self.rates("network")]
 
-    def by_batch_size(self, kind: str, column: Column, *, equal_loss: bool = False) -> Comparison:
-        """A column at each batch size beside the next larger one, at the same rate."""
-        cases = (
-            (self._find(kind, small, rate, k), self._find(kind, large, rate, k), large / small)
-            for small, large in pairwise(self.batch_sizes(kind))
-            for rate in self.rates(kind)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, equal_loss)
+    def compare(self, along: str, kind: str, column: str, *, equal_loss: bool = False) -> dict[str, Any]:
+        """Compare a column of pairs that differ in one thing, at the end or at equal training loss.
 
-    def by_both(self, kind: str, column: Column) -> Comparison:
-        """A column at each batch size beside each larger one, where the rate is larger by the same factor."""
-        cases = (
-            (self._find(kind, small, low, k), self._find(kind, large, high, k), large / small)
-            for small, large in combinations(self.batch_sizes(kind), 2)
-            for low, high in combinations(self.rates(kind), 2)
-            if math.isclose(low / small, high / large, rel_tol=1e-9)
-            for k in range(self.study["replacements"])
-        )
-        return _compare(cases, column, False)
+        Along "rate" each is beside the next lower one, along "batch_size" beside the next larger one, and along "both"
+        beside each larger one where the rate is larger by the same factor.
 
-    def _find(self, kind: str, batch_size: int, rate: float, replacement: int) -> Result | None:
-        found = (pair for pair in self.of(kind, batch_size, rate) if pair["replacement"] == replacement)
-        return next(found, None)
+        Returns
+        -------
+        dict
+            ``lowered`` of ``n``: in how many the value fell, of all; ``mostly``: whether these are three quarters;
+            ``factors``: least, median and greatest of the higher over the lower value, where both are above 0;
+            ``expected``: the factors by which the thing itself changed.
+        """
+        rates, sizes = self.rates(kind), self.batch_sizes(kind)
+        cases = {
+            "rate": [((b, high), (b, low), high / low) for low, high in pairwise(rates) for b in sizes],
+            "batch_size": [((b, rate), (c, rate), c / b) for b, c in pairwise(sizes) for rate in rates],
+            "both": [
+                ((b, low), (c, high), c / b) for b, c in combinations(sizes, 2) for low, high in combinations(rates, 2)
+                if math.isclose(low / b, high / c, rel_tol=1e-9)
+            ],
+        }[along]  # fmt: skip
+        pairs = {(pair["batch_size"], pair["rate"], pair["replacement"]): pair for pair in self.of(kind)}
+        values, expected = [], set()
+        for one, other, factor in cases:
+            for k in range(self.study["replacements"]):
+                if (*one, k) in pairs and (*other, k) in pairs:
+                    both = pairs[*one, k], pairs[*other, k]
+                    loss = max(pair["loss/train"][-1] for pair in both)  # which both came down to
+                    values.append([at_loss(p, column, loss) if equal_loss else float(p[column][-1]) for p in both])
+                    expected.add(round(factor, 9))
+        lowered, factors = sum(b < a for a, b in values), [a / b for a, b in values if min(a, b) > 0.0]
+        return {
+            "lowered": lowered, "n": len(values), "mostly": 0 < 0.75 * len(values) <= lowered,
+            "factors": np.quantile(factors, [0.0, 0.5, 1.0]).tolist() if factors else None,
+            "expected": sorted(expected),
+        }  # fmt: skip
 
-    def check_bound(self) -> BoundCheck:
-        """The distance of every convex pair beside its bound, at every mark."""
-        smoothness = self.study["smoothness"]
-        limit = 2.0 / smoothness if smoothness else 0.0
+    def check_bound(self) -> dict[str, Any]:
+        """Compare the distance of every convex pair with its bound, at every mark.
+
+        Returns
+        -------
+        dict
+            ``pairs`` and ``marks``: how many were checked, of rates up to 2 / beta; ``above``: trial, step, distance
+            and bound where the distance is above it, which should be nowhere, ``worst`` where it is most; ``smallest``:
+            the least bound / distance, infinite where all distances are 0; ``unclaimed``: rates above 2 / beta.
+        """
+        limit = 2.0 / self.study["smoothness"] if self.study["smoothness"] else 0.0
         checked = [pair for pair in self.of("convex") if pair["rate"] <= limit]
-        points = [
-            (pair["trial"], *point)
-            for pair in checked
-            for point in zip(pair["step"], pair["distance"], pair["bound"], strict=True)
-        ]
-        return BoundCheck(
-            len(checked), len(points), [point for point in points if not point[2] <= point[3]],
-            min((bound / d for *_, d, bound in points if d > 0.0), default=math.inf),
-            [rate for rate in self.study["convex_rates"] if rate > limit],
-        )  # fmt: skip
+        columns = ("step", "distance", "bound")
+        points = [(p["trial"], *at) for p in checked for at in zip(*(p[name] for name in columns), strict=True)]
+        above = [point for point in points if not point[2] <= point[3]]
+        return {
+            "pairs": len(checked), "marks": len(points), "above": above,
+            "worst": max(above, key=lambda point: point[2] - point[3], default=None),
+            "smallest": min((bound / d for *_, d, bound in points if d > 0.0), default=math.inf),
+            "unclaimed": [rate for rate in self.study["convex_rates"] if rate > limit],
+        }  # fmt: skip
 
 
-def distance(pair: Result) -> Array:
-    """Of the parameters, at each mark."""
-    return np.array(pair["distance"])
-
-
-def gap(pair: Result, measure: str = "loss") -> Array:
-    """The generalisation gap at each mark: held-out rows minus training rows."""
-    return np.asarray(np.subtract(pair[f"{measure}/held_out"], pair[f"{measure}/train"]))
-
-
-def at_loss(pair: Result, column: Column, loss: float) -> float:
-    """A column where the training loss first came down to `loss`; between two marks it is a line over the log of it."""
-    losses, values, loss = np.maximum(pair["loss/train"], _TINY), column(pair), max(loss, _TINY)
+def at_loss(pair: Result, column: str, loss: float) -> float:
+    """Return a column where the training loss first came down to `loss`; between marks a line over the log of it."""
+    losses, values, loss = np.maximum(pair["loss/train"], _TINY), pair[column], max(loss, _TINY)
     i = int(np.argmax(losses <= loss))
     if i == 0:
         return float(values[0])
@@ -186,27 +138,19 @@ def at_loss(pair: Result, column: Column, loss: float) -> float:
     return float(values[i - 1] + part * (values[i] - values[i - 1]))
 
 
-def _compare(cases: Iterable[Case], column: Column, equal_loss: bool) -> Comparison:
-    both = [(one, other, factor) for one, other, factor in cases if one is not None and other is not None]
-    values = []
-    for one, other, _ in both:
-        loss = max(one["loss/train"][-1], other["loss/train"][-1])  # which both came down to
-        a, b = (at_loss(pair, column, loss) if equal_loss else float(column(pair)[-1]) for pair in (one, other))
-        values.append((a, b))
-    return Comparison(
-        sum(b < a for a, b in values), len(values), np.array([a / b for a, b in values if min(a, b) > 0.0]),
-        frozenset(round(factor, 9) for *_, factor in both),
-    )  # fmt: skip
+def middle(values: Sequence[Any]) -> Any:
+    """Return the value in the middle of some in order, the upper one of two."""
+    return values[len(values) // 2]
 
 
 def spread(values: Iterable[Any]) -> Array:
-    """Smallest, median and largest of each place (n, 3), of some sequences of n."""
+    """Return smallest, median and largest of each place (n, 3), of some sequences of n."""
     table = np.array(list(values), np.float64)
     return np.stack([table.min(axis=0), np.median(table, axis=0), table.max(axis=0)], axis=-1)
 
 
 def rank_correlation(x: Iterable[float], y: Iterable[float]) -> float:
-    """Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
+    """Return Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
     a, b = (_ranks(np.array(list(values))) for values in (x, y))
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))

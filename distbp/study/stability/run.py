@@ -12,7 +12,6 @@ rows. Beside them:
 import dataclasses
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,11 +25,11 @@ from distbp.data.sampling import BatchSampler
 from distbp.errors import Diverged, UsageError, UserError
 from distbp.run.build import build_trainer, run_length
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, numbers, of_trial, refuse
+from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
-from distbp.study.stability.page import stability_page
+from distbp.study.stability.figures import figures
 from distbp.study.stability.twins import apart, by_layer, twins
-from distbp.study.trials import groups_of, marks, sort_results, work_through
+from distbp.study.trials import Say, groups_of, marks, work_through
 from distbp.trainer.trainer import Trainer
 
 __all__ = ["STABILITY", "Pair", "pairs", "run_pair"]
@@ -53,20 +52,11 @@ _NOT_HERE = {
 class Pair:
     """A trial: two trainings on data that differ in one row.
 
-    Attributes
-    ----------
-    kind : {"network", "convex"}
-        The network that was asked for, or logistic regression.
-    batch_size, rate : int and float
-        Of both.
-    replacement : int, optional
-        Number of the replacement, which is the repetition too: parameters and permutations start from the seed of the
-        study plus this number. None is the control, which replaces a row by itself.
-    steps : int
-        How long they train.
+    The number of the replacement is the repetition too: parameters and permutations start from the seed of the study
+    plus this number. None is the control, which replaces a row by itself.
     """
 
-    kind: str
+    kind: str  # "network", the one that was asked for, or "convex", logistic regression
     batch_size: int
     rate: float
     replacement: int | None
@@ -77,12 +67,12 @@ class Pair:
         return f"{self.kind} batch {self.batch_size} rate {self.rate!r} {what}"
 
     def cost(self) -> float:
-        """About how long it takes beside the others."""
+        """Return about how long it takes beside the others."""
         return self.steps * (200.0 + self.batch_size)
 
 
 def pairs(asked: dict[str, Any]) -> list[Pair]:
-    """All trials of a study, from its ``study.json``."""
+    """Return all trials of a study, from its ``study.json``."""
     return [
         Pair(kind, b, rate, replacement, steps)
         for kind, rates in (("network", asked["rates"]), ("convex", asked["convex_rates"]))
@@ -93,23 +83,20 @@ def pairs(asked: dict[str, Any]) -> list[Pair]:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--batch-sizes", default="8,32,128", metavar="B,B,...", help="batch sizes [8,32,128]")
-    parser.add_argument("--rates", default="0.05,0.1,0.2", metavar="X,X,...", help="learning rates [0.05,0.1,0.2]")
-    parser.add_argument(
-        "--convex-rates", metavar="X,X,...",
-        help="those of logistic regression; the bound holds up to 2/beta [a quarter, half and all of it, rounded down]",
-    )  # fmt: skip
-    parser.add_argument("--replacements", type=int, default=5, metavar="N", help="rows to replace, one at a time [5]")
-    parser.add_argument(
-        "--least-epochs", type=int, default=10, metavar="N",
-        help="with --steps, small batches train longer: so many times a pair meets the row that differs [10]",
-    )  # fmt: skip
+    convex = "those of logistic regression; the bound holds up to 2/beta [a quarter, half and all of it, rounded down]"
+    longer = "with --steps, small batches train longer: so many times a pair meets the row that differs [10]"
+    add = parser.add_argument
+    add("--batch-sizes", default="8,32,128", metavar="B,B,...", help="batch sizes [8,32,128]")
+    add("--rates", default="0.05,0.1,0.2", metavar="X,X,...", help="learning rates [0.05,0.1,0.2]")
+    add("--convex-rates", metavar="X,X,...", help=convex)
+    add("--replacements", type=int, default=5, metavar="N", help="rows to replace, one at a time [5]")
+    add("--least-epochs", type=int, default=10, metavar="N", help=longer)
 
 
 def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "replacements", "least_epochs")
     refuse(config, _NOT_HERE)
-    sizes = numbers(options.batch_sizes, "--batch-sizes", int)
+    sizes = listed(options, "batch_sizes")
     n = data.train.n_rows - options.replacements
     if sizes[-1] > n:
         raise UserError(
@@ -119,15 +106,11 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     if _held_out(data)[1] is None:
         raise UserError("the generalisation gap needs rows that are not trained on: give --test-fraction 0.2")
     return {
-        "batch_sizes": sizes,
-        "rates": numbers(options.rates, "--rates", float),
-        "replacements": options.replacements,
-        "rows_of_a_twin": n,
-        "steps": [_steps(config, n, b, options.least_epochs) for b in sizes],
-        "held_out": _held_out(data)[0],
-        "measure": "error" if data.target.kind == "classes" else "loss",
+        "batch_sizes": sizes, "rates": listed(options, "rates", float), "replacements": options.replacements,
+        "rows_of_a_twin": n, "steps": [_steps(config, n, b, options.least_epochs) for b in sizes],
+        "held_out": _held_out(data)[0], "measure": "error" if data.target.kind == "classes" else "loss",
         **_ask_convex(options, data),
-    }
+    }  # fmt: skip
 
 
 def _ask_convex(options: Namespace, data: Data) -> dict[str, Any]:
@@ -136,9 +119,7 @@ def _ask_convex(options: Namespace, data: Data) -> dict[str, Any]:
             raise UsageError(f"--convex-rates {options.convex_rates}: logistic regression needs classes to learn")
         return {"convex_rates": [], "lipschitz": None, "smoothness": None}
     found = constants(data.train)
-    rates = [largest_rate(found.limit) * part for part in (0.25, 0.5, 1.0)]
-    if options.convex_rates is not None:
-        rates = numbers(options.convex_rates, "--convex-rates", float)
+    rates = listed(options, "convex_rates", float) or [largest_rate(found.limit) * part for part in (0.25, 0.5, 1.0)]
     return {"convex_rates": rates, "lipschitz": found.lipschitz, "smoothness": found.smoothness}
 
 
@@ -147,7 +128,7 @@ def _held_out(data: Data) -> tuple[str, Prepared | None]:
 
 
 def _steps(config: TrainConfig, n: int, batch_size: int, least_epochs: int) -> int:
-    """How long a pair trains: as `distbp.train`, but --steps never means less than so many epochs."""
+    """Return how long a pair trains: as `distbp.train`, but --steps never means less than so many epochs."""
     epochs, steps = run_length(config)
     sampler = BatchSampler(n, batch_size, drop_last=config.drop_last)
     least = least_epochs * sampler.steps_per_epoch
@@ -155,39 +136,23 @@ def _steps(config: TrainConfig, n: int, batch_size: int, least_epochs: int) -> i
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path,
-    say: Callable[[str], None],
-) -> None:  # fmt: skip
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[Pair]:
     trials = pairs(asked)
     group = groups_of(comm, asked["ranks_per_trial"])
     work_through(trials, lambda pair, ranks: run_pair(pair, asked, config, data, ranks), group, folder, say, "pairs")
-    comm.barrier()
-    if comm.is_root:
-        sort_results(folder, trials)
+    return trials
 
 
 def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator) -> dict[str, Any]:
-    """Train both networks of a pair in turn to the same marks; the line of ``trials.jsonl``, on all ranks of `comm`.
-
-    Parameters
-    ----------
-    pair : Pair
-        The trial.
-    asked, config, data
-        The study; what its trainings have in common; their rows.
-    comm : Communicator
-        The ranks that train both networks together.
-    """
+    """Train both networks of a pair in turn to the same marks on all ranks of `comm`; return its line of results."""
     one, other, place = twins(data.train, asked["replacements"], pair.replacement, seed=config.seed)
     config = of_trial(
         config, **(_CONVEX if pair.kind == "convex" else {}),
         batch_size=pair.batch_size, lr=pair.rate, seed=config.seed + (pair.replacement or 0), steps=pair.steps,
     )  # fmt: skip
-    trainers = [
-        # a view is all that a trainer asks of a `Prepared`
-        build_trainer(config, dataclasses.replace(data, train=cast(Prepared, rows)), comm)
-        for rows in (one, other)
-    ]
+    views = (dataclasses.replace(data, train=cast(Prepared, rows)) for rows in (one, other))
+    trainers = [build_trainer(config, view, comm) for view in views]  # which ask no more of a `Prepared`
     at, diverged = marks(pair.steps), None
     measured: list[dict[str, float]] = []
     try:
@@ -217,10 +182,9 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
 
 
 def _measure(one: Trainer, other: Trainer, data: Data, asked: dict[str, Any]) -> dict[str, float]:
-    """How far apart the networks are, in all and by layer; loss and error of the first, trained and held-out rows."""
+    """Return how far apart the networks are, in all and by layer, and how the first does on trained and other rows."""
     a, b = one.network.theta, other.network.theta
-    found: dict[str, float] = {}
-    found["distance"], found["relative"] = apart(a, b)
+    found = dict(zip(("distance", "relative"), apart(a, b), strict=True))
     for name, places in by_layer(one.network.parts).items():
         found[f"distance/{name}"], found[f"relative/{name}"] = apart(a[places], b[places])
     held_out = _held_out(data)[1]
@@ -235,11 +199,6 @@ def _measure(one: Trainer, other: Trainer, data: Data, asked: dict[str, Any]) ->
 
 STABILITY = Experiment(
     about="twins: what one example does to the parameters, and the generalisation gap, by learning rate and batch size",
-    defaults=(
-        "--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64",
-    ),
-    add_options=_add_options,
-    ask=_ask,
-    run=_run,
-    page=stability_page,
+    defaults=("--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64"),
+    add_options=_add_options, ask=_ask, run=_run, figures=figures,
 )  # fmt: skip

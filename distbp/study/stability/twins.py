@@ -27,15 +27,7 @@ Array = NDArray[Any]
 
 
 class RowsOf:
-    """Some rows of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        All rows.
-    rows : ndarray of int (n,)
-        Which; one may come several times.
-    """
+    """Some `rows` (n,) of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one."""
 
     def __init__(self, prepared: Prepared, rows: NDArray[np.int64]) -> None:
         self._prepared, self.rows = prepared, rows
@@ -43,30 +35,21 @@ class RowsOf:
         self.preprocessor, self.target, self.dtype = prepared.preprocessor, prepared.target, prepared.dtype
 
     def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
-        """As `Prepared.take`, of positions in `rows`."""
+        """Return what `Prepared.take` does, of positions in `rows`."""
         return self._prepared.take(self.rows[positions], out)
 
     def replaced(self, i: int, row: int) -> "RowsOf":
-        """The same with another row of the `Prepared` at place `i`."""
+        """Return the same with another row of the `Prepared` at place `i`."""
         rows = self.rows.copy()
         rows[i] = row
         return RowsOf(self._prepared, rows)
 
 
 def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> tuple[RowsOf, RowsOf, int]:
-    """S, S', and the place i where they differ.
+    """Return S, S', and the place i where they differ, of N rows of which R (`spares`) are set aside.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        N rows.
-    spares : int
-        R, how many are set aside.
-    which : int, optional
-        Number of the replacement, 0 to R - 1, which alone says what is replaced and by what; None replaces the row of
-        number 0 by itself.
-    seed : int
-        Of the draws.
+    The number of the replacement, 0 to R - 1, alone says what is replaced and by what; None replaces the row of number
+    0 by itself.
     """
     order = Permutation(prepared.n_rows, key(seed, "twins"))(np.arange(prepared.n_rows))
     n = prepared.n_rows - spares
@@ -76,14 +59,14 @@ def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> t
 
 
 def apart(a: Array, b: Array) -> tuple[float, float]:
-    """The distance |a - b|, and the normalised one sqrt(|a - b|^2 / (|a|^2 + |b|^2)), which is 0 for two zeros."""
+    """Return the distance |a - b|, and the normalised one sqrt(|a - b|^2 / (|a|^2 + |b|^2)), 0 for two zeros."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     distance, both = float(np.linalg.norm(a - b)), math.hypot(np.linalg.norm(a), np.linalg.norm(b))
     return distance, distance / both if both else 0.0
 
 
 def by_layer(parts: list[tuple[str, slice]]) -> dict[str, Array]:
-    """Places in `theta` of each layer, weights and biases together, from the `parts` of a model."""
+    """Return the places in `theta` of each layer, weights and biases together, from the `parts` of a model."""
     layers: dict[str, list[Array]] = {}
     for name, part in parts:
         layers.setdefault(name.split(" (")[0], []).append(np.arange(part.start, part.stop))

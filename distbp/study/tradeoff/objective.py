@@ -37,25 +37,10 @@ BLOCK = 2048
 def objective(
     network: Network | FunctionModel, loss: Loss, rows: Prepared, comm: Communicator, *, weight_decay: float = 0.0
 ) -> Objective:
-    """``J(theta)`` and its gradient.
+    """Return ``J(theta)``, which gives a number and the gradient (n_parameters,) in float64, the same bits everywhere.
 
-    Parameters
-    ----------
-    network : Network or FunctionModel
-        Gives the passes; its parameters and gradient are overwritten.
-    loss : Loss
-        Its loss.
-    rows : Prepared
-        All rows.
-    comm : Communicator
-        Ranks that share them; all call what is returned, with the same parameters.
-    weight_decay : float
-        Lambda, of weights and not of biases.
-
-    Returns
-    -------
-    callable
-        ``J(theta)`` gives a number and the gradient (n_parameters,) in float64, the same bits on all ranks.
+    The passes are those of `network`, whose parameters and gradient are overwritten. The ranks of `comm` share `rows`;
+    all call it, with the same parameters. `weight_decay` is lambda, of weights and not of biases.
     """
     lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
     tapes = network.tapes(min(BLOCK, rows.n_rows))
@@ -89,7 +74,7 @@ def objective(
 
 
 def require_scipy() -> None:
-    """A `UserError` where SciPy is not installed."""
+    """Raise a `UserError` where SciPy is not installed."""
     if importlib.util.find_spec("scipy") is None:
         raise UserError(
             "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
@@ -97,7 +82,7 @@ def require_scipy() -> None:
 
 
 def lbfgs(J: Objective, theta: Array, *, passes: int, each: Callable[[Array], None] = lambda theta: None) -> Array:
-    """The parameters at which L-BFGS ends, from `theta` (n_parameters,), in float64.
+    """Return the parameters at which L-BFGS ends, from `theta` (n_parameters,), in float64.
 
     It ends after so many `passes` over all rows (evaluations of J), or where J does not fall any more; ``each(theta)``
     is called after each of its steps.

@@ -14,6 +14,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,6 @@ from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
 from distbp.study.trials import marks
 from distbp.trainer.evaluation import evaluate
-from distbp.trainer.trainer import Trainer
 
 __all__ = ["Curve", "MEASURED", "Race", "Rows", "drawn", "in_memory", "race", "trained"]
 
@@ -77,12 +77,12 @@ class Race:
         return f"{'tune' if self.tuning else 'race'} {self.method}{rate} seed={self.seed}"
 
     def cost(self) -> float:
-        """In rows."""
+        """Return it in rows."""
         return float(self.steps * (self.batch + _OVERHEAD))
 
 
 def in_memory(rows: Prepared, which: Array) -> Prepared:
-    """Some rows, computed once: data that is made row by row would cost more than the training."""
+    """Return some rows, computed once: data that is made row by row would cost more than the training."""
     parts = [rows.take(which[lo : lo + 65536]) for lo in range(0, len(which), 65536)]
     X, y, w = (None if one[0] is None else np.concatenate(one) for one in zip(*parts, strict=True))
     assert X is not None and rows.target is not None
@@ -94,12 +94,12 @@ def in_memory(rows: Prepared, which: Array) -> Prepared:
 
 
 def drawn(n: int, most: int, seed: int, purpose: str) -> Array:
-    """`most` numbers of 0 .. n - 1 in the order of a permutation: fewer are the first of more."""
+    """Return `most` numbers of 0 .. n - 1 in the order of a permutation: fewer are the first of more."""
     return Permutation(n, key(seed, f"tradeoff {purpose}"))(np.arange(min(n, most)))
 
 
 def measured(model: Any, rows: Rows, comm: Communicator) -> dict[str, float]:
-    """Error and loss on the test rows, loss on training rows; error is the share wrong, or the loss of a regression."""
+    """Return error (share wrong, or loss of a regression) and loss on the test rows, and the loss on training rows."""
     network, loss = model
     with np.errstate(over="ignore", invalid="ignore"):
         test, train = evaluate(network, loss, rows.test, comm), evaluate(network, loss, rows.sample, comm)
@@ -107,20 +107,26 @@ def measured(model: Any, rows: Rows, comm: Communicator) -> dict[str, float]:
     return {"error": error, "loss": test["loss"], "train": train["loss"]}
 
 
-def trained(trainer: Trainer, rows: Rows, at: Sequence[int]) -> Curve:
-    """Train to each of the steps `at` and measure; a run that diverges ends where it was measured last."""
+def trained(
+    config: TrainConfig, data: Data, rows: Rows, at: Sequence[int], comm: Communicator, *, epoch: bool = False
+) -> tuple[Curve, bool]:
+    """Train to each of the steps `at`, with ``epoch`` to the end of the first epoch too, and measure.
+
+    Returns the curve, and whether the run diverged: then it ends where it was measured last.
+    """
     curve: Curve = {}
-    for step in at:
-        try:
-            trainer.fit(steps=step)
-        except Diverged:
-            break
-        state = trainer.position
-        here = measured((trainer.network, trainer.loss), rows, trainer.comm)
-        if not math.isfinite(here["loss"] + here["train"]):
-            break
-        _add(curve, {"steps": state.step, "examples": state.examples, "seconds": state.seconds} | here)
-    return curve
+    with closing(build_trainer(config, dataclasses.replace(data, train=rows.train), comm)) as trainer:
+        first = trainer.sampler.steps_per_epoch
+        for step in sorted({*at, *([first] if epoch and first < at[-1] else [])}):
+            try:
+                trainer.fit(steps=step)
+            except Diverged:
+                break
+            state, here = trainer.position, measured((trainer.network, trainer.loss), rows, comm)
+            if not math.isfinite(here["loss"] + here["train"]):
+                break
+            _add(curve, {"steps": state.step, "examples": state.examples, "seconds": state.seconds} | here)
+    return curve, not curve or curve["steps"][-1] < at[-1]
 
 
 def _add(curve: Curve, point: dict[str, float]) -> None:
@@ -128,40 +134,27 @@ def _add(curve: Curve, point: dict[str, float]) -> None:
         curve.setdefault(name, []).append(value)
 
 
-def _configured(config: TrainConfig, trial: Race, n: int) -> TrainConfig:
-    batch = trial.batch if trial.method.startswith("b=") else n
-    return of_trial(
-        config, optimizer=config.optimizer if trial.method.startswith("b=") else "sgd", lr=trial.rate or None,
-        batch_size=min(batch, n), micro_batch=min(config.micro_batch or BLOCK, BLOCK), steps=trial.steps,
-        seed=config.seed + trial.seed,
-    )  # fmt: skip
-
-
 def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
-    """Do a trial; its line of ``trials.jsonl``, with ``curve`` and, where the steps ran away, ``diverged``."""
-    data = dataclasses.replace(data, train=rows.train)
-    config = _configured(config, trial, rows.train.n_rows)
+    """Do a trial; return its line of ``trials.jsonl``, with ``curve`` and, where the steps ran away, ``diverged``."""
+    n, small = rows.train.n_rows, trial.method.startswith("b=")
+    config = of_trial(
+        config, optimizer=config.optimizer if small else "sgd", lr=trial.rate or None,
+        batch_size=min(trial.batch, n) if small else n, micro_batch=min(config.micro_batch or BLOCK, BLOCK),
+        steps=trial.steps, seed=config.seed + trial.seed,
+    )  # fmt: skip
+    about = {"method": trial.method, "seed": trial.seed}
     if trial.method in ("lbfgs", "exact"):
         do = _lbfgs if trial.method == "lbfgs" else _one_exact_step
-        result = do(trial, config, data, rows, comm)
-        return {"method": trial.method, "seed": trial.seed, **result}
-    trainer = build_trainer(config, data, comm)
-    epoch = trainer.sampler.steps_per_epoch
-    at = [trial.steps] if trial.tuning else sorted({*marks(trial.steps), *([epoch] if epoch < trial.steps else [])})
-    try:
-        curve = trained(trainer, rows, at)
-    finally:
-        trainer.close()
-    diverged = not curve or curve["steps"][-1] < trial.steps
+        return about | do(trial, config, dataclasses.replace(data, train=rows.train), rows, comm)
+    at = [trial.steps] if trial.tuning else marks(trial.steps)
+    curve, diverged = trained(config, data, rows, at, comm, epoch=not trial.tuning)
     summary = "diverged" if diverged else f"error {curve['error'][-1]:.4f} after {curve['seconds'][-1]:.1f} s"
-    return {
-        "method": trial.method, "seed": trial.seed, "rate": trial.rate, "tuning": trial.tuning, "diverged": diverged,
-        "curve": curve, "summary": summary,
-    }  # fmt: skip
+    about |= {"rate": trial.rate, "tuning": trial.tuning, "diverged": diverged}
+    return about | {"curve": curve, "summary": summary}
 
 
 def _start(config: TrainConfig, data: Data) -> tuple[Any, Any]:
-    """Network and loss of a trial before its first step, of this rank alone."""
+    """Return network and loss of a trial before its first step, of this rank alone."""
     trainer = build_trainer(config, data, SerialCommunicator())
     trainer.close()
     return trainer.network, trainer.loss

@@ -1,9 +1,7 @@
 """One exact gradient step, or many approximate ones? And what is an error made of?
 
-The experiment ``tradeoff`` has two parts. The race: on a million rows, gradient descent, mini-batches, and L-BFGS go
-down from the same start (`distbp.study.tradeoff.race`). The split: the excess error of trainings on n rows, with
-networks of several widths and budgets of several sizes, falls into approximation, estimation and optimisation error
-(`distbp.study.tradeoff.split`). Rates are tuned, each method's its own, before anything is compared:
+The experiment ``tradeoff`` has two parts, a `race` on a million rows and the `split` of the excess error of smaller
+trainings. Rates are tuned, each method's its own, before anything is compared:
 
     mini-batches        a fifth of the steps of the race, on all rows
     gradient descent    all of its steps, on a twentieth of the rows, for its best rate does not depend on their number
@@ -15,7 +13,6 @@ The best is the one with the least loss on training rows at the end.
 import argparse
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +24,12 @@ from distbp.data.prepared import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, numbers
+from distbp.study.experiment import Experiment, at_least_1, listed, numbers
+from distbp.study.tradeoff.figures import figures
 from distbp.study.tradeoff.objective import require_scipy
-from distbp.study.tradeoff.page import page
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
-from distbp.study.trials import agreed_results, groups_of, sort_results, work_through
+from distbp.study.trials import Say, agreed_results, groups_of, work_through
 from distbp.trainer.evaluation import EVALUATION_BLOCK
 
 __all__ = ["TRADEOFF"]
@@ -67,32 +64,30 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     rows = n if options.rows is None else options.rows
     if not 1 <= rows <= n:
         raise UsageError(f"--rows {rows}: between 1 and the {n} training rows")
-    batches = numbers(options.batch_sizes, "--batch-sizes", int)
-    if batches[-1] > rows:
-        raise UsageError(f"--batch-sizes {batches[-1]}: at most the {rows} rows of the race")
-    sizes = numbers(options.sizes, "--sizes", int)
-    if sizes[-1] > rows:
-        raise UsageError(f"--sizes {sizes[-1]}: at most the {rows} rows of the race")
+    lists = {name: listed(options, name) for name in ("batch_sizes", "sizes")}
+    for name, values in lists.items():
+        if values[-1] > rows:
+            raise UsageError(f"--{name.replace('_', '-')} {values[-1]}: at most the {rows} rows of the race")
     if (test := data.test or data.validation) is None:
         raise UserError("no test rows: give --test-fraction, --test-data or --validation-fraction")
     return {
-        "rows": rows, "batch_sizes": batches, "epochs": 10 if config.epochs is None else config.epochs,
-        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
+        "rows": rows, "batch_sizes": lists["batch_sizes"], "epochs": 10 if config.epochs is None else config.epochs,
+        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": lists["sizes"], "widths": _widths(options.widths),
         "batch": config.batch_size,
-        "budget": options.budget, "rates": numbers(options.rates, "--rates", float), "seeds": options.seeds,
+        "budget": options.budget, "rates": listed(options, "rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
     }  # fmt: skip
 
 
 def _widths(text: str) -> list[int]:
-    """``none,2,8``: hidden units, 0 for none."""
+    """Return ``none,2,8`` as hidden units, 0 for none."""
     parts = [part.strip() for part in text.split(",")]
     units = [part for part in parts if part != "none"]
     return [0] * ("none" in parts) + (numbers(",".join(units), "--widths", int) if units else [])
 
 
 def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | None:
-    """Share of the measured test rows that the best possible prediction has wrong, where the densities are known."""
+    """Return the share of measured test rows that the best possible prediction has wrong; None if it is not known."""
     if not config.data.startswith("synthetic:") or config.validation_data or config.test_data:
         return None
     source: SyntheticDataset = read_synthetic(config.data.partition(":")[2])
@@ -103,8 +98,8 @@ def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | N
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Callable[[str], None]
-) -> None:
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+) -> list[Race | Fit]:
     group = groups_of(comm, asked["ranks_per_trial"])
     test = data.test or data.validation
     assert test is not None
@@ -122,9 +117,7 @@ def _run(
     work_through(first, do, group, folder, say, "tuning")
     second = _trials(asked, agreed_results(folder, comm))
     work_through(second, do, group, folder, say, "race and split")
-    comm.barrier()
-    if comm.is_root:
-        sort_results(folder, [*first, *second])
+    return [*first, *second]
 
 
 def _head(rows: Prepared, n: int) -> Prepared:
@@ -137,17 +130,17 @@ def _steps(asked: dict[str, Any], batch: int) -> int:
 
 def _tunings(asked: dict[str, Any]) -> list[Race | Fit]:
     trials: list[Race | Fit] = []
+    most, budget, batch = asked["sizes"][-1], asked["budget"] // 4, asked["batch"]
     for rate in asked["rates"]:
-        for b in asked["batch_sizes"]:
-            trials.append(Race(f"b={b}", 0, rate, max(1, _steps(asked, b) // 5), b, tuning=True))
+        small = ((b, max(1, _steps(asked, b) // 5)) for b in asked["batch_sizes"])
+        trials += [Race(f"b={b}", 0, rate, steps, b, tuning=True) for b, steps in small]
         trials.append(Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True))
-        for width in asked["widths"]:
-            trials.append(Fit(asked["sizes"][-1], width, 0, rate, asked["budget"] // 4, asked["batch"], tuning=True))
+        trials += [Fit(most, width, 0, rate, budget, batch, tuning=True) for width in asked["widths"]]
     return trials
 
 
 def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
-    """The race and the split, at the rates that the tunings found best."""
+    """Return the race and the split, at the rates that the tunings found best."""
     trials: list[Race | Fit] = []
     tunings = [one for one in results.values() if one.get("tuning")]
 
@@ -158,17 +151,14 @@ def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[R
             raise UserError(f"every run with {name} {value} diverged: give lower --rates")
         return float(found[score.index(min(score))]["rate"])
 
+    rates = {b: best("method", f"b={b}") for b in asked["batch_sizes"]}
+    of_gd, of_width = best("method", "gd"), {width: best("width", width) for width in asked["widths"]}
+    rows, passes, budget, batch = (asked[name] for name in ("rows", "passes", "budget", "batch"))
     for seed in range(asked["seeds"]):
-        for b in asked["batch_sizes"]:
-            trials.append(Race(f"b={b}", seed, best("method", f"b={b}"), _steps(asked, b), b))
-        trials.append(Race("gd", seed, best("method", "gd"), asked["passes"], asked["rows"]))
-        trials.append(Race("exact", seed, 0.0, 1, asked["rows"]))
-        if asked["lbfgs"]:
-            trials.append(Race("lbfgs", seed, 0.0, asked["passes"], asked["rows"]))
-        for n in asked["sizes"]:
-            for width in asked["widths"]:
-                rate = best("width", width)
-                trials.append(Fit(n, width, seed, rate, asked["budget"], asked["batch"]))
+        trials += [Race(f"b={b}", seed, rate, _steps(asked, b), b) for b, rate in rates.items()]
+        trials += [Race("gd", seed, of_gd, passes, rows), Race("exact", seed, 0.0, 1, rows)]
+        trials += [Race("lbfgs", seed, 0.0, passes, rows)] if asked["lbfgs"] else []
+        trials += [Fit(n, width, seed, of_width[width], budget, batch) for n in asked["sizes"] for width in of_width]
     return trials
 
 
@@ -178,5 +168,5 @@ TRADEOFF = Experiment(
         "--data", "synthetic:spirals,rows=1250000,columns=2,classes=2,noise=0.1", "--validation-fraction", "0",
         "--hidden", "32", "--optimizer", "sgd", "--epochs", "10",
     ),  # fmt: skip
-    add_options=_add_options, ask=_ask, run=_run, page=page,
+    add_options=_add_options, ask=_ask, run=_run, figures=figures,
 )  # fmt: skip

@@ -24,7 +24,6 @@ training rows, is what an optimiser sees of it. A narrow network may end in a po
 is counted as estimation, for its end stands for f_n.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,14 +31,16 @@ from typing import Any
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
+from distbp.study.tradeoff.heats import spread
 from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
 from distbp.study.trials import marks
 
-__all__ = ["Fit", "Parts", "Split", "budgets", "fit"]
+__all__ = ["NAMES", "Fit", "Parts", "Split", "budgets", "fit", "leading"]
 
+NAMES = ("app", "est", "opt")
+"""Approximation, estimation, optimisation."""
 _OVERHEAD = 400
 
 
@@ -56,34 +57,24 @@ class Fit:
     tuning: bool = False
 
     def __str__(self) -> str:
-        what = (
-            f"tune n={self.n} width={self.width} rate={self.rate:g}"
-            if self.tuning
-            else f"n={self.n} width={self.width}"
-        )
-        return f"split {what} seed={self.seed}"
+        rate = f" rate={self.rate:g}" if self.tuning else ""
+        return f"split {'tune ' * self.tuning}n={self.n} width={self.width}{rate} seed={self.seed}"
 
     def cost(self) -> float:
-        """In rows."""
+        """Return it in rows."""
         return self.examples / self.batch * (self.batch * (1 + self.width / 64) + _OVERHEAD)
 
 
 def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
-    """Do a trial; its line of ``trials.jsonl``, with ``curve``, the last point of which is f_n."""
+    """Do a trial; return its line of ``trials.jsonl``, with ``curve``, the last point of which is f_n."""
     which = drawn(rows.train.n_rows, trial.n, config.seed + trial.seed, "rows")
-    mine = in_memory(rows.train, which)
-    rows = Rows(mine, rows.test, in_memory(rows.train, which[:MEASURED]))
+    rows = Rows(in_memory(rows.train, which), rows.test, in_memory(rows.train, which[:MEASURED]))
     steps = max(1, trial.examples // trial.batch)
     config = of_trial(
         config, hidden=str(trial.width or "none"), lr=trial.rate, schedule="cosine", steps=steps,
         batch_size=min(trial.batch, trial.n), seed=config.seed + trial.seed,
     )  # fmt: skip
-    trainer = build_trainer(config, dataclasses.replace(data, train=mine), comm)
-    try:
-        curve = trained(trainer, rows, [steps] if trial.tuning else marks(steps, 1.6))
-    finally:
-        trainer.close()
-    diverged = not curve or curve["steps"][-1] < steps
+    curve, diverged = trained(config, data, rows, [steps] if trial.tuning else marks(steps, 1.6), comm)
     return {
         "n": trial.n, "width": trial.width, "seed": trial.seed, "rate": trial.rate, "tuning": trial.tuning,
         "diverged": diverged, "curve": curve, "summary": "diverged" if diverged else f"error {curve['error'][-1]:.4f}",
@@ -105,22 +96,19 @@ class Parts:
         return self.app + self.est + self.opt
 
 
+def leading(parts: Sequence[Parts]) -> str:
+    """Return the part whose middle value over the seeds is the greatest."""
+    return max(NAMES, key=lambda name: spread([getattr(one, name) for one in parts])[1])
+
+
 def budgets(longest: int, least: int) -> list[int]:
-    """Budgets of examples, a factor of the root of 10 apart, up to the long run."""
+    """Return budgets of examples, a factor of the root of 10 apart, up to the long run."""
     halves = range(int(2.0 * math.log10(longest / least) + 1e-9) + 1)
     return [round(longest / 10.0 ** (k / 2.0)) for k in reversed(halves)]
 
 
 class Split:
-    """The terms, from the results of a study.
-
-    Parameters
-    ----------
-    results : iterable of dict
-        Lines of `fit`; tunings and runs that diverged are left out.
-    best : float, optional
-        R(f*), where it is known.
-    """
+    """The terms, from lines of `fit` that are no tunings and did not diverge; `best` is R(f*), where it is known."""
 
     def __init__(self, results: Iterable[dict[str, Any]], best: float | None = None) -> None:
         good = [one for one in results if not one["tuning"] and not one["diverged"]]
@@ -132,18 +120,16 @@ class Split:
         self.best = min(min(c["error"]) for c in self.curves.values()) if best is None else best
 
     def seeds(self, n: int, width: int) -> list[int]:
-        """Those of the runs on n rows."""
+        """Return those of the runs on n rows."""
         return sorted(seed for m, w, seed in self.curves if (m, w) == (n, width))
 
     def of_family(self, width: int) -> float:
-        """R(f*_F); not a number where each such run diverged."""
-        most = self.sizes[-1]
-        return min(
-            (c["error"][-1] for (n, w, _), c in self.curves.items() if n == most and w <= width), default=math.nan
-        )
+        """Return R(f*_F); not a number where each such run diverged."""
+        most = (c["error"][-1] for (n, w, _), c in self.curves.items() if n == self.sizes[-1] and w <= width)
+        return min(most, default=math.nan)
 
     def parts(self, n: int, width: int, seed: int, budget: float) -> Parts:
-        """Those of a run where it has seen at most `budget` examples (before that, at its first mark)."""
+        """Return those of a run where it has seen at most `budget` examples (before that, at its first mark)."""
         curve, family = self.curves[n, width, seed], self.of_family(width)
         at = max([0, *(i for i, seen in enumerate(curve["examples"]) if seen <= budget)])
         return Parts(
@@ -151,6 +137,39 @@ class Split:
             gap=curve["train"][at] - curve["train"][-1],
         )  # fmt: skip
 
-    def over_seeds(self, n: int, width: int, budget: float) -> Sequence[Parts]:
-        """The parts of each seed."""
-        return [self.parts(n, width, seed, budget) for seed in self.seeds(n, width)]
+    def medians(self, n: int, width: int, budget: float) -> dict[str, Any]:
+        """Return the spread of each part, their sum and the gap over the seeds, and which part is ``leading``."""
+        parts = [self.parts(n, width, seed, budget) for seed in self.seeds(n, width)]
+        ranges = {name: spread([getattr(one, name) for one in parts]) for name in (*NAMES, "total", "gap")}
+        return ranges | {"leading": leading(parts)}
+
+    def best_width(self, n: int, budget: float = math.inf) -> int:
+        """Return the width with the least excess error on n rows within a budget, or at the end of the long run."""
+        widths = [width for width in self.widths if self.seeds(n, width)]
+        return min(widths, key=lambda width: self.medians(n, width, budget)["total"][1])
+
+    def sides(self, longest: int) -> dict[str, dict[str, Any]]:
+        """Cut the split along one of its three sides at a time: the rows n, the width, the budget of examples.
+
+        The width that they share is the best one on the most rows; few rows are the second of three sizes or more. By
+        the name of the chart: ``at``, the places along the side; what is the same at all of them (``n``, ``width``,
+        ``budget``); and `medians` at the ``points``.
+        """
+        few, most, steps = (
+            self.sizes[1 if len(self.sizes) > 2 else 0],
+            self.sizes[-1],
+            budgets(longest, max(1, longest // 3000)),
+        )
+        width, middle = self.best_width(most), steps[max(0, len(steps) - 3)]
+        kept, widths = ([n for n in self.sizes if self.seeds(n, width)], [w for w in self.widths if self.seeds(few, w)])
+        sides: dict[str, tuple[str, list[int], dict[str, int]]] = {
+            "split-rows": ("n", kept, {"width": width, "budget": middle}),
+            "split-width": ("width", widths, {"n": few, "budget": middle}),
+        }
+        for n, name in {few: "few", most: "most"}.items():
+            if n in kept:
+                sides[f"split-budget-{name}"] = "budget", steps, {"n": n, "width": width}
+        return {
+            name: {"at": at, **same, "points": [self.medians(**same, **{side: place}) for place in at]}
+            for name, (side, at, same) in sides.items()
+        }

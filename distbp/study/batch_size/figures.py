@@ -1,0 +1,173 @@
+"""The report of the batch-size study in figures: what its templates are filled with and decide on, and its charts.
+
+These are all that `Results` hold, and what sentences need beside: which batch size is best, whether bands overlap.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, Three, read_batch_sizes
+from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade, style
+
+__all__ = ["figures"]
+
+_DOTTED, _DASHED = {"color": "0.5", "linestyle": ":"}, {"color": COLOURS[1], "linestyle": "--"}
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """Return the figures of the report on a folder; where all trials diverged, no more than the results."""
+    results = read_batch_sizes(folder)
+    study, sizes, knee = results.study, results.sizes, results.fit and results.fit.knee
+    found = dataclasses.asdict(results) | {
+        "network": study["network"].removeprefix("network "), "data": Path(study["data"]).name, "knee": knee,
+    }  # fmt: skip
+    if not sizes:
+        return found
+    ends = study["rates"][0], study["rates"][-1]
+    return found | {
+        "charts": _charts(results), "time": _time(results), "errors": [_errors(sizes, along) for along in BUDGETS],
+        "gaps_apart": _apart(sizes[0].gap["step"], sizes[-1].gap["step"]), "slope": _slope(results),
+        "edge": [size.batch_size for size in sizes if size.rate in ends and ends[0] < ends[1]],
+        "has_noise": any(size.noise for size in sizes),
+        "regimes": _regimes(sizes, results.fit.b_crit.value) if results.fit and knee == "inside" else [],
+        "noise": _noise(results.reached(), results.fit.b_crit.value) if results.fit and knee == "inside" else None,
+    }  # fmt: skip
+
+
+def _time(results: Results) -> dict[str, Any] | None:
+    """Return the soonest and the latest batch size at the goal, those that may be as soon, and those that missed it."""
+    reached = results.reached()
+    if not reached:
+        return None
+    best, worst = results.fastest(), max(reached, key=lambda size: size.seconds[1])
+    return {
+        "best": best, "worst": None if worst is best else worst, "times": worst.seconds[1] / best.seconds[1],
+        "alike": [s.batch_size for s in reached if s.seconds[0] <= best.seconds[2] and s is not best],
+        "missed": [size.batch_size for size in results.sizes if size not in reached],
+    }  # fmt: skip
+
+
+def _apart(one: Three, other: Three) -> bool:
+    return one[0] > other[2] or other[0] > one[2]
+
+
+def _errors(sizes: list[BatchSize], along: str) -> dict[str, Any]:
+    """Return the batch sizes with the least and the greatest error at equal budgets, and whether they differ."""
+    low, high = ends = [pick(sizes, key=lambda size: size.error[along][1]) for pick in (min, max)]
+    return {"along": along, "ends": ends, "apart": _apart(low.error[along], high.error[along])}
+
+
+def _slope(results: Results) -> float | None:
+    """Return that of the log of the fastest rate over log B, up to twice B_crit; None where it cannot be seen."""
+    limit = 2.0 * results.fit.b_crit.value if results.fit else math.inf
+    sizes = [size for size in results.reached() if size.batch_size <= limit]
+    B, rates = np.log([size.batch_size for size in sizes]), np.log([size.rate for size in sizes])
+    return float(np.polyfit(B, rates, 1)[0]) if len(sizes) >= 3 else None
+
+
+def _regimes(sizes: list[BatchSize], crit: float) -> list[dict[str, Any]]:
+    """Return perfect scaling up to B_crit / 4, and no gain from 4 B_crit on.
+
+    There doubling the batch saves over 40 %, and below 10 % of S(B).
+    """
+    spans, B = pairwise((0.0, crit / 4, 4 * crit, math.inf)), [size.batch_size for size in sizes]
+    return [{"low": low, "high": high, "sizes": [b for b in B if low <= b < high]} for low, high in spans]
+
+
+def _noise(reached: list[BatchSize], crit: float) -> dict[str, Any] | None:
+    """Return the noise scale on the way to the goal, at the batch size nearest to B_crit, beside it."""
+    found = [size for size in reached if math.isfinite(size.noise_to_goal)]
+    if not found:
+        return None
+    near = min(found, key=lambda size: abs(math.log(size.batch_size / crit)))
+    return {"batch_size": near.batch_size, "scale": near.noise_to_goal, "ratio": near.noise_to_goal / crit}
+
+
+def _charts(results: Results) -> dict[str, Plot]:
+    """Return what each chart shows, by name."""
+    sizes, B = results.sizes, [size.batch_size for size in results.sizes]
+    ends = {"xlim": (B[0] / 1.4, B[-1] * 1.4)}
+    over_sizes, over_epochs = partial(Plot, log="xy", ticks=B, limits=ends), partial(Plot, log="xy", columns=4)
+    speeds, rates = [size.batch_size / size.step_seconds for size in sizes], [s.rate for s in results.reached()]
+    equal = Curve(("equal",), B, [speeds[0] * b / B[0] for b in B], _DOTTED)
+    error, gap = (
+        [Curve((along,), B, [getattr(s, name)[along] for s in sizes], style(i)) for i, along in enumerate(BUDGETS)]
+        for name in ("error", "gap")
+    )
+    positive = all(size.error[along][0] > 0.0 for size in sizes for along in BUDGETS)
+    goal = Level(("goal",), results.goal["value"], {"color": "0.4", "linestyle": ":"})
+    speed_limits = {"ylim": (min(speeds) / 1.5, max(speeds) * 1.5)}
+    rate_limits = {"ylim": (min(rates) / 3.0, max(rates) * 6.0)} if rates else {}
+    noisy = [size for size in sizes if size.noise]
+    return {
+        "steps-to-goal": over_sizes([*_to_goal(results, "steps"), *_fitted(results, 0)]),
+        "examples-to-goal": over_sizes([*_to_goal(results, "examples"), *_fitted(results, 1)]),
+        "seconds-to-goal": over_sizes([*_to_goal(results, "seconds")]),
+        "throughput": over_sizes([Curve(("measured",), B, speeds, style(0)), equal], limits=ends | speed_limits),
+        "error-at-budgets": over_sizes(error, log="xy" if positive else "x", columns=3),
+        "gap": over_sizes([*gap[:2], Level((), 0.0, {"color": "0.6", "linewidth": 0.8})], log="x"),
+        "curves": over_epochs([*_each(sizes, lambda size: [at for at in size.curve if at[1] > 0.0]), goal]),
+        "best-rate": over_sizes([*_rates(results)], limits=ends | rate_limits, columns=3),
+        "steps-by-rate": over_epochs([*_each(sizes, lambda s: [at for at in s.by_rate if at[1] < math.inf], 3.5)]),
+        "noise-scale": over_epochs([*_each(noisy, lambda size: size.noise), *_critical(results)]),
+    }
+
+
+def _to_goal(results: Results, name: str) -> Iterable[Curve]:
+    """Give the band of those that reached the goal, one without end drawn to ten times the median; and what to see.
+
+    That is of steps the line of perfect scaling, from the smallest batch on, and of seconds the soonest.
+    """
+    sizes = results.reached()
+    if sizes:
+        B, (low, middle, high) = [size.batch_size for size in sizes], np.transpose([getattr(s, name) for s in sizes])
+        curve = np.transpose([low, middle, np.where(np.isfinite(high), high, 10.0 * middle)])
+        yield Curve(("measured",), B, curve, style(0))
+        if name == "steps":
+            yield Curve(("perfect",), [B[0], B[-1]], [middle[0], middle[0] * B[0] / B[-1]], _DOTTED)
+        if name == "seconds":
+            best, look = int(np.argmin(middle)), _DASHED | {"markersize": 13, "linestyle": "", "marker": "*"}
+            yield Curve(("soonest",), [B[best]], [middle[best]], look)
+
+
+def _fitted(results: Results, power: int) -> Iterable[Curve | Level]:
+    """Give the fit of S(B) B^power, and the interval of B_crit."""
+    if results.fit is not None:
+        B, crit = np.geomspace(results.sizes[0].batch_size, results.sizes[-1].batch_size, 200), results.fit.b_crit
+        low, high = B[0] / 1.4, B[-1] * 1.4
+        yield Curve(("fit",), B, results.fit.steps(B) * B**power, _DASHED)
+        yield Level(("critical",), max(low, crit.low), {"color": "0.5"}, min(high, crit.high), along="x")
+        value = crit.value if low <= crit.value <= high else None
+        yield Level((), value, {"color": "0.4", "linewidth": 1.0}, along="x")
+
+
+def _each(
+    sizes: list[BatchSize], points: Callable[[BatchSize], list[tuple[float, float]]], dots: float = 2.0
+) -> Iterable[Curve]:
+    """Give a curve for each batch size, from dark to light."""
+    for i, size in enumerate(sizes):
+        x, y = np.reshape(points(size), (-1, 2)).T
+        yield Curve(("size", size.batch_size), x, y, shade(i, len(sizes)) | {"markersize": dots, "linewidth": 1.2})
+
+
+def _rates(results: Results) -> Iterable[Curve]:
+    """Give the fastest rates beside the two rules of thumb, drawn from the smallest batch on."""
+    B, rates = (np.array([getattr(s, name) for s in results.reached()], float) for name in ("batch_size", "rate"))
+    yield Curve(("measured",), B, rates, style(0))
+    for name, power, line in (("linear", 1.0, ":"), ("root", 0.5, "--")):
+        yield Curve((name,), B, rates[:1] * (B / B[:1]) ** power, {"color": "0.5", "linestyle": line})
+
+
+def _critical(results: Results) -> Iterable[Level]:
+    """Give B_crit and its interval along the axis of batch sizes, where it is seen."""
+    if results.fit is not None and results.fit.knee == "inside":
+        crit, look = results.fit.b_crit, {"color": _DASHED["color"]}
+        yield Level((), crit.low, look, crit.high)
+        yield Level(("critical",), crit.value, _DASHED)
