@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -262,6 +263,14 @@ def test_texts_are_escaped_and_marked(tmp_path):
     assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.png)" in markdown
 
 
+def test_few_values_have_ticks_of_their_own_and_0_stands_at_one_half():
+    curve = drawing.Curve((), [0.5, 3.0], [1.0, 2.0], drawing.style(0))
+    axes = drawing.draw(drawing.Plot([curve], log="x", ticks=[0, 3]), "t", "x", "y", {}).axes[0]
+    assert [(at, label.get_text()) for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)] == [
+        (0.5, "0"), (3.0, "3"),
+    ]  # fmt: skip
+
+
 def test_figures_are_the_same_bytes_each_time():
     def draw():
         band = drawing.Curve(("a",), [1, 2], [(0, 1, 2), (1, 2, 3)], drawing.style(0))
@@ -287,6 +296,10 @@ def test_a_study_is_a_sub_command(launch):
     assert done.returncode == 0 and all(name in done.stdout for name in EXPERIMENTS)
 
 
-def test_languages():
+def test_templates_of_both_languages_decide_alike():
+    for folder in (Path(page.__file__).parent / name.replace("-", "_") for name in EXPERIMENTS):
+        templates = [(folder / f"report.{language}.jinja").read_text() for language in page.LANGUAGES]
+        one, other = (re.findall(r"^## |call chart\([^,]+|{% (?:if|elif) .*? %}|{% for", text, re.M) for text in templates)
+        assert one == other
     assert page.LANGUAGES == ("en", "es")
     assert SerialCommunicator().split(3).size == 1

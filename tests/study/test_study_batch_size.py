@@ -194,6 +194,11 @@ def answer(folder):
     return found.answer, found
 
 
+def test_what_is_filled_in_begins_no_section(tmp_path):
+    write_study(tmp_path, data="x\n\n## y", command="a\n\n- b: `c`")
+    assert len(answer(tmp_path)[1].sections) == 5
+
+
 def test_no_goal_no_curve(tmp_path):
     write_study(tmp_path, slow=1000.0)
     text, found = answer(tmp_path)
