@@ -299,7 +299,8 @@ def test_a_study_is_a_sub_command(launch):
 def test_templates_of_both_languages_decide_alike():
     for folder in (Path(page.__file__).parent / name.replace("-", "_") for name in EXPERIMENTS):
         templates = [(folder / f"report.{language}.jinja").read_text() for language in page.LANGUAGES]
-        one, other = (re.findall(r"^## |call chart\([^,]+|{% (?:if|elif) .*? %}|{% for", text, re.M) for text in templates)
+        decisions = r"^## |call chart\([^,]+|{% (?:if|elif) .*? %}|{% for"
+        one, other = (re.findall(decisions, text, re.M) for text in templates)
         assert one == other
     assert page.LANGUAGES == ("en", "es")
     assert SerialCommunicator().split(3).size == 1

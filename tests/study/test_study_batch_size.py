@@ -195,8 +195,10 @@ def answer(folder):
 
 
 def test_what_is_filled_in_begins_no_section(tmp_path):
-    write_study(tmp_path, data="x\n\n## y", command="a\n\n- b: `c`")
-    assert len(answer(tmp_path)[1].sections) == 5
+    write_study(tmp_path, data="x\n\n## y", command="a\r\n\n- b: c")
+    found = answer(tmp_path)[1]
+    assert len(found.sections) == 5 and len(found.facts.splitlines()) == 7
+    assert "- command: `a  - b: c`" in found.facts
 
 
 def test_no_goal_no_curve(tmp_path):
