@@ -76,7 +76,7 @@ def _template(name: str) -> Any:
     environment = Environment(
         loader=FunctionLoader(lambda name: files("distbp.study").joinpath(name).read_text(encoding="utf-8")),
         autoescape=lambda name: "html" in str(name), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=lambda x: x.replace("\n", " ") if isinstance(x, str) else x,
+        finalize=lambda x: type(x)(" ".join(x.splitlines())) if isinstance(x, str) else x,
     )  # fmt: skip
     environment.filters |= {
         "number": number, "g": "{:g}".format, "grouped": lambda x: f"{x:,}" if math.isfinite(x) else number(x),

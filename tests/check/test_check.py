@@ -49,7 +49,7 @@ def small(monkeypatch):
     monkeypatch.setattr(door, "STEPS", door.STEPS[::5])
     monkeypatch.setattr(door, "_STEPS_OF", (4, 3))
     monkeypatch.setattr(door, "_MODEL_SECONDS", 0.3)
-    monkeypatch.setattr("distbp.check.growth._ENOUGH", 1e-3)
+    monkeypatch.setattr("distbp.check.growth._REPEAT_SECONDS", 1e-3)
 
 
 # --- the methods ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tiny_study import TINY, run_study, without_times
 from distbp import SerialCommunicator, run_threads
 from distbp.errors import UsageError, UserError
 from distbp.study import drawing, page
-from distbp.study.__main__ import main
+from distbp.study.__main__ import EXPERIMENTS, main
 from distbp.study.experiment import numbers, read_study
 from distbp.study.page import Report, compose, number, write
 from distbp.study.trials import Queue, groups_of, marks, read_results, sort_results, work_through
@@ -203,6 +204,14 @@ def test_texts_are_escaped_and_marked(tmp_path):
     assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.png)" in markdown
 
 
+def test_few_values_have_ticks_of_their_own_and_0_stands_at_one_half():
+    curve = drawing.Curve((), [0.5, 3.0], [1.0, 2.0], drawing.style(0))
+    axes = drawing.draw(drawing.Plot([curve], log="x", ticks=[0, 3]), "t", "x", "y", {}).axes[0]
+    assert [(at, label.get_text()) for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)] == [
+        (0.5, "0"), (3.0, "3"),
+    ]  # fmt: skip
+
+
 def test_figures_are_the_same_bytes_each_time():
     def draw():
         band = drawing.Curve(("a",), [1, 2], [(0, 1, 2), (1, 2, 3)], drawing.style(0))
@@ -222,6 +231,11 @@ def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
         action()
 
 
-def test_languages():
+def test_templates_of_both_languages_decide_alike():
+    for folder in (Path(page.__file__).parent / name.replace("-", "_") for name in EXPERIMENTS):
+        templates = [(folder / f"report.{language}.jinja").read_text() for language in page.LANGUAGES]
+        decisions = r"^## |call chart\([^,]+|{% (?:if|elif) .*? %}|{% for"
+        one, other = (re.findall(decisions, text, re.M) for text in templates)
+        assert one == other
     assert page.LANGUAGES == ("en", "es")
     assert SerialCommunicator().split(3).size == 1

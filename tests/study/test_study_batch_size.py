@@ -194,6 +194,13 @@ def answer(folder):
     return found.answer, found
 
 
+def test_what_is_filled_in_begins_no_section(tmp_path):
+    write_study(tmp_path, data="x\n\n## y", command="a\r\n\n- b: c")
+    found = answer(tmp_path)[1]
+    assert len(found.sections) == 5 and len(found.facts.splitlines()) == 7
+    assert "- command: `a  - b: c`" in found.facts
+
+
 def test_no_goal_no_curve(tmp_path):
     write_study(tmp_path, slow=1000.0)
     text, found = answer(tmp_path)

@@ -65,7 +65,7 @@ def _errors(sizes: list[BatchSize], along: str) -> dict[str, Any]:
 
 
 def _slope(results: Results) -> float | None:
-    """Return that of the log of the fastest rate over log B, up to twice B_crit; None where it cannot be seen."""
+    """Return the slope of the log of the fastest rate over log B, up to twice B_crit; None if it cannot be seen."""
     limit = 2.0 * results.fit.b_crit.value if results.fit else math.inf
     sizes = [size for size in results.reached() if size.batch_size <= limit]
     B, rates = np.log([size.batch_size for size in sizes]), np.log([size.rate for size in sizes])

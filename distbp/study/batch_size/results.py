@@ -125,7 +125,7 @@ def median_band(values: Array) -> Three:
 
 
 def _median(values: Array) -> Array:
-    """Return that over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
+    """Return the median over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
     return np.asarray(np.sort(values, axis=-1)[..., values.shape[-1] // 2])
 
 

@@ -60,7 +60,7 @@ class BatchSizeTrial:
         return f"B={self.batch_size} rate={self.rate:g} seed={self.seed} steps={self.steps}"
 
     def cost(self) -> float:
-        """Return it: a step costs something, and each row in it."""
+        """Return about how long it takes: a step costs something, and each row in it."""
         return self.steps * (40.0 + self.batch_size)
 
 

@@ -1,4 +1,4 @@
-"""The report of the plan in figures: what its template is filled with, and decides on; and its charts."""
+"""The report of the plan in figures: what its templates are filled with and decide on, and its charts."""
 
 import math
 from pathlib import Path
@@ -67,8 +67,7 @@ def _charts(plan: Plan) -> dict[str, Plot]:
         times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine], style(i)))
     for i, name in enumerate(("measured", "extrapolated")):
         mine = [p for p in best if p.measured == (name == "measured")]
-        if mine:
-            speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine], style(i)))
+        speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine], style(i)))
     ends = [ranks[0], ranks[-1]]
     speed_ups.append(Curve(("ideal",), ends, ends, {"color": "0.5", "linestyle": ":"}))
     for i, P in enumerate(plan.step_time.ranks):

@@ -67,7 +67,7 @@ def _compared(results: Results, along: str, **how: Any) -> dict[str, Any]:
 
 
 def _median(found: list[Result], column: str) -> float:
-    """Return that of a column at the end."""
+    """Return the median of a column at the end."""
     return float(np.median([pair[column][-1] for pair in found]))
 
 

@@ -77,7 +77,7 @@ class Race:
         return f"{'tune' if self.tuning else 'race'} {self.method}{rate} seed={self.seed}"
 
     def cost(self) -> float:
-        """Return it in rows."""
+        """Return about how long it takes, in rows."""
         return float(self.steps * (self.batch + _OVERHEAD))
 
 

@@ -61,7 +61,7 @@ class Fit:
         return f"split {'tune ' * self.tuning}n={self.n} width={self.width}{rate} seed={self.seed}"
 
     def cost(self) -> float:
-        """Return it in rows."""
+        """Return about how long it takes, in rows."""
         return self.examples / self.batch * (self.batch * (1 + self.width / 64) + _OVERHEAD)
 
 
@@ -120,7 +120,7 @@ class Split:
         self.best = min(min(c["error"]) for c in self.curves.values()) if best is None else best
 
     def seeds(self, n: int, width: int) -> list[int]:
-        """Return those of the runs on n rows."""
+        """Return the seeds of the runs on n rows."""
         return sorted(seed for m, w, seed in self.curves if (m, w) == (n, width))
 
     def of_family(self, width: int) -> float:
@@ -129,7 +129,7 @@ class Split:
         return min(most, default=math.nan)
 
     def parts(self, n: int, width: int, seed: int, budget: float) -> Parts:
-        """Return those of a run where it has seen at most `budget` examples (before that, at its first mark)."""
+        """Return the parts of a run where it has seen at most `budget` examples (before that, at its first mark)."""
         curve, family = self.curves[n, width, seed], self.of_family(width)
         at = max([0, *(i for i, seen in enumerate(curve["examples"]) if seen <= budget)])
         return Parts(
