@@ -41,7 +41,7 @@ _SMALLER_STEPS = (1e-6, 1e-7)
 
 @dataclass(frozen=True)
 class Result:
-    """What a method gave: its error, against which other method, where that is largest, and its seconds."""
+    """Holds what a method gave: its error, against which other method, where that is largest, and its seconds."""
 
     error: float
     against: str

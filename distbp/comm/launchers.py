@@ -50,7 +50,7 @@ def family(library: str) -> str:
 def cure(launch: Launch, library: str) -> str:
     """Return what to launch with instead, because an MPI of that version string does not understand `launch`; or "".
 
-    Nothing is said of an MPI that is neither Open MPI nor MPICH.
+    There is no answer for an MPI that is neither Open MPI nor MPICH.
     """
     ours = family(library)
     if ours == "Open MPI" and launch.launcher != OPEN_MPI_RUN and not launch.launcher.startswith("srun --mpi=pmix"):

@@ -16,7 +16,7 @@ Gather = Callable[[Array, Array], None]
 
 
 class Message(NamedTuple):
-    """What is sent and received, with the blocks that go into the one and come out of the other."""
+    """Holds what is sent and received, with the blocks that go into the one and come out of the other."""
 
     send: Array
     receive: Array

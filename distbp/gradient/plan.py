@@ -134,7 +134,7 @@ class Parts:
 
 
 class Plan(Protocol):
-    """Who computes what; see above."""
+    """Decides who computes what; see above."""
 
     exact: bool
     leaves: int

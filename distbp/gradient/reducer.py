@@ -140,12 +140,12 @@ class GradientReducer:
 
     @property
     def sends(self) -> bool:
-        """Whether gradient travels in messages at all."""
+        """Return whether gradient travels in messages at all."""
         return self.transport.comm.size > 1
 
     @property
     def in_buckets(self) -> bool:
-        """Whether it travels in buckets, while others are computed."""
+        """Return whether it travels in buckets, while others are computed."""
         return self.sends and self.reduction != "allreduce"
 
     def describe(self) -> str:

@@ -52,7 +52,7 @@ _STOP = STATISTICS.index("stop")
 
 
 class Table:
-    """Where a rank counts, and where the sums over all ranks are.
+    """Holds what a rank counts, and then the sums over all ranks.
 
     Parameters
     ----------

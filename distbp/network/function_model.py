@@ -40,7 +40,7 @@ class _Parameters(Layer):
 
 
 class _Tape(Tape):
-    """What a batch leaves behind: its inputs, and the function that pulls a gradient back."""
+    """Keeps what a batch leaves behind: its inputs, and the function that pulls a gradient back."""
 
     pull: Callable[[Array], tuple[Tree, ...]] | None = None
 
@@ -161,7 +161,7 @@ class FunctionModel:
 
     @property
     def weight_slices(self) -> list[slice]:
-        """Where arrays of two and more dimensions lie: what weight decay and layer-wise rates apply to."""
+        """Return where arrays of two and more dimensions lie: what weight decay and layer-wise rates apply to."""
         return [part for (_, part), shape in zip(self.parts, self._shapes, strict=True) if len(shape) > 1]
 
     def tensors(self) -> dict[str, Array]:
@@ -169,7 +169,7 @@ class FunctionModel:
         return dict(zip((name for name, _ in self.parts), (x for _, x in leaves_of(self.parameters)), strict=True))
 
     def architecture(self) -> dict[str, Any]:
-        """What a model file says besides the parameters."""
+        """Return what a model file says besides the parameters."""
         if not self.name:
             raise UserError("a model file holds the name of a model: give FunctionModel(..., name='module:name')")
         return {"model": self.name, "sizes": [self.sizes[0], self.n_outputs]}

@@ -39,7 +39,7 @@ _KEPT = 64
 
 
 class Work(Protocol):
-    """What the passes ask before and in each product."""
+    """Answers what the passes ask before and in each product."""
 
     leaves: Sequence[slice]
     """Rows, counted from this rank's first, that belong together."""
@@ -144,7 +144,7 @@ class Cells:
 
 
 class Pass(Protocol):
-    """What one pass through a network takes, beside the rows."""
+    """Holds what one pass through a network takes, beside the rows."""
 
     tape: Tape
     """Where activations and deltas are kept."""

@@ -52,7 +52,7 @@ def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
 
 
 def kernel_warning() -> str:
-    """What to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
+    """Return what to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
     names = [pool.get("architecture") or "" for pool in loaded_blas() if pool["internal_api"] == "openblas"]
     try:
         cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -90,7 +90,7 @@ def loaded_blas() -> list[dict[str, Any]]:
 
 
 def bits_depend_on() -> dict[str, str]:
-    """What the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
+    """Return what the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
     fields = _cpuinfo()
     flags = fields.get("flags", fields.get("Features", "")).split()
     return {
@@ -115,16 +115,16 @@ def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[st
         `bits_depend_on` of the run that is resumed, on rank 0.
     """
     everyone: list[dict[str, str]] = comm.allgather_obj(bits_depend_on())
-    said = []
+    remarks = []
     for rank, theirs in enumerate(everyone):
         if text := _differences(everyone[0], theirs):
-            said.append(
+            remarks.append(
                 f"bits may depend on the number of ranks: on ranks {comm.names[0]} and {comm.names[rank]} {text}"
             )
             break
     if comm.is_root and before and (text := _differences(before, everyone[0])):
-        said.append(f"bits may differ from those of a run in one piece: before and now {text}")
-    texts: list[str] = comm.bcast_obj(said)
+        remarks.append(f"bits may differ from those of a run in one piece: before and now {text}")
+    texts: list[str] = comm.bcast_obj(remarks)
     return texts
 
 

@@ -33,7 +33,7 @@ _PATIENCE = 10.0
 
 
 def data_name(data: str) -> str:
-    """What names a run or a study after ``--data``: ``synthetic:blobs`` is synthetic, ``some/table.csv`` table."""
+    """Return what names a run or a study after ``--data``: synthetic for ``synthetic:blobs``, table for ``a/table.csv``."""
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 

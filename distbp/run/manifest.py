@@ -19,7 +19,7 @@ __all__ = ["bits_of", "describe"]
 
 
 def bits_of(manifest: Path) -> dict[str, str] | None:
-    """What `bits_depend_on` said when this manifest was written; None where there is none."""
+    """Return what `bits_depend_on` was when this manifest was written; None where there is none."""
     try:
         before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
     except (OSError, ValueError, AttributeError):

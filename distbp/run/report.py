@@ -45,7 +45,7 @@ class Reporter:
         self._next = 0.0
 
     def say(self, text: str) -> None:
-        """One line for people."""
+        """Print one line for people."""
         if not self.active:
             return
         if self._bar is not None:
@@ -54,8 +54,8 @@ class Reporter:
             print(text, file=self._stream, flush=True)
 
     def record(self, record: dict[str, Any]) -> None:
-        """One line for programs, and its essence for people; what has been said is not said again."""
-        if any(_same(record, said) for said in self._latest):
+        """Write one line for programs, and its essence for people; what was written is not written again."""
+        if any(_same(record, earlier) for earlier in self._latest):
             return
         self._latest.append(record)
         if self.active:
@@ -121,13 +121,13 @@ class Reporter:
         """Close bar and file."""
         self.stop_bar()
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what could not be written has been said
+            with contextlib.suppress(OSError):  # what could not be written was reported
                 self._file.close()
             self._file = None
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
+    """Return whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
     if not stream.isatty():
         return False
     if launch_of(os.environ) is None:
@@ -139,7 +139,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether they are records of the same thing; the clocks of two ranks differ."""
+    """Return whether they are records of the same thing; the clocks of two ranks differ."""
     return one["step"] == other["step"] and one.keys() == other.keys()
 
 

@@ -24,7 +24,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 @dataclass(frozen=True)
 class MetricTarget:
-    """When to be satisfied, e.g. ``accuracy/val>=0.97``."""
+    """Tells when to be satisfied, e.g. ``accuracy/val>=0.97``."""
 
     metric: str
     sign: str
@@ -42,7 +42,7 @@ class MetricTarget:
         return f"{self.metric}{self.sign}{self.value:g}"
 
     def reached(self, record: dict[str, Any]) -> bool:
-        """Whether `record` has it and it is good enough."""
+        """Return whether `record` has it and it is good enough."""
         if self.metric not in record:
             return False
         new = record[self.metric]
@@ -50,7 +50,7 @@ class MetricTarget:
 
 
 def is_better(metric: str, new: float, old: float | None) -> bool:
-    """Whether `new` is an improvement: losses and errors fall, all other metrics rise."""
+    """Return whether `new` is an improvement: losses and errors fall, all other metrics rise."""
     if old is None or not math.isfinite(old):
         return math.isfinite(new)
     falls = metric.split("/")[0] in ("loss", "rmse", "mae")

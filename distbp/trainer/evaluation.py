@@ -28,7 +28,7 @@ EVALUATION_BLOCK = 512
 
 
 class _Figures(Protocol):
-    """What is counted of one kind of target."""
+    """Counts what is wanted of one kind of target."""
 
     counts: Array
     n_sums: int
@@ -154,7 +154,7 @@ class _Values:
 
 
 def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target | None) -> str:
-    """What metrics there are: those of the target's kind, or ``loss`` alone, where outputs are no predictions of it."""
+    """Return what metrics there are: the target's, or ``loss`` alone, where outputs are no predictions of it."""
     if target is None:
         return "values"
     linked = isinstance(loss, FunctionLoss) and hasattr(loss.function, "link") and target.kind != "labels"
@@ -206,7 +206,7 @@ def evaluate(
 
 
 def metric_names(target: Target | None, kind: str) -> list[str]:
-    """What `evaluate` gives for a target and a kind of metrics, but for the confusion matrix."""
+    """Return what `evaluate` gives for a target and a kind of metrics, but for the confusion matrix."""
     match target and kind:
         case "loss":
             return ["loss"]

@@ -42,7 +42,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Gradient:
-    """How the ranks' parts become one gradient; see `distbp.gradient.plan`.
+    """Says how the ranks' parts become one gradient; see `distbp.gradient.plan`.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Gradient:
 
 @dataclass
 class Observer:
-    """Who only looks: called on every rank, after what it hears of.
+    """Looks only: called on every rank, after what it hears of.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Observer:
 
 @dataclass
 class Components:
-    """What a run does beside its steps.
+    """Holds what a run does beside its steps; of one trainer, since they remember.
 
     Parameters
     ----------

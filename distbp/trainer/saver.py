@@ -127,7 +127,7 @@ class Saver:
         return arrays
 
     def _outcome(self) -> str:
-        """What went wrong with the last write, which is over then; said once."""
+        """Return what went wrong with the last write, which is over then; once."""
         self.wait()
         problem, self._problem = self._problem, ""
         return problem
@@ -192,7 +192,7 @@ def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
-    """What stands in the way of continuing a run under another configuration, or ""."""
+    """Return what stands in the way of continuing a run under another configuration, or ""."""
     keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
     if not keys:
         return ""

@@ -43,7 +43,7 @@ def updated(target: Any, state: Mapping[str, Any]) -> None:
 
 @dataclass
 class Position:
-    """Where a run is: steps done, and what of the last one is done."""
+    """Says where a run is: steps done, and what of the last one is done."""
 
     step: int = 0
     phase: int = SETTLED
@@ -63,7 +63,7 @@ class Position:
 
 @dataclass
 class Latest:
-    """What the last step has left behind for those who come later."""
+    """Keeps what the last step has left behind for those who come later."""
 
     lr: float = 0.0
     grad_norm: float = 0.0

@@ -3,7 +3,7 @@
 a rank of which it is known for sure that it cannot go on: stopped, gone, or deaf on an open connection
 a rank that goes on, only slowly: then nothing is done
 a rank that is not as far as the others, or in no collective while others wait in one
-a rank that has not said anything
+a rank that is silent
 a rank that is in another collective than the others
 nobody: all wait in the same one
 """
