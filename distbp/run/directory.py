@@ -33,7 +33,7 @@ _PATIENCE = 10.0
 
 
 def data_name(data: str) -> str:
-    """Return what names a run or a study after ``--data``: synthetic for ``synthetic:blobs``, table for ``a/table.csv``."""
+    """Return the name of a run after ``--data``: synthetic for ``synthetic:blobs``, table for ``some/table.csv``."""
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
