@@ -1,7 +1,7 @@
 """Shared by all tests, alone and under mpirun.
 
-Under ``mpirun -n P python -m pytest -p pytest_mpi --with-mpi tests/mpi`` every rank runs those tests with the real communicator;
-a rank that fails ends the others rather than let them wait for it. In one process they run on one rank,
+Under ``mpirun -n P python -m pytest -p pytest_mpi --with-mpi tests/mpi`` every rank runs those tests with the real
+communicator; a rank that fails ends the others rather than let them wait for it. In one process they run on one rank,
 but for those of ``test_mpi_alone.py``, which want the real MPI.
 """
 
