@@ -147,6 +147,7 @@ class Trainer:
             raise
         stopped = self.latest.stop and not position.ended and position.step < total
         self._stop_here, position.phase = False, FINISHED
+        self.survival.repeats = False  # the losses inside are behind us: the next call is a new one
         if not stopped and self.judge.patience is not None and self.judge.best_theta is not None:
             self.memory.set_theta(self.judge.best_theta)
         if stopped:

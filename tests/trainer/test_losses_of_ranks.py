@@ -135,6 +135,23 @@ def test_a_stop_and_a_loss(n, undisturbed, tmp_path):
         assert Checkpoints(tmp_path).all()[-1].name < "step-000000006"
 
 
+def test_a_call_after_a_stop_goes_on_though_a_rank_was_lost_before():
+    def run(comm):
+        network = Network([5, 4, 3], "tanh", seed=3)
+        trainer = flat_trainer(network, SoftmaxCrossEntropy(), Adam(5e-2), TRAIN, comm=comm, batch_size=17, leaves=4)
+        trainer.observer.on_step = lambda t: t.position.step == 4 and t.request_stop()
+        start = comm.recorder.count
+        return trainer.fit(steps=8), comm.size, trainer.fit(steps=8), trainer.position.step, start
+
+    start = run_mortal_threads(3, run, deaths=[])[0][-1]
+    results = run_mortal_threads(3, run, deaths=[Death(1, start + 2)])
+    assert [result and result[:-1] for result in results] == [
+        ("stopped", 2, "done", 8),
+        None,
+        ("stopped", 2, "done", 8),
+    ]
+
+
 def test_too_few_ranks_stop_with_a_checkpoint(tmp_path):
     lost = []
     results = run_mortal_threads(
