@@ -134,8 +134,12 @@ def test_a_node_cut_off(cluster, models):
 
 
 # where a rank is lost some launchers end its fellows on the host, and a neighbour may see theirs first; on another host
-# Open MPI may find the connection closed before anybody speaks
-GONE = r"process of rank [01] on node1 has ended|unexpectedly disconnected.*Peer host: *node1|exit code:? *"
+# Open MPI may find the connection closed before anybody speaks, and MPICH 5.0.2 may crash in the next MPI_Ialltoall
+# over it, by UCX (one death in ten): then its mpirun knows of that rank only
+GONE = (
+    r"process of rank [01] on node1 has ended|unexpectedly disconnected.*Peer host: *node1"
+    r"|running at node2.*exit code: 11.*segmentation fault|exit code:? *"
+)
 DEATHS = {
     "raise": ('raise ZeroDivisionError("planted")', r"rank 1 on node\d: error: ZeroDivisionError: planted"),
     "sys.exit": ("sys.exit(7)", r"rank 1 on node\d: error: sys.exit\(7\) was called"),
