@@ -21,7 +21,7 @@ from benchmark import ROOT, environment
 
 BATCHES = (32, 160)
 RANKS = (1, 2, 3, 4, 5, 7, 8)
-COMMON = "--exact --hidden 96,48 --eval-every 10 --log-every 5 --checkpoint-every 0"
+COMMON = "--exact --oversubscribe --hidden 96,48 --eval-every 10 --log-every 5 --checkpoint-every 0"
 CONFIGURATIONS = {
     "relu, sgd, float32": "--optimizer sgd --lr 0.1",
     "tanh, momentum, float64, L2": "--activation tanh --optimizer momentum --dtype float64 --weight-decay 1e-4",

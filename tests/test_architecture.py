@@ -120,7 +120,7 @@ BUDGET = {
     "data": 2000,
     "comm": 1450,
     "gradient": 2100,
-    "trainer": 2050,
+    "trainer": 2150,
     "run": 1700,
     "watch": 650,
     "autodiff": 2850,

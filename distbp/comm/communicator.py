@@ -69,6 +69,8 @@ class Host(Protocol):
     """Cores that they may use together."""
     crowded: bool
     """Whether some host has more ranks than cores."""
+    has_core: bool
+    """Whether there is a core for this rank: those of a host that come first have them."""
     background: bool
     """Whether another thread may `test` requests while this one computes."""
 

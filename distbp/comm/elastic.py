@@ -79,7 +79,6 @@ class ElasticCommunicator(MPICommunicator):
     def __init__(self) -> None:
         if loaded_mpi().Is_initialized() and "OMPI_MCA_coll" not in os.environ:
             raise UserError("--elastic: MPI was started by other code, with what hangs or adds up wrongly after a loss")
-        self._names: list[int] = []
         self._processes: list[tuple[str, int, int]] = []
         try:
             super().__init__()
@@ -89,7 +88,6 @@ class ElasticCommunicator(MPICommunicator):
             raise
         if self._mpi.Query_thread() >= self._mpi.THREAD_SERIALIZED:
             raise UserError("--elastic: MPI was started by other code with threads, which deadlocks after a loss")
-        self._names = list(range(self.size))
         self._voted = False  # whether this rank took part in the last agreement on this communicator
         self._processes = [tuple(row) for row in self.allgather_obj([self.host, *process_identity(os.getpid())])]
 
@@ -107,11 +105,6 @@ class ElasticCommunicator(MPICommunicator):
         copy = comm.Dup()
         copy.Set_errhandler(self._mpi.ERRORS_RETURN)
         return copy
-
-    @property
-    def names(self) -> list[int]:
-        """Return those that are left."""
-        return self._names
 
     def whois(self, name: int) -> str:
         """Return rank, host and process, for people."""

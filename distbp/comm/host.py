@@ -2,14 +2,24 @@
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
-__all__ = ["available_cores", "shared_memory_free"]
+__all__ = ["available_cores", "shared_memory_free", "with_core"]
 
 
 def available_cores() -> list[int]:
     """Return the numbers of the cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+
+
+def with_core(cores_of: Mapping[int, Sequence[int]]) -> set[int]:
+    """Return the ranks of a host for which there is a core, of those that each may use: who comes first has it."""
+    taken: dict[int, int] = {}
+    for rank, cores in cores_of.items():
+        if free := [core for core in cores if core not in taken]:
+            taken[free[0]] = rank
+    return set(taken.values())
 
 
 def shared_memory_free() -> int:

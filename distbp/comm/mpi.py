@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.comm.communicator import Communicator, Request, SharedMemory, check_buffer
-from distbp.comm.host import available_cores, shared_memory_free
+from distbp.comm.host import available_cores, shared_memory_free, with_core
 from distbp.comm.launchers import Launch, launch_of
 from distbp.comm.members import FixedMembers
 from distbp.comm.objects import JsonObjects
@@ -86,13 +86,20 @@ class MPICommunicator(JsonObjects, FixedMembers):
         self.host = socket.gethostname()
         self._adopt((MPI.COMM_WORLD if comm is None else comm).Dup())
         self.name = self.rank
+        self._names = list(range(self.size))
         everyone = self.allgather_obj([self.host, available_cores()])
-        here = [cores for host, cores in everyone if host == self.host]
-        self.host_ranks, self.host_cores = len(here), len(set().union(*here))
+        here = {rank: cores for rank, (host, cores) in enumerate(everyone) if host == self.host}
+        self.host_ranks, self.host_cores = len(here), len(set().union(*here.values()))
+        self.has_core = self.rank in with_core(here)
         # More ranks than cores: a rank that spins in MPI keeps the core from the one it waits for. All
         # ranks do the same, since blocking and non-blocking collectives do not match each other.
         self.crowded = any(self.allgather_obj(self.host_ranks > self.host_cores))
         self.library = library_version().splitlines()[0]
+
+    @property
+    def names(self) -> list[int]:
+        """Return the number in the whole launch of each rank."""
+        return self._names
 
     def _adopt(self, comm: Any) -> None:
         """Talk on `comm` from now on."""
@@ -150,6 +157,7 @@ class MPICommunicator(JsonObjects, FixedMembers):
         part = MPICommunicator(comm)
         part.crowded = self.crowded  # by its own ranks alone it might think otherwise
         part.recorder, part.name = self.recorder, self.name
+        part._names = [self.names[rank] for rank in comm.Get_group().Translate_ranks(None, self._comm.Get_group())]
         return part
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:

@@ -38,6 +38,7 @@ class SerialCommunicator(JsonObjects, FixedMembers):
     size = 1
     host_ranks = 1
     crowded = background = False
+    has_core = True
     shared_free = staticmethod(shared_memory_free)
 
     def __init__(self) -> None:

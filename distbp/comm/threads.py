@@ -56,6 +56,7 @@ class ThreadCommunicator(JsonObjects, FixedMembers):
     """Connect P ranks that are threads of this process; `run_threads` makes them."""
 
     crowded = background = False
+    has_core = True
     shared_free = staticmethod(shared_memory_free)
 
     def __init__(self, rank: int, world: ThreadWorld, hosts: Sequence[int] | None = None) -> None:

@@ -83,7 +83,7 @@ def _gradient(config: TrainConfig) -> Gradient:
     """Make the way of the gradient."""
     return Gradient(
         config.reduction, config.leaves if config.exact else None, config.micro_batch,
-        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress,
+        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress, config.oversubscribe,
     )  # fmt: skip
 
 

@@ -155,11 +155,12 @@ class Job:
             reporter.say(remark)
         reporter.say(opening(data, trainer, path))
         if comm.size > 1:
-            reporter.say(trainer.reducer.describe())
+            for text in filter(None, (trainer.reducer.describe(), trainer.crew.describe())):
+                reporter.say(text)
         if comm.elastic:
             reporter.say("elastic: the ranks go on when others are lost")
         if config.profile:
-            self.profile = Profile(comm)
+            self.profile = Profile(trainer.crew.comm)
             self.profile.watch_training(trainer)
         if resumed:
             reporter.say(f"resumed from {resumed}")

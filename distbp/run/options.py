@@ -30,7 +30,7 @@ __all__ = ["MAY_CHANGE", "TrainConfig", "flag", "parse_every", "parse_interval"]
 MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error".split()
+    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error oversubscribe".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -172,6 +172,7 @@ class TrainConfig:
     hang_timeout: float = _option(
         600.0, "run", "seconds without progress after which a run says where it hangs, and ends; 0: never"
     )
+    oversubscribe: bool = _option(False, "run", "ranks for which a host has no core compute, too")
     compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
 

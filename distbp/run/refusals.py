@@ -48,10 +48,11 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
         "leaves": (config.exact, "no --exact"),
         "noise_scale": (
-            trainer.network.dense or trainer.comm.size > 1 or config.exact or config.micro_batch is not None,
+            trainer.network.dense or trainer.crew.comm.size > 1 or config.exact or config.micro_batch is not None,
             "a model of your own on one rank, which gives one gradient (--exact gives one of each leaf)",
         ),
         "elastic": (elastic or not config.elastic, "one process"),
+        "oversubscribe": (trainer.comm.crowded and not elastic, "a core for each rank, or ranks that may be lost"),
         "least_ranks": (elastic, "ranks that cannot go on without the others"),
         "bucket_mb": (reducer.in_buckets, "a gradient that is not sent in buckets"),
         "compress": (reducer.sends, "a gradient that is not sent"),

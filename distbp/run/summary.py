@@ -49,7 +49,7 @@ def closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[st
 
 def plan_of(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:
     """Return what ``--dry-run`` prints: configuration, network, memory and messages."""
-    net, comm = trainer.network, trainer.comm
+    net, comm = trainer.network, trainer.crew.comm
     rows = -(-trainer.sampler.batch_size // comm.size)
     rows = min(rows, trainer.gradient.micro_batch or rows)
     lines = [config.to_toml(), opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]

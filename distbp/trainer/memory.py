@@ -5,12 +5,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from distbp.comm.communicator import Communicator
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.optim.optimizer import Optimizer
 from distbp.trainer.early_stopping import Judge
-from distbp.trainer.state import Component, Memory
+from distbp.trainer.state import Component, Memory, TrainState
 
 __all__ = ["RunMemory"]
 
@@ -47,8 +48,7 @@ class RunMemory:
         arrays |= {f"optimizer/{name}": array for name, array in self._optimizer.state.items()}
         if self._judge.best_theta is not None:
             arrays["best/theta"] = self._judge.best_theta
-        states = {name: component.state_dict() for name, component in self._components.items()}
-        return Memory(arrays, {"components": states, "t": self._optimizer.t})
+        return Memory(arrays, {"components": self._states(), "t": self._optimizer.t})
 
     def give(self, memory: Memory) -> None:
         """Go on from there; of each array it has this rank's shard."""
@@ -59,8 +59,23 @@ class RunMemory:
             name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
         }
         self._optimizer.t = state["t"]
+        self._load(state["components"])
+
+    def _states(self) -> TrainState:
+        return {name: component.state_dict() for name, component in self._components.items()}
+
+    def _load(self, states: TrainState) -> None:
         for name, component in self._components.items():
-            component.load_state_dict(state["components"].get(name, {}))
+            component.load_state_dict(states.get(name, {}))
+
+    def share(self, comm: Communicator, *, changes: bool) -> None:
+        """Bring parameters and states of rank 0 to those ranks of `comm` where it `changes` something."""
+        states = comm.bcast_obj(self._states())
+        theta = self._network.theta if comm.is_root else self._network.theta.copy()  # which others may share
+        comm.bcast(theta)
+        if changes:
+            self._network.theta[:] = theta
+            self._load(states)
 
     def set_theta(self, mine: Array) -> None:
         """Set the parameters, each rank those of its shard."""

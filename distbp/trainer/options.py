@@ -57,6 +57,8 @@ class Gradient:
         About the bytes of what travels at a time.
     compress : {"none", "bf16"}
         What travels between ranks that do not share memory.
+    oversubscribe : bool
+        Whether ranks for which a host has no core compute, too; see `distbp.trainer.crew`.
     """
 
     reduction: str = "auto"
@@ -64,6 +66,7 @@ class Gradient:
     micro_batch: int | None = None
     bucket_bytes: int = BUCKET_BYTES
     compress: str = "none"
+    oversubscribe: bool = False
 
     def reducer(self, comm: Communicator, network: Network | FunctionModel, loss: Loss, size: int) -> GradientReducer:
         """Make the reducer of a network for batches of at most `size` rows."""

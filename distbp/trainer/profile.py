@@ -70,7 +70,7 @@ class Profile:
             (network, "forward", "forward"),
             (trainer.loss, "value", "loss"),
             (network, "backward", "backward"),
-            (trainer.comm, "allreduce", "wait"),
+            (reducer.comm, "allreduce", "wait"),
             (reducer, "barrier", "wait"),
             (reducer.transport, "wait", "wait"),
             (reducer.transport, "gather", "wait"),

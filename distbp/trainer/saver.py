@@ -65,7 +65,10 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._problem = ""
 
-    def save(self, memory: Memory, reducer: GradientReducer, *, best: int | None, last: bool = False) -> None:
+    def save(
+        self, memory: Memory, reducer: GradientReducer, *, best: int | None, last: bool = False,
+        comm: Communicator | None = None,
+    ) -> None:  # fmt: skip
         """Write a checkpoint of what all ranks remember; all call it.
 
         Parameters
@@ -78,6 +81,8 @@ class Saver:
             Step of the best checkpoint, which stays.
         last : bool
             Whether it is written when this returns, and an error is one whatever `on_error` says.
+        comm : Communicator, optional
+            The ranks that call it, where they are not all.
 
         Raises
         ------
@@ -86,11 +91,13 @@ class Saver:
         """
         arrays = self._whole(memory.arrays, reducer)
         state = memory.state | {"fingerprint": self.fingerprint}
-        self.write(memory.state["components"]["position"]["step"], arrays, state, best=best, last=last)
+        step = memory.state["components"]["position"]["step"]
+        self.write(step, arrays, state, best=best, last=last, comm=comm)
 
     def write(
-        self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None, last: bool = False
-    ) -> None:
+        self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None, last: bool = False,
+        comm: Communicator | None = None,
+    ) -> None:  # fmt: skip
         """Write the checkpoint of a step; `arrays` and `state` are rank 0's, and nobody changes them any more."""
 
         def put() -> None:
@@ -106,7 +113,7 @@ class Saver:
         elif self._comm.is_root:
             put()
             now = self._outcome()
-        earlier, now = self._comm.bcast_obj([earlier, now])
+        earlier, now = (comm or self._comm).bcast_obj([earlier, now])
         for problem, is_last in (earlier, False), (now, last):
             if problem and (is_last or self._on_error == "stop"):
                 raise UserError(f"{problem}; the one before it is intact")

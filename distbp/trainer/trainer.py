@@ -21,6 +21,7 @@ from distbp.network.losses import Loss
 from distbp.optim.optimizer import Optimizer
 from distbp.optim.schedules import Schedule
 from distbp.trainer import noise_scale
+from distbp.trainer.crew import Crew
 from distbp.trainer.evaluation import evaluate, kind_of_metrics, watched_metrics
 from distbp.trainer.memory import RunMemory
 from distbp.trainer.options import Batches, Components, Gradient, Observer
@@ -95,7 +96,8 @@ class Trainer:
         if self.saver is not None:
             self.saver.on_remark = self.observer.remark
         self.position, self.latest, self.rate = Position(), Latest(), Rate(optimizer, schedule or Schedule())
-        self.stragglers = Stragglers(self.comm)
+        self.crew = Crew(self.comm, everyone=self.gradient.oversubscribe)
+        self.stragglers = Stragglers(self.crew.comm)
         kind = kind_of_metrics(network, loss, train.target)
         watched = watched_metrics(train.target, kind, self.judge.every if validation else 0, self.log.every)
         self.judge.require(*watched, plateau=self.rate.schedule.kind == "plateau")
@@ -103,7 +105,7 @@ class Trainer:
         self._stop_here = False
         self.comm.bcast(network.theta)
         optimizer.layers = optimizer.layers or tuple(network.weight_slices)
-        self.reducer = self.gradient.reducer(self.comm, network, loss, batches.size)
+        self.reducer = self.gradient.reducer(self.crew.comm, network, loss, batches.size)
         optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
         remembered: dict[str, Component] = {
             "position": self.position, "latest": self.latest, "log": self.log, "judge": self.judge,
@@ -129,30 +131,41 @@ class Trainer:
         """
         total = self.sampler.total_steps(epochs, steps)  # which refuses to train for ever
         self._begin()
-        position = self.position
-        clock = time.perf_counter() - position.seconds
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
-                while position.phase == UNSETTLED or not (position.step >= total or position.ended or self.latest.stop):
-                    with self.survival:  # whoever is left after a loss catches up, and the loop tries again
-                        if position.phase != UNSETTLED:
-                            self.step()
-                            position.seconds = time.perf_counter() - clock
-                            self.survival.keep()
-                        self.settle(last=position.step == total)
-                        position.phase = SETTLED
-                        self.observer.stepped(self)
+            if self.crew.asleep:
+                self.crew.sleep(lambda: self._stop_here)
+            else:
+                self._take_steps(total)
+                self.crew.wake()
         except BaseException:
             self.reducer.transport.close()  # no thread talks beside whoever handles this
+            self.crew.wake(failed=True)
             raise
-        stopped = self.latest.stop and not position.ended and position.step < total
-        self._stop_here, position.phase = False, FINISHED
-        self.survival.repeats = False  # the losses inside are behind us: the next call is a new one
-        if not stopped and self.judge.patience is not None and self.judge.best_theta is not None:
-            self.memory.set_theta(self.judge.best_theta)
-        if stopped:
+        self.crew.share(self.memory)
+        position = self.position
+        position.phase = FINISHED
+        self._stop_here = self.survival.repeats = False  # the losses inside are behind us: the next call is a new one
+        if self.latest.stop and not position.ended and position.step < total:
             return "stopped"
         return "done" if not position.ended else "early" if position.ended == "early" else "target"
+
+    def _take_steps(self, total: int) -> None:
+        """Train until so many steps are done, or something ends it before."""
+        position, judge = self.position, self.judge
+        clock = time.perf_counter() - position.seconds
+        with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
+            while position.phase == UNSETTLED or not (position.step >= total or position.ended or self.latest.stop):
+                with self.survival:  # whoever is left after a loss catches up, and the loop tries again
+                    if position.phase != UNSETTLED:
+                        self.step()
+                        position.seconds = time.perf_counter() - clock
+                        self.survival.keep()
+                    self.settle(last=position.step == total)
+                    position.phase = SETTLED
+                    self.observer.stepped(self)
+        over = position.ended or position.step >= total
+        if over and judge.patience is not None and judge.best_theta is not None:
+            self.memory.set_theta(judge.best_theta)
 
     def _begin(self) -> None:
         """Begin a call of `fit`, or what is left of one that a loss interrupted."""
@@ -168,7 +181,7 @@ class Trainer:
         position = self.position
         self.stragglers.begin()
         batch = self.sampler.batch(position.step)
-        self.reducer.wants_stop = self._stop_here
+        self.reducer.wants_stop = self._stop_here or self.crew.stops()
         self.rate.set(position.step)
         self._count.squares = batch.size**2 if self.sampler.due(self.noise.every, position.step + 1) else 0
         statistics = step(self.train, self.network, self.loss, self.reducer, self.optimizer, batch, self._count)
@@ -198,7 +211,8 @@ class Trainer:
             record |= self.log.take(position.seconds, self.latest, hits=self._count.kind == "classes", reset=logs)
             record |= noise_scale.figures(self.noise.sums)
         if self.validation and (judges or (last and judge.every)):
-            record |= {f"{k}/val": v for k, v in self.evaluate(self.validation).items() if k != "confusion"}
+            figures = evaluate(self.network, self.loss, self.validation, self.crew.comm)
+            record |= {f"{k}/val": v for k, v in figures.items() if k != "confusion"}
             if judges:
                 self.rate.schedule.observe(record["loss/val"])
                 verdict = judge.see(record, now, self.network.theta[self.reducer.shard])
@@ -207,10 +221,10 @@ class Trainer:
             self._record(record)
         saves = self.saver and (self._due(self.saver.every) or ends or position.ended or judge.improved_at(now))
         audits = self._due(self.audit_every) or (self.audit_every and saves)  # what is saved was compared
-        if audits and (differs := audit(self.comm, self.network, self.reducer.shard)):
+        if audits and (differs := audit(self.crew.comm, self.network, self.reducer.shard)):
             raise UserError(f"step {now}: {differs}")
         if saves:
-            self.save(last=bool(ends or position.ended))
+            self.save(last=bool(ends or position.ended), comm=self.crew.comm)
         if logs:
             for text in self.stragglers.slow(self.reducer.plan.work(self.sampler.batch_size)):
                 self.observer.remark(f"{text}, until step {now}")
@@ -236,13 +250,17 @@ class Trainer:
     def close(self) -> None:
         """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""
         self.reducer.close()
+        self.crew.close()
 
     # --- checkpoints and losses -----------------------------------------------------------------------
 
-    def save(self, *, last: bool = False) -> None:
-        """Write a checkpoint; an error of rank 0 is raised on all ranks. With `last` nothing goes on beside it."""
+    def save(self, *, last: bool = False, comm: Communicator | None = None) -> None:
+        """Write a checkpoint; an error of rank 0 is raised on all ranks, or those of `comm`.
+
+        With `last` nothing goes on beside it.
+        """
         assert self.saver is not None
-        self.saver.save(self.memory.take(), self.reducer, best=self.judge.state.best_step, last=last)
+        self.saver.save(self.memory.take(), self.reducer, best=self.judge.state.best_step, last=last, comm=comm)
 
     def resume(self) -> tuple[str, list[str]]:
         """Continue from the newest valid checkpoint, if there is one; see `Saver.load`.

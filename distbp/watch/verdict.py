@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from distbp.comm.processes import GONE
+from distbp.comm.recorder import ASLEEP
 
 __all__ = ["Report", "Verdict", "doing", "judge", "out_of_reach"]
 
@@ -76,6 +77,7 @@ def judge(reports: Mapping[int, Report], silent: Mapping[int, Silent], limit: fl
         Seconds without progress that are too many; half of it is what a rank that goes on never needs.
     """
     hosts = {rank: host for rank, (host, *_) in {**silent, **reports}.items()}
+    reports = {rank: report for rank, report in reports.items() if report.inside != ASLEEP}
 
     def named(ranks: Iterable[int]) -> str:
         return ", ".join(f"rank {rank} on {hosts[rank]}" for rank in ranks)

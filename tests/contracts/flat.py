@@ -16,7 +16,9 @@ from distbp import (
 
 OF = {
     "batches": {"batch_size": "size", "seed": "seed", "drop_last": "drop_last"},
-    "gradient": {name: name for name in ("reduction", "leaves", "micro_batch", "bucket_bytes", "compress")},
+    "gradient": {
+        name: name for name in ("reduction", "leaves", "micro_batch", "bucket_bytes", "compress", "oversubscribe")
+    },
     "judge": {"eval_every": "every", "monitor": "monitor", "patience": "patience", "target": "target"},
     "saver": {
         "checkpoint_every": "every", "fingerprint": "fingerprint", "on_checkpoint_error": "on_error",
@@ -28,8 +30,9 @@ OF = {
 
 
 def flat_trainer(network, loss, optimizer, rows, *, comm=None, checkpoints=None, clip_norm=None, **options):
-    """A trainer with components from options such as ``log_every`` and ``leaves``."""
+    """A trainer with components from options such as ``log_every`` and ``leaves``; all ranks compute."""
     comm = comm or SerialCommunicator()
+    options.setdefault("oversubscribe", True)
 
     def take(group):
         return {there: options.pop(here) for here, there in OF[group].items() if here in options}

@@ -60,7 +60,7 @@ def test_the_same_model_on_any_number_of_ranks(launch, here, tmp_path):
 
     for ranks in (0, 2, 3):
         command = (*TRAIN, *QUICK[:-1], f"run{ranks}", "--dtype", "float64")
-        done = launch(*command, ranks=ranks) if ranks else here(*command)
+        done = launch(*command, "--oversubscribe", ranks=ranks) if ranks else here(*command)
         assert done.returncode == 0, done.stderr
     first, *others = (Model.load(tmp_path / f"run{r}" / "model.safetensors").network.theta for r in (0, 2, 3))
     for theta in others:
@@ -102,7 +102,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_checkpoint_before(launch, tmp_
 
 ONE_RANK_FAILS = """
 import sys
-from distbp import SGD, Network, Observer, SoftmaxCrossEntropy, Trainer, communicator, load
+from distbp import SGD, Gradient, Network, Observer, SoftmaxCrossEntropy, Trainer, communicator, load
 from distbp.run.entry_point import run
 
 def main(comm):
@@ -111,7 +111,8 @@ def main(comm):
         if comm.rank == comm.size - 1 and trainer.position.step == 5:
             raise ZeroDivisionError("no such luck")
     trainer = Trainer(
-        Network([64, 10]), SoftmaxCrossEntropy(), SGD(), data.train, comm=comm, observer=Observer(on_step=fail)
+        Network([64, 10]), SoftmaxCrossEntropy(), SGD(), data.train, comm=comm, observer=Observer(on_step=fail),
+        gradient=Gradient(oversubscribe=True),
     )
     trainer.fit(epochs=9999)
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import distbp
+from distbp.comm.recorder import ASLEEP
 from distbp.watch.verdict import _DOING, Report, doing, judge, out_of_reach
 
 
@@ -29,6 +30,9 @@ CASES = [
     ({0: report(), 1: report(), 2: report(last=[(7, "bcast", 8)])}, {}, [2],
      "rank 2 on node1 waits in collective 7, bcast of 8 bytes, the others in collective 7, allreduce of 80 bytes"),
     ({0: report(), 1: report(last=[(8, "barrier", 0)])}, {}, [], "the ranks are in different collectives of step 8"),
+    # ranks without a core of their own wait for nobody
+    ({0: report(), 1: READING, 2: report(inside=ASLEEP), 3: report(inside=ASLEEP)}, {}, [1], "rank 1 on node7"),
+    ({0: report(), 1: report(), 2: report(inside=ASLEEP, last=[(1, "bcast", 8)])}, {}, [], "all ranks wait in collec"),
     ({0: report(), 1: report()}, {}, [], "all ranks wait in collective 7, allreduce of 80 bytes"),
     ({0: report(last=()), 1: report(last=())}, {}, [], "all ranks wait in collective 0"),
     # where all make the same calls the number of calls tells, and a call within a longer way first
