@@ -6,12 +6,21 @@ rises linearly to 1 (Goyal et al. 2017, section 2.2) and the schedule proper beg
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
-__all__ = ["SCALINGS", "SCHEDULES", "Schedule", "scale_rate"]
+__all__ = ["SCALINGS", "SCHEDULES", "PlateauState", "Schedule", "scale_rate"]
 
 SCHEDULES = ("constant", "step", "exponential", "cosine", "inverse", "plateau")
 SCALINGS = ("none", "linear", "sqrt")
+
+
+@dataclass
+class PlateauState:
+    """What a ``plateau`` has observed."""
+
+    factor: float = 1.0
+    best: float = math.inf
+    waited: int = 0
 
 
 class Schedule:
@@ -50,7 +59,7 @@ class Schedule:
             raise ValueError(f"a warm-up has at least 0 steps, not {warmup}")
         self.kind, self.warmup, self.total, self.every = kind, warmup, total, max(1, every)
         self.decay, self.power, self.floor, self.patience = decay, power, floor, patience
-        self.state: dict[str, Any] = {"factor": 1.0, "best": math.inf, "waited": 0}
+        self.state = PlateauState()
 
     def __call__(self, step: int) -> float:
         """Return the factor at `step`."""
@@ -70,19 +79,20 @@ class Schedule:
             case "inverse":
                 return float((1.0 + t / self.every) ** -self.power)
             case "plateau":
-                return float(self.state["factor"])
+                return self.state.factor
         return 1.0
 
     def observe(self, loss: float) -> None:
         """Tell ``plateau`` the loss of an evaluation; the other kinds do not listen."""
+        state = self.state
         if self.kind != "plateau":
             return
-        if loss < self.state["best"]:
-            self.state.update(best=loss, waited=0)
+        if loss < state.best:
+            state.best, state.waited = loss, 0
             return
-        self.state["waited"] += 1
-        if self.state["waited"] > self.patience:
-            self.state.update(factor=self.state["factor"] * self.decay, waited=0)
+        state.waited += 1
+        if state.waited > self.patience:
+            state.factor, state.waited = state.factor * self.decay, 0
 
 
 def scale_rate(lr: float, rule: str, batch_size: int, base: int) -> float:

@@ -6,14 +6,13 @@ What is watched must be something that the run will see; the rest is an error be
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
-from distbp.trainer.state import updated
 
 __all__ = ["Judge", "MetricTarget", "is_better", "require_metric"]
 
@@ -142,11 +141,3 @@ class Judge:
     def improved_at(self, step: int) -> bool:
         """Return whether the best parameters are those of `step`, and are wanted again."""
         return self.patience is not None and self.state.best_step == step
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was the best, as JSON."""
-        return asdict(self.state)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        updated(self.state, state)

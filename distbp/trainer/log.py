@@ -1,12 +1,11 @@
 """The log: means over the steps since the last record."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from distbp.data.sampling import Epochs
 from distbp.gradient.statistics import STATISTICS, Statistics
-from distbp.trainer.state import Latest, updated
+from distbp.trainer.state import Latest
 
 __all__ = ["Log"]
 
@@ -48,14 +47,5 @@ class Log:
         record |= {"lr": latest.lr, "grad_norm": latest.grad_norm}
         record["samples_per_second"] = sums["rows"] / max(1e-9, seconds - self.state.since)
         if reset:
-            self.state = _State(since=seconds)
+            self.state.sums, self.state.since = [0.0] * len(STATISTICS), seconds
         return record
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums as JSON."""
-        return asdict(self.state)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from these sums."""
-        updated(self.state, state)
-        self.state.sums = [*self.state.sums, *[0.0] * (len(STATISTICS) - len(self.state.sums))]  # an earlier version's

@@ -18,8 +18,7 @@ gradient of row i in layer l is an outer product, so
 (Goodfellow 2015). Numerator and denominator are averaged over steps, and then divided.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 from distbp.data.sampling import Epochs
 from distbp.gradient.statistics import Statistics
@@ -61,6 +60,11 @@ def figures(sums: list[float]) -> dict[str, float]:
     return means | ({"noise_scale": trace / square} if square > 0.0 else {})
 
 
+@dataclass
+class _State:
+    sums: list[float] = field(default_factory=lambda: [0.0] * 3)
+
+
 class NoiseScale:
     """Keeps the weighted sums of the estimates of a run.
 
@@ -72,18 +76,10 @@ class NoiseScale:
     """
 
     def __init__(self, every: int | Epochs = 0) -> None:
-        self.every, self.sums = every, [0.0] * 3
+        self.every, self.state = every, _State()
 
     def take(self, statistics: Statistics, batch: int) -> None:
         """Take the estimate of a step with `batch` rows, where it has one."""
         if statistics.groups > 1:
             found = estimate(statistics.squares, statistics.groups, batch, statistics.square)
-            self.sums = averaged(self.sums, *found)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums as JSON."""
-        return {"sums": self.sums}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from these sums."""
-        self.sums = list(state.get("sums", self.sums))
+            self.state.sums = averaged(self.state.sums, *found)

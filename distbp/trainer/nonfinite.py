@@ -1,7 +1,6 @@
 """Steps whose loss or gradient is not finite: the run ends with a line, or goes on without them."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from distbp.errors import Diverged
 from distbp.gradient.statistics import Statistics
@@ -9,6 +8,12 @@ from distbp.gradient.statistics import Statistics
 __all__ = ["Nonfinite"]
 
 _MAX_SKIPPED = 100
+
+
+@dataclass
+class _State:
+    skipped: int = 0
+    """Steps in a row."""
 
 
 class Nonfinite:
@@ -21,7 +26,7 @@ class Nonfinite:
     """
 
     def __init__(self, action: str = "stop") -> None:
-        self.action, self.skipped = action, 0
+        self.action, self.state = action, _State()
 
     def see(self, statistics: Statistics, step: int) -> str:
         """Return "" where step number `step` was finite, else what was skipped.
@@ -32,22 +37,15 @@ class Nonfinite:
             The run ends here.
         """
         if statistics.finite:
-            self.skipped = 0
+            self.state.skipped = 0
             return ""
-        self.skipped += 1
+        self.state.skipped += 1
         what = f"the loss of {int(statistics.nonfinite)} rows" if statistics.nonfinite else "the gradient"
-        if self.action == "skip" and self.skipped <= _MAX_SKIPPED:
+        skipped = self.state.skipped
+        if self.action == "skip" and skipped <= _MAX_SKIPPED:
             return f"{what} is not finite; step skipped"
-        times = f" for {self.skipped} steps" if self.skipped > 1 else ""
+        times = f" for {skipped} steps" if skipped > 1 else ""
         raise Diverged(
             f"step {step}: {what} is not finite{times}: lower --lr, clip with --clip-norm 1, or look for"
             " extreme values in the data (--on-nonfinite skip passes over such steps)"
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return how many steps were skipped in a row."""
-        return {"skipped": self.skipped}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.skipped = state.get("skipped", 0)

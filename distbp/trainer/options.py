@@ -78,9 +78,13 @@ class Gradient:
         )  # fmt: skip
 
 
+def _pass_over(*news: Any) -> None:
+    """Do nothing with what happens."""
+
+
 @dataclass
 class Observer:
-    """Looks only: called on every rank, after what it hears of.
+    """Looks only: called on every rank that computes (see `Gradient`), after what it hears of.
 
     Parameters
     ----------
@@ -94,31 +98,19 @@ class Observer:
         With a line about what does not end the run: a slow rank, a checkpoint that failed.
     """
 
-    on_record: Callable[[dict[str, Any]], None] | None = None
-    on_step: Callable[[Any], None] | None = None
-    on_lost: Callable[[list[int], float], None] | None = None
-    on_remark: Callable[[str], None] | None = None
+    on_record: Callable[[dict[str, Any]], object] = _pass_over
+    on_step: Callable[[Any], object] = _pass_over
+    on_lost: Callable[[list[int], float], object] = _pass_over
+    on_remark: Callable[[str], object] = _pass_over
 
     def replay(self, records: Sequence[dict[str, Any]]) -> None:
         """Tell of log records."""
         for record in records:
-            if self.on_record is not None:
-                self.on_record(record)
-
-    def stepped(self, trainer: Any) -> None:
-        """Tell of a step."""
-        if self.on_step is not None:
-            self.on_step(trainer)
-
-    def lost(self, names: list[int], seconds: float) -> None:
-        """Tell of lost ranks."""
-        if self.on_lost is not None:
-            self.on_lost(names, seconds)
+            self.on_record(record)
 
     def remark(self, text: str) -> None:
         """Tell what does not end the run."""
-        if self.on_remark is not None:
-            self.on_remark(f"warning: {text}")
+        self.on_remark(f"warning: {text}")
 
 
 @dataclass

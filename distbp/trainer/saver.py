@@ -15,6 +15,7 @@ from distbp.comm.communicator import Communicator
 from distbp.data.sampling import Epochs
 from distbp.errors import UserError
 from distbp.gradient.reducer import GradientReducer
+from distbp.gradient.statistics import STATISTICS
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.state import Memory
 
@@ -189,7 +190,7 @@ def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
     return state | {
         "components": {
             "position": {name: old[name] for name in ("step", "examples", "seconds", "ended") if name in old},
-            "log": {"sums": old["sums"], "since": old["sums_since"]},
+            "log": {"sums": [*old["sums"], *[0.0] * (len(STATISTICS) - len(old["sums"]))], "since": old["sums_since"]},
             "judge": {name: old[name] for name in ("best", "best_step", "waited")},
             "rate": old["schedule"],
             "noise": {"sums": old.get("noise", [0.0] * 3)},

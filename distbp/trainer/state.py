@@ -1,18 +1,17 @@
 """Where a run is, and all that it remembers: the same value for a checkpoint, a rank that catches up, and a way back.
 
-A component of the trainer has a name, a state of plain numbers and texts, and `state_dict` and `load_state_dict`;
+A component of the trainer has a name and a state, a dataclass of plain numbers and texts that stays the same object;
 nothing in it belongs to a rank. Arrays are kept beside, each rank those of its shard.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from distbp.gradient.statistics import Statistics
 
-__all__ = ["FINISHED", "SETTLED", "UNSETTLED", "Component", "Latest", "Memory", "Position", "TrainState", "updated"]
+__all__ = ["FINISHED", "SETTLED", "UNSETTLED", "Latest", "Memory", "Position", "TrainState"]
 
 Array = NDArray[Any]
 
@@ -21,24 +20,6 @@ UNSETTLED, SETTLED, FINISHED = 0, 1, 2
 
 TrainState = dict[str, Any]
 """The state of each component, by its name; JSON."""
-
-
-class Component(Protocol):
-    """A part of the loop that remembers something."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what it remembers, as JSON."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        ...
-
-
-def updated(target: Any, state: Mapping[str, Any]) -> None:
-    """Set the fields of a dataclass that `state` has; others, of an earlier version, are passed over."""
-    for name in {f.name for f in fields(target)} & state.keys():
-        setattr(target, name, state[name])
 
 
 @dataclass
@@ -51,14 +32,6 @@ class Position:
     seconds: float = 0.0
     ended: str = ""
     """Why, where it ended before its last step."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position as JSON."""
-        return asdict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a position."""
-        updated(self, state)
 
 
 @dataclass
@@ -78,13 +51,9 @@ class Latest:
         self.lr, self.grad_norm, self.batch_loss = lr, statistics.norm, statistics.loss / batch_size
         self.stop, self.records = statistics.stop > 0, []
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it over."""
-        updated(self, state)
+    def clear(self) -> None:
+        """Begin as if there had been no step."""
+        vars(self).update(vars(Latest()))
 
 
 class Memory(NamedTuple):

@@ -25,9 +25,8 @@ from distbp.trainer.crew import Crew
 from distbp.trainer.evaluation import evaluate, kind_of_metrics, watched_metrics
 from distbp.trainer.memory import RunMemory
 from distbp.trainer.options import Batches, Components, Gradient, Observer
-from distbp.trainer.rate import Rate
 from distbp.trainer.replicas import audit
-from distbp.trainer.state import FINISHED, SETTLED, UNSETTLED, Component, Latest, Position
+from distbp.trainer.state import FINISHED, SETTLED, UNSETTLED, Latest, Position
 from distbp.trainer.step import Counts, step
 from distbp.trainer.stragglers import Stragglers
 from distbp.trainer.survival import Survival
@@ -95,21 +94,22 @@ class Trainer:
         self.saver, self.audit_every, self.least_ranks = beside.saver, beside.audit_every, beside.least_ranks
         if self.saver is not None:
             self.saver.on_remark = self.observer.remark
-        self.position, self.latest, self.rate = Position(), Latest(), Rate(optimizer, schedule or Schedule())
+        self.schedule, self.peak = schedule or Schedule(), optimizer.lr
+        self.position, self.latest = Position(), Latest()
         self.crew = Crew(self.comm, everyone=self.gradient.oversubscribe)
         self.stragglers = Stragglers(self.crew.comm)
         kind = kind_of_metrics(network, loss, train.target)
         watched = watched_metrics(train.target, kind, self.judge.every if validation else 0, self.log.every)
-        self.judge.require(*watched, plateau=self.rate.schedule.kind == "plateau")
+        self.judge.require(*watched, plateau=self.schedule.kind == "plateau")
         self._count = Counts(network, loss, kind, self.comm)
         self._stop_here = False
         self.comm.bcast(network.theta)
         optimizer.layers = optimizer.layers or tuple(network.weight_slices)
         self.reducer = self.gradient.reducer(self.crew.comm, network, loss, batches.size)
         optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
-        remembered: dict[str, Component] = {
-            "position": self.position, "latest": self.latest, "log": self.log, "judge": self.judge,
-            "noise": self.noise, "nonfinite": self.nonfinite, "rate": self.rate,
+        remembered = {
+            "position": self.position, "latest": self.latest, "log": self.log.state, "judge": self.judge.state,
+            "noise": self.noise.state, "nonfinite": self.nonfinite.state, "rate": self.schedule.state,
         }  # fmt: skip
         self.memory = RunMemory(network, optimizer, self.judge, remembered, lambda: self.reducer)
         self.survival = Survival(
@@ -162,7 +162,7 @@ class Trainer:
                         self.survival.keep()
                     self.settle(last=position.step == total)
                     position.phase = SETTLED
-                    self.observer.stepped(self)
+                    self.observer.on_step(self)
         over = position.ended or position.step >= total
         if over and judge.patience is not None and judge.best_theta is not None:
             self.memory.set_theta(judge.best_theta)
@@ -182,7 +182,7 @@ class Trainer:
         self.stragglers.begin()
         batch = self.sampler.batch(position.step)
         self.reducer.wants_stop = self._stop_here or self.crew.stops()
-        self.rate.set(position.step)
+        self.optimizer.lr = self.peak * self.schedule(position.step)
         self._count.squares = batch.size**2 if self.sampler.due(self.noise.every, position.step + 1) else 0
         statistics = step(self.train, self.network, self.loss, self.reducer, self.optimizer, batch, self._count)
         # until here others may be a step behind, and want to hear the records of the last one
@@ -209,12 +209,12 @@ class Trainer:
         # what is only shown because the run ends here leaves no trace: a longer run is the same run
         if logs or (last and self.log.every):
             record |= self.log.take(position.seconds, self.latest, hits=self._count.kind == "classes", reset=logs)
-            record |= noise_scale.figures(self.noise.sums)
+            record |= noise_scale.figures(self.noise.state.sums)
         if self.validation and (judges or (last and judge.every)):
             figures = evaluate(self.network, self.loss, self.validation, self.crew.comm)
             record |= {f"{k}/val": v for k, v in figures.items() if k != "confusion"}
             if judges:
-                self.rate.schedule.observe(record["loss/val"])
+                self.schedule.observe(record["loss/val"])
                 verdict = judge.see(record, now, self.network.theta[self.reducer.shard])
         position.ended = judge.reached(record) or verdict
         if record:
@@ -275,7 +275,7 @@ class Trainer:
         if memory is not None:
             self.memory.give(memory)
             self.position.phase = SETTLED
-            self.latest.load_state_dict(Latest().state_dict())
+            self.latest.clear()
         return name, warnings
 
     def _rebuild(self, lost: list[int], start: float) -> None:
@@ -285,4 +285,4 @@ class Trainer:
         self.optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
         if self.comm.size < self.least_ranks:
             self.request_stop()
-        self.observer.lost(lost, time.perf_counter() - start)
+        self.observer.on_lost(lost, time.perf_counter() - start)

@@ -172,7 +172,7 @@ def test_any_network_and_loss_on_any_ranks(hidden, loss, activation, dtype, drop
             network, make_loss(loss), SGD(0.1), rows, comm=comm, batch_size=2 * v + more, leaves=v, noise_every=1
         )
         t.fit(steps=3)
-        return getattr(t.reducer.plan, "_apart", False), (network.theta.tobytes(), t.log.state.sums, t.noise.sums)
+        return getattr(t.reducer.plan, "_apart", False), (network.theta.tobytes(), t.log.state.sums, t.noise.state.sums)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distbp.gradient.choose.shares_units", lambda *_: whole_batch)

@@ -174,7 +174,7 @@ def test_a_run_goes_on_under_another_reduction_and_number_of_ranks(tmp_path):
 def test_early_stopping_restores_the_best_of_all_shards(reduction):
     def run(comm):
         t = trainer(comm, reduction=reduction, validation=data(seed=6), eval_every=5, patience=3)
-        t.rate.peak = 0.3
+        t.peak = 0.3
         outcome = t.fit(steps=500)
         loss = t.evaluate(t.validation)["loss"]
         return outcome, t.judge.state.best, loss

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -454,14 +455,14 @@ def test_plateau_restored_from_json_continues_alike(cut):
     whole = observe(Schedule("plateau", patience=1), losses)
     first, second = Schedule("plateau", patience=1), Schedule("plateau", patience=1)
     before = observe(first, losses[:cut])
-    second.state.update(json.loads(json.dumps(first.state)))
+    vars(second.state).update(json.loads(json.dumps(vars(first.state))))
     assert before + observe(second, losses[cut:]) == whole and len(set(whole)) > 3
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SCHEDULES if kind != "plateau"])
 def test_other_schedules_do_not_listen(kind):
     schedule = Schedule(kind, total=100, every=10, patience=0)
-    fresh = dict(schedule.state)
+    fresh = replace(schedule.state)
     assert len(set(observe(schedule, [1.0, 2.0, 3.0]))) == 1
     assert schedule.state == fresh
 

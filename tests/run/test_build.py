@@ -31,7 +31,7 @@ def test_options_reach_the_trainer(digits, tmp_path):
         "7",
     ]
     t = built(digits, *options, checkpoints=Checkpoints(tmp_path))
-    assert (t.sampler.batch_size, t.noise.every, t.rate.schedule.warmup) == (16, 5, 9)
+    assert (t.sampler.batch_size, t.noise.every, t.schedule.warmup) == (16, 5, 9)
     assert (t.judge.every, t.log.every, t.saver.every, t.audit_every) == (Epochs(2), 7, Epochs(1), 0)
     assert built(digits).noise.every == 0
 
@@ -40,10 +40,10 @@ def test_rate_and_schedule_follow_the_batch_size(digits):
     """1258 rows: 5 steps of 256 in an epoch."""
     cosine = "--batch-size 256 --lr 0.01 --schedule cosine --epochs 6".split()
     t = built(digits, *cosine, "--warmup", "2 epochs", "--lr-scaling", "linear", "--lr-scaling-base", "32")
-    assert (t.rate.schedule.warmup, t.rate.schedule.total, t.sampler.steps_per_epoch) == (10, 30, 5)
-    assert t.rate.peak == pytest.approx(0.08, rel=1e-15)
+    assert (t.schedule.warmup, t.schedule.total, t.sampler.steps_per_epoch) == (10, 30, 5)
+    assert t.peak == pytest.approx(0.08, rel=1e-15)
     t = built(digits, *cosine, "--steps", "20")
-    assert (t.rate.schedule.total, t.rate.peak) == (20, 0.01)
+    assert (t.schedule.total, t.peak) == (20, 0.01)
 
 
 def test_a_batch_is_at_most_all_rows(digits):

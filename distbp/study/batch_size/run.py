@@ -199,7 +199,7 @@ def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
             figures = trainer.evaluate(part)
             error = 1.0 - figures["accuracy"] if "accuracy" in figures else figures.get("rmse", figures["loss"])
             mark |= {f"loss/{name}": figures["loss"], f"error/{name}": error}
-    return mark | {k: v for k, v in noise_scale.figures(trainer.noise.sums).items() if k == "noise_scale"}
+    return mark | {k: v for k, v in noise_scale.figures(trainer.noise.state.sums).items() if k == "noise_scale"}
 
 
 BATCH_SIZE = Experiment(

@@ -113,7 +113,7 @@ def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most:
         start = time.monotonic()
         while comm.bcast_obj(time.monotonic() - start < most):
             trainer.fit(steps=trainer.position.step + 20)
-            trace, square, weight = trainer.noise.sums
+            trace, square, weight = trainer.noise.state.sums
             if weight and square > 0.0:
                 scales.append(trace / square)
     return scales
