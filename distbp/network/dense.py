@@ -32,11 +32,10 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.network.activations import activation_named
 from distbp.network.dropout import DropoutMasks
 from distbp.network.initialisation import INITIALISATIONS, initialise
-from distbp.network.row_squares import row_squares
 from distbp.network.tape import Tapes
-from distbp.network.work import OwnPass, OwnPasses, Pass, leaf_sums, ones
+from distbp.network.work import OwnPasses, Pass, leaf_sums, ones
 
-__all__ = ["Layer", "Network", "ones", "row_squares"]
+__all__ = ["Layer", "Network"]
 
 Array = NDArray[Any]
 
@@ -79,6 +78,8 @@ class Network:
         Parameters and gradient, flat.
     layers : list of Layer
         In forward order.
+    own_pass : OwnPasses
+        Passes in memory of the network's own: ``own_pass(X)``, and in training ``own_pass(X, step=, masked=)``.
     part : Pass
         Of the last `forward`, with its tape.
 
@@ -122,7 +123,7 @@ class Network:
         self.n_parameters = start
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
-        self._passes = OwnPasses(self.tapes, len(self.layers))
+        self.own_pass = OwnPasses(self.tapes, len(self.layers))
         self.part: Pass
         self.release()
         self._mask = DropoutMasks(dropout, seed, self.sizes[1:], self.dtype)
@@ -166,8 +167,17 @@ class Network:
         return lines
 
     def group_squares(self, part: Pass) -> tuple[Array, int]:
-        """Return ``n |g|^2`` summed over groups of rows, here single ones, leaf by leaf, and the number of groups."""
-        squares = row_squares(part.tape)
+        """Return ``n |g|^2`` summed over groups of rows, here single ones, leaf by leaf, and the number of groups.
+
+        The gradient of a row is an outer product in each layer, ``dW = a delta^T``, so its squared norm is
+        ``|a|^2 |delta|^2`` (Goodfellow 2015, "Efficient per-example gradient computations"); the bias adds
+        ``|delta|^2``. Deltas were divided by the batch size B: those of the rows' own losses are B^2 times as large.
+        """
+        rows = part.tape.rows
+        squares: Any = 0.0
+        for a, delta in zip(part.tape.inputs, part.tape.deltas, strict=True):
+            a, delta = a[rows], delta[rows]
+            squares = squares + np.einsum("nk,nk->n", delta, delta) * (np.einsum("nk,nk->n", a, a) + 1.0)
         return leaf_sums(part.work, squares), len(squares)
 
     def kept_per_row(self) -> int:
@@ -278,15 +288,3 @@ class Network:
     def release(self) -> None:
         """Let go of what the last pass has kept."""
         self.part = self.own_pass(np.zeros((0, self.sizes[0]), self.dtype))
-
-    def own_pass(self, X: Array, *, step: int | None = None, masked: Array | None = None) -> OwnPass:
-        """Return a pass of the rows of X in memory of the network's own.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, n_inputs)
-            They stay where they are.
-        step, masked : int and ndarray of shape (n,), optional
-            Given in training: number of the step and of each row, which fix the dropout masks.
-        """
-        return self._passes(X, step, masked)

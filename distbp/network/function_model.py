@@ -31,14 +31,6 @@ __all__ = ["FunctionModel"]
 Array = NDArray[Any]
 
 
-class _Parameters(Layer):
-    """All parameters as the weights of units with one input each; there are no biases."""
-
-    def __init__(self, n: int) -> None:
-        super().__init__(1, n, 0)
-        self.bias = slice(n, n)
-
-
 class _Tape(Tape):
     """Keeps what a batch leaves behind: its inputs, and the function that pulls a gradient back."""
 
@@ -53,15 +45,13 @@ class _Tapes:
         self._X = np.empty((capacity, n_inputs), dtype)
         self._delta = np.empty((capacity, *output_shape), dtype)
         self._one, self._gradient = np.ones((1, 1), dtype), np.zeros((1, n), dtype)
-        self._cut: dict[int, _Tape] = {}
 
     def __call__(self, n: int, **place: Any) -> _Tape:
         """Return the tape of `n` rows."""
-        if n not in self._cut:
-            self._cut[n] = tape = _Tape()
-            tape.X, tape.delta = self._X[:n], [self._delta[:n]]
-            tape.inputs, tape.deltas = [self._one], [self._gradient]
-        return self._cut[n]
+        tape = _Tape()
+        tape.X, tape.delta = self._X[:n], [self._delta[:n]]
+        tape.inputs, tape.deltas = [self._one], [self._gradient]
+        return tape
 
 
 class FunctionModel:
@@ -138,13 +128,11 @@ class FunctionModel:
         if not start:
             raise UserError(f"{self._what}: init gives no parameters")
         self.n_parameters = start
-        self.layers: list[Layer] = [_Parameters(start)]
-        self.theta: Array
-        self.grad: Array
+        self.layers = [Layer(1, start, 0)]
+        self.layers[0].bias = slice(start, start)  # there are none
         self.bind_gradient(np.zeros(start, self.dtype))
         self.bind_parameters(np.concatenate([np.ravel(x) for _, x in leaves_of(self._tree)]).astype(self.dtype))
-        outputs = self._outputs(np.zeros((2, n_inputs), self.dtype), 2)
-        self.output_shape = outputs.shape[1:]
+        self.output_shape = self._outputs(np.zeros((2, n_inputs), self.dtype)).shape[1:]
         self.sizes = (n_inputs, int(np.prod(self.output_shape, dtype=int)))
         self.part: Pass | None = None
 
@@ -202,8 +190,7 @@ class FunctionModel:
 
     def tapes(self, rows: int, **shared: Any) -> Any:
         """Memory for the passes of up to `rows` rows."""
-        shape = getattr(self, "output_shape", (1,))
-        return _Tapes(rows, self.sizes[0], shape, self.n_parameters, self.dtype)
+        return _Tapes(rows, self.sizes[0], self.output_shape, self.n_parameters, self.dtype)
 
     def release(self) -> None:
         """Let go of what the last pass has kept."""
@@ -235,7 +222,7 @@ class FunctionModel:
             if tape is not None:
                 tape.pull = None
             return np.zeros((0, *self.output_shape), self.dtype)
-        return self._outputs(X, len(X), tape)
+        return self._outputs(X, tape)
 
     def backward(self, delta: Array, part: Pass | None = None, ready: Callable[[int, Any], None] | None = None) -> None:
         """Compute the gradient from `delta` (n, ...), dC/d(outputs), of the batch of the last `forward` with `part`."""
@@ -262,7 +249,7 @@ class FunctionModel:
             out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
         return out
 
-    def _outputs(self, X: Array, n: int, tape: _Tape | None = None) -> Array:
+    def _outputs(self, X: Array, tape: _Tape | None = None) -> Array:
         from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
 
         try:
@@ -273,8 +260,7 @@ class FunctionModel:
         except NotDifferentiable as error:
             raise UserError(f"{self._what}: {error}") from error
         outputs = np.array(value, self.dtype)  # a copy: others write into it, and the graph needs its own
-        if outputs.ndim < 2 or len(outputs) != n:
-            raise UserError(
-                f"{self._what}: predict gives an array of shape {outputs.shape} for {n} rows; (n, n_outputs) is wanted"
-            )
+        if outputs.ndim < 2 or len(outputs) != len(X):
+            given = f"an array of shape {outputs.shape} for {len(X)} rows"
+            raise UserError(f"{self._what}: predict gives {given}; (n, n_outputs) is wanted")
         return outputs

@@ -76,18 +76,14 @@ class Tapes:
     ) -> None:
         self.capacity, self._sizes = rows, tuple(sizes)
 
-        def private(units: int) -> Array:
-            return np.empty(rows * (own(units) if own else units), dtype)
-
-        def joint(units: int) -> Array:
-            return np.empty(rows * units, dtype) if allocate is None else allocate(rows * units)
-
         hidden = sizes[1:-1]
-        self._X = joint(sizes[0])
-        self._out = [joint(units) for units in hidden]
-        self._delta = [joint(units) for units in sizes[1:]]
-        self._a = [private(units) for units in hidden] if keep_a else None
-        self._z = [private(units) for units in hidden] if keep_z else None
+        joint = allocate or (lambda n: np.empty(n, dtype))
+        private = [rows * (own(units) if own else units) for units in hidden]
+        self._X = joint(rows * sizes[0])
+        self._out = [joint(rows * units) for units in hidden]
+        self._delta = [joint(rows * units) for units in sizes[1:]]
+        self._a = [np.empty(n, dtype) for n in private] if keep_a else None
+        self._z = [np.empty(n, dtype) for n in private] if keep_z else None
         self._logits = np.empty((rows if own_rows is None else own_rows) * sizes[-1], dtype)
 
     def __call__(
