@@ -35,7 +35,7 @@ from distbp.network.initialisation import INITIALISATIONS, initialise
 from distbp.network.tape import Tapes
 from distbp.network.work import OwnPasses, Pass, leaf_sums, ones
 
-__all__ = ["Layer", "Network"]
+__all__ = ["Flat", "Layer", "Network"]
 
 Array = NDArray[Any]
 
@@ -53,7 +53,40 @@ class Layer:
         self.db: Array
 
 
-class Network:
+class Flat:
+    """Hold parameters and gradient as flat vectors, whatever the model: those of each layer are views."""
+
+    dtype: np.dtype[Any]
+    n_parameters: int
+    layers: list[Layer]
+    output_shape: tuple[int, ...]
+    forward: Callable[..., Array]
+
+    def bind_parameters(self, theta: Array) -> None:
+        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
+        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
+        self.theta = theta
+        for layer in self.layers:
+            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.b = theta[layer.bias]
+
+    def bind_gradient(self, grad: Array) -> None:
+        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
+        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
+        self.grad = grad
+        for layer in self.layers:
+            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.db = grad[layer.bias]
+
+    def predict(self, X: Array, block: int = 512) -> Array:
+        """Return outputs (n, ...) of any number of rows, in blocks; nothing is kept."""
+        out = np.empty((len(X), *self.output_shape), self.dtype)
+        for lo in range(0, len(X), block):
+            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
+        return out
+
+
+class Network(Flat):
     """Run the recursion of a dense feed-forward network.
 
     Parameters
@@ -115,7 +148,7 @@ class Network:
             raise ValueError(f"unknown initialisation {init!r}: one of {', '.join(INITIALISATIONS)}")
         self.activation = activation_named(activation)
         self.dropout, self.seed, self.dtype = dropout, seed, np.dtype(dtype)
-        self.layers: list[Layer] = []
+        self.output_shape, self.layers = self.sizes[-1:], []
         start = 0
         for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
             self.layers.append(Layer(fan_in, fan_out, start))
@@ -137,11 +170,6 @@ class Network:
             for i, layer in enumerate(self.layers)
             for kind, place in (("weights", layer.weights), ("biases", layer.bias))
         ]
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Return the shape of the outputs of a row."""
-        return (self.sizes[-1],)
 
     def tensors(self) -> dict[str, Array]:
         """Return views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
@@ -191,25 +219,7 @@ class Network:
 
     def tapes(self, rows: int, **shared: Any) -> Tapes:
         """Make the memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
-        return Tapes(
-            self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0.0, **shared
-        )  # fmt: skip
-
-    def bind_parameters(self, theta: Array) -> None:
-        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
-        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
-        self.theta = theta
-        for layer in self.layers:
-            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.b = theta[layer.bias]
-
-    def bind_gradient(self, grad: Array) -> None:
-        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
-        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
-        self.grad = grad
-        for layer in self.layers:
-            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.db = grad[layer.bias]
+        return Tapes(self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0, **shared)
 
     def forward(self, X: Array, part: Pass | None = None) -> Array:
         """Compute the logits of a batch; the activations are kept for `backward`.
@@ -277,13 +287,6 @@ class Network:
         layer, a, delta = self.layers[i], part.tape.inputs[i], part.tape.deltas[i]
         np.matmul(a.T, delta, out=layer.dW)
         np.matmul(ones(len(delta), delta.dtype), delta, out=layer.db)
-
-    def predict(self, X: Array, block: int = 512) -> Array:
-        """Return logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
-        out = np.empty((len(X), self.sizes[-1]), self.dtype)
-        for lo in range(0, len(X), block):
-            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
-        return out
 
     def release(self) -> None:
         """Let go of what the last pass has kept."""

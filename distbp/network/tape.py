@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.trees import Tree
+
 __all__ = ["Tape", "Tapes"]
 
 Array = NDArray[Any]
@@ -26,7 +28,7 @@ class Tape:
     are always unit by unit, which is what softmax likes.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of the team;
-    ``rows`` are this rank's of these.
+    ``rows`` are this rank's of these. ``pull`` pulls a gradient back through a `FunctionModel`.
     """
 
     def __init__(self, rows: slice = slice(None)) -> None:
@@ -39,6 +41,7 @@ class Tape:
         self.mask: list[Array | None] = []
         self.inputs: list[Array] = []
         self.deltas: list[Array] = []
+        self.pull: Callable[[Array], tuple[Tree, ...]] | None = None
 
 
 class Tapes:
