@@ -159,8 +159,7 @@ class Job:
         if comm.elastic:
             reporter.say("elastic: the ranks go on when others are lost")
         if config.profile:
-            self.profile = Profile(comm)
-            self.profile.watch_training(trainer)
+            self.profile = Profile(trainer)
         if resumed:
             reporter.say(f"resumed from {resumed}")
 

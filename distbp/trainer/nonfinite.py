@@ -24,13 +24,7 @@ class Nonfinite:
         self.action, self.skipped = action, 0
 
     def see(self, statistics: Statistics, step: int) -> str:
-        """Return "" where step number `step` was finite, else what was skipped.
-
-        Raises
-        ------
-        Diverged
-            The run ends here.
-        """
+        """Return "" where step number `step` was finite, else what was skipped; raises `Diverged` to end the run."""
         if statistics.finite:
             self.skipped = 0
             return ""
