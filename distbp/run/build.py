@@ -5,13 +5,13 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data, TableOptions, load
 from distbp.data.sampling import BatchSampler
+from distbp.errors import UsageError, UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
 from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.options import TrainConfig, parse_every, parse_interval
-from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
 from distbp.trainer.log import Log
@@ -22,6 +22,14 @@ from distbp.trainer.saver import Saver
 from distbp.trainer.trainer import Trainer
 
 __all__ = ["build_trainer", "load_data", "run_length"]
+
+_SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
+"""What ``--loss auto`` is, by the kind of the target."""
+_UNSUITABLE = {
+    "classes": (),
+    "labels": ("softmax-cross-entropy",),
+    "values": ("softmax-cross-entropy", "binary-cross-entropy"),
+}
 
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
@@ -64,7 +72,7 @@ def build_trainer(
     )  # fmt: skip
     n = data.train.n_rows
     optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
-    refuse_mixtures(config, n)
+    _refuse_mixtures(config, n)
     sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
     per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
     schedule = Schedule(
@@ -77,6 +85,19 @@ def build_trainer(
         batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=_gradient(config),
         schedule=schedule, components=_components(config, comm, checkpoints, fingerprint),
     )  # fmt: skip
+
+
+def _refuse_mixtures(config: TrainConfig, n: int) -> None:
+    """Refuse options that do not go together, or not with `n` training rows."""
+    if config.compress != "none" and config.dtype != "float32":
+        raise UsageError(f"--compress {config.compress} needs --dtype float32")
+    if config.exact and config.compress != "none":
+        raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
+    if config.batch_size > n:
+        raise UserError(
+            f"a batch size of {config.batch_size} is above the {n} training rows:"
+            f" give --batch-size {n} (the full batch) or less"
+        )
 
 
 def _gradient(config: TrainConfig) -> Gradient:
@@ -119,8 +140,9 @@ def run_length(config: TrainConfig) -> tuple[int | None, int | None]:
 def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
     """The loss that suits the target, and how many outputs it wants."""
     kind, n = data.target.kind, data.target.n_outputs
-    name = SUITABLE_LOSS[kind] if config.loss == "auto" else config.loss
-    refuse_loss(name, data.target)
+    name = _SUITABLE_LOSS[kind] if config.loss == "auto" else config.loss
+    if name in _UNSUITABLE[kind]:
+        raise UserError(f"--loss {name} does not suit a {data.target}; {_SUITABLE_LOSS[kind]} does")
     loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
     if isinstance(loss, FunctionLoss):
         return loss, getattr(loss.function, "n_outputs", n)

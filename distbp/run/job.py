@@ -17,9 +17,8 @@ from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.manifest import bits_of, describe
 from distbp.run.options import MAY_CHANGE, TrainConfig
-from distbp.run.refusals import idle_options
 from distbp.run.report import Reporter, read_records
-from distbp.run.summary import closing, opening, plan_of
+from distbp.run.summary import closing, idle_options, opening, plan_of
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer

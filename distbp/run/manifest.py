@@ -1,5 +1,6 @@
 """The manifest of a run: versions, libraries, kernels and hosts, what its numbers depend on."""
 
+import contextlib
 import json
 import os
 import platform
@@ -20,10 +21,9 @@ __all__ = ["bits_of", "describe"]
 
 def bits_of(manifest: Path) -> dict[str, str] | None:
     """Return what `bits_depend_on` was when this manifest was written; None where there is none."""
-    try:
-        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
-    except (OSError, ValueError, AttributeError):
-        return None
+    before: dict[str, str] | None = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        before = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
     return before
 
 

@@ -1,13 +1,13 @@
-"""What a run says in whole lines: before it begins, when it has ended, and instead of it."""
+"""What a run says in whole lines: before it begins, when it has ended, and instead of it; what it does not use."""
 
 from pathlib import Path
 from typing import Any
 
 from distbp.data.loading import Data
-from distbp.run.options import TrainConfig
+from distbp.run.options import TrainConfig, flag
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["closing", "opening", "plan_of"]
+__all__ = ["closing", "idle_options", "opening", "plan_of"]
 
 
 def opening(data: Data, trainer: Trainer, path: Path) -> str:
@@ -73,3 +73,43 @@ def plan_of(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> 
 def _in_memory(data: Data) -> int:
     parts = [part for part in (data.train, data.validation, data.test) if part and part.in_memory]
     return sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)
+
+
+def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]:
+    """Return a remark for each option that was given and does nothing in this run."""
+    loss, reducer, elastic = trainer.loss.name, trainer.reducer, trainer.comm.elastic
+    schedule = config.schedule
+    dense = config.model is None, "--model"
+    used = {
+        "hidden": dense,
+        "activation": dense,
+        "init": dense,
+        "dropout": dense,
+        "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
+        "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
+        "huber_threshold": (loss == "huber", f"--loss {loss}"),
+        "leaves": (config.exact, "no --exact"),
+        "noise_scale": (
+            trainer.network.dense or trainer.comm.size > 1 or config.exact or config.micro_batch is not None,
+            "a model of your own on one rank, which gives one gradient (--exact gives one of each leaf)",
+        ),
+        "elastic": (elastic or not config.elastic, "one process"),
+        "least_ranks": (elastic, "ranks that cannot go on without the others"),
+        "bucket_mb": (reducer.in_buckets, "a gradient that is not sent in buckets"),
+        "compress": (reducer.sends, "a gradient that is not sent"),
+        "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
+        "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),
+        "decay_patience": (schedule == "plateau", f"--schedule {schedule}"),
+        "lr_floor": (schedule != "constant", f"--schedule {schedule}"),
+        "lr_scaling_base": (config.lr_scaling != "none", "--lr-scaling none"),
+        "scale_target": (data.target.kind == "values", f"a {data.target}"),
+        "monitor": (config.early_stopping is not None, "no --early-stopping"),
+        "validation_fraction": (config.validation_data is None, "--validation-data"),
+        "test_fraction": (config.test_data is None, "--test-data"),
+    }
+    default = TrainConfig()
+    return [
+        f"warning: --{flag(name)} does nothing with {why}"
+        for name, (is_used, why) in used.items()
+        if not is_used and getattr(config, name) != getattr(default, name)
+    ]
