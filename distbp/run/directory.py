@@ -37,19 +37,13 @@ def data_name(data: str) -> str:
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
-def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
+def default_run_dir(data: str, resume: bool) -> Path:
     """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
     stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
-    numbers = [
-        int(found[1])
-        for path in (parent.iterdir() if parent.is_dir() else [])
-        if (found := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
-    ]
-    if resume:
-        started = [k for k in numbers if (parent / f"{stem}-{k}" / "config.toml").exists()]
-        if started:
-            return parent / f"{stem}-{max(started)}"
-    return parent / f"{stem}-{max(numbers, default=0) + 1}"
+    found = (re.fullmatch(re.escape(stem) + r"-(\d+)", path.name) for path in Path("runs").glob("*"))
+    numbers = [int(name[1]) for name in found if name]
+    started = [k for k in numbers if Path("runs", f"{stem}-{k}", "config.toml").exists()]
+    return Path("runs", f"{stem}-{max(started) if resume and started else max(numbers, default=0) + 1}")
 
 
 class RunDirectory:
@@ -85,10 +79,8 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         if (self.path / "config.toml").exists() and not resume:
-            raise UserError(
-                f"the run directory {self.path} holds a run already: continue it with --resume auto, or"
-                " give another --run-dir"
-            )
+            cure = "continue it with --resume auto, or give another --run-dir"
+            raise UserError(f"the run directory {self.path} holds a run already: {cure}")
 
     def _take_lock(self, patience: float = 0.0) -> None:
         deadline = time.monotonic() + patience
@@ -98,15 +90,12 @@ class RunDirectory:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            raise UserError(
-                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
-                " give another --run-dir"
-            )
+                if time.monotonic() >= deadline:
+                    self._lock.seek(0)
+                    by = f"another run ({self._lock.read().strip() or 'unknown'})"
+                    wait = "wait for it or give another --run-dir"
+                    raise UserError(f"the run directory {self.path} is in use by {by}: {wait}") from None
+                time.sleep(0.01)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {self._comm.host}")
         self._lock.flush()

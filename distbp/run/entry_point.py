@@ -54,24 +54,11 @@ def run(
         code = main(comm)
         goodbye()
         return code
-    except SystemExit as error:  # by other code: the other ranks would wait
-        message, code = f"error: sys.exit({error.code!r}) was called", FAILED
-    except KeyboardInterrupt:
-        message, code = "error: interrupted before a checkpoint could be written", FAILED
-    except UserError as error:
-        message, code = f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED
     except BrokenPipeError:  # who read our output has gone, e.g. head
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message, code = f"error: {where}{error.strerror or error}", FAILED
-    except RankLost as error:  # where nobody goes on without it
-        message, code = f"error: a rank was lost: {error}", FAILED
-    except MemoryError as error:
-        message, code = f"error: out of memory: {error}", FAILED
-    except Exception as error:
-        message, code = _unexpected(error, comm), FAILED
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        message, code = f"error: {_problem(error, comm)}", USAGE if isinstance(error, UsageError) else FAILED
     if comm.all_failed(_PATIENCE):
         goodbye()
         if comm.is_root:
@@ -100,10 +87,23 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _unexpected(error: Exception, comm: Members) -> str:
-    """A defect: one line, and the traceback in a file."""
+def _problem(error: BaseException, comm: Members) -> str:
+    """What went wrong, in one line; the traceback of a defect goes into a file."""
+    match error:
+        case SystemExit():  # by other code: the other ranks would wait
+            return f"sys.exit({error.code!r}) was called"
+        case KeyboardInterrupt():
+            return "interrupted before a checkpoint could be written"
+        case UserError():
+            return str(error)
+        case OSError():
+            return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        case RankLost():  # where nobody goes on without it
+            return f"a rank was lost: {error}"
+        case MemoryError():
+            return f"out of memory: {error}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = f"error: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    line = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
     path = Path(f"distbp-error-rank{comm.name}.txt").absolute()
     try:
         path.write_text(traceback.format_exc(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class Job:
         self.path: Path | None = None
         self.data: Data
         self.trainer: Trainer
-        self.directory: RunDirectory | None = None
+        self.directory: RunDirectory
+        self.files = ExitStack()
+        """Closes the directory, once it is open."""
         self.reporter: Reporter
         self.watchdog: Watchdog | None = None
 
@@ -73,10 +76,9 @@ class Job:
         except RankLost:
             raise  # the files are still wanted
         except BaseException:
-            if self.directory is not None:
-                if self.ready and self.trainer.saver is not None:
-                    self.trainer.saver.wait()
-                self.directory.close()
+            if self.ready and self.trainer.saver is not None:
+                self.trainer.saver.wait()
+            self.files.close()
             raise
 
     def _too_few(self) -> int:
@@ -91,8 +93,7 @@ class Job:
 
     def _start_anew(self) -> None:
         """Go on without the ranks that were lost before the training began: from the start."""
-        if self.directory is not None:
-            self.directory.close()
+        self.files.close()
         if self.watchdog is not None:
             self.watcher.remove(self.watchdog)
         lost, self.began = self.comm.recover(), True
@@ -106,7 +107,6 @@ class Job:
 
     def on_lost(self, lost: list[int], seconds: float) -> None:
         """Take over what rank 0 did, and report it; all that are left do it together."""
-        assert self.directory is not None
         self.directory.take_over()
         if self.comm.is_root:
             self.reporter.take_over()
@@ -117,7 +117,6 @@ class Job:
 
     def on_remark(self, text: str) -> None:
         """Say it, and keep it."""
-        assert self.directory is not None
         self.directory.event("remark", text=text, step=self.trainer.position.step)
         self.reporter.say(text)
 
@@ -128,6 +127,7 @@ class Job:
         path = Path(comm.bcast_obj(str(path)))
         trainer = self.trainer = _trainer(config, data, comm, path)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
+        self.files.callback(self.directory.close)
         self.path = path
         resumed, warnings = trainer.resume() if resume else ("", [])
         if config.exact:
@@ -163,7 +163,6 @@ class Job:
             reporter.say(f"resumed from {resumed}")
 
     def _train(self) -> int:
-        assert self.directory is not None
         undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
         try:
             code = self._fit()
@@ -173,13 +172,12 @@ class Job:
             self.watcher.remove(self.watchdog)
         self.trainer.close()
         self.reporter.close()
-        self.directory.close()
+        self.files.close()
         return code
 
     def _fit(self) -> int:
         """Train, evaluate, write model and results."""
         trainer, directory, reporter, profile = self.trainer, self.directory, self.reporter, self.profile
-        assert directory is not None
         epochs, steps = run_length(self.config)
         at = trainer.position
         before, start = at.step, (at.examples, at.seconds)

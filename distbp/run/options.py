@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from distbp.data import preprocessing
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
 from distbp.gradient.choose import BUCKET_BYTES, REDUCTIONS
@@ -101,9 +102,7 @@ class TrainConfig:
     )
     class_weight: str = _data("none", "balanced: each class counts the same", ("none", "balanced"))
     preprocessing: str = _data(
-        "auto",
-        "scaling of numeric columns; auto: minmax for images, else standardize",
-        ("auto", "standardize", "minmax", "none"),
+        "auto", "scaling of numeric columns; auto: minmax for images, else standardize", preprocessing.SCALINGS
     )
     impute: str = _data("mean", "what a missing number becomes", ("mean", "zero"))
     scale_target: bool = _data(True, "standardise a regression target")

@@ -79,12 +79,8 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
     """Return a remark for each option that was given and does nothing in this run."""
     loss, reducer, elastic = trainer.loss.name, trainer.reducer, trainer.comm.elastic
     schedule = config.schedule
-    dense = config.model is None, "--model"
     used = {
-        "hidden": dense,
-        "activation": dense,
-        "init": dense,
-        "dropout": dense,
+        **dict.fromkeys(("hidden", "activation", "init", "dropout"), (config.model is None, "--model")),
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
