@@ -25,11 +25,7 @@ __all__ = ["build_trainer", "load_data", "run_length"]
 
 _SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
 """What ``--loss auto`` is, by the kind of the target."""
-_UNSUITABLE = {
-    "classes": (),
-    "labels": ("softmax-cross-entropy",),
-    "values": ("softmax-cross-entropy", "binary-cross-entropy"),
-}
+_UNSUITABLE = {"labels": {"softmax-cross-entropy"}, "values": {"softmax-cross-entropy", "binary-cross-entropy"}}
 
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
@@ -80,9 +76,13 @@ def build_trainer(
         every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
         patience=config.decay_patience,
     )  # fmt: skip
+    gradient = Gradient(
+        config.reduction, config.leaves if config.exact else None, config.micro_batch,
+        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress,
+    )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=_gradient(config),
+        batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=gradient,
         schedule=schedule, components=_components(config, comm, checkpoints, fingerprint),
     )  # fmt: skip
 
@@ -98,14 +98,6 @@ def _refuse_mixtures(config: TrainConfig, n: int) -> None:
             f"a batch size of {config.batch_size} is above the {n} training rows:"
             f" give --batch-size {n} (the full batch) or less"
         )
-
-
-def _gradient(config: TrainConfig) -> Gradient:
-    """Make the way of the gradient."""
-    return Gradient(
-        config.reduction, config.leaves if config.exact else None, config.micro_batch,
-        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress,
-    )  # fmt: skip
 
 
 def _components(
@@ -141,7 +133,7 @@ def _loss(config: TrainConfig, data: Data) -> tuple[Loss, int]:
     """The loss that suits the target, and how many outputs it wants."""
     kind, n = data.target.kind, data.target.n_outputs
     name = _SUITABLE_LOSS[kind] if config.loss == "auto" else config.loss
-    if name in _UNSUITABLE[kind]:
+    if name in _UNSUITABLE.get(kind, ()):
         raise UserError(f"--loss {name} does not suit a {data.target}; {_SUITABLE_LOSS[kind]} does")
     loss = make_loss(name, smoothing=config.label_smoothing, threshold=config.huber_threshold)
     if isinstance(loss, FunctionLoss):

@@ -47,23 +47,18 @@ def _parser() -> argparse.ArgumentParser:
         group = groups.setdefault(meta["group"], parser.add_argument_group(meta["group"]))
         default = "" if field.default is None or kind is bool else f" [{field.default}]"
         text = (meta["help"] + default).replace("%", "%%")
-        if kind is bool:
-            group.add_argument(f"--{flag(field.name)}", action=argparse.BooleanOptionalAction, help=text)
-        else:
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if kind is not bool:
             metavar = meta["metavar"] or (None if meta["choices"] else {int: "N", float: "X"}.get(kind, "TEXT"))
-            group.add_argument(
-                f"--{flag(field.name)}", type=meta["read"] or kind, choices=meta["choices"], metavar=metavar, help=text
-            )
+            how = {"type": meta["read"] or kind, "choices": meta["choices"], "metavar": metavar}
+        group.add_argument(f"--{flag(field.name)}", help=text, **how)
     return parser
 
 
 def parse_train_config(arguments: list[str]) -> TrainConfig:
     """The configuration from command-line arguments.
 
-    Raises
-    ------
-    UsageError
-        Unknown flag or key (the nearest known one is named), or a value that it cannot have.
+    A `UsageError` is an unknown flag or key (the nearest known one is named), or a value that it cannot have.
     """
     found, unknown = _parser().parse_known_args(arguments)
     if unknown:

@@ -47,21 +47,10 @@ def default_run_dir(data: str, resume: bool) -> Path:
 
 
 class RunDirectory:
-    """A locked run directory; open it on all ranks, and close it.
+    """A locked run directory, made if there is none; open it on all ranks of `comm`, and close it.
 
-    Parameters
-    ----------
-    path : Path
-        The folder, made if there is none.
-    comm : Communicator
-        Its rank 0 does the work; what goes wrong there is raised on all ranks.
-    resume : bool
-        Whether a run that is there may be continued.
-
-    Raises
-    ------
-    UserError
-        Another run is in it, or it holds one and `resume` is off, or it cannot be written.
+    Rank 0 does the work, and all raise the `UserError` that says what goes wrong there: another run is in it, or it
+    holds one that may not be continued (`resume`), or it cannot be written.
     """
 
     def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
@@ -83,6 +72,8 @@ class RunDirectory:
             raise UserError(f"the run directory {self.path} holds a run already: {cure}")
 
     def _take_lock(self, patience: float = 0.0) -> None:
+        if self._lock is not None:
+            return
         deadline = time.monotonic() + patience
         self._lock = open(self.path / "lock", "a+", encoding="utf-8")
         while True:
@@ -102,12 +93,7 @@ class RunDirectory:
 
     def take_over(self) -> None:
         """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
-
-        def take() -> None:
-            if self._lock is None:
-                self._take_lock(_PATIENCE)
-
-        on_root(self._comm, take, f"cannot use the run directory {self.path}")
+        on_root(self._comm, lambda: self._take_lock(_PATIENCE), f"cannot use the run directory {self.path}")
 
     def event(self, kind: str, **what: Any) -> None:
         """Add a line to ``events.jsonl``, if this is rank 0; no other rank takes part."""

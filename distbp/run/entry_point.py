@@ -29,16 +29,9 @@ _FORWARD = 0.3
 def run(
     main: Callable[[Communicator], int], make: Callable[[], Communicator], *, watcher: Watcher | None = None
 ) -> int:
-    """Call ``main(make())`` on this rank; the exit code.
+    """Call ``main(make())``, the work with a communicator, on this rank; return the exit code.
 
-    Parameters
-    ----------
-    main : callable
-        The work; returns an exit code, raises `UserError` for what the user can mend.
-    make : callable
-        Gives the communicator.
-    watcher : Watcher, optional
-        The thread of this rank, where `main` has something to be watched, too.
+    What the user can mend `main` raises as a `UserError`. It may have something to be watched, too: by `watcher`.
     """
     try:
         comm = make()
@@ -114,8 +107,6 @@ def _problem(error: BaseException, comm: Members) -> str:
 
 def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
     """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {name: signal.getsignal(name) for name in names}
 
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
@@ -128,6 +119,5 @@ def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lam
         for name, old in before.items():
             signal.signal(name, old)
 
-    for name in names:
-        signal.signal(name, handler)
+    before = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return undo

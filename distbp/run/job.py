@@ -40,7 +40,7 @@ class Job:
         self.trainer: Trainer
         self.directory: RunDirectory
         self.files = ExitStack()
-        """Closes the directory, once it is open."""
+        """Closes the directory where the work ends before its time."""
         self.reporter: Reporter
         self.watchdog: Watchdog | None = None
 
@@ -122,9 +122,8 @@ class Job:
 
     def _prepare(self) -> None:
         config, comm, data = self.config, self.comm, self.data
-        resume, known = config.resume == "auto", self.path or config.run_dir
-        path = Path(known) if known else default_run_dir(config.data, resume)
-        path = Path(comm.bcast_obj(str(path)))
+        resume = config.resume == "auto"
+        path = Path(comm.bcast_obj(str(self.path or config.run_dir or default_run_dir(config.data, resume))))
         trainer = self.trainer = _trainer(config, data, comm, path)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.files.callback(self.directory.close)
@@ -136,11 +135,10 @@ class Job:
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other
         self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
         self.directory.write_json("manifest.json", describe(comm))
-        metrics = path / "metrics.jsonl"
-        self.watchdog = Watchdog(
-            comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.position.step + 1
-        )
+        limit = config.hang_timeout or math.inf
+        self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
+        metrics = path / "metrics.jsonl"
         if comm.is_root:
             read_records(metrics, up_to_step=trainer.position.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
@@ -148,9 +146,8 @@ class Job:
         reporter = self.reporter = Reporter(comm.is_root, metrics)
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
-        warnings += [text for text in [kernel_warning()] if text]
-        idle = idle_options(config, data, trainer)
-        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
+        warnings += filter(None, [kernel_warning()])
+        for remark in [*data.remarks, *idle_options(config, data, trainer), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(opening(data, trainer, path))
         if comm.size > 1:
@@ -172,7 +169,7 @@ class Job:
             self.watcher.remove(self.watchdog)
         self.trainer.close()
         self.reporter.close()
-        self.files.close()
+        self.directory.close()
         return code
 
     def _fit(self) -> int:
@@ -216,8 +213,7 @@ class Job:
 
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     # in exact mode what is added up first depends on the size of the parts
-    fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
-    may_change = MAY_CHANGE ^ fixed
+    may_change = MAY_CHANGE ^ ({"micro_batch"} if config.exact else {"exact", "leaves"})
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input

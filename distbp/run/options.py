@@ -215,14 +215,11 @@ class TrainConfig:
         """The resolved configuration as a file that ``--config`` reads."""
         lines, group = [], ""
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            name, value = flag(field.name), getattr(self, field.name)
             if field.metadata["group"] != group:
                 group = field.metadata["group"]
                 lines.append(f"\n[{group}]")
-            if value is None:
-                lines.append(f"# {flag(field.name)} is not set")
-            else:
-                lines.append(f"{flag(field.name)} = {_toml(value)}")
+            lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
         return "\n".join(lines).lstrip() + "\n"
 
 
