@@ -148,7 +148,8 @@ class Network(Flat):
             raise ValueError(f"unknown initialisation {init!r}: one of {', '.join(INITIALISATIONS)}")
         self.activation = activation_named(activation)
         self.dropout, self.seed, self.dtype = dropout, seed, np.dtype(dtype)
-        self.output_shape, self.layers = self.sizes[-1:], []
+        self.output_shape = self.sizes[-1:]
+        self.layers = []
         start = 0
         for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
             self.layers.append(Layer(fan_in, fan_out, start))

@@ -81,12 +81,12 @@ class Tapes:
 
         hidden = sizes[1:-1]
         joint = allocate or (lambda n: np.empty(n, dtype))
-        private = [rows * (own(units) if own else units) for units in hidden]
+        elements = [rows * (own(units) if own else units) for units in hidden]
         self._X = joint(rows * sizes[0])
         self._out = [joint(rows * units) for units in hidden]
         self._delta = [joint(rows * units) for units in sizes[1:]]
-        self._a = [np.empty(n, dtype) for n in private] if keep_a else None
-        self._z = [np.empty(n, dtype) for n in private] if keep_z else None
+        self._a = [np.empty(n, dtype) for n in elements] if keep_a else None
+        self._z = [np.empty(n, dtype) for n in elements] if keep_z else None
         self._logits = np.empty((rows if own_rows is None else own_rows) * sizes[-1], dtype)
 
     def __call__(

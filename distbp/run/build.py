@@ -94,10 +94,8 @@ def _refuse_mixtures(config: TrainConfig, n: int) -> None:
     if config.exact and config.compress != "none":
         raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
     if config.batch_size > n:
-        raise UserError(
-            f"a batch size of {config.batch_size} is above the {n} training rows:"
-            f" give --batch-size {n} (the full batch) or less"
-        )
+        cure = f"give --batch-size {n} (the full batch) or less"
+        raise UserError(f"a batch size of {config.batch_size} is above the {n} training rows: {cure}")
 
 
 def _components(

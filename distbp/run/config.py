@@ -17,7 +17,6 @@ from distbp.run.options import TrainConfig, flag
 
 __all__ = ["parse_train_config"]
 
-
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 

@@ -90,7 +90,8 @@ def _problem(error: BaseException, comm: Members) -> str:
         case UserError():
             return str(error)
         case OSError():
-            return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}"
         case RankLost():  # where nobody goes on without it
             return f"a rank was lost: {error}"
         case MemoryError():
