@@ -10,7 +10,7 @@ Two kinds of weight decay, both on the weights alone and never on the biases: ad
 nor on the number of ranks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -143,8 +143,8 @@ class Optimizer:
             block = slice(lo, lo + BLOCK)
             yield block, [array[block] for array in state]
 
-    def _layer_norms(self, theta: Array, grad: Array) -> list[tuple[slice, float, float]]:
-        """Return this rank's part of each layer, and the norms of all its weights and gradient, whoever holds them."""
+    def _layer_norms(self, theta: Array, grad: Array) -> Iterable[tuple[slice, list[float]]]:
+        """Give this rank's part of each layer, and the norms of all its weights and gradient, whoever holds them."""
         layers = self.layers or (slice(None),)
         of_layers = [blocks or [s] for blocks, s in zip(self._norm_blocks or [[]] * len(layers), layers, strict=True)]
         squares = np.zeros((len(layers), max(map(len, of_layers)), 2))
@@ -152,8 +152,7 @@ class Optimizer:
             for k, block in enumerate(blocks):
                 squares[i, k] = squared_norm(theta[block]), squared_norm(grad[block])
         self._total(squares)
-        norms = np.sqrt(squares.sum(axis=1)).tolist()
-        return [(s, of_weights, of_gradient) for s, (of_weights, of_gradient) in zip(layers, norms, strict=True)]
+        return zip(layers, np.sqrt(squares.sum(axis=1)).tolist(), strict=True)
 
     def _numbers(self) -> tuple[float, ...]:
         """Return the numbers that the compiled update takes behind the arrays."""

@@ -154,7 +154,7 @@ class LARS(Momentum):
         pass  # belongs into the ratio of each layer, below
 
     def _update(self, theta: Array, grad: Array) -> None:
-        for s, w_norm, g_norm in self._layer_norms(theta, grad):
+        for s, (w_norm, g_norm) in self._layer_norms(theta, grad):
             w, g = theta[s], grad[s]
             if self.weight_decay:
                 g += self.weight_decay * w
@@ -179,7 +179,7 @@ class LAMB(Adam):
         if self.weight_decay:
             for s in self.layers or (slice(None),):
                 grad[s] += self.weight_decay * theta[s]
-        for s, w_norm, r_norm in self._layer_norms(theta, grad):
+        for s, (w_norm, r_norm) in self._layer_norms(theta, grad):
             if w_norm > 0.0 and r_norm > 0.0:
                 grad[s] *= w_norm / r_norm
         grad *= self.lr
