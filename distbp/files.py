@@ -61,15 +61,7 @@ def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> N
 
 
 def read_file(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and state of a file of `write_file`.
-
-    Raises
-    ------
-    DamagedFile
-        When it is not, byte for byte, what was written.
-    FileNotFoundError
-        When there is none.
-    """
+    """Arrays and state of a file of `write_file`; raises `DamagedFile` unless it is what was written, to the byte."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -105,18 +105,15 @@ class Model:
             Probabilities, or values in the units of the target.
         """
         rows = self.prepare(ArrayDataset(data) if isinstance(data, np.ndarray) else data)
-        parts = [
-            self.predict_rows(rows, np.arange(start, min(start + _BLOCK, rows.n_rows)))
-            for start in range(0, rows.n_rows, _BLOCK)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+        return self.predict_rows(rows, np.arange(rows.n_rows))
 
     def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Predictions for some rows of what `prepare` gave."""
-        out = self.loss.link(self.network.predict(rows.take(positions)[0])).astype(np.float64)
+        """Predictions for some rows of what `prepare` gave, block by block."""
+        blocks = [positions[lo : lo + _BLOCK] for lo in range(0, len(positions), _BLOCK)]
+        parts = [self.loss.link(self.network.predict(rows.take(block)[0])).astype(np.float64) for block in blocks]
+        out = np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
         if self.target.kind == "classes" and out.shape[1] == 1:
             return np.hstack([1.0 - out, out])
         if self.target.kind == "values" and self.preprocessor.target_shift:
-            scale = np.array(self.preprocessor.target_scale)
-            out = out / scale + np.array(self.preprocessor.target_shift)
+            out = out / np.array(self.preprocessor.target_scale) + np.array(self.preprocessor.target_shift)
         return out

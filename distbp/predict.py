@@ -24,8 +24,6 @@ from distbp.trainer.evaluation import evaluate
 
 __all__ = ["main", "predict"]
 
-_BLOCK = 4096
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
@@ -59,9 +57,7 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     with limited_blas(comm):
         lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
         predictions = np.zeros((rows.n_rows, model.target.n_outputs))
-        for start in range(lo, hi, _BLOCK):
-            part = np.arange(start, min(start + _BLOCK, hi))
-            predictions[part] = model.predict_rows(rows, part)
+        predictions[lo:hi] = model.predict_rows(rows, np.arange(lo, hi))
         comm.allreduce(predictions)  # zeros elsewhere
         figures = evaluate(model.network, model.loss, rows, comm) if dataset.target else {}
     if comm.is_root:

@@ -45,7 +45,7 @@ class Activation:
     """
 
     name: str
-    value: Callable[[Array, Array], None]
+    value: Callable[[Array, Array], Any]
     times_derivative: Callable[[Array, Array], None]
     from_z: bool = False
     init: str = "he_normal"
@@ -63,10 +63,6 @@ def sigmoid(z: Array, out: Array | None = None) -> Array:
 def _identity(z: Array, out: Array) -> None:
     if out is not z:
         np.copyto(out, z)
-
-
-def _identity_d(delta: Array, a: Array) -> None:
-    pass
 
 
 def _relu(z: Array, out: Array) -> None:
@@ -95,16 +91,8 @@ def _elu_d(delta: Array, a: Array) -> None:
     delta *= np.minimum(a, 0.0) + 1.0
 
 
-def _sigmoid(z: Array, out: Array) -> None:
-    sigmoid(z, out)
-
-
 def _sigmoid_d(delta: Array, a: Array) -> None:
     delta *= a * (1.0 - a)
-
-
-def _tanh(z: Array, out: Array) -> None:
-    np.tanh(z, out=out)
 
 
 def _tanh_d(delta: Array, a: Array) -> None:
@@ -144,7 +132,7 @@ def _gelu_d(delta: Array, z: Array) -> None:
 
 
 ACTIVATIONS = {
-    "identity": Activation("identity", _identity, _identity_d, init="glorot_uniform"),
+    "identity": Activation("identity", _identity, lambda delta, a: None, init="glorot_uniform"),
     "relu": Activation("relu", _relu, _relu_d),
     # Maas, Hannun & Ng 2013, slope 0.01
     "leaky_relu": Activation("leaky_relu", _leaky_relu, _leaky_relu_d),
@@ -154,8 +142,8 @@ ACTIVATIONS = {
     "gelu": Activation("gelu", _gelu, _gelu_d, from_z=True),
     # z sigmoid(z): Elfwing, Uchibe & Doya 2018
     "silu": Activation("silu", _silu, _silu_d, from_z=True),
-    "sigmoid": Activation("sigmoid", _sigmoid, _sigmoid_d, init="glorot_uniform"),
-    "tanh": Activation("tanh", _tanh, _tanh_d, init="glorot_uniform"),
+    "sigmoid": Activation("sigmoid", sigmoid, _sigmoid_d, init="glorot_uniform"),
+    "tanh": Activation("tanh", np.tanh, _tanh_d, init="glorot_uniform"),
     "softplus": Activation("softplus", _softplus, _softplus_d),
 }
 

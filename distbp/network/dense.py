@@ -32,11 +32,10 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.network.activations import activation_named
 from distbp.network.dropout import DropoutMasks
 from distbp.network.initialisation import INITIALISATIONS, initialise
-from distbp.network.row_squares import row_squares
 from distbp.network.tape import Tapes
-from distbp.network.work import OwnPass, OwnPasses, Pass, leaf_sums, ones
+from distbp.network.work import OwnPasses, Pass, leaf_sums, ones
 
-__all__ = ["Layer", "Network", "ones", "row_squares"]
+__all__ = ["Flat", "Layer", "Network"]
 
 Array = NDArray[Any]
 
@@ -54,7 +53,40 @@ class Layer:
         self.db: Array
 
 
-class Network:
+class Flat:
+    """Hold parameters and gradient as flat vectors, whatever the model: those of each layer are views."""
+
+    dtype: np.dtype[Any]
+    n_parameters: int
+    layers: list[Layer]
+    output_shape: tuple[int, ...]
+    forward: Callable[..., Array]
+
+    def bind_parameters(self, theta: Array) -> None:
+        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
+        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
+        self.theta = theta
+        for layer in self.layers:
+            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.b = theta[layer.bias]
+
+    def bind_gradient(self, grad: Array) -> None:
+        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
+        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
+        self.grad = grad
+        for layer in self.layers:
+            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.db = grad[layer.bias]
+
+    def predict(self, X: Array, block: int = 512) -> Array:
+        """Return outputs (n, ...) of any number of rows, in blocks; nothing is kept."""
+        out = np.empty((len(X), *self.output_shape), self.dtype)
+        for lo in range(0, len(X), block):
+            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
+        return out
+
+
+class Network(Flat):
     """Run the recursion of a dense feed-forward network.
 
     Parameters
@@ -79,6 +111,8 @@ class Network:
         Parameters and gradient, flat.
     layers : list of Layer
         In forward order.
+    own_pass : OwnPasses
+        Passes in memory of the network's own: ``own_pass(X)``, and in training ``own_pass(X, step=, masked=)``.
     part : Pass
         Of the last `forward`, with its tape.
 
@@ -114,7 +148,8 @@ class Network:
             raise ValueError(f"unknown initialisation {init!r}: one of {', '.join(INITIALISATIONS)}")
         self.activation = activation_named(activation)
         self.dropout, self.seed, self.dtype = dropout, seed, np.dtype(dtype)
-        self.layers: list[Layer] = []
+        self.output_shape = self.sizes[-1:]
+        self.layers = []
         start = 0
         for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
             self.layers.append(Layer(fan_in, fan_out, start))
@@ -122,7 +157,7 @@ class Network:
         self.n_parameters = start
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
-        self._passes = OwnPasses(self.tapes, len(self.layers))
+        self.own_pass = OwnPasses(self.tapes, len(self.layers))
         self.part: Pass
         self.release()
         self._mask = DropoutMasks(dropout, seed, self.sizes[1:], self.dtype)
@@ -136,11 +171,6 @@ class Network:
             for i, layer in enumerate(self.layers)
             for kind, place in (("weights", layer.weights), ("biases", layer.bias))
         ]
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Return the shape of the outputs of a row."""
-        return (self.sizes[-1],)
 
     def tensors(self) -> dict[str, Array]:
         """Return views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
@@ -166,8 +196,17 @@ class Network:
         return lines
 
     def group_squares(self, part: Pass) -> tuple[Array, int]:
-        """Return ``n |g|^2`` summed over groups of rows, here single ones, leaf by leaf, and the number of groups."""
-        squares = row_squares(part.tape)
+        """Return ``n |g|^2`` summed over groups of rows, here single ones, leaf by leaf, and the number of groups.
+
+        The gradient of a row is an outer product in each layer, ``dW = a delta^T``, so its squared norm is
+        ``|a|^2 |delta|^2`` (Goodfellow 2015, "Efficient per-example gradient computations"); the bias adds
+        ``|delta|^2``. Deltas were divided by the batch size B: those of the rows' own losses are B^2 times as large.
+        """
+        rows = part.tape.rows
+        squares: Any = 0.0
+        for a, delta in zip(part.tape.inputs, part.tape.deltas, strict=True):
+            a, delta = a[rows], delta[rows]
+            squares = squares + np.einsum("nk,nk->n", delta, delta) * (np.einsum("nk,nk->n", a, a) + 1.0)
         return leaf_sums(part.work, squares), len(squares)
 
     def kept_per_row(self) -> int:
@@ -181,25 +220,7 @@ class Network:
 
     def tapes(self, rows: int, **shared: Any) -> Tapes:
         """Make the memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
-        return Tapes(
-            self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0.0, **shared
-        )  # fmt: skip
-
-    def bind_parameters(self, theta: Array) -> None:
-        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
-        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
-        self.theta = theta
-        for layer in self.layers:
-            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.b = theta[layer.bias]
-
-    def bind_gradient(self, grad: Array) -> None:
-        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
-        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
-        self.grad = grad
-        for layer in self.layers:
-            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.db = grad[layer.bias]
+        return Tapes(self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0, **shared)
 
     def forward(self, X: Array, part: Pass | None = None) -> Array:
         """Compute the logits of a batch; the activations are kept for `backward`.
@@ -268,25 +289,6 @@ class Network:
         np.matmul(a.T, delta, out=layer.dW)
         np.matmul(ones(len(delta), delta.dtype), delta, out=layer.db)
 
-    def predict(self, X: Array, block: int = 512) -> Array:
-        """Return logits (n, n_outputs) of any number of rows, in blocks; nothing is kept."""
-        out = np.empty((len(X), self.sizes[-1]), self.dtype)
-        for lo in range(0, len(X), block):
-            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
-        return out
-
     def release(self) -> None:
         """Let go of what the last pass has kept."""
         self.part = self.own_pass(np.zeros((0, self.sizes[0]), self.dtype))
-
-    def own_pass(self, X: Array, *, step: int | None = None, masked: Array | None = None) -> OwnPass:
-        """Return a pass of the rows of X in memory of the network's own.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, n_inputs)
-            They stay where they are.
-        step, masked : int and ndarray of shape (n,), optional
-            Given in training: number of the step and of each row, which fix the dropout masks.
-        """
-        return self._passes(X, step, masked)

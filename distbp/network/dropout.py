@@ -18,19 +18,7 @@ Array = NDArray[Any]
 
 
 class DropoutMasks:
-    """Compute the dropout masks of a network.
-
-    Parameters
-    ----------
-    fraction : float
-        Of the hidden activations that are dropped; the kept ones are divided by the fraction kept.
-    seed : int
-        Of the run.
-    widths : sequence of int
-        Units of each layer.
-    dtype : data-type
-        Of the network.
-    """
+    """Compute masks that drop a `fraction` of the units of layers that are `widths` wide, by the `seed` of a run."""
 
     def __init__(self, fraction: float, seed: int, widths: Sequence[int], dtype: DTypeLike) -> None:
         self._keep = max(1, round((1.0 - fraction) * 65536))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.errors import UserError
-from distbp.network.dense import Layer
+from distbp.network.dense import Flat, Layer
 from distbp.network.tape import Tape
 from distbp.network.user_functions import resolve
 from distbp.network.work import Leaves, OwnPass, Pass
@@ -31,20 +31,6 @@ __all__ = ["FunctionModel"]
 Array = NDArray[Any]
 
 
-class _Parameters(Layer):
-    """All parameters as the weights of units with one input each; there are no biases."""
-
-    def __init__(self, n: int) -> None:
-        super().__init__(1, n, 0)
-        self.bias = slice(n, n)
-
-
-class _Tape(Tape):
-    """Keeps what a batch leaves behind: its inputs, and the function that pulls a gradient back."""
-
-    pull: Callable[[Array], tuple[Tree, ...]] | None = None
-
-
 class _Tapes:
     """Memory for the passes of up to `capacity` rows."""
 
@@ -53,18 +39,16 @@ class _Tapes:
         self._X = np.empty((capacity, n_inputs), dtype)
         self._delta = np.empty((capacity, *output_shape), dtype)
         self._one, self._gradient = np.ones((1, 1), dtype), np.zeros((1, n), dtype)
-        self._cut: dict[int, _Tape] = {}
 
-    def __call__(self, n: int, **place: Any) -> _Tape:
+    def __call__(self, n: int, **place: Any) -> Tape:
         """Return the tape of `n` rows."""
-        if n not in self._cut:
-            self._cut[n] = tape = _Tape()
-            tape.X, tape.delta = self._X[:n], [self._delta[:n]]
-            tape.inputs, tape.deltas = [self._one], [self._gradient]
-        return self._cut[n]
+        tape = Tape()
+        tape.X, tape.delta = self._X[:n], [self._delta[:n]]
+        tape.inputs, tape.deltas = [self._one], [self._gradient]
+        return tape
 
 
-class FunctionModel:
+class FunctionModel(Flat):
     """A model of two functions, in the place of a `Network`.
 
     Parameters
@@ -138,13 +122,11 @@ class FunctionModel:
         if not start:
             raise UserError(f"{self._what}: init gives no parameters")
         self.n_parameters = start
-        self.layers: list[Layer] = [_Parameters(start)]
-        self.theta: Array
-        self.grad: Array
+        self.layers = [Layer(1, start, 0)]
+        self.layers[0].bias = slice(start, start)  # there are none
         self.bind_gradient(np.zeros(start, self.dtype))
         self.bind_parameters(np.concatenate([np.ravel(x) for _, x in leaves_of(self._tree)]).astype(self.dtype))
-        outputs = self._outputs(np.zeros((2, n_inputs), self.dtype), 2)
-        self.output_shape = outputs.shape[1:]
+        self.output_shape = self._outputs(np.zeros((2, n_inputs), self.dtype)).shape[1:]
         self.sizes = (n_inputs, int(np.prod(self.output_shape, dtype=int)))
         self.part: Pass | None = None
 
@@ -202,8 +184,7 @@ class FunctionModel:
 
     def tapes(self, rows: int, **shared: Any) -> Any:
         """Memory for the passes of up to `rows` rows."""
-        shape = getattr(self, "output_shape", (1,))
-        return _Tapes(rows, self.sizes[0], shape, self.n_parameters, self.dtype)
+        return _Tapes(rows, self.sizes[0], self.output_shape, self.n_parameters, self.dtype)
 
     def release(self) -> None:
         """Let go of what the last pass has kept."""
@@ -211,8 +192,7 @@ class FunctionModel:
 
     def bind_parameters(self, theta: Array) -> None:
         """Let `theta` (n_parameters,) be the parameters."""
-        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
-        self.theta = theta
+        super().bind_parameters(theta)
         self.parameters = self.tree(theta)
 
     def tree(self, theta: Array) -> Tree:
@@ -220,29 +200,20 @@ class FunctionModel:
         views = (theta[part].reshape(shape) for (_, part), shape in zip(self.parts, self._shapes, strict=True))
         return like(self._tree, views)
 
-    def bind_gradient(self, grad: Array) -> None:
-        """Let the backward pass write into `grad` (n_parameters,)."""
-        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
-        self.grad = grad
-        layer = self.layers[0]
-        layer.dW, layer.db = grad[layer.weights].reshape(layer.fan_out, 1).T, grad[layer.bias]
-
     def forward(self, X: Array, part: Pass | None = None) -> Array:
         """Compute the outputs (n, ...) of a batch; with a part `backward` can follow. The caller may overwrite them."""
         self.part, tape = part, None if part is None else part.tape
-        assert tape is None or isinstance(tape, _Tape)
         if len(X) == 0:  # functions need not know what to do with nothing
             if tape is not None:
                 tape.pull = None
             return np.zeros((0, *self.output_shape), self.dtype)
-        return self._outputs(X, len(X), tape)
+        return self._outputs(X, tape)
 
     def backward(self, delta: Array, part: Pass | None = None, ready: Callable[[int, Any], None] | None = None) -> None:
         """Compute the gradient from `delta` (n, ...), dC/d(outputs), of the batch of the last `forward` with `part`."""
-        part = self.part if part is None else part
-        assert part is not None and isinstance(part.tape, _Tape), "forward was given no part to keep anything in"
-        tape = part.tape
-        flat = tape.deltas[0][0]
+        part = part or self.part
+        assert part is not None, "forward was given no part to keep anything in"
+        tape, flat = part.tape, part.tape.deltas[0][0]
         if tape.pull is None:
             flat[:] = 0.0
         else:
@@ -255,14 +226,7 @@ class FunctionModel:
         else:
             ready(0, part)
 
-    def predict(self, X: Array, block: int = 512) -> Array:
-        """Outputs of any number of rows, in blocks; nothing is kept."""
-        out = np.empty((len(X), *self.output_shape), self.dtype)
-        for lo in range(0, len(X), block):
-            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
-        return out
-
-    def _outputs(self, X: Array, n: int, tape: _Tape | None = None) -> Array:
+    def _outputs(self, X: Array, tape: Tape | None = None) -> Array:
         from distbp.autodiff import NotDifferentiable, vjp  # not before it is needed
 
         try:
@@ -273,8 +237,7 @@ class FunctionModel:
         except NotDifferentiable as error:
             raise UserError(f"{self._what}: {error}") from error
         outputs = np.array(value, self.dtype)  # a copy: others write into it, and the graph needs its own
-        if outputs.ndim < 2 or len(outputs) != n:
-            raise UserError(
-                f"{self._what}: predict gives an array of shape {outputs.shape} for {n} rows; (n, n_outputs) is wanted"
-            )
+        if outputs.ndim < 2 or len(outputs) != len(X):
+            given = f"an array of shape {outputs.shape} for {len(X)} rows"
+            raise UserError(f"{self._what}: predict gives {given}; (n, n_outputs) is wanted")
         return outputs

@@ -62,13 +62,19 @@ def _dense(y: Array, z: Array) -> Array:
     return onehot
 
 
-class _Logits:
+class _Ours:
+    """What most losses have in common."""
+
+    def link(self, z: Array) -> Array:
+        """Return the outputs as they are."""
+        return z
+
     def scores(self, z: Array) -> Array:
         """Return the logits."""
         return z
 
 
-class SquaredError(_Logits):
+class SquaredError(_Ours):
     """Take half the squared error of the lecture, ``1/2 sum_k (z_k - y_k)^2``; delta is ``z - y``."""
 
     name = "squared-error"
@@ -79,12 +85,8 @@ class SquaredError(_Logits):
         rows: Array = 0.5 * np.einsum("nk,nk->n", residual, residual)
         return rows
 
-    def link(self, z: Array) -> Array:
-        """Return the outputs as they are."""
-        return z
 
-
-class Huber(_Logits):
+class Huber(_Ours):
     """Grow quadratically near zero, linearly beyond `threshold` (Huber 1964, equation 1.1).
 
     Parameters
@@ -108,12 +110,8 @@ class Huber(_Logits):
         rows: Array = np.einsum("nk,nk->n", clipped, residual - 0.5 * clipped)
         return rows
 
-    def link(self, z: Array) -> Array:
-        """Return the outputs as they are."""
-        return z
 
-
-class BinaryCrossEntropy(_Logits):
+class BinaryCrossEntropy(_Ours):
     """Take ``-sum_k y_k log p_k + (1 - y_k) log(1 - p_k)``, ``p = sigmoid(z)``; delta is ``p - y``.
 
     With one output a two-class problem, with several a multi-label one.
@@ -137,7 +135,7 @@ class BinaryCrossEntropy(_Logits):
         return sigmoid(z)
 
 
-class SoftmaxCrossEntropy(_Logits):
+class SoftmaxCrossEntropy(_Ours):
     """Take ``-sum_k t_k log p_k`` with ``p = softmax(z)``; delta is ``p - t``.
 
     Parameters

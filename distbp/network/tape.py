@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.trees import Tree
+
 __all__ = ["Tape", "Tapes"]
 
 Array = NDArray[Any]
@@ -26,7 +28,7 @@ class Tape:
     are always unit by unit, which is what softmax likes.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of the team;
-    ``rows`` are this rank's of these.
+    ``rows`` are this rank's of these. ``pull`` pulls a gradient back through a `FunctionModel`.
     """
 
     def __init__(self, rows: slice = slice(None)) -> None:
@@ -39,6 +41,7 @@ class Tape:
         self.mask: list[Array | None] = []
         self.inputs: list[Array] = []
         self.deltas: list[Array] = []
+        self.pull: Callable[[Array], tuple[Tree, ...]] | None = None
 
 
 class Tapes:
@@ -76,18 +79,14 @@ class Tapes:
     ) -> None:
         self.capacity, self._sizes = rows, tuple(sizes)
 
-        def private(units: int) -> Array:
-            return np.empty(rows * (own(units) if own else units), dtype)
-
-        def joint(units: int) -> Array:
-            return np.empty(rows * units, dtype) if allocate is None else allocate(rows * units)
-
         hidden = sizes[1:-1]
-        self._X = joint(sizes[0])
-        self._out = [joint(units) for units in hidden]
-        self._delta = [joint(units) for units in sizes[1:]]
-        self._a = [private(units) for units in hidden] if keep_a else None
-        self._z = [private(units) for units in hidden] if keep_z else None
+        joint = allocate or (lambda n: np.empty(n, dtype))
+        elements = [rows * (own(units) if own else units) for units in hidden]
+        self._X = joint(rows * sizes[0])
+        self._out = [joint(rows * units) for units in hidden]
+        self._delta = [joint(rows * units) for units in sizes[1:]]
+        self._a = [np.empty(n, dtype) for n in elements] if keep_a else None
+        self._z = [np.empty(n, dtype) for n in elements] if keep_z else None
         self._logits = np.empty((rows if own_rows is None else own_rows) * sizes[-1], dtype)
 
     def __call__(

@@ -19,14 +19,7 @@ def is_function_name(text: str) -> bool:
 
 
 def resolve(text: str, what: str) -> Any:
-    """Import what ``module:name`` names.
-
-    Parameters
-    ----------
-    text : str
-        ``module:name``; both may have dots.
-    what : str
-        What asks for it, for messages: ``--loss``.
+    """Import what ``module:name`` names, where both may have dots; `what` asks for it, as ``--loss`` in messages.
 
     Raises
     ------
@@ -44,11 +37,10 @@ def resolve(text: str, what: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(error.name + ".")):
-            raise UserError(
-                f"{what} {text}: there is no module {error.name!r} in this folder or on the Python path (PYTHONPATH)"
-            ) from None
-        raise UserError(f"{what} {text}: {module} needs the module {error.name!r}, which is not there") from None
+        problem = f"{module} needs the module {error.name!r}, which is not there"
+        if f"{module}.".startswith(f"{error.name}."):
+            problem = f"there is no module {error.name!r} in this folder or on the Python path (PYTHONPATH)"
+        raise UserError(f"{what} {text}: {problem}") from None
     except Exception as error:
         raise UserError(f"{what} {text}: {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):

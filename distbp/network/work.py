@@ -19,46 +19,12 @@ from numpy.typing import NDArray
 
 from distbp.network.tape import Tape, Tapes
 
-__all__ = [
-    "Cells",
-    "Leaves",
-    "OwnPass",
-    "OwnPasses",
-    "Pass",
-    "Work",
-    "compact",
-    "leaf_sums",
-    "ones",
-    "span",
-]
+__all__ = ["Cells", "Leaves", "OwnPass", "OwnPasses", "Pass", "Work", "compact", "leaf_sums", "ones", "span"]
 
 Array = NDArray[Any]
 
 _KEPT = 64
 """Numbers of rows whose tapes are kept."""
-
-
-class Work(Protocol):
-    """Answers what the passes ask before and in each product."""
-
-    leaves: Sequence[slice]
-    """Rows, counted from this rank's first, that belong together."""
-    starts: Sequence[int]
-    """Where the leaves begin."""
-    units: Sequence[slice]
-    """The units of each layer that this rank computes."""
-
-    def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
-        """Write ``a W`` to `out`, the units of layer `i` that this rank computes."""
-        ...
-
-    def input(self, i: int, a: Array) -> Array:
-        """Return what the product of layer `i` reads, once this rank has computed its part `a` of it."""
-        ...
-
-    def delta(self, i: int, delta: Array) -> Array:
-        """Return the delta of layer `i` for the layer below, once this rank has computed its part of it."""
-        ...
 
 
 class Leaves:
@@ -69,26 +35,32 @@ class Leaves:
     layers : int
         Their number.
     leaves : sequence of slice
-        Rows that belong together, in order; by default all rows are one leaf.
+        Rows, counted from this rank's first, that belong together, in order; by default all rows are one leaf.
+
+    Attributes
+    ----------
+    starts : list of int
+        Where the leaves begin.
+    units : list of slice
+        The units of each layer that this rank computes.
     """
 
     def __init__(self, layers: int, leaves: Sequence[slice] = (slice(None),)) -> None:
-        self.leaves: Sequence[slice] = leaves
-        self.starts: Sequence[int] = [rows.start or 0 for rows in leaves]
-        self.units: Sequence[slice] = [slice(None)] * layers
+        self.leaves, self.starts = leaves, [rows.start or 0 for rows in leaves]
+        self.units = [slice(None)] * layers
 
     def product(self, i: int, a: Array, W: Array, out: Array) -> Array:
-        """Write ``a W`` to `out`, leaf by leaf."""
+        """Write ``a W`` to `out`, the units of layer `i` that this rank computes, leaf by leaf."""
         if len(self.leaves) == 1:
             return np.matmul(a, W, out=out)
         return _leaf_products(self.leaves, a, W, out)
 
     def input(self, i: int, a: Array) -> Array:
-        """Return `a`: this rank has computed all of it."""
+        """Return what the product of layer `i` reads, once this rank has computed its part `a`: here that is all."""
         return a
 
     def delta(self, i: int, delta: Array) -> Array:
-        """Return `delta`: this rank has computed all of it."""
+        """Return the delta of layer `i` for the layer below, once this rank has computed its part: here that is all."""
         return delta
 
 
@@ -111,9 +83,8 @@ class Cells:
         self, tape: Tape, cells: Sequence[Sequence[slice]], leaves: Sequence[slice], exchange: Callable[[int], None]
     ) -> None:
         spans = [span(mine) for mine in cells]
-        self.leaves: Sequence[slice] = leaves
-        self.starts: Sequence[int] = [rows.start or 0 for rows in leaves]
-        self.units: Sequence[slice] = [*spans, slice(None)]
+        self.leaves, self.starts = leaves, [rows.start or 0 for rows in leaves]
+        self.units = [*spans, slice(None)]
         self._cells = [
             [slice(cell.start - s.start, cell.stop - s.start) for cell in mine]
             for mine, s in zip(cells, spans, strict=True)
@@ -143,6 +114,10 @@ class Cells:
         return self._tape.deltas[i]
 
 
+Work = Leaves | Cells
+"""Answers what the passes ask before and in each product."""
+
+
 class Pass(Protocol):
     """Holds what one pass through a network takes, beside the rows."""
 
@@ -167,22 +142,18 @@ class OwnPass:
 
 
 class OwnPasses:
-    """Memory for passes of a network on its own, cut to the rows at hand.
-
-    Parameters
-    ----------
-    tapes : callable
-        ``tapes(n)`` is the memory of tapes of up to n rows.
-    layers : int
-        Of the network.
-    """
+    """Memory for passes of a network of some `layers` on its own; ``tapes(n)`` gives that of up to n rows."""
 
     def __init__(self, tapes: Callable[[int], Tapes], layers: int) -> None:
         self._make, self._layers, self._tapes = tapes, layers, tapes(0)
         self._passes: dict[int, OwnPass] = {}
 
-    def __call__(self, X: Array, step: int | None = None, masked: Array | None = None) -> OwnPass:
-        """Return a pass of the rows of X; memory is allocated anew where there are more than ever before."""
+    def __call__(self, X: Array, *, step: int | None = None, masked: Array | None = None) -> OwnPass:
+        """Return a pass of the rows of X (n, n_inputs), which stay where they are.
+
+        `step` and `masked` (n,), the numbers of the step and of each row, are given in training: they fix the dropout
+        masks. Memory is allocated anew where there are more rows than ever before.
+        """
         n = len(X)
         if n > self._tapes.capacity:
             self._tapes, self._passes = self._make(n), {}

@@ -48,13 +48,8 @@ def _adam(theta: Array, g: Array, m: Array, v: Array, beta1: Any, beta2: Any, ep
         theta[i] -= m[i] / (np.sqrt(v[i]) + epsilon) * factor
 
 
-_UPDATES: dict[str, Callable[..., None]] = {
-    "sgd": _sgd,
-    "momentum": _momentum,
-    "nesterov": _nesterov,
-    "rmsprop": _rmsprop,
-    "adam": _adam,
-}
+_LOOPS: tuple[Callable[..., None], ...] = (_sgd, _momentum, _nesterov, _rmsprop, _adam)
+_UPDATES = {loop.__name__[1:]: loop for loop in _LOOPS}
 
 
 @lru_cache

@@ -10,14 +10,14 @@ Two kinds of weight decay, both on the weights alone and never on the biases: ad
 nor on the number of ranks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.optim.compiled import compiled_update
-from distbp.optim.norms import clip_by_global_norm
+from distbp.optim.norms import clip_by_global_norm, squared_norm
 
 __all__ = ["BLOCK", "Optimizer"]
 
@@ -142,6 +142,17 @@ class Optimizer:
         for lo in range(0, n, BLOCK):
             block = slice(lo, lo + BLOCK)
             yield block, [array[block] for array in state]
+
+    def _layer_norms(self, theta: Array, grad: Array) -> Iterable[tuple[slice, list[float]]]:
+        """Give this rank's part of each layer, and the norms of all its weights and gradient, whoever holds them."""
+        layers = self.layers or (slice(None),)
+        of_layers = [blocks or [s] for blocks, s in zip(self._norm_blocks or [[]] * len(layers), layers, strict=True)]
+        squares = np.zeros((len(layers), max(map(len, of_layers)), 2))
+        for i, blocks in enumerate(of_layers):
+            for k, block in enumerate(blocks):
+                squares[i, k] = squared_norm(theta[block]), squared_norm(grad[block])
+        self._total(squares)
+        return zip(layers, np.sqrt(squares.sum(axis=1)).tolist(), strict=True)
 
     def _numbers(self) -> tuple[float, ...]:
         """Return the numbers that the compiled update takes behind the arrays."""

@@ -5,13 +5,11 @@ the compiled form of the same update takes (`_numbers`). LARS and LAMB scale the
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.optim.norms import layer_norms
 from distbp.optim.optimizer import Optimizer
 
 __all__ = ["LAMB", "LARS", "OPTIMIZERS", "SGD", "Adam", "AdamW", "Momentum", "Nesterov", "RMSProp", "make_optimizer"]
@@ -99,13 +97,7 @@ class Adam(Optimizer):
     compiled = "adam"
 
     def __init__(
-        self,
-        lr: float | None = None,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        **common: Any,
+        self, lr: float | None = None, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, **common: Any
     ) -> None:
         super().__init__(lr, **common)
         self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
@@ -162,9 +154,7 @@ class LARS(Momentum):
         pass  # belongs into the ratio of each layer, below
 
     def _update(self, theta: Array, grad: Array) -> None:
-        layers = self.layers or (slice(None),)
-        norms = layer_norms(theta, grad, layers, self._norm_blocks, self._total)
-        for s, (w_norm, g_norm) in zip(layers, norms, strict=True):
+        for s, (w_norm, g_norm) in self._layer_norms(theta, grad):
             w, g = theta[s], grad[s]
             if self.weight_decay:
                 g += self.weight_decay * w
@@ -186,38 +176,27 @@ class LAMB(Adam):
     def _update(self, theta: Array, grad: Array) -> None:
         for block, state in self._blocks(len(theta)):
             self._direction(1.0, grad[block], grad[block], *state)  # grad is Adam's direction from here on
-        layers = self.layers or (slice(None),)
         if self.weight_decay:
-            for s in layers:
+            for s in self.layers or (slice(None),):
                 grad[s] += self.weight_decay * theta[s]
-        norms = layer_norms(theta, grad, layers, self._norm_blocks, self._total)
-        for s, (w_norm, r_norm) in zip(layers, norms, strict=True):
+        for s, (w_norm, r_norm) in self._layer_norms(theta, grad):
             if w_norm > 0.0 and r_norm > 0.0:
                 grad[s] *= w_norm / r_norm
         grad *= self.lr
         theta -= grad
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "rmsprop": RMSProp,
-    "adam": Adam,
-    "adamw": AdamW,
-    "lars": LARS,
-    "lamb": LAMB,
-}
+_KINDS: tuple[type[Optimizer], ...] = (SGD, Momentum, Nesterov, RMSProp, Adam, AdamW, LARS, LAMB)
+OPTIMIZERS = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 def make_optimizer(name: str, lr: float | None = None, *, momentum: float = 0.9, **common: Any) -> Optimizer:
     """Return the optimiser of that name; `lr` None is its customary rate."""
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: one of {', '.join(OPTIMIZERS)}")
-    kind: Callable[..., Optimizer] = OPTIMIZERS[name]
     if issubclass(OPTIMIZERS[name], Momentum):
-        return kind(lr, momentum=momentum, **common)
-    return kind(lr, **common)
+        common["momentum"] = momentum
+    return OPTIMIZERS[name](lr, **common)
 
 
 def _fraction(name: str, value: float) -> float:

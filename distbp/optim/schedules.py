@@ -6,12 +6,18 @@ rises linearly to 1 (Goyal et al. 2017, section 2.2) and the schedule proper beg
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["SCALINGS", "SCHEDULES", "PlateauState", "Schedule", "scale_rate"]
 
 SCHEDULES = ("constant", "step", "exponential", "cosine", "inverse", "plateau")
-SCALINGS = ("none", "linear", "sqrt")
+SCALINGS: dict[str, Callable[[float], float]] = {
+    "none": lambda ratio: 1.0,
+    "linear": lambda ratio: ratio,
+    "sqrt": math.sqrt,
+}
+"""By what the rate is multiplied, where the batch size is multiplied by `ratio`."""
 
 
 @dataclass
@@ -100,12 +106,6 @@ def scale_rate(lr: float, rule: str, batch_size: int, base: int) -> float:
 
     ``linear``: times B / base (Goyal et al. 2017); ``sqrt``: times its root (Krizhevsky 2014).
     """
-    ratio = batch_size / base
-    match rule:
-        case "none":
-            return lr
-        case "linear":
-            return lr * ratio
-        case "sqrt":
-            return lr * math.sqrt(ratio)
-    raise ValueError(f"unknown scaling of the rate {rule!r}: one of {', '.join(SCALINGS)}")
+    if rule not in SCALINGS:
+        raise ValueError(f"unknown scaling of the rate {rule!r}: one of {', '.join(SCALINGS)}")
+    return lr * SCALINGS[rule](batch_size / base)

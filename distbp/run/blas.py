@@ -54,11 +54,7 @@ def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
 def kernel_warning() -> str:
     """Return what to change where OpenBLAS runs a slower kernel than this CPU allows, or ""."""
     names = [pool.get("architecture") or "" for pool in loaded_blas() if pool["internal_api"] == "openblas"]
-    try:
-        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return slow_kernel(names[0], cpu, os.environ.get("OPENBLAS_CORETYPE")) if names else ""
+    return slow_kernel(names[0], _cpuinfo(), os.environ.get("OPENBLAS_CORETYPE")) if names else ""
 
 
 def slow_kernel(kernel: str, cpuinfo: str, forced: str | None) -> str:
@@ -91,14 +87,12 @@ def loaded_blas() -> list[dict[str, Any]]:
 
 def bits_depend_on() -> dict[str, str]:
     """Return what the last bits of this process' numbers depend on, besides the program: libraries and CPU."""
-    fields = _cpuinfo()
+    fields = _fields(_cpuinfo())
     flags = fields.get("flags", fields.get("Features", "")).split()
+    pools = [[str(pool.get(k)) for k in ("internal_api", "version", "architecture")] for pool in loaded_blas()]
     return {
         "numpy": np.__version__,
-        "BLAS": "".join(
-            " ".join(str(pool.get(k)) for k in ("internal_api", "version", "architecture"))
-            for pool in loaded_blas()[:1]
-        ),
+        "BLAS": " ".join(pools[0]) if pools else "",
         "CPU": fields.get("model name", platform.processor() or platform.machine()),
         "vector instructions": " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR))),
     }
@@ -107,40 +101,30 @@ def bits_depend_on() -> dict[str, str]:
 def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[str]:
     """Why exact mode may not be exact: ranks that differ, or a run that was begun elsewhere; the same on all ranks.
 
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks.
-    before : dict, optional
-        `bits_depend_on` of the run that is resumed, on rank 0.
+    `before` is `bits_depend_on` of the run that is resumed, on rank 0.
     """
     everyone: list[dict[str, str]] = comm.allgather_obj(bits_depend_on())
-    remarks = []
-    for rank, theirs in enumerate(everyone):
-        if text := _differences(everyone[0], theirs):
-            remarks.append(
-                f"bits may depend on the number of ranks: on ranks {comm.names[0]} and {comm.names[rank]} {text}"
-            )
-            break
+    texts = [(comm.names[rank], _differences(everyone[0], theirs)) for rank, theirs in enumerate(everyone)]
+    others = [f"on ranks {comm.names[0]} and {name} {text}" for name, text in texts if text]
+    remarks = [f"bits may depend on the number of ranks: {other}" for other in others[:1]]
     if comm.is_root and before and (text := _differences(before, everyone[0])):
         remarks.append(f"bits may differ from those of a run in one piece: before and now {text}")
-    texts: list[str] = comm.bcast_obj(remarks)
-    return texts
+    of_all: list[str] = comm.bcast_obj(remarks)
+    return of_all
 
 
 def _differences(one: dict[str, str], other: dict[str, str]) -> str:
     return "; ".join(f"{k} is {one[k]!r} and {other[k]!r}" for k in one if other.get(k, one[k]) != one[k])
 
 
-def _cpuinfo() -> dict[str, str]:
-    """The first core's lines of /proc/cpuinfo."""
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return {}
-    return _fields(text)
+        return ""
 
 
 def _fields(cpuinfo: str) -> dict[str, str]:
+    """The first core's lines."""
     fields = (line.partition(":") for line in cpuinfo.splitlines())
     return {name.strip(): value.strip() for name, _, value in reversed(list(fields))}

@@ -72,9 +72,13 @@ def build_trainer(
         every=parse_interval(config.decay_every, per_epoch), decay=config.decay, floor=config.lr_floor,
         patience=config.decay_patience,
     )  # fmt: skip
+    gradient = Gradient(
+        config.reduction, config.leaves if config.exact else None, config.micro_batch,
+        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress,
+    )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=_gradient(config),
+        batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=gradient,
         schedule=schedule, components=_components(config, comm, checkpoints, fingerprint),
     )  # fmt: skip
 

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import difflib
 import tomllib
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from distbp.run.options import TrainConfig, flag
 
 __all__ = ["parse_train_config"]
 
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
-def _type(field: "dataclasses.Field[Any]") -> type:
+
+def _type(field: "dataclasses.Field[Any]") -> Any:
     """The type of a field, without its None."""
-    hint = typing.get_type_hints(TrainConfig)[field.name]
-    if isinstance(hint, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    return typing.cast(type, hint)
+    return (typing.get_args(field.type) or [field.type])[0]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,64 +41,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE.toml", help="read options from a file; flags go before it")
     groups: dict[str, Any] = {}
-    for field in dataclasses.fields(TrainConfig):
+    for field in _FIELDS.values():
         meta, kind = field.metadata, _type(field)
         group = groups.setdefault(meta["group"], parser.add_argument_group(meta["group"]))
         default = "" if field.default is None or kind is bool else f" [{field.default}]"
         text = (meta["help"] + default).replace("%", "%%")
-        if kind is bool:
-            group.add_argument(f"--{flag(field.name)}", action=argparse.BooleanOptionalAction, help=text)
-        else:
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if kind is not bool:
             metavar = meta["metavar"] or (None if meta["choices"] else {int: "N", float: "X"}.get(kind, "TEXT"))
-            group.add_argument(
-                f"--{flag(field.name)}", type=meta["read"] or kind, choices=meta["choices"], metavar=metavar, help=text
-            )
+            how = {"type": meta["read"] or kind, "choices": meta["choices"], "metavar": metavar}
+        group.add_argument(f"--{flag(field.name)}", help=text, **how)
     return parser
 
 
 def parse_train_config(arguments: list[str]) -> TrainConfig:
     """The configuration from command-line arguments.
 
-    Raises
-    ------
-    UsageError
-        Unknown flag or key (the nearest known one is named), or a value that it cannot have.
+    A `UsageError` is an unknown flag or key (the nearest known one is named), or a value that it cannot have.
     """
     found, unknown = _parser().parse_known_args(arguments)
-    known = [field.name for field in dataclasses.fields(TrainConfig)]
     if unknown:
-        flags = [f"--{flag(name)}" for name in known]
-        raise UsageError(f"unknown argument {unknown[0]}{_nearest(unknown[0].split('=')[0], flags)}")
+        raise UsageError(f"unknown argument {unknown[0]}{_nearest(unknown[0].split('=')[0], '--')}")
     given = vars(found)
-    from_file = _read_toml(Path(given.pop("config")), known) if "config" in given else {}
+    from_file = _read_toml(Path(given.pop("config"))) if "config" in given else {}
     return TrainConfig(**{**from_file, **given})
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word.lstrip("-"), [name.lstrip("-") for name in known], n=1)
-    near = [name for name in known if name.lstrip("-") in near]
-    return f"; did you mean {near[0]}?" if near else "; --help lists all"
+def _nearest(word: str, dashes: str = "") -> str:
+    near = difflib.get_close_matches(word.lstrip("-"), map(flag, _FIELDS), n=1)
+    return f"; did you mean {dashes}{near[0]}?" if near else "; --help lists all"
 
 
-def _read_toml(path: Path, known: list[str]) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    groups = {field.metadata["group"] for field in dataclasses.fields(TrainConfig)}
+    groups = {field.metadata["group"] for field in _FIELDS.values()}
     flat: dict[str, Any] = {}
     for key, value in tables.items():
         flat |= value if isinstance(value, dict) and key in groups else {key: value}
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     out = {}
     for key, value in flat.items():
         name = key.replace("-", "_")
-        if name not in fields:
-            near = _nearest(key, [flag(other) for other in known])
-            raise UsageError(f"{path}: unknown key {key!r}{near}")
-        out[name] = _checked(path, key, value, fields[name])
+        if name not in _FIELDS:
+            raise UsageError(f"{path}: unknown key {key!r}{_nearest(key)}")
+        out[name] = _checked(path, key, value, _FIELDS[name])
     return out
 
 
@@ -112,13 +100,10 @@ def _checked(path: Path, key: str, value: Any, field: "dataclasses.Field[Any]") 
             value = read(value)
         except argparse.ArgumentTypeError as error:
             raise UsageError(f"{path}: {key}: {error}") from error
-    if kind is str and not isinstance(value, str):
-        if isinstance(value, list):
-            value = ",".join(map(str, value))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is str and isinstance(value, list):
+        value = ",".join(map(str, value))
+    if kind in (str, float) and type(value) is int:
+        value = kind(value)
     if type(value) is not kind:
         raise UsageError(f"{path}: {key} = {value!r}: a value of type {kind.__name__} is needed")
     if choices and value not in choices:

@@ -37,37 +37,20 @@ def data_name(data: str) -> str:
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
-def default_run_dir(data: str, resume: bool, parent: Path = Path("runs")) -> Path:
+def default_run_dir(data: str, resume: bool) -> Path:
     """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
     stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
-    numbers = [
-        int(found[1])
-        for path in (parent.iterdir() if parent.is_dir() else [])
-        if (found := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))
-    ]
-    if resume:
-        started = [k for k in numbers if (parent / f"{stem}-{k}" / "config.toml").exists()]
-        if started:
-            return parent / f"{stem}-{max(started)}"
-    return parent / f"{stem}-{max(numbers, default=0) + 1}"
+    found = (re.fullmatch(re.escape(stem) + r"-(\d+)", path.name) for path in Path("runs").glob("*"))
+    numbers = [int(name[1]) for name in found if name]
+    started = [k for k in numbers if Path("runs", f"{stem}-{k}", "config.toml").exists()]
+    return Path("runs", f"{stem}-{max(started) if resume and started else max(numbers, default=0) + 1}")
 
 
 class RunDirectory:
-    """A locked run directory; open it on all ranks, and close it.
+    """A locked run directory, made if there is none; open it on all ranks of `comm`, and close it.
 
-    Parameters
-    ----------
-    path : Path
-        The folder, made if there is none.
-    comm : Communicator
-        Its rank 0 does the work; what goes wrong there is raised on all ranks.
-    resume : bool
-        Whether a run that is there may be continued.
-
-    Raises
-    ------
-    UserError
-        Another run is in it, or it holds one and `resume` is off, or it cannot be written.
+    Rank 0 does the work, and all raise the `UserError` that says what goes wrong there: another run is in it, or it
+    holds one that may not be continued (`resume`), or it cannot be written.
     """
 
     def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
@@ -85,12 +68,12 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         if (self.path / "config.toml").exists() and not resume:
-            raise UserError(
-                f"the run directory {self.path} holds a run already: continue it with --resume auto, or"
-                " give another --run-dir"
-            )
+            cure = "continue it with --resume auto, or give another --run-dir"
+            raise UserError(f"the run directory {self.path} holds a run already: {cure}")
 
     def _take_lock(self, patience: float = 0.0) -> None:
+        if self._lock is not None:
+            return
         deadline = time.monotonic() + patience
         self._lock = open(self.path / "lock", "a+", encoding="utf-8")
         while True:
@@ -98,27 +81,19 @@ class RunDirectory:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            raise UserError(
-                f"the run directory {self.path} is in use by another run ({holder}): wait for it or"
-                " give another --run-dir"
-            )
+                if time.monotonic() >= deadline:
+                    self._lock.seek(0)
+                    by = f"another run ({self._lock.read().strip() or 'unknown'})"
+                    wait = "wait for it or give another --run-dir"
+                    raise UserError(f"the run directory {self.path} is in use by {by}: {wait}") from None
+                time.sleep(0.01)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {self._comm.host}")
         self._lock.flush()
 
     def take_over(self) -> None:
         """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
-
-        def take() -> None:
-            if self._lock is None:
-                self._take_lock(_PATIENCE)
-
-        on_root(self._comm, take, f"cannot use the run directory {self.path}")
+        on_root(self._comm, lambda: self._take_lock(_PATIENCE), f"cannot use the run directory {self.path}")
 
     def event(self, kind: str, **what: Any) -> None:
         """Add a line to ``events.jsonl``, if this is rank 0; no other rank takes part."""

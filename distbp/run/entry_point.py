@@ -29,16 +29,9 @@ _FORWARD = 0.3
 def run(
     main: Callable[[Communicator], int], make: Callable[[], Communicator], *, watcher: Watcher | None = None
 ) -> int:
-    """Call ``main(make())`` on this rank; the exit code.
+    """Call ``main(make())``, the work with a communicator, on this rank; return the exit code.
 
-    Parameters
-    ----------
-    main : callable
-        The work; returns an exit code, raises `UserError` for what the user can mend.
-    make : callable
-        Gives the communicator.
-    watcher : Watcher, optional
-        The thread of this rank, where `main` has something to be watched, too.
+    What the user can mend `main` raises as a `UserError`. It may have something to be watched, too: by `watcher`.
     """
     try:
         comm = make()
@@ -54,24 +47,11 @@ def run(
         code = main(comm)
         goodbye()
         return code
-    except SystemExit as error:  # by other code: the other ranks would wait
-        message, code = f"error: sys.exit({error.code!r}) was called", FAILED
-    except KeyboardInterrupt:
-        message, code = "error: interrupted before a checkpoint could be written", FAILED
-    except UserError as error:
-        message, code = f"error: {error}", USAGE if isinstance(error, UsageError) else FAILED
     except BrokenPipeError:  # who read our output has gone, e.g. head
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message, code = f"error: {where}{error.strerror or error}", FAILED
-    except RankLost as error:  # where nobody goes on without it
-        message, code = f"error: a rank was lost: {error}", FAILED
-    except MemoryError as error:
-        message, code = f"error: out of memory: {error}", FAILED
-    except Exception as error:
-        message, code = _unexpected(error, comm), FAILED
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        message, code = f"error: {_problem(error, comm)}", USAGE if isinstance(error, UsageError) else FAILED
     if comm.all_failed(_PATIENCE):
         goodbye()
         if comm.is_root:
@@ -100,10 +80,24 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _unexpected(error: Exception, comm: Members) -> str:
-    """A defect: one line, and the traceback in a file."""
+def _problem(error: BaseException, comm: Members) -> str:
+    """What went wrong, in one line; the traceback of a defect goes into a file."""
+    match error:
+        case SystemExit():  # by other code: the other ranks would wait
+            return f"sys.exit({error.code!r}) was called"
+        case KeyboardInterrupt():
+            return "interrupted before a checkpoint could be written"
+        case UserError():
+            return str(error)
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}"
+        case RankLost():  # where nobody goes on without it
+            return f"a rank was lost: {error}"
+        case MemoryError():
+            return f"out of memory: {error}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = f"error: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    line = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
     path = Path(f"distbp-error-rank{comm.name}.txt").absolute()
     try:
         path.write_text(traceback.format_exc(), encoding="utf-8")
@@ -114,8 +108,6 @@ def _unexpected(error: Exception, comm: Members) -> str:
 
 def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
     """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {name: signal.getsignal(name) for name in names}
 
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
@@ -128,6 +120,5 @@ def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lam
         for name, old in before.items():
             signal.signal(name, old)
 
-    for name in names:
-        signal.signal(name, handler)
+    before = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return undo

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class Job:
         self.path: Path | None = None
         self.data: Data
         self.trainer: Trainer
-        self.directory: RunDirectory | None = None
+        self.directory: RunDirectory
+        self.files = ExitStack()
+        """Closes the directory where the work ends before its time."""
         self.reporter: Reporter
         self.watchdog: Watchdog | None = None
 
@@ -74,10 +77,9 @@ class Job:
         except RankLost:
             raise  # the files are still wanted
         except BaseException:
-            if self.directory is not None:
-                if self.ready and self.trainer.saver is not None:
-                    self.trainer.saver.wait()
-                self.directory.close()
+            if self.ready and self.trainer.saver is not None:
+                self.trainer.saver.wait()
+            self.files.close()
             raise
 
     def _too_few(self) -> int:
@@ -92,8 +94,7 @@ class Job:
 
     def _start_anew(self) -> None:
         """Go on without the ranks that were lost before the training began: from the start."""
-        if self.directory is not None:
-            self.directory.close()
+        self.files.close()
         if self.watchdog is not None:
             self.watcher.remove(self.watchdog)
         lost, self.began = self.comm.recover(), True
@@ -107,7 +108,6 @@ class Job:
 
     def on_lost(self, lost: list[int], seconds: float) -> None:
         """Take over what rank 0 did, and report it; all that are left do it together."""
-        assert self.directory is not None
         self.directory.take_over()
         if self.comm.is_root:
             self.reporter.take_over()
@@ -118,17 +118,16 @@ class Job:
 
     def on_remark(self, text: str) -> None:
         """Say it, and keep it."""
-        assert self.directory is not None
         self.directory.event("remark", text=text, step=self.trainer.position.step)
         self.reporter.say(text)
 
     def _prepare(self) -> None:
         config, comm, data = self.config, self.comm, self.data
-        resume, known = config.resume == "auto", self.path or config.run_dir
-        path = Path(known) if known else default_run_dir(config.data, resume)
-        path = Path(comm.bcast_obj(str(path)))
+        resume = config.resume == "auto"
+        path = Path(comm.bcast_obj(str(self.path or config.run_dir or default_run_dir(config.data, resume))))
         trainer = self.trainer = _trainer(config, data, comm, path)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
+        self.files.callback(self.directory.close)
         self.path = path
         resumed, warnings = trainer.resume() if resume else ("", [])
         if config.exact:
@@ -137,11 +136,10 @@ class Job:
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other
         self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
         self.directory.write_json("manifest.json", describe(comm))
-        metrics = path / "metrics.jsonl"
-        self.watchdog = Watchdog(
-            comm, path / "hang", config.hang_timeout or math.inf, lambda: trainer.position.step + 1
-        )
+        limit = config.hang_timeout or math.inf
+        self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
+        metrics = path / "metrics.jsonl"
         if comm.is_root:
             read_records(metrics, up_to_step=trainer.position.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
@@ -149,9 +147,8 @@ class Job:
         reporter = self.reporter = Reporter(comm.is_root, metrics)
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
-        warnings += [text for text in [kernel_warning()] if text]
-        idle = idle_options(config, data, trainer)
-        for remark in [*data.remarks, *idle, *(f"warning: {text}" for text in warnings)]:
+        warnings += filter(None, [kernel_warning()])
+        for remark in [*data.remarks, *idle_options(config, data, trainer), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(opening(data, trainer, path))
         if comm.size > 1:
@@ -160,13 +157,11 @@ class Job:
         if comm.elastic:
             reporter.say("elastic: the ranks go on when others are lost")
         if config.profile:
-            self.profile = Profile(trainer.crew.comm)
-            self.profile.watch_training(trainer)
+            self.profile = Profile(trainer)
         if resumed:
             reporter.say(f"resumed from {resumed}")
 
     def _train(self) -> int:
-        assert self.directory is not None
         undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
         try:
             code = self._fit()
@@ -182,7 +177,6 @@ class Job:
     def _fit(self) -> int:
         """Train, evaluate, write model and results."""
         trainer, directory, reporter, profile = self.trainer, self.directory, self.reporter, self.profile
-        assert directory is not None
         epochs, steps = run_length(self.config)
         at = trainer.position
         before, start = at.step, (at.examples, at.seconds)
@@ -221,8 +215,7 @@ class Job:
 
 def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
     # in exact mode what is added up first depends on the size of the parts
-    fixed = {"micro_batch"} if config.exact else {"exact", "leaves"}
-    may_change = MAY_CHANGE ^ fixed
+    may_change = MAY_CHANGE ^ ({"micro_batch"} if config.exact else {"exact", "leaves"})
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input

@@ -1,5 +1,6 @@
 """The manifest of a run: versions, libraries, kernels and hosts, what its numbers depend on."""
 
+import contextlib
 import json
 import os
 import platform
@@ -20,10 +21,9 @@ __all__ = ["bits_of", "describe"]
 
 def bits_of(manifest: Path) -> dict[str, str] | None:
     """Return what `bits_depend_on` was when this manifest was written; None where there is none."""
-    try:
-        before: dict[str, str] | None = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
-    except (OSError, ValueError, AttributeError):
-        return None
+    before: dict[str, str] | None = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        before = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
     return before
 
 
@@ -37,7 +37,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "distbp": distbp.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "numba": _version("numba"),
+        "numba": next((found.version for found in metadata.distributions(name="numba")), None),
         "platform": platform.platform(),
         "mpi": getattr(comm, "library", None),
         "communicator": type(comm).__name__,
@@ -50,23 +50,13 @@ def describe(comm: Communicator) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _git_revision() -> str | None:
     """Revision of the source tree that is run, where it is one."""
-    folder = Path(distbp.__file__).parent
-    if not (folder.parent / ".git").exists():
+    tree = Path(distbp.__file__).parents[1]
+    if not (tree / ".git").exists():
         return None
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

@@ -8,10 +8,12 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from distbp.data import preprocessing
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
 from distbp.gradient.choose import BUCKET_BYTES, REDUCTIONS
@@ -50,190 +52,150 @@ def _batch_size(text: str) -> int:
         raise argparse.ArgumentTypeError(f"a batch has one size now: a number of rows, not {text!r}") from None
 
 
-def _option(
-    default: Any,
-    group: str,
-    text: str,
-    choices: Any = None,
-    metavar: str | None = None,
-    read: Callable[[str], Any] | None = None,
-) -> Any:
-    if choices and not isinstance(choices, tuple):
-        choices = tuple(choices)
-    meta = {"group": group, "help": text, "choices": choices, "metavar": metavar, "read": read}
+def _option(group: str, default: Any, text: str, choices: Collection[str] | None = None, **more: Any) -> Any:
+    """Return a field; `more` are ``metavar``, and ``read``, which makes a value of a text."""
+    meta = {"group": group, "help": text, "choices": choices, "metavar": None, "read": None, **more}
     return dataclasses.field(default=default, metadata=meta)
+
+
+_data, _model, _loss = partial(_option, "data"), partial(_option, "model"), partial(_option, "loss")
+_optimisation, _run, _output = partial(_option, "optimisation"), partial(_option, "run"), partial(_option, "output")
+
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("batch_size", lambda x: x >= 1, "at least 1 row"),
+    ("leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
+    ("noise_scale epochs steps decay_patience weight_decay", lambda x: 0 <= x < math.inf, "at least 0"),
+    ("lr", lambda x: 0 < x < math.inf, "a number above 0"),
+    ("clip_norm bucket_mb huber_threshold", lambda x: x > 0, "a number above 0"),
+    ("dropout momentum label_smoothing", lambda x: 0 <= x < 1, "a number in [0, 1)"),
+    ("validation_fraction test_fraction", lambda x: 0 <= x < 1, "a number in [0, 1)"),
+    ("decay", lambda x: 0 < x <= 1, "a number in (0, 1]"),
+    ("lr_floor", lambda x: 0 <= x <= 1, "a number in [0, 1]"),
+    ("hang_timeout", lambda x: 0 <= x < math.inf, "seconds, or 0 for never"),
+)
+"""Options, what their values have to be where there is one, and how that is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """All options of ``distbp.train``."""
 
-    data: str = _option(
+    data: str = _data(
         "digits",
-        "data",
         "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .npz, .npy file",
         metavar="NAME_OR_PATH",
     )
-    target: str | None = _option(
-        None, "data", "name or number (from 0) of the target column(s); the last by default", metavar="COLUMN"
+    target: str | None = _data(
+        None, "name or number (from 0) of the target column(s); the last by default", metavar="COLUMN"
     )
-    task: str = _option("auto", "data", "what the target is", ("auto", "classification", "regression"))
-    validation_data: str | None = _option(None, "data", "a separate file to validate on", metavar="PATH")
-    test_data: str | None = _option(None, "data", "a separate file to test on", metavar="PATH")
-    validation_fraction: float = _option(0.1, "data", "part of the rows to validate on")
-    test_fraction: float = _option(0.2, "data", "part of the rows to test on")
-    header: str = _option("auto", "data", "whether the first line of a CSV holds names", ("auto", "yes", "no"))
-    bad_rows: str = _option("error", "data", "what a bad row of a CSV does", ("error", "skip"))
-    categorical: str | None = _option(None, "data", "columns of a CSV to treat as categories", metavar="COLUMNS")
-    ignore: str | None = _option(None, "data", "columns of a CSV to leave out", metavar="COLUMNS")
-    sample_weight: str | None = _option(
-        None, "data", "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN"
+    task: str = _data("auto", "what the target is", ("auto", "classification", "regression"))
+    validation_data: str | None = _data(None, "a separate file to validate on", metavar="PATH")
+    test_data: str | None = _data(None, "a separate file to test on", metavar="PATH")
+    validation_fraction: float = _data(0.1, "part of the rows to validate on")
+    test_fraction: float = _data(0.2, "part of the rows to test on")
+    header: str = _data("auto", "whether the first line of a CSV holds names", ("auto", "yes", "no"))
+    bad_rows: str = _data("error", "what a bad row of a CSV does", ("error", "skip"))
+    categorical: str | None = _data(None, "columns of a CSV to treat as categories", metavar="COLUMNS")
+    ignore: str | None = _data(None, "columns of a CSV to leave out", metavar="COLUMNS")
+    sample_weight: str | None = _data(
+        None, "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN"
     )
-    class_weight: str = _option("none", "data", "balanced: each class counts the same", ("none", "balanced"))
-    preprocessing: str = _option(
-        "auto",
-        "data",
-        "scaling of numeric columns; auto: minmax for images, else standardize",
-        ("auto", "standardize", "minmax", "none"),
+    class_weight: str = _data("none", "balanced: each class counts the same", ("none", "balanced"))
+    preprocessing: str = _data(
+        "auto", "scaling of numeric columns; auto: minmax for images, else standardize", preprocessing.SCALINGS
     )
-    impute: str = _option("mean", "data", "what a missing number becomes", ("mean", "zero"))
-    scale_target: bool = _option(True, "data", "standardise a regression target")
+    impute: str = _data("mean", "what a missing number becomes", ("mean", "zero"))
+    scale_target: bool = _data(True, "standardise a regression target")
 
-    hidden: str = _option(
-        "256,128", "model", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS"
+    hidden: str = _model("256,128", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS")
+    activation: str = _model(
+        "relu", "of the hidden layers; or module:function, a function of arrays", _OrFunction(ACTIVATIONS)
     )
-    activation: str = _option(
-        "relu", "model", "of the hidden layers; or module:function, a function of arrays", _OrFunction(ACTIVATIONS)
-    )
-    model: str | None = _option(
+    model: str | None = _model(
         None,
-        "model",
         "a model of your own in place of the dense network: a pair (init, predict) of functions",
         metavar="MODULE:NAME",
     )
-    init: str = _option("auto", "model", "initial weights; auto suits the activation", INITIALISATIONS)
-    dropout: float = _option(0.0, "model", "fraction of hidden activations dropped in training")
-    dtype: str = _option("float32", "model", "of parameters and passes", ("float32", "float64"))
+    init: str = _model("auto", "initial weights; auto suits the activation", INITIALISATIONS)
+    dropout: float = _model(0.0, "fraction of hidden activations dropped in training")
+    dtype: str = _model("float32", "of parameters and passes", ("float32", "float64"))
 
-    loss: str = _option(
+    loss: str = _loss(
         "auto",
-        "loss",
         "auto: softmax, binary cross-entropy for labels, squared error for values; or module:function",
         _OrFunction(("auto", *LOSSES)),
     )
-    label_smoothing: float = _option(0.0, "loss", "of the softmax cross-entropy")
-    huber_threshold: float = _option(
-        1.0, "loss", "where the huber loss turns linear, in standard deviations of the target"
-    )
+    label_smoothing: float = _loss(0.0, "of the softmax cross-entropy")
+    huber_threshold: float = _loss(1.0, "where the huber loss turns linear, in standard deviations of the target")
 
-    optimizer: str = _option("adam", "optimisation", "how the gradient changes the parameters", OPTIMIZERS)
-    lr: float | None = _option(None, "optimisation", "peak learning rate; each optimizer has its own default")
-    momentum: float = _option(0.9, "optimisation", "of momentum, nesterov, lars")
-    weight_decay: float = _option(0.0, "optimisation", "L2 coefficient (adamw, lamb: decoupled), weights only")
-    clip_norm: float | None = _option(None, "optimisation", "largest norm of the gradient")
-    schedule: str = _option("constant", "optimisation", "of the learning rate", SCHEDULES)
-    warmup: str = _option("0", "optimisation", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
-    decay_every: str = _option(
-        "10 epochs", "optimisation", "schedules step, exponential, inverse: steps or epochs", metavar="N"
-    )
-    decay: float = _option(0.1, "optimisation", "factor of the schedules step, exponential, plateau")
-    decay_patience: int = _option(5, "optimisation", "schedule plateau: more evaluations than this without improvement")
-    lr_floor: float = _option(0.0, "optimisation", "least factor of the rate")
-    lr_scaling: str = _option("none", "optimisation", "scale the rate with batch size / base", SCALINGS)
-    lr_scaling_base: int = _option(64, "optimisation", "the batch size that --lr is meant for")
+    optimizer: str = _optimisation("adam", "how the gradient changes the parameters", OPTIMIZERS)
+    lr: float | None = _optimisation(None, "peak learning rate; each optimizer has its own default")
+    momentum: float = _optimisation(0.9, "of momentum, nesterov, lars")
+    weight_decay: float = _optimisation(0.0, "L2 coefficient (adamw, lamb: decoupled), weights only")
+    clip_norm: float | None = _optimisation(None, "largest norm of the gradient")
+    schedule: str = _optimisation("constant", "of the learning rate", SCHEDULES)
+    warmup: str = _optimisation("0", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
+    decay_every: str = _optimisation("10 epochs", "schedules step, exponential, inverse: steps or epochs", metavar="N")
+    decay: float = _optimisation(0.1, "factor of the schedules step, exponential, plateau")
+    decay_patience: int = _optimisation(5, "schedule plateau: more evaluations than this without improvement")
+    lr_floor: float = _optimisation(0.0, "least factor of the rate")
+    lr_scaling: str = _optimisation("none", "scale the rate with batch size / base", SCALINGS)
+    lr_scaling_base: int = _optimisation(64, "the batch size that --lr is meant for")
 
-    batch_size: int = _option(
-        32, "run", "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size
-    )
-    micro_batch: int | None = _option(None, "run", "most rows that a rank passes at once: same gradient, less memory")
-    drop_last: bool = _option(False, "run", "leave out the short last batch of an epoch")
-    epochs: int | None = _option(None, "run", "passes over the training rows; 30 if --steps is not given")
-    steps: int | None = _option(None, "run", "updates")
-    seed: int = _option(0, "run", "of split, weights, permutations, dropout")
-    on_nonfinite: str = _option("stop", "run", "what a loss that is not finite does", ("stop", "skip"))
-    early_stopping: int | None = _option(
-        None, "run", "end after N evaluations without improvement, restore the best", metavar="N"
-    )
-    monitor: str = _option("loss/val", "run", "the metric that early stopping watches", metavar="METRIC")
-    target_metric: str | None = _option(None, "run", "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
-    communicator: str = _option("auto", "run", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
-    reduction: str = _option(
+    batch_size: int = _run(32, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size)
+    micro_batch: int | None = _run(None, "most rows that a rank passes at once: same gradient, less memory")
+    drop_last: bool = _run(False, "leave out the short last batch of an epoch")
+    epochs: int | None = _run(None, "passes over the training rows; 30 if --steps is not given")
+    steps: int | None = _run(None, "updates")
+    seed: int = _run(0, "of split, weights, permutations, dropout")
+    on_nonfinite: str = _run("stop", "what a loss that is not finite does", ("stop", "skip"))
+    early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
+    monitor: str = _run("loss/val", "the metric that early stopping watches", metavar="METRIC")
+    target_metric: str | None = _run(None, "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
+    communicator: str = _run("auto", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
+    reduction: str = _run(
         "auto",
-        "run",
         "shared: ranks of a host share memory; allreduce: one message; overlap: pieces during backpropagation",
         REDUCTIONS,
     )
-    exact: bool = _option(False, "run", "the same bits on any number of ranks")
-    leaves: int = _option(8, "run", "parts of a batch with --exact, which the ranks share out")
-    elastic: bool | None = _option(
-        None, "run", "go on when ranks die, with mpirun --with-ft ulfm (Open MPI 5); on where the launch has it"
+    exact: bool = _run(False, "the same bits on any number of ranks")
+    leaves: int = _run(8, "parts of a batch with --exact, which the ranks share out")
+    elastic: bool | None = _run(
+        None, "go on when ranks die, with mpirun --with-ft ulfm (Open MPI 5); on where the launch has it"
     )
-    least_ranks: int = _option(1, "run", "with fewer ranks, after losses, stop with a checkpoint and exit code 75")
-    hang_timeout: float = _option(
-        600.0, "run", "seconds without progress after which a run says where it hangs, and ends; 0: never"
+    least_ranks: int = _run(1, "with fewer ranks, after losses, stop with a checkpoint and exit code 75")
+    hang_timeout: float = _run(
+        600.0, "seconds without progress after which a run says where it hangs, and ends; 0: never"
     )
-    oversubscribe: bool = _option(False, "run", "ranks for which a host has no core compute, too")
-    compress: str = _option("none", "run", "what travels between ranks in place of float32", COMPRESSIONS)
-    bucket_mb: float = _option(BUCKET_BYTES / 2**20, "run", "MiB of a piece that travels while others are computed")
+    oversubscribe: bool = _run(False, "ranks for which a host has no core compute, too")
+    compress: str = _run("none", "what travels between ranks in place of float32", COMPRESSIONS)
+    bucket_mb: float = _run(BUCKET_BYTES / 2**20, "MiB of a piece that travels while others are computed")
 
-    noise_scale: int = _option(
-        0,
-        "output",
-        "steps between estimates of the gradient noise scale, which is logged; 0: never",
-        metavar="N",
+    noise_scale: int = _output(0, "steps between estimates of the gradient noise scale, which is logged; 0: never")
+    run_dir: str | None = _output(None, "where everything goes; runs/NAME-K by default", metavar="DIR")
+    resume: str = _output("never", "auto: continue from the newest valid checkpoint, if any", ("never", "auto"))
+    checkpoint_every: str = _output("1 epoch", "steps, or e.g. '5 epochs'; 0: only at the end", metavar="N")
+    checkpoint_async: bool = _output(False, "write checkpoints beside the next steps")
+    on_checkpoint_error: str = _output("stop", "what a checkpoint that cannot be written does", ON_ERROR)
+    audit_every: str = _output(
+        "0", "steps or epochs between comparisons of the ranks' parameters; 0: never", metavar="N"
     )
-    run_dir: str | None = _option(None, "output", "where everything goes; runs/NAME-K by default", metavar="DIR")
-    resume: str = _option(
-        "never", "output", "auto: continue from the newest valid checkpoint, if any", ("never", "auto")
+    keep: int = _output(2, "newest checkpoints that stay, besides the best")
+    eval_every: str = _output("1 epoch", "steps or epochs between evaluations; 0: only at the end", metavar="N")
+    log_every: str = _output("1 epoch", "steps or epochs between log records", metavar="N")
+    profile: bool = _output(
+        False, "say where the time of a step goes; trace.json opens in Perfetto or chrome://tracing"
     )
-    checkpoint_every: str = _option("1 epoch", "output", "steps, or e.g. '5 epochs'; 0: only at the end", metavar="N")
-    checkpoint_async: bool = _option(False, "output", "write checkpoints beside the next steps")
-    on_checkpoint_error: str = _option("stop", "output", "what a checkpoint that cannot be written does", ON_ERROR)
-    audit_every: str = _option(
-        "0", "output", "steps or epochs between comparisons of the ranks' parameters; 0: never", metavar="N"
-    )
-    keep: int = _option(2, "output", "newest checkpoints that stay, besides the best")
-    eval_every: str = _option(
-        "1 epoch", "output", "steps or epochs between evaluations; 0: only at the end", metavar="N"
-    )
-    log_every: str = _option("1 epoch", "output", "steps or epochs between log records", metavar="N")
-    profile: bool = _option(
-        False, "output", "say where the time of a step goes; trace.json opens in Perfetto or chrome://tracing"
-    )
-    dry_run: bool = _option(False, "output", "print configuration, network, memory and messages; do not train")
+    dry_run: bool = _output(False, "print configuration, network, memory and messages; do not train")
 
     def __post_init__(self) -> None:
-        def need(good: bool, name: str, what: str) -> None:
-            if not good:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {what}")
-
-        need(self.batch_size >= 1, "batch_size", "at least 1 row")
-        need(self.leaves >= 1, "leaves", "at least 1")
-        need(self.noise_scale >= 0, "noise_scale", "at least 0")
-        for name in ("epochs", "steps"):
-            need((getattr(self, name) or 0) >= 0, name, "at least 0")
-        for name in ("micro_batch", "early_stopping"):
-            need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
-        need(self.decay_patience >= 0, "decay_patience", "at least 0")
-        for name in ("keep", "lr_scaling_base", "least_ranks"):
-            need(getattr(self, name) >= 1, name, "at least 1")
-        need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "a number above 0")
-        need(self.lr is None or 0 < self.lr < math.inf, "lr", "a number above 0")
-        need(0 <= self.dropout < 1, "dropout", "a number in [0, 1)")
-        need(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
-        need(0 <= self.label_smoothing < 1, "label_smoothing", "a number in [0, 1)")
-        need(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0")
-        need(0 < self.decay <= 1, "decay", "a number in (0, 1]")
-        need(0 <= self.lr_floor <= 1, "lr_floor", "a number in [0, 1]")
-        both = self.validation_fraction + self.test_fraction
-        need(
-            both < 1 or both != both, "validation_fraction", f"with --test-fraction {self.test_fraction} no row is left"
-        )
-        for name in ("validation_fraction", "test_fraction"):
-            need(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
-        need(0 <= self.hang_timeout < math.inf, "hang_timeout", "seconds, or 0 for never")
-        need(self.bucket_mb > 0, "bucket_mb", "a number above 0")
-        need(self.huber_threshold > 0, "huber_threshold", "a number above 0")
+        part, other = self.validation_fraction, self.test_fraction
+        if part + other >= 1:
+            raise UsageError(f"--validation-fraction {part}: with --test-fraction {other} no row is left")
+        for names, good, what in _RANGES:
+            for name in names.split():
+                if (value := getattr(self, name)) is not None and not good(value):
+                    raise UsageError(f"--{flag(name)} {value}: {what}")
         for name in ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every"):
             parse_interval(getattr(self, name), 1, name)
         self.hidden_sizes()
@@ -254,14 +216,11 @@ class TrainConfig:
         """The resolved configuration as a file that ``--config`` reads."""
         lines, group = [], ""
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            name, value = flag(field.name), getattr(self, field.name)
             if field.metadata["group"] != group:
                 group = field.metadata["group"]
                 lines.append(f"\n[{group}]")
-            if value is None:
-                lines.append(f"# {flag(field.name)} is not set")
-            else:
-                lines.append(f"{flag(field.name)} = {_toml(value)}")
+            lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
         return "\n".join(lines).lstrip() + "\n"
 
 

@@ -3,13 +3,14 @@
 from distbp.data.dataset import Target
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
-from distbp.run.options import TrainConfig
+from distbp.run.options import TrainConfig, flag
 from distbp.trainer.trainer import Trainer
 
 __all__ = ["SUITABLE_LOSS", "idle_options", "refuse_loss", "refuse_mixtures"]
 
 SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
 """What ``--loss auto`` is, by the kind of the target."""
+_UNSUITABLE = {"labels": ("softmax-cross-entropy",), "values": ("softmax-cross-entropy", "binary-cross-entropy")}
 
 
 def refuse_mixtures(config: TrainConfig, n: int) -> None:
@@ -19,17 +20,13 @@ def refuse_mixtures(config: TrainConfig, n: int) -> None:
     if config.exact and config.compress != "none":
         raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
     if config.batch_size > n:
-        raise UserError(
-            f"a batch size of {config.batch_size} is above the {n} training rows:"
-            f" give --batch-size {n} (the full batch) or less"
-        )
+        cure = f"give --batch-size {n} (the full batch) or less"
+        raise UserError(f"a batch size of {config.batch_size} is above the {n} training rows: {cure}")
 
 
 def refuse_loss(name: str, target: Target) -> None:
     """Refuse a loss that does not suit the target."""
-    if (target.kind, name) in {
-        ("values", "softmax-cross-entropy"), ("values", "binary-cross-entropy"), ("labels", "softmax-cross-entropy"),
-    }:  # fmt: skip
+    if name in _UNSUITABLE.get(target.kind, ()):
         raise UserError(f"--loss {name} does not suit a {target}; {SUITABLE_LOSS[target.kind]} does")
 
 
@@ -37,12 +34,8 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
     """Return a remark for each option that was given and does nothing in this run."""
     loss, reducer, elastic = trainer.loss.name, trainer.reducer, trainer.comm.elastic
     schedule = config.schedule
-    dense = config.model is None, "--model"
     used = {
-        "hidden": dense,
-        "activation": dense,
-        "init": dense,
-        "dropout": dense,
+        **dict.fromkeys(("hidden", "activation", "init", "dropout"), (config.model is None, "--model")),
         "momentum": (config.optimizer in ("momentum", "nesterov", "lars"), f"--optimizer {config.optimizer}"),
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
@@ -68,7 +61,7 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
     }
     default = TrainConfig()
     return [
-        f"warning: --{name.replace('_', '-')} does nothing with {why}"
+        f"warning: --{flag(name)} does nothing with {why}"
         for name, (is_used, why) in used.items()
         if not is_used and getattr(config, name) != getattr(default, name)
     ]

@@ -24,33 +24,20 @@ _SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")
 
 
 class Reporter:
-    """Writes the records of a run and shows its progress.
-
-    Parameters
-    ----------
-    active : bool
-        Whether this is the rank that speaks; the others are silent.
-    metrics : Path, optional
-        The ``metrics.jsonl`` to append to.
-    stream : file, optional
-        Where people read; standard output by default.
-    """
+    """Appends the records of a run to `metrics` and shows its progress on `stream`, if this is the `active` rank."""
 
     def __init__(self, active: bool, metrics: Path | None = None, stream: TextIO | None = None) -> None:
         self.active, self._metrics, self._stream = active, metrics, stream or sys.stdout
         self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
         self._latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._bar: Any = None
-        self._task: Any = None
         self._next = 0.0
 
     def say(self, text: str) -> None:
         """Print one line for people."""
-        if not self.active:
-            return
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
-        else:
+        elif self.active:
             print(text, file=self._stream, flush=True)
 
     def record(self, record: dict[str, Any]) -> None:
@@ -162,14 +149,13 @@ def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str,
     A resumed run so continues without a gap and without a double, also when the one before it was
     killed in the middle of a line.
     """
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if up_to_step is None or record["step"] <= up_to_step:
-            records.append(record)
-    if up_to_step is not None and path.exists():
+    records: list[dict[str, Any]] = []
+    if not path.exists():
+        return records
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    if up_to_step is not None:
+        records = [record for record in records if record["step"] <= up_to_step]
         atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     return records

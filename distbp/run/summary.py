@@ -49,27 +49,23 @@ def closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[st
 
 def plan_of(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:
     """Return what ``--dry-run`` prints: configuration, network, memory and messages."""
-    net, comm = trainer.network, trainer.crew.comm
-    rows = -(-trainer.sampler.batch_size // comm.size)
+    net, shard = trainer.network, trainer.reducer.shard
+    rows = -(-trainer.sampler.batch_size // trainer.crew.comm.size)
     rows = min(rows, trainer.gradient.micro_batch or rows)
-    lines = [config.to_toml(), opening(data, trainer, Path(config.run_dir or "(new run directory)")), ""]
-    lines += net.table()
-    item = net.dtype.itemsize
-    activations = rows * net.kept_per_row() * item
     states = len(trainer.optimizer.buffers)
-    own = trainer.reducer.shard.stop - trainer.reducer.shard.start
-    mib = 2.0**20
-    lines += [
+    mib = net.dtype.itemsize / 2.0**20  # of a number
+    parts = [part for part in (data.train, data.validation, data.test) if part and part.in_memory]
+    in_memory = sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)
+    lines = [
+        config.to_toml(),
+        opening(data, trainer, Path(config.run_dir or "(new run directory)")),
+        "",
+        *net.table(),
         "",
         f"memory per rank: parameters, gradient and {states} optimizer arrays"
-        f" {(2 + states) * own * item / mib:.2f} MiB, activations of {rows} rows"
-        f" {activations / mib:.2f} MiB, data {_in_memory(data) / mib:.2f} MiB",
+        f" {(2 + states) * (shard.stop - shard.start) * mib:.2f} MiB, activations of {rows} rows"
+        f" {rows * net.kept_per_row() * mib:.2f} MiB, data {in_memory / 2.0**20:.2f} MiB",
         trainer.reducer.describe(),
         f"{trainer.sampler.steps_per_epoch} steps an epoch, {threads} BLAS thread{'s' * (threads > 1)} a rank",
     ]
     return "\n".join(lines)
-
-
-def _in_memory(data: Data) -> int:
-    parts = [part for part in (data.train, data.validation, data.test) if part and part.in_memory]
-    return sum(part.n_rows * data.preprocessor.n_inputs * part.dtype.itemsize for part in parts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
 
-__all__ = ["Judge", "MetricTarget", "is_better", "require_metric"]
+__all__ = ["Judge", "MetricTarget", "is_better"]
 
 Array = NDArray[Any]
 
@@ -40,11 +40,9 @@ class MetricTarget:
     def __str__(self) -> str:
         return f"{self.metric}{self.sign}{self.value:g}"
 
-    def reached(self, record: dict[str, Any]) -> bool:
+    def reached(self, record: Mapping[str, Any]) -> bool:
         """Return whether `record` has it and it is good enough."""
-        if self.metric not in record:
-            return False
-        new = record[self.metric]
+        new = record.get(self.metric, math.nan)
         return bool(new >= self.value if self.sign == ">=" else new <= self.value)
 
 
@@ -54,15 +52,6 @@ def is_better(metric: str, new: float, old: float | None) -> bool:
         return math.isfinite(new)
     falls = metric.split("/")[0] in ("loss", "rmse", "mae")
     return new < old if falls else new > old
-
-
-def require_metric(what: str, metric: str, seen: list[str]) -> None:
-    """Refuse to watch what the run never has."""
-    if metric not in seen:
-        raise UsageError(
-            f"{what} watches {metric!r}, which this run never has: it has {', '.join(seen) or 'none'}"
-            " (it takes validation rows and --eval-every, or --log-every)"
-        )
 
 
 @dataclass
@@ -106,24 +95,20 @@ class Judge:
 
     def require(self, evaluated: list[str], logged: list[str], *, plateau: bool) -> None:
         """Refuse to watch what a run never has, given the metrics that are evaluated and logged."""
-        if self.patience is not None:
-            require_metric("early stopping", self.monitor, evaluated)
-        if plateau:
-            require_metric("the plateau schedule", "loss/val", evaluated)
-        if self.target is not None:
-            require_metric("the target", self.target.metric, evaluated + logged)
+        watched = [("early stopping", self.monitor, evaluated)] if self.patience is not None else []
+        watched += [("the plateau schedule", "loss/val", evaluated)] if plateau else []
+        watched += [("the target", self.target.metric, evaluated + logged)] if self.target is not None else []
+        for what, metric, seen in watched:
+            if metric not in seen:
+                raise UsageError(
+                    f"{what} watches {metric!r}, which this run never has: it has {', '.join(seen) or 'none'}"
+                    " (it takes validation rows and --eval-every, or --log-every)"
+                )
 
     def see(self, record: Mapping[str, Any], step: int, theta: Array) -> str:
-        """Judge an evaluation; return ``early`` where it is time to stop.
+        """Judge the metrics of an evaluation after `step` steps; return ``early`` where it is time to stop.
 
-        Parameters
-        ----------
-        record : dict
-            Its metrics.
-        step : int
-            After how many steps.
-        theta : ndarray
-            This rank's shard of the parameters, kept if they are the best.
+        `theta`, this rank's shard of the parameters, is kept if they are the best.
         """
         state = self.state
         if is_better(self.monitor, record[self.monitor], state.best):
@@ -136,7 +121,7 @@ class Judge:
 
     def reached(self, record: Mapping[str, Any]) -> str:
         """Return the target where a record reaches it, else ""."""
-        return str(self.target) if self.target and self.target.reached(dict(record)) else ""
+        return str(self.target) if self.target and self.target.reached(record) else ""
 
     def improved_at(self, step: int) -> bool:
         """Return whether the best parameters are those of `step`, and are wanted again."""

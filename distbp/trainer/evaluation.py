@@ -5,7 +5,7 @@ exact. Counts are whole numbers; they add up in any order. Sums of real numbers 
 added in one order by all ranks: who computed which block does not matter.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,31 +20,11 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "metric_names", "watched_metrics"]
+__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "watched_metrics"]
 
 Array = NDArray[Any]
 
 EVALUATION_BLOCK = 512
-
-
-class _Figures(Protocol):
-    """Counts what is wanted of one kind of target."""
-
-    counts: Array
-    n_sums: int
-
-    def add(self, z: Array, y: Array) -> Array:
-        """Count a block of rows; what is not a count, (n_sums,)."""
-        ...
-
-    def result(self, table: Array, n: int) -> dict[str, Any]:
-        """The metrics of `n` rows, from the counts and what `add` gave for each block."""
-        ...
-
-
-def _two_columns(z: Array) -> Array:
-    """Logits of two classes from a single output, the log-odds of the second one."""
-    return z if z.shape[1] > 1 else np.concatenate([np.zeros_like(z), z], axis=1)
 
 
 def hits(z: Array, y: Array, kind: str) -> int:
@@ -55,17 +35,36 @@ def hits(z: Array, y: Array, kind: str) -> int:
     return int(np.count_nonzero(guess == y))
 
 
-class _Classes:
-    """Confusion matrix (true class, predicted class), and how often the top k hold the true one."""
+class _Figures:
+    """Counts what is wanted of one kind of target; here nothing but the loss: outputs are no predictions of it."""
 
+    names: tuple[str, ...] = ()
     n_sums = 0
 
-    def __init__(self, target: Target, top_k: int) -> None:
+    def __init__(self, target: Target, scale: list[float], top_k: int) -> None:
+        self.counts = np.zeros(0)
+
+    def add(self, z: Array, y: Array) -> Array:
+        """Count a block of rows; return what is not a count, (n_sums,)."""
+        return np.zeros(0)
+
+    def result(self, table: Array, n: int) -> dict[str, Any]:
+        """Return the metrics of `n` rows, from the counts and what `add` gave for each block."""
+        return {}
+
+
+class _Classes(_Figures):
+    """Confusion matrix (true class, predicted class), and how often the top k hold the true one."""
+
+    names = "accuracy", "macro_f1"
+
+    def __init__(self, target: Target, scale: list[float], top_k: int) -> None:
         self.c, self.k = len(target.classes), min(top_k, len(target.classes))
         self.counts = np.zeros(self.c * self.c + 1)
 
     def add(self, z: Array, y: Array) -> Array:
-        z = _two_columns(z)
+        if z.shape[1] == 1:  # the log-odds of the second of two classes
+            z = np.concatenate([np.zeros_like(z), z], axis=1)
         pairs = y * self.c + z.argmax(axis=1)
         self.counts[:-1] += np.bincount(pairs, minlength=self.c * self.c)
         above = (z > np.take_along_axis(z, y[:, None], axis=1)).sum(axis=1)
@@ -85,25 +84,12 @@ class _Classes:
         return out
 
 
-class _Nothing:
-    """Only the loss: the outputs are no predictions of the target."""
-
-    n_sums = 0
-    counts = np.zeros(0)
-
-    def add(self, z: Array, y: Array) -> Array:
-        return np.zeros(0)
-
-    def result(self, table: Array, n: int) -> dict[str, Any]:
-        return {}
-
-
-class _Labels:
+class _Labels(_Figures):
     """For each label: true and false positives and negatives; rows with every label right."""
 
-    n_sums = 0
+    names = "accuracy", "exact_match", "macro_f1"
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, scale: list[float], top_k: int) -> None:
         self.k = target.n_outputs
         self.counts = np.zeros(3 * self.k + 1)
 
@@ -119,21 +105,19 @@ class _Labels:
         total = 2.0 * right + false_positive + missed
         f1 = np.divide(2.0 * right, total, out=np.zeros(self.k), where=total > 0)
         wrong = (false_positive + missed).sum() / (n * self.k)
-        return {
-            "accuracy": float(1.0 - wrong),
-            "exact_match": float(self.counts[-1] / n),
-            "macro_f1": float(f1.mean()),
-        }
+        exact = self.counts[-1] / n
+        return {"accuracy": float(1.0 - wrong), "exact_match": float(exact), "macro_f1": float(f1.mean())}
 
 
-class _Values:
+class _Values(_Figures):
     """Errors in the units of the target, and R2; a mean over the outputs where there are several."""
 
-    def __init__(self, target: Target, scale: list[float]) -> None:
+    names = "rmse", "mae", "r2"
+
+    def __init__(self, target: Target, scale: list[float], top_k: int) -> None:
         self.k = target.n_outputs
         self.unit = 1.0 / np.array(scale) if scale else np.ones(self.k)
-        self.n_sums = 7 * self.k
-        self.counts = np.zeros(0)
+        self.counts, self.n_sums = np.zeros(0), 7 * self.k
 
     def add(self, z: Array, y: Array) -> Array:
         error = z - y.astype(np.float64)
@@ -145,12 +129,11 @@ class _Values:
         spread = merge(table[:, 2 * self.k :].reshape(-1, 5, self.k))["square"]
         # a constant target is explained or not, as scikit-learn has it
         unexplained = np.divide(square, spread, out=(square > 0).astype(float), where=spread > 0)
-        r2 = 1.0 - unexplained
-        return {
-            "rmse": float((np.sqrt(square / n) * self.unit).mean()),
-            "mae": float((absolute / n * self.unit).mean()),
-            "r2": float(r2.mean()),
-        }
+        rmse, mae = np.sqrt(square / n) * self.unit, absolute / n * self.unit
+        return {"rmse": float(rmse.mean()), "mae": float(mae.mean()), "r2": float((1.0 - unexplained).mean())}
+
+
+_KINDS = {"loss": _Figures, "classes": _Classes, "labels": _Labels, "values": _Values}
 
 
 def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target | None) -> str:
@@ -160,18 +143,6 @@ def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target
     linked = isinstance(loss, FunctionLoss) and hasattr(loss.function, "link") and target.kind != "labels"
     fits = network.output_shape == (target.n_outputs,) or (target.kind == "classes" and network.output_shape == (1,))
     return target.kind if linked or fits else "loss"
-
-
-def _figures(kind: str, data: Prepared, top_k: int) -> _Figures:
-    assert data.target is not None
-    match kind:
-        case "loss":
-            return _Nothing()
-        case "classes":
-            return _Classes(data.target, top_k)
-        case "labels":
-            return _Labels(data.target)
-    return _Values(data.target, data.preprocessor.target_scale)
 
 
 def evaluate(
@@ -186,13 +157,15 @@ def evaluate(
         (rows are the true classes); for labels ``accuracy`` (share of labels right), ``exact_match``,
         ``macro_f1``; for values ``rmse``, ``mae``, ``r2`` in the units of the target.
     """
-    figures = _figures(kind_of_metrics(network, loss, data.target), data, top_k)
+    assert data.target is not None, "an evaluation needs a target"
+    kind = kind_of_metrics(network, loss, data.target)
+    figures = _KINDS[kind](data.target, data.preprocessor.target_scale, top_k)
     n_blocks = -(-data.n_rows // EVALUATION_BLOCK)
     table = np.zeros((n_blocks, 2 + figures.n_sums))
     for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
         rows = np.arange(b * EVALUATION_BLOCK, min((b + 1) * EVALUATION_BLOCK, data.n_rows))
         X, y, w = data.take(rows)
-        assert y is not None, "an evaluation needs a target"
+        assert y is not None
         z = network.forward(X)
         losses = loss.value(z, y).astype(np.float64)
         weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
@@ -205,22 +178,11 @@ def evaluate(
     return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
 
 
-def metric_names(target: Target | None, kind: str) -> list[str]:
-    """Return what `evaluate` gives for a target and a kind of metrics, but for the confusion matrix."""
-    match target and kind:
-        case "loss":
-            return ["loss"]
-        case "classes":
-            return ["loss", "accuracy", "macro_f1", *(["top3"] if target and target.n_outputs > 3 else [])]
-        case "labels":
-            return ["loss", "accuracy", "exact_match", "macro_f1"]
-    return ["loss", "rmse", "mae", "r2"]
-
-
 def watched_metrics(
     target: Target | None, kind: str, eval_every: int | Epochs, log_every: int | Epochs
 ) -> tuple[list[str], list[str]]:
     """Return the names of what evaluations and the log of a run will have; 0 is never."""
-    evaluated = [f"{name}/val" for name in metric_names(target, kind)] if eval_every else []
+    top = ["top3"] if kind == "classes" and target and target.n_outputs > 3 else []
+    evaluated = [f"{name}/val" for name in ("loss", *_KINDS[kind].names, *top)] if eval_every else []
     logged = ["loss/train", "accuracy/train"][: 1 + (kind == "classes")] if log_every else []
     return evaluated, logged

@@ -31,16 +31,7 @@ _DECAY = 0.95
 def estimate(squares: float, groups: float, batch: int, square: float) -> tuple[float, float]:
     """tr(Sigma) and |G|^2 from one batch; both without bias, so the second may be negative.
 
-    Parameters
-    ----------
-    squares : float
-        ``sum_r n_r |g_r|^2`` over the groups.
-    groups : float
-        Their number R, at least 2.
-    batch : int
-        Rows B.
-    square : float
-        ``|g|^2`` of the mean gradient of the batch.
+    `squares` is ``sum_r n_r |g_r|^2`` over R >= 2 `groups`, `batch` the rows B, and `square` is ``|g|^2``.
     """
     trace = (squares - batch * square) / (groups - 1.0)
     return trace, square - trace / batch

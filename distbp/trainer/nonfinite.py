@@ -29,13 +29,7 @@ class Nonfinite:
         self.action, self.state = action, _State()
 
     def see(self, statistics: Statistics, step: int) -> str:
-        """Return "" where step number `step` was finite, else what was skipped.
-
-        Raises
-        ------
-        Diverged
-            The run ends here.
-        """
+        """Return "" where step number `step` was finite, else what was skipped; raises `Diverged` to end the run."""
         if statistics.finite:
             self.state.skipped = 0
             return ""

@@ -19,52 +19,18 @@ _MOST_EVENTS = 20_000
 
 
 class Profile:
-    """Clocks around methods, on every rank.
+    """Clocks around the methods that make up a step of a trainer, on every rank.
 
     Parameters
     ----------
-    comm : Communicator
+    trainer : Trainer
         All its ranks make a profile at the same time: that is the zero of their clocks.
     """
 
-    def __init__(self, comm: Communicator) -> None:
-        self.comm = comm
-        self.seconds: dict[str, float] = {}
-        self.calls: dict[str, int] = {}
-        self._events: list[tuple[str, float, float]] = []
-        self._inner: list[float] = []
-        self._watched: list[tuple[Any, str]] = []
-        comm.barrier()
-        self._zero = time.perf_counter()
-
-    def watch(self, owner: Any, method: str, name: str) -> None:
-        """Count the time in ``owner.method`` as `name`, until `stop`."""
-        inner, clock, events = self._inner, time.perf_counter, self._events
-        call: Callable[..., Any] = getattr(owner, method)
-        self.seconds.setdefault(name, 0.0)
-        self.calls.setdefault(name, 0)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            inner.append(0.0)
-            start = clock()
-            try:
-                return call(*arguments, **options)
-            finally:
-                spent = clock() - start
-                self.seconds[name] += spent - inner.pop()
-                self.calls[name] += 1
-                if inner:
-                    inner[-1] += spent
-                if len(events) < _MOST_EVENTS:
-                    events.append((name, start, spent))
-
-        setattr(owner, method, timed)
-        self._watched.append((owner, method))
-
-    def watch_training(self, trainer: Any) -> None:
-        """Count the parts of a trainer's step."""
+    def __init__(self, trainer: Any) -> None:
+        self.comm: Communicator = trainer.crew.comm
         reducer, network = trainer.reducer, trainer.network
-        for owner, method, name in (
+        self._watched = (
             (trainer, "step", "other"),
             (trainer.train, "take", "gather"),
             (network, "forward", "forward"),
@@ -77,14 +43,38 @@ class Profile:
             (reducer, "wait", "norm"),
             (trainer.optimizer, "step", "optimizer"),
             (trainer, "settle", "log"),
-        ):
-            self.watch(owner, method, name)
+        )
+        self.seconds = {name: 0.0 for _, _, name in self._watched}
+        self._events: list[tuple[str, float, float]] = []
+        self._inner: list[float] = []
+        self.comm.barrier()
+        self._zero = time.perf_counter()
+        for owner, method, name in self._watched:
+            setattr(owner, method, self._timed(getattr(owner, method), name))
+
+    def _timed(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """Return `call` with a clock around it, which counts as `name`."""
+        inner, clock, events = self._inner, time.perf_counter, self._events
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            inner.append(0.0)
+            start = clock()
+            try:
+                return call(*arguments, **options)
+            finally:
+                spent = clock() - start
+                self.seconds[name] += spent - inner.pop()
+                if inner:
+                    inner[-1] += spent
+                if len(events) < _MOST_EVENTS:
+                    events.append((name, start, spent))
+
+        return timed
 
     def stop(self) -> None:
         """Take all clocks off."""
-        for owner, method in self._watched:
+        for owner, method, _ in self._watched:
             delattr(owner, method)  # the method of the class is there again
-        self._watched.clear()
 
     def table(self, steps: int) -> str:
         """Microseconds a step of each name: the mean over the ranks, the least and the most; all ranks call it."""
