@@ -9,6 +9,7 @@ counted. The parsing of quotes and separators is the standard library's.
 import csv
 import gzip
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ _MAX_CATEGORIES = 1000
 class _BadRows:
     """Raise at the first bad row, or count them."""
 
-    def __init__(self, source: str, policy: str) -> None:
-        self.source, self.skip = source, policy == "skip"
-        self.count, self.first = 0, ""
+    def __init__(self, source: str, skip: bool) -> None:
+        self.source, self.skip, self.count, self.first = source, skip, 0, ""
 
     def add(self, line: int, why: str, fields: list[str]) -> None:
         content = ",".join(fields)
@@ -57,8 +57,7 @@ class _Column:
         """Append a chunk; return the places of texts that a numeric column cannot hold."""
         if self.numeric is not False:
             numbers, bad = _numbers(texts)
-            present = len(texts) - sum(text.strip().lower() in MISSING for text in texts)
-            if self.numeric is None and present:
+            if self.numeric is None and (present := sum(text.strip().lower() not in MISSING for text in texts)):
                 self.numeric = len(bad) * 2 < present
             if self.numeric is not False:
                 self.parts.append(numbers)
@@ -75,10 +74,8 @@ class _Column:
         missing = np.array([text.lower() in MISSING for text in values], bool)
         categories = sorted(set(values[~missing]))
         if len(categories) > _MAX_CATEGORIES:
-            raise UserError(
-                f"{source}: column {self.name!r} has {len(categories)} different texts, too many for"
-                f" categories; leave it out with --ignore {self.name}"
-            )
+            many = f"{len(categories)} different texts, too many for categories"
+            raise UserError(f"{source}: column {self.name!r} has {many}; leave it out with --ignore {self.name}")
         number = {text: float(i) for i, text in enumerate(categories)}
         codes = np.array([number.get(text, np.nan) for text in values])
         return Column(self.name, tuple(categories)), codes
@@ -113,7 +110,7 @@ def read_csv(
     like: Target | None = None,
     columns_like: tuple[Column, ...] = (),
 ) -> tuple[ArrayDataset, list[str]]:
-    """Read a CSV file, plain or ``.gz``.
+    """Read a CSV file, plain or ``.gz``; return the data, and remarks for the user.
 
     Parameters
     ----------
@@ -132,25 +129,19 @@ def read_csv(
         See `infer_target`.
     columns_like : tuple of Column
         Columns of the training data; those of the same name are read as numbers or categories as they were.
-
-    Returns
-    -------
-    ArrayDataset, list of str
-        The data, and remarks for the user.
     """
-    source = path.name
-    remarks: list[str] = []
-    bad = _BadRows(source, bad_rows)
+    source, remarks = path.name, list[str]()
+    bad = _BadRows(source, bad_rows == "skip")
+    opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        with _text(path) as stream:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
             names, rows = _rows(stream, source, header, remarks)
             columns = [_Column(name) for name in names]
             known = {column.name: column.categories is None for column in columns_like}
             for column in columns:
                 column.numeric = known.get(column.name)
-            if categorical:
-                for i in parse_columns(categorical, names, source):
-                    columns[i].numeric = False
+            for i in parse_columns(categorical, names, source) if categorical else []:
+                columns[i].numeric = False
             targets = _target_columns(target, like, names, source)
             lines, keep = _fill(columns, rows, targets, bad)
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
@@ -171,17 +162,13 @@ def read_csv(
     if not inputs:
         raise UserError(f"{source}: no input column is left beside the target")
     X = np.stack([values for _, values in inputs], axis=1)
-    y, meaning, class_values = None, None, None
+    described = tuple(column for column, _ in inputs)
+    y, meaning, classes = None, None, None
     if targets:
         y = _target_values([columns[i] for i in targets], keep)
-        own = tuple(names[i] for i in targets)
-        meaning, class_values = infer_target(y, own, source, task=task, like=like)
-    described = tuple(column for column, _ in inputs)
-    dataset = ArrayDataset(
-        X, y, meaning, class_values=class_values, weights=weights, columns=described,
-        lines=lines[keep], source=source,
-    )  # fmt: skip
-    return dataset, remarks
+        meaning, classes = infer_target(y, tuple(names[i] for i in targets), source, task=task, like=like)
+    more: dict[str, Any] = {"weights": weights, "columns": described, "lines": lines[keep], "source": source}
+    return ArrayDataset(X, y, meaning, class_values=classes, **more), remarks
 
 
 def _target_columns(target: str | None, like: Target | None, names: list[str], source: str) -> list[int]:
@@ -190,12 +177,6 @@ def _target_columns(target: str | None, like: Target | None, names: list[str], s
     if like is None:
         return [len(names) - 1]
     return [names.index(name) for name in like.names] if set(like.names) <= set(names) else []
-
-
-def _text(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _rows(
@@ -230,10 +211,16 @@ def _fill(
     columns: list[_Column], rows: Iterator[tuple[int, list[str]]], targets: list[int], bad: _BadRows
 ) -> tuple[Array, Array]:
     """Read all rows into `columns`; return the line of each, and which are good."""
-    all_lines, all_keep = [], []
-    chunk: list[tuple[int, list[str]]] = []
 
-    def close() -> None:
+    def whole() -> Iterator[tuple[int, list[str]]]:
+        for line, fields in rows:
+            if len(fields) == len(columns):
+                yield line, fields
+            else:
+                bad.add(line, f"{len(fields)} fields where the header has {len(columns)}", fields)
+
+    found, all_lines, all_keep = whole(), [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    while chunk := list(islice(found, _CHUNK)):
         keep = np.ones(len(chunk), bool)
         for j, column in enumerate(columns):
             texts = [fields[j] for _, fields in chunk]
@@ -247,16 +234,6 @@ def _fill(
                 keep[i] = False
         all_lines.append(np.array([line for line, _ in chunk], np.int64))
         all_keep.append(keep)
-        chunk.clear()
-
-    for line, fields in rows:
-        if len(fields) != len(columns):
-            bad.add(line, f"{len(fields)} fields where the header has {len(columns)}", fields)
-            continue
-        chunk.append((line, fields))
-        if len(chunk) == _CHUNK:
-            close()
-    close()
     return np.concatenate(all_lines), np.concatenate(all_keep)
 
 
