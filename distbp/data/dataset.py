@@ -74,11 +74,9 @@ class Dataset(Protocol):
         Classes are (n,) int64, labels and values (n, n_outputs) float64; target or weights are None
         where there are none.
         """
-        ...
 
     def take_target(self, rows: Array) -> Array | None:
         """Return the target of `rows` alone, as `take` gives it."""
-        ...
 
 
 class ArrayDataset:
@@ -156,11 +154,11 @@ class ArrayDataset:
         return f"{self.source}, " + (f"row {row} (from 0)" if self._lines is None else f"line {self._lines[row]}")
 
 
-def parse_columns(wanted: str, names: list[str], source: str, width: int | None = None) -> list[int]:
-    """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers."""
+def parse_columns(wanted: str | None, names: list[str], source: str, width: int | None = None) -> list[int]:
+    """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers, if anything."""
     width = len(names) if width is None else width
     found = []
-    for item in (part.strip() for part in wanted.split(",")):
+    for item in (part.strip() for part in wanted.split(",")) if wanted else ():
         if item in names:
             found.append(names.index(item))
         elif re.fullmatch(r"-?[0-9]+", item) and -width <= int(item) < width:
@@ -198,10 +196,11 @@ def infer_target(
     classes = None if task == "regression" else _distinct(flat, source, task)
     if classes is None:
         return Target("values", names), None
-    if len(classes) < 2:
-        only = _label(classes[0]) if len(classes) else "none"
+    labels = tuple(map(_label, classes))
+    if len(labels) < 2:
+        only = "".join(labels) or "none"
         raise UserError(f"{source}: the target {names[0]!r} has one class only ({only}): two are needed")
-    return Target("classes", names, tuple(_label(value) for value in classes)), classes
+    return Target("classes", names, labels), classes
 
 
 def _scan(y: Array) -> Iterator[tuple[int, Array]]:

@@ -70,14 +70,13 @@ def open_dataset(
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
     word, _, rest = name.partition(":")
-    if word == "synthetic" or name == "digits":
-        if part != "train":
-            return None, []
-        return read_digits(**meaning) if name == "digits" else read_synthetic(rest), []
+    if name == "digits":
+        return (read_digits(**meaning) if part == "train" else None), []
+    if word == "synthetic":
+        return (read_synthetic(rest) if part == "train" else None), []
     path, *others = paths = [Path(piece).expanduser() for piece in name.split(",")]
-    for each in paths:
-        if not each.exists():
-            raise UserError(f"no such data: {each} (a file, a directory of idx files, digits, or synthetic:...)")
+    if missing := [each for each in paths if not each.exists()]:
+        raise UserError(f"no such data: {missing[0]} (a file, a directory of idx files, digits, or synthetic:...)")
     if path.is_dir():
         pairs = find_idx(path)
         return (read_idx_pair(*pairs[part], **meaning) if part in pairs else None), []
@@ -89,7 +88,7 @@ def open_dataset(
         return read_npy(path, o.target, others[0] if others else None, **meaning), []
     if len(paths) == 2:
         return read_idx_pair(*paths, **meaning), []
-    if "".join(path.suffixes[-2:]).removesuffix(".gz").endswith(_TABLES):
+    if path.name.removesuffix(".gz").endswith(_TABLES):
         return read_csv(path, **vars(o))
     raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
 
@@ -155,8 +154,7 @@ def load(
     # data that ranks read differently: they would train on other batches, or wait for each other for ever
     looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
     require_equal(comm, looks, "the data")
-    wanted = {"validation": validation_fraction, "test": test_fraction}
-    fractions = {part: 0.0 if part in parts else fraction for part, fraction in wanted.items()}
+    fractions = {"validation": validation_fraction, "test": test_fraction} | dict.fromkeys(parts, 0.0)
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")

@@ -86,7 +86,8 @@ class Preprocessor:
         wanted = [name for name, _ in self.columns]
         if set(wanted) <= set(there):
             return [there.index(name) for name in wanted]
-        if len(there) == len(wanted) and (_unnamed(there) or _unnamed(wanted)):
+        unnamed = any(all(name.isdigit() for name in names) for names in (there, wanted))
+        if unnamed and len(there) == len(wanted):
             return list(range(len(wanted)))
         missing = [name for name in wanted if name not in there]
         trained = f"the model was trained on {len(wanted)} columns"
@@ -136,10 +137,6 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
-def _unnamed(names: list[str]) -> bool:
-    return all(name.isdigit() for name in names)
-
-
 def fit_preprocessor(
     train: Subset,
     comm: Communicator,
@@ -149,22 +146,11 @@ def fit_preprocessor(
     scale_target: bool = True,
     class_weight: str = "none",
 ) -> Preprocessor:
-    """Fit the preprocessing to the training rows, each rank to its share of the blocks.
+    """Fit the preprocessing to the training rows, each rank of `comm` to its share of the blocks.
 
-    Parameters
-    ----------
-    train : Subset
-        Training rows.
-    comm : Communicator
-        All its ranks take part.
-    scaling : {"auto", "standardize", "minmax", "none"}
-        Of numeric columns; ``auto`` is minmax for 8-bit images and standardize for all else.
-    impute : {"mean", "zero"}
-        What stands for a missing number.
-    scale_target : bool
-        Whether a regression target is standardised.
-    class_weight : {"none", "balanced"}
-        ``balanced`` weighs class c by ``n / (n_classes n_c)``.
+    `scaling` is that of numeric columns: standardize, minmax or none; auto is minmax for 8-bit images and standardize
+    for all else. `impute` is what stands for a missing number, mean or zero. `scale_target` standardises the target of
+    a regression, and the `class_weight` balanced weighs class c by ``n / (n_classes n_c)``.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"unknown scaling {scaling!r}: one of {', '.join(SCALINGS)}")

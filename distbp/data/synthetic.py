@@ -25,20 +25,14 @@ _MOST_PIECES = 2000
 
 
 class SyntheticDataset:
-    """Compute rows from their numbers; see `Dataset`.
+    """Compute rows from their numbers, and all of them from `seed`; see `Dataset`, and the module for the kinds.
 
     Parameters
     ----------
-    kind : {"teacher", "blobs", "spirals"}
-        See the module.
-    rows, columns : int
-        Size.
     classes : int
         Number of classes; 0 makes the teacher's target a value. 2 by default, 0 for a teacher.
     noise : float
         Standard deviation of what is added to the target (teacher) or to the inputs.
-    seed : int
-        Everything follows from it.
     """
 
     in_memory = False
@@ -65,9 +59,8 @@ class SyntheticDataset:
         self.kind, self.n_rows, self.n_columns = kind, rows, columns
         self.classes, self.noise, self.seed = classes, noise, seed
         self.columns = tuple(Column(f"x{i}") for i in range(columns))
-        self.target: Target | None = Target("values", ("y",))
-        if classes:
-            self.target = Target("classes", ("class",), tuple(str(i) for i in range(classes)))
+        names = tuple(map(str, range(classes)))
+        self.target: Target | None = Target("classes", ("class",), names) if classes else Target("values", ("y",))
 
     def take(self, rows: NDArray[np.int64]) -> Raw:
         """Return inputs and target of `rows`; see `Dataset.take`."""

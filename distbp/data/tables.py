@@ -9,7 +9,7 @@ counted. The parsing of quotes and separators is the standard library's.
 import csv
 import gzip
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,7 @@ class _Column:
         values = np.concatenate(self.parts)[keep]
         if self.numeric is not False:
             return Column(self.name), values
-        missing = np.array([text.lower() in MISSING for text in values], bool)
-        categories = sorted(set(values[~missing]))
+        categories = sorted({text for text in values if text.lower() not in MISSING})
         if len(categories) > _MAX_CATEGORIES:
             many = f"{len(categories)} different texts, too many for categories"
             raise UserError(f"{source}: column {self.name!r} has {many}; leave it out with --ignore {self.name}")
@@ -140,7 +139,7 @@ def read_csv(
             known = {column.name: column.categories is None for column in columns_like}
             for column in columns:
                 column.numeric = known.get(column.name)
-            for i in parse_columns(categorical, names, source) if categorical else []:
+            for i in parse_columns(categorical, names, source):
                 columns[i].numeric = False
             targets = _target_columns(target, like, names, source)
             lines, keep = _fill(columns, rows, targets, bad)
@@ -150,8 +149,7 @@ def read_csv(
         remarks.append(f"{source}: dropped {bad.count} bad rows, the first {bad.first}")
     if not keep.any():
         raise UserError(f"{source}: no rows")
-    dropped = set(targets) | set(parse_columns(ignore, names, source) if ignore else [])
-    weights = None
+    dropped, weights = {*targets, *parse_columns(ignore, names, source)}, None
     if weight:
         place = parse_columns(weight, names, source)[0]
         dropped.add(place)
@@ -167,13 +165,13 @@ def read_csv(
     if targets:
         y = _target_values([columns[i] for i in targets], keep)
         meaning, classes = infer_target(y, tuple(names[i] for i in targets), source, task=task, like=like)
-    more: dict[str, Any] = {"weights": weights, "columns": described, "lines": lines[keep], "source": source}
-    return ArrayDataset(X, y, meaning, class_values=classes, **more), remarks
+    dataset = ArrayDataset(X, y, meaning, classes, weights=weights, columns=described, lines=lines[keep], source=source)
+    return dataset, remarks
 
 
 def _target_columns(target: str | None, like: Target | None, names: list[str], source: str) -> list[int]:
     if target is not None:
-        return parse_columns(target, names, source) if target else []
+        return parse_columns(target, names, source)
     if like is None:
         return [len(names) - 1]
     return [names.index(name) for name in like.names] if set(like.names) <= set(names) else []
@@ -196,15 +194,8 @@ def _rows(
     if named and len(set(fields)) < len(fields):
         twice = next(name for name in fields if fields.count(name) > 1)
         raise UserError(f"{source}: two columns are called {twice!r}")
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        if not named:
-            yield 1, fields
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-
-    return (fields if named else [str(i) for i in range(len(fields))]), rows()
+    rows = ((reader.line_num, row) for row in reader if row)
+    return (fields, rows) if named else ([str(i) for i in range(len(fields))], chain([(1, fields)], rows))
 
 
 def _fill(
