@@ -142,13 +142,10 @@ def _locked(path: Path) -> Iterator[bool]:
 def file_system(path: str, mounts: str = "/proc/self/mounts") -> str:
     """Return the type of the file system of `path`, by the longest mount point that it lies in."""
     path = os.path.realpath(path)
-    kind, longest = "unknown", 0
-    for line in text_of(Path(mounts)).splitlines():
-        _, place, its_kind, *_ = line.split()
-        # of two mounts at one place the later one hides the other
-        if len(place) >= longest and (path == place or path.startswith(place.rstrip("/") + "/")):
-            kind, longest = its_kind, len(place)
-    return kind
+    rows = (line.split() for line in text_of(Path(mounts)).splitlines())
+    # of two mounts at one place the later one hides the other
+    there = [(len(row[1]), i, row[2]) for i, row in enumerate(rows) if f"{path}/".startswith(f"{row[1].rstrip('/')}/")]
+    return max(there)[2] if there else "unknown"
 
 
 def check_data(comm: Communicator, name: str) -> list[Finding]:

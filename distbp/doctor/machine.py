@@ -6,6 +6,7 @@ and 2, for the group of this process and all above it.
 
 import os
 import platform
+import re
 import resource
 import time
 from collections.abc import Collection
@@ -185,11 +186,8 @@ def check_limits(comm: Communicator) -> list[Finding]:
 
 def free_memory() -> int:
     """Return the bytes that processes of this host, or of this control group, may still use together."""
-    host = text_of(Path("/proc/meminfo")).split()
-    if "MemAvailable:" in host:
-        here = int(host[host.index("MemAvailable:") + 1]) * 1024
-    else:
-        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = re.search(r"^MemAvailable: +(\d+)", text_of(Path("/proc/meminfo")), re.M)
+    here = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     group, _ = control_group()
     return min(here, group) if group >= 0 else here
 
@@ -201,13 +199,13 @@ def control_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/pro
         _, controllers, path = line.split(":", 2)
         top = root / controllers.split(",")[0]  # version 2 names no controller
         place = top / path.lstrip("/")
-        for folder in (place, *place.parents):
-            if not folder.is_relative_to(top):
-                break
+        for folder in (above for above in (place, *place.parents) if above.is_relative_to(top)):
             most, *_ = _numbers(folder, "memory.max", "memory.limit_in_bytes")
             if most and most < 1 << 60:  # version 1 calls no limit a large one
                 used, *_ = _numbers(folder, "memory.current", "memory.usage_in_bytes")
-                free.append(max(0, most - used + _cache(folder)))
+                # pages of files are dropped when memory is wanted; with those of groups below, in version 1
+                dropped = re.findall(r"^(?:total_)?inactive_file (\d+)", text_of(folder / "memory.stat"), re.M)
+                free.append(max(0, most - used + max(map(int, dropped), default=0)))
             quota, period, *_ = _numbers(folder, "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
             if quota and period:
                 cores.append(quota / period)
@@ -226,10 +224,3 @@ def _numbers(folder: Path, *names: str) -> list[int]:
     """Return the numbers in those files that there are, 0 for a word that is none, and zeros for what is missing."""
     words = " ".join(text_of(folder / name) for name in names).split()
     return [int(word) if word.isdigit() else 0 for word in (*words, "", "")]
-
-
-def _cache(folder: Path) -> int:
-    """Return the bytes of file pages that the system drops when memory is wanted."""
-    words = text_of(folder / "memory.stat").split()
-    stat = dict(zip(words[::2], words[1::2], strict=False))
-    return int(stat.get("total_inactive_file", stat.get("inactive_file", "0")))

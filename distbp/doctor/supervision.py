@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distbp.comm.communicator import Communicator
@@ -45,13 +45,8 @@ def start_limit(limit: float) -> Iterator[None]:
     what = f"MPI_Init, or the first collective, did not return within {limit:g} s"
     text = f"distbp: rank ? on {socket.gethostname()}: {what}\n"
     command = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(limit), text]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        assert guard.stdin
-        guard.stdin.close()
-        guard.wait()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
+        yield  # its input closes behind this
 
 
 def leave(comm: Communicator, problem: str) -> None:
@@ -59,6 +54,11 @@ def leave(comm: Communicator, problem: str) -> None:
     os.write(2, f"distbp: rank {comm.rank} on {comm.host}: {problem}\n".encode())
     time.sleep(FORWARD)
     os._exit(EXIT_CODE[FAILURE])
+
+
+def _send(lines: Iterable[Line], message: Any) -> None:
+    for line in list(lines):
+        line.send(message)
 
 
 class Supervision:
@@ -75,7 +75,8 @@ class Supervision:
         self._comm, self._limit, self._last_words, self._grace = comm, limit, last_words, grace
         self._check, self._since, self._steps, self._over = "", math.inf, 0, False
         self._root, self._ranks, self._hosts, self.unseen = connect(comm, 0)
-        self.lines = self._ranks | ({self._root: 0} if self._root else {})
+        self._up = {self._root: 0} if self._root else {}
+        self.lines = self._ranks | self._up
         # on rank 0, of all: where they are, when they said so, and the checks, and when the first of them entered it
         self._reports = {rank: Report(self._hosts[rank], 0, "", 0.0, place=(0, 0)) for rank in self._ranks.values()}
         self._checks: list[tuple[str, float]] = []
@@ -102,28 +103,19 @@ class Supervision:
 
     def fail(self, check: str, problem: str) -> None:
         """Say that this rank alone cannot go on; rank 0 prints it and ends all."""
-        self._send(["fail", check, problem])
+        _send(self._up, ["fail", check, problem])
         time.sleep(self._limit if self._root else 0)
         leave(self._comm, f"{check}: {problem}")
 
     def close(self) -> None:
         """Say that all checks are over on this rank; the process of rank 0 may end before the others are through."""
         self._over = True
-        self._tell_all(BYE)
-        self._send(BYE)
+        _send(self.lines, BYE)
 
     def _tell(self) -> None:
         """Say where this rank is, after an odd number of steps in a check."""
         recorder = self._comm.recorder
-        self._send(["at", self._check, self._steps, recorder.count, recorder.inside])
-
-    def _send(self, message: Any) -> None:
-        if self._root:
-            self._root.send(message)
-
-    def _tell_all(self, message: str) -> None:
-        for line in list(self._ranks):
-            line.send(message)
+        _send(self._up, ["at", self._check, self._steps, recorder.count, recorder.inside])
 
     def hear(self, line: Line, message: Any) -> None:
         """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""
@@ -175,7 +167,7 @@ class Supervision:
             self._asked = math.inf
         elif self._asked == math.inf:
             self._asked = now
-            self._tell_all("where")
+            _send(self._ranks, "where")
         elif now > self._asked + _ANSWER or all(self._heard[rank] > self._asked for rank in late):
             self._accuse(self._checks[number][0], late)
 
@@ -197,5 +189,5 @@ class Supervision:
         """End all, on rank 0, when what it has found is printed."""
         self._last_words(Finding(check, FAILURE, figure, advice, tuple(ranks)))
         time.sleep(FORWARD)
-        self._tell_all("end")
+        _send(self._ranks, "end")
         os._exit(EXIT_CODE[FAILURE])
