@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distbp.comm.communicator import Communicator
 from distbp.data.arrayfiles import find_idx
@@ -24,7 +24,9 @@ __all__ = ["Disk", "check_data", "check_run_directory", "file_system", "judge_ru
 MiB, GiB = 1 << 20, 1 << 30
 _ENDS = 1 << 16
 _SLOW_FSYNC = 1.0
-_ALONE = "Never start two runs in one directory, or mount it with locks (Lustre: -o flock)."
+_SLOW = "Checkpoints will wait for it: use a faster file system, or --checkpoint-every less often."
+_NO_LOCKS = "Never start two runs in one directory, or mount it with locks (Lustre: -o flock)."
+_NO_RENAME = "Checkpoints need an atomic rename: use another file system."
 
 
 class Disk(NamedTuple):
@@ -42,9 +44,8 @@ class Disk(NamedTuple):
 def probe_folder(run_dir: str) -> Path:
     """Return where the check writes, in `run_dir` or the nearest folder above that is there; its name is new."""
     folder = Path(run_dir).expanduser().absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder / f".distbp-doctor-{secrets.token_hex(8)}"
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    return there / f".distbp-doctor-{secrets.token_hex(8)}"
 
 
 def check_run_directory(comm: Communicator, probe: Path) -> list[Finding]:
@@ -69,36 +70,29 @@ def judge_run_directory(
     folder: str, disk: Disk, hosts: Sequence[str], *, seen: Sequence[bool], locked: Sequence[bool]
 ) -> list[Finding]:
     """Judge whether each rank sees what rank 0 wrote, and whether it was given a lock that rank 0 held."""
-
-    def found(status: str, figure: str, advice: str = "", ranks: tuple[int, ...] = ()) -> Finding:
-        return Finding("run directory", status, f"{folder}{figure}", advice, ranks)
-
-    free = f"{disk.free / MiB:,.0f} MiB free"
+    name, free = "run directory", f"{disk.free / MiB:,.0f} MiB free"
+    full = disk.full or (not disk.error and disk.free < 16 * MiB)
     blind = tuple(rank for rank, sees in enumerate(seen) if not sees)
+    unshared = f" is not shared: {ranks_named(blind, hosts)} does not see what rank 0 on {hosts[0]} writes"
     loose = tuple(rank for rank, given in enumerate(locked) if given)
-    if disk.full or (not disk.error and disk.free < 16 * MiB):
-        return [found(FAILURE, f": disk full ({free})", "Make room there.", (0,))]
-    if disk.error:
-        return [found(FAILURE, f": {disk.error}", "Give a folder that rank 0 may write to: --run-dir.", (0,))]
-    if blind:
-        figure = f" is not shared: {ranks_named(blind, hosts)} does not see what rank 0 on {hosts[0]} writes"
-        return [found(FAILURE, figure, "Put it on a file system that all hosts share.", blind)]
-    if not disk.renames:
-        advice = "Checkpoints need an atomic rename: use another file system."
-        return [found(FAILURE, ": a renamed file does not replace another", advice, (0,))]
-    odd = []
-    if disk.fsync > _SLOW_FSYNC:
-        advice = "Checkpoints will wait for it: use a faster file system, or --checkpoint-every less often."
-        odd.append(found(WARNING, f": {disk.fsync:.1f} s for an fsync of 1 MiB", advice))
-    if not disk.locks:
-        odd.append(found(WARNING, ": files cannot be locked", _ALONE))
-    elif loose:
-        figure = f": {ranks_named(loose, hosts)} took a lock that rank 0 on {hosts[0]} held"
-        odd.append(found(WARNING, figure, _ALONE, loose))
-    if disk.free < GiB:
-        odd.append(found(WARNING, f": {free}", "Make room for checkpoints."))
+    taken = f": {ranks_named(loose, hosts)} took a lock that rank 0 on {hosts[0]} held"
+    failures = [
+        (full, f": disk full ({free})", "Make room there.", (0,)),
+        (disk.error, f": {disk.error}", "Give a folder that rank 0 may write to: --run-dir.", (0,)),
+        (blind, unshared, "Put it on a file system that all hosts share.", blind),
+        (not disk.renames, ": a renamed file does not replace another", _NO_RENAME, (0,)),
+    ]
+    warnings = [
+        (disk.fsync > _SLOW_FSYNC, f": {disk.fsync:.1f} s for an fsync of 1 MiB", _SLOW, ()),
+        (not disk.locks, ": files cannot be locked", _NO_LOCKS, ()),
+        (disk.locks and loose, taken, _NO_LOCKS, loose),
+        (disk.free < GiB, f": {free}", "Make room for checkpoints.", ()),
+    ]
+    failed = [Finding(name, FAILURE, folder + text, advice, ranks) for wrong, text, advice, ranks in failures if wrong]
+    odd = [Finding(name, WARNING, folder + text, advice, ranks) for wrong, text, advice, ranks in warnings if wrong]
     room = f"{disk.free / GiB:,.1f} GiB free, {disk.kind}"
-    return odd or [found(OK, f": seen by all, {room}, {1000 * disk.fsync:.1f} ms for an fsync")]
+    well = Finding(name, OK, f"{folder}: seen by all, {room}, {1000 * disk.fsync:.1f} ms for an fsync")
+    return failed[:1] or odd or [well]
 
 
 def _write(probe: Path) -> Disk:
@@ -120,9 +114,8 @@ def _write(probe: Path) -> Disk:
 
 
 def _fsync(path: Path) -> float:
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         file.write(os.urandom(MiB))
-        file.flush()
         began = time.perf_counter()
         os.fsync(file.fileno())
         return time.perf_counter() - began
@@ -152,9 +145,9 @@ def check_data(comm: Communicator, name: str) -> list[Finding]:
     """Compare what each rank sees of the data `name`."""
     if name in ("digits", "synthetic") or name.startswith("synthetic:"):
         return [Finding("data", OK, f"{name}: in the package, nothing to read")]
-    hosts, looks, problems = columns(comm, *_look(name))
-    if bad := tuple(rank for rank, problem in enumerate(problems) if problem):
-        figure = f"{name}: {ranks_named(bad, hosts)} cannot read it ({problems[bad[0]]})"
+    hosts, looks = columns(comm, _look(name))
+    if bad := tuple(rank for rank, look in enumerate(looks) if isinstance(look, str)):
+        figure = f"{name}: {ranks_named(bad, hosts)} cannot read it ({looks[bad[0]]})"
         some = len(bad) < len(hosts)
         advice = "Put it where all hosts find it under that name." if some else "Give the right --data."
         return [Finding("data", FAILURE, figure, advice, bad)]
@@ -165,7 +158,7 @@ def check_data(comm: Communicator, name: str) -> list[Finding]:
     return [Finding("data", OK, f"{name}: {size / MiB:,.1f} MiB, the same on all ranks")]
 
 
-def _look(name: str) -> tuple[list[Any], str]:
+def _look(name: str) -> list[tuple[str, int, str]] | str:
     """Return name, bytes, and a hash of both ends of each file; or what is wrong with one."""
     look = []
     try:
@@ -174,11 +167,9 @@ def _look(name: str) -> tuple[list[Any], str]:
             paths = sorted({path for pair in find_idx(paths[0]).values() for path in pair})
         for path in paths:
             with path.open("rb") as file:
-                digest = hashlib.sha256(file.read(_ENDS))
-                size = file.seek(0, os.SEEK_END)
+                ends, size = file.read(_ENDS), file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _ENDS))
-                digest.update(file.read(_ENDS))
-            look.append([path.name, size, digest.hexdigest()])
+                look.append((path.name, size, hashlib.sha256(ends + file.read(_ENDS)).hexdigest()))
     except (OSError, UserError) as error:
-        return [], getattr(error, "strerror", None) or str(error)
-    return look, ""
+        return getattr(error, "strerror", None) or str(error)
+    return look

@@ -89,7 +89,16 @@ class Report:
         """Print the summary, or all as JSON; `last` is what ended the checks before their time."""
         with self._lock:
             self.add([last] if last else [])
-            self._print(self._document() if self._json else self._summary())
+            status, counts = worst(self.findings), Counter(finding.status for finding in self.findings)
+            if self._json:
+                self._print(json.dumps({"findings": [asdict(f) for f in self.findings], "worst": status}, indent=2))
+            elif status == OK:
+                self._print(f"\nall {counts[OK]} findings are ok")
+            else:
+                bad = [
+                    f"{counts[word]} {word}{'s' * (counts[word] > 1)}" for word in (FAILURE, WARNING) if counts[word]
+                ]
+                self._print(f"\n{' and '.join(bad)}, {counts[OK]} ok")
             self._speaks = False
 
     def _print(self, text: str) -> None:
@@ -98,11 +107,3 @@ class Report:
                 print(text, flush=True)
         except BrokenPipeError:  # who reads has gone, e.g. head: the exit code still tells
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-    def _document(self) -> str:
-        return json.dumps({"findings": [asdict(f) for f in self.findings], "worst": worst(self.findings)}, indent=2)
-
-    def _summary(self) -> str:
-        counts = Counter(finding.status for finding in self.findings)
-        bad = [f"{counts[word]} {word}{'s' * (counts[word] > 1)}" for word in (FAILURE, WARNING) if counts[word]]
-        return f"\n{' and '.join(bad)}, {counts[OK]} ok" if bad else f"\nall {counts[OK]} findings are ok"

@@ -17,7 +17,7 @@ from distbp.comm.launchers import Launch, cure
 from distbp.comm.mpi import library_version, loaded_mpi
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
 
-__all__ = ["Library", "check_launch", "claimed_rank", "find_library", "judge_fault_tolerance", "mpi4py_version"]
+__all__ = ["Library", "check_launch", "claimed_rank", "find_library", "judge_fault_tolerance"]
 
 _FULL = "mpirun --with-ft ulfm --mca coll ^han,adapt"
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
@@ -41,19 +41,14 @@ class Library(NamedTuple):
 
 def find_library() -> Library:
     """Load MPI, without initialising it."""
-    mpi4py = mpi4py_version()
+    mpi4py = ""
     try:
-        return Library(library_version(), "", mpi4py) if mpi4py else Library("", "no mpi4py")
+        mpi4py = metadata.version("mpi4py")
+        return Library(library_version(), "", mpi4py)
+    except metadata.PackageNotFoundError:
+        return Library("", "no mpi4py")
     except (ImportError, RuntimeError) as error:
         return Library("", " ".join(str(error).split()), mpi4py)
-
-
-def mpi4py_version() -> str:
-    """Return the version of mpi4py, or "" where it is not installed."""
-    try:
-        return metadata.version("mpi4py")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def claimed_rank(environ: Mapping[str, str], *, on_host: bool = False) -> int:

@@ -8,10 +8,10 @@ import os
 import platform
 import re
 import resource
-import time
 from collections.abc import Collection
 from pathlib import Path
 from statistics import median
+from timeit import timeit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.comm.host import available_cores
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, columns, hosts_of, ranks_named
-from distbp.doctor.launch import mpi4py_version
+from distbp.doctor.launch import find_library
 from distbp.run.blas import bits_depend_on, blas_threads, kernel_warning, limited_blas
 
 __all__ = ["check_blas", "check_cores", "check_gemm", "check_limits", "check_versions", "free_memory", "text_of"]
@@ -39,7 +39,7 @@ def check_versions(comm: Communicator) -> list[Finding]:
     here = {
         "Python": platform.python_version(),
         "NumPy": np.__version__,
-        "mpi4py": mpi4py_version() or "none",
+        "mpi4py": find_library().mpi4py or "none",
         "BLAS": " ".join(bits_depend_on()["BLAS"].split()[:2]) or "unknown",  # its kernel may differ: CPUs do
         "distbp": distbp.__version__,
     }
@@ -152,10 +152,7 @@ def check_gemm(comm: Communicator, *, n: int = 1024) -> list[Finding]:
 def _gflops(a: NDArray[np.float32], times: int = 3) -> float:
     """Return the GFLOP/s of a product with itself."""
     out = np.empty_like(a)
-    began = time.perf_counter()
-    for _ in range(times):
-        np.matmul(a, a, out=out)
-    return 2e-9 * len(a) ** 3 * times / (time.perf_counter() - began)
+    return 2e-9 * len(a) ** 3 * times / timeit(lambda: np.matmul(a, a, out=out), number=times)
 
 
 def check_limits(comm: Communicator) -> list[Finding]:

@@ -3,10 +3,11 @@
 import itertools
 import os
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,11 +32,8 @@ _CLOCKS = 1.0
 """Seconds by which clocks may differ."""
 
 
-class Curve(NamedTuple):
-    """Holds the seconds of the shortest Allreduce, and bytes per second of long ones."""
-
-    alpha: float
-    beta: float
+Curve = tuple[float, float]
+"""Seconds of the shortest Allreduce, and bytes per second of long ones."""
 
 
 def check_allreduce(comm: Communicator, *, longest: int = 4 * MiB) -> tuple[list[Finding], float]:
@@ -53,10 +51,10 @@ def check_allreduce(comm: Communicator, *, longest: int = 4 * MiB) -> tuple[list
     for where, group in (("within a host", here), ("across hosts", leaders if here.rank == 0 else None)):
         mine = _curve(group, longest) if group and group.size > 1 else None
         wait_quietly(comm)
-        curves = {host: Curve(*theirs) for host, theirs in comm.allgather_obj([comm.host, mine]) if theirs}
+        curves = {host: theirs for host, theirs in comm.allgather_obj([comm.host, mine]) if theirs}
         if curves:
             found.append(judge_curve(where, curves))
-            bandwidths += [curve.beta for curve in curves.values()]
+            bandwidths += [beta for _, beta in curves.values()]
     return found, min(bandwidths, default=0.0)
 
 
@@ -98,13 +96,13 @@ def fit(nbytes: Sequence[int], seconds: ArrayLike) -> Curve:
     alpha, slope = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones(len(t)), rcond=None)[0]
     alpha = alpha if alpha > 0 else t.min()
     slope = slope if slope > 0 else t[-1] / n[-1]
-    return Curve(float(alpha), float(1 / slope))
+    return float(alpha), float(1 / slope)
 
 
 def judge_curve(where: str, curves: dict[str, Curve]) -> Finding:
     """Judge the time of Allreduce `where` ranks are, for each host."""
     name = f"allreduce {where}"
-    slowest = max(curves, key=lambda host: curves[host].alpha + MiB / curves[host].beta)
+    slowest = max(curves, key=lambda host: curves[host][0] + MiB / curves[host][1])
     alpha, beta = curves[slowest]
     figure = f"alpha {1e6 * alpha:,.1f} us, {1e-6 * beta:,.0f} MB/s"
     figure += f", on the slowest of {len(curves)} hosts, {slowest}" if len(curves) > 1 else ""
@@ -177,11 +175,11 @@ def check_shared_memory(comm: Communicator) -> list[Finding]:
 
 
 def shared_memory() -> tuple[int, int]:
-    """Return the size of /dev/shm here and what of it is free, in bytes; -1 where there is none."""
+    """Return the size of /dev/shm here and what of it is free, in bytes; -1 and a lot where there is none."""
     try:
         there = os.statvfs("/dev/shm")
     except OSError:
-        return -1, -1
+        return -1, sys.maxsize
     return there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize
 
 
@@ -204,17 +202,16 @@ def judge_shared_memory(
     if bad := tuple(rank for rank, sees in enumerate(works) if not sees):
         figure = f"{ranks_named(bad, hosts)} does not see what the others write"
         return Finding(name, FAILURE, figure, "Train with --reduction allreduce, which needs none.", bad)
-    there = {host: ranks for host, ranks in hosts_of(hosts).items() if sizes[ranks[0]] >= 0}
-    if not there:
-        return Finding(name, OK, "works; there is no /dev/shm")
-    shares = {host: free[ranks[0]] // len(ranks) for host, ranks in there.items()}
+    shares = {host: free[ranks[0]] // len(ranks) for host, ranks in hosts_of(hosts).items()}
     least = min(shares, key=shares.__getitem__)
-    first, *others = there[least]
+    first = hosts.index(least)
+    if sizes[first] < 0:
+        return Finding(name, OK, "works; there is no /dev/shm")
     figure = f"/dev/shm of {least}: {free[first] / MiB:,.0f} of {sizes[first] / MiB:,.0f} MiB free"
     if shares[least] >= _SHARED_LITTLE:
         return Finding(name, OK, f"works; {figure}")
-    short = tuple(rank for rank, host in enumerate(hosts) if shares.get(host, _SHARED_LITTLE) < _SHARED_LITTLE)
-    if others:
+    short = tuple(rank for rank, host in enumerate(hosts) if shares[host] < _SHARED_LITTLE)
+    if hosts.count(least) > 1:
         figure += f", {shares[least] / MiB:,.1f} MiB a rank"
     advice = "Make room (docker --shm-size=1g, or mount -o remount,size=1g /dev/shm), or --reduction allreduce."
     return Finding(name, FAILURE if shares[least] < _SHARED_NONE else WARNING, figure, advice, short)
