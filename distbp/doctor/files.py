@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, columns, ranks_
 from distbp.doctor.machine import text_of
 from distbp.errors import UserError
 
-__all__ = ["Disk", "check_data", "check_run_directory", "file_system", "judge_run_directory", "probe_folder"]
+__all__ = ["Disk", "check_data", "check_run_directory", "file_system", "probe_folder"]
 
 MiB, GiB = 1 << 20, 1 << 30
 _ENDS = 1 << 16
@@ -58,18 +58,12 @@ def check_run_directory(comm: Communicator, probe: Path) -> list[Finding]:
         with _locked(probe / "lock") if comm.is_root else contextlib.nullcontext():
             comm.barrier()
             with _locked(probe / "lock") as given:
-                pass
+                pass  # let go at once
             hosts, disks, seen, locked = columns(comm, disk, text_of(probe / "token") == probe.name, given)
     finally:
         if comm.is_root:
             shutil.rmtree(probe, ignore_errors=True)
-    return judge_run_directory(str(probe.parent), Disk(*disks[0]), hosts, seen=seen, locked=locked)
-
-
-def judge_run_directory(
-    folder: str, disk: Disk, hosts: Sequence[str], *, seen: Sequence[bool], locked: Sequence[bool]
-) -> list[Finding]:
-    """Judge whether each rank sees what rank 0 wrote, and whether it was given a lock that rank 0 held."""
+    disk, folder = Disk(*disks[0]), str(probe.parent)
     name, free = "run directory", f"{disk.free / MiB:,.0f} MiB free"
     full = disk.full or (not disk.error and disk.free < 16 * MiB)
     blind = tuple(rank for rank, sees in enumerate(seen) if not sees)
@@ -99,8 +93,7 @@ def _write(probe: Path) -> Disk:
     """Write, rename and lock files, and time an fsync; only rank 0 does it."""
     free, kind = 0, file_system(str(probe.parent))
     try:
-        there = os.statvfs(probe.parent)
-        free = there.f_bavail * there.f_frsize
+        free = shutil.disk_usage(probe.parent).free
         probe.mkdir()
         (probe / "token").write_text("old", encoding="utf-8")
         (probe / "new").write_text(probe.name, encoding="utf-8")

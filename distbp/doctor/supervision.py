@@ -119,19 +119,33 @@ class Supervision:
 
     def hear(self, line: Line, message: Any) -> None:
         """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""
-        if line is not self._root:
-            self._note(line, self._ranks[line], message)
-        elif message == "where":
-            self._tell()
-        elif message == "end":
-            os._exit(EXIT_CODE[FAILURE])
-        elif message == BYE:  # its process may end before this one
-            self._over = True
-        elif message is None:
-            del self.lines[line]
-            line.close()
-            if not self._over:
-                leave(self._comm, f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+        rank = self._ranks.get(line, -1)  # -1: it is rank 0 that speaks
+        match message:
+            case "where":
+                self._tell()
+            case "end":
+                os._exit(EXIT_CODE[FAILURE])
+            case ["at", name, steps, count, inside]:
+                if steps % 2 and steps // 2 == len(self._checks):
+                    self._checks.append((name, time.monotonic()))
+                self._reports[rank] = self._reports[rank]._replace(inside=inside, place=(steps, count))
+                self._heard[rank] = time.monotonic()
+            case ["fail", name, problem]:
+                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
+            case None if rank >= 0:
+                name, _ = [*self._checks, ("the end", 0.0)][self._reports[rank].place[0] // 2]
+                advice = "Look for its own message, and for the kernel's on lack of memory."
+                self._end(name, f"{ranks_named([rank], self._hosts)} died in '{name}'", advice, [rank])
+            case None:
+                del self.lines[line]
+                line.close()
+                if not self._over:
+                    leave(self._comm, f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+            case _ if rank >= 0:  # goodbye
+                del self.lines[line], self._ranks[line], self._reports[rank]
+                line.close()
+            case _:  # goodbye of rank 0, whose process may end before this one
+                self._over = True
 
     def look(self) -> float:
         """End this rank when rank 0 should have done so; there, end all when a check takes too long."""
@@ -141,23 +155,6 @@ class Supervision:
             within = f"within {self._limit:g} s"
             leave(self._comm, f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
         return _LOOK if self.lines or not self._over else math.inf
-
-    def _note(self, line: Line, rank: int, message: Any) -> None:
-        match message:
-            case ["at", name, steps, count, inside]:
-                if steps % 2 and steps // 2 == len(self._checks):
-                    self._checks.append((name, time.monotonic()))
-                self._reports[rank] = self._reports[rank]._replace(inside=inside, place=(steps, count))
-                self._heard[rank] = time.monotonic()
-            case ["fail", name, problem]:
-                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
-            case None:
-                name, _ = [*self._checks, ("the end", 0.0)][self._reports[rank].place[0] // 2]
-                advice = "Look for its own message, and for the kernel's on lack of memory."
-                self._end(name, f"{ranks_named([rank], self._hosts)} died in '{name}'", advice, [rank])
-            case _:  # goodbye
-                del self.lines[line], self._ranks[line], self._reports[rank]
-                line.close()
 
     def _compare(self) -> None:
         """Ask those who are late where they are, and end all."""

@@ -27,7 +27,7 @@ from distbp.comm.launchers import launch_of
 from distbp.comm.serial import SerialCommunicator
 from distbp.doctor import __main__ as doctor
 from distbp.doctor import files, machine, network
-from distbp.doctor.files import Disk, file_system, judge_run_directory, probe_folder
+from distbp.doctor.files import Disk, file_system, probe_folder
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, Report, worst
 from distbp.doctor.launch import Library, claimed_rank, judge_fault_tolerance, judge_launch, judge_library
 from distbp.doctor.machine import control_group
@@ -404,7 +404,7 @@ DISK = Disk(5 * GiB, "ext4", 0.001)
 @pytest.mark.parametrize(
     ("disk", "seen", "locked", "status", "words"),
     [
-        (DISK, "1111", "0000", OK, ["/runs: seen by all, 5.0 GiB free, ext4, 1.0 ms"]),
+        (DISK, "1111", "0000", OK, ["{folder}: seen by all, 5.0 GiB free, ext4, 1.0 ms"]),
         (DISK, "1101", "0000", FAILURE, ["not shared: rank 2 on b does not see what rank 0 on a writes", "shared"]),
         (DISK, "1111", "0010", WARNING, ["rank 2 on b took a lock that rank 0 on a held"]),
         (DISK._replace(locks=False), "1111", "0000", WARNING, ["cannot be locked"]),
@@ -416,10 +416,11 @@ DISK = Disk(5 * GiB, "ext4", 0.001)
         (DISK._replace(error="Permission denied"), "0000", "0000", FAILURE, ["Permission denied", "--run-dir"]),
     ],
 )
-def test_run_directory(disk, seen, locked, status, words):
-    flags = {"seen": [c == "1" for c in seen], "locked": [c == "1" for c in locked]}
-    (found,) = judge_run_directory("/runs", disk, HOSTS, **flags)
-    agree(found, status, *words)
+def test_run_directory(disk, seen, locked, status, words, tmp_path):
+    flags = ([c == "1" for c in column] for column in (seen, locked))
+    (found,) = files.check_run_directory(Planted(HOSTS, [disk] * 4, *flags), probe_folder(str(tmp_path)))
+    agree(found, status, *(word.format(folder=tmp_path) for word in words))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be(comm):
