@@ -26,8 +26,6 @@ from distbp.errors import USAGE
 
 __all__ = ["examine", "main"]
 
-Check = Callable[[], list[Finding]]
-
 _PATIENCE = 2.0
 """Seconds in which all ranks fail, where it is not one that fails alone."""
 _ABORT = 10.0
@@ -74,8 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
     speaks = comm.is_root if comm.size > 1 else claimed_rank(os.environ) == 0
     report = Report(speaks=speaks, as_json=options.json)
     examine(comm, options, report, launch, library)
-    if options.abort and comm.size > 1:
-        _abort(comm, report.code)
+    if options.abort and comm.size > 1:  # the last rank ends all; who is still there says so
+        timer = threading.Timer(_ABORT, leave, (comm, "MPI_Abort did not reach this rank"))
+        timer.daemon = True
+        timer.start()
+        if comm.rank == comm.size - 1:
+            time.sleep(FORWARD)
+            comm.abort(report.code)
+        comm.barrier()
     if not speaks and comm.size == 1:  # as many worlds of one as processes: launchers end all at the first bad exit
         time.sleep(_SPEAK)
     return report.code
@@ -102,7 +106,7 @@ def examine(
         found, bandwidth = network.check_allreduce(comm, longest=(1 if quick else 4) << 20)
         return found
 
-    checks: dict[str, Check] = {
+    checks: dict[str, Callable[[], list[Finding]]] = {
         "launch": lambda: check_launch(comm, launch, library),
         "fault tolerance": lambda: [judge_fault_tolerance(os.environ, library.version, size=comm.size)],
         "supervision": supervision.missed,
@@ -120,35 +124,19 @@ def examine(
     }
     for name, check in checks.items():
         with supervision.check(name):
-            report.add(guarded(name, check, comm, supervision))
+            try:
+                found = check()
+            except Exception as error:
+                found = [Finding(name, FAILURE, _one_line(error), "The check itself failed: mend what it says.")]
+                if not comm.all_failed(_PATIENCE):  # the others are in it, and would wait for ever
+                    supervision.fail(name, found[0].figure)
+            report.add(found)
     tried = "tried after this report" if options.abort else "not tried: --abort tries it"
     report.add([Finding("abort", OK, tried if comm.size > 1 else "one process: nobody else to end")])
     with supervision.check("the end"):
         report.end()
         comm.barrier()  # a launcher may end all when the first one ends
     supervision.close()
-
-
-def guarded(name: str, check: Check, comm: Communicator, supervision: Supervision) -> list[Finding]:
-    """Return what `check` finds; where it raises, that is the finding, and where one rank alone does, the end."""
-    try:
-        return check()
-    except Exception as error:
-        problem = _one_line(error)
-    if not comm.all_failed(_PATIENCE):
-        supervision.fail(name, problem)
-    return [Finding(name, FAILURE, problem, "The check itself failed: mend what it says.")]
-
-
-def _abort(comm: Communicator, code: int) -> None:
-    """Let the last rank end all; who is still there says so."""
-    timer = threading.Timer(_ABORT, leave, (comm, "MPI_Abort did not reach this rank"))
-    timer.daemon = True
-    timer.start()
-    if comm.rank == comm.size - 1:
-        time.sleep(FORWARD)
-        comm.abort(code)
-    comm.barrier()
 
 
 def _one_line(error: Exception) -> str:

@@ -51,10 +51,8 @@ def probe_folder(run_dir: str) -> Path:
 def check_run_directory(comm: Communicator, probe: Path) -> list[Finding]:
     """Write as rank 0, read and lock as all, and remove what was written; `probe` is rank 0's, from `probe_folder`."""
     probe = Path(comm.bcast_obj(str(probe)))
-    disk = Disk()
     try:
-        if comm.is_root:
-            disk = _write(probe)
+        disk = _write(probe) if comm.is_root else Disk()
         with _locked(probe / "lock") if comm.is_root else contextlib.nullcontext():
             comm.barrier()
             with _locked(probe / "lock") as given:

@@ -1,7 +1,6 @@
 """Findings: what a check has found, as a figure, a status, and what to do where it is not well; and the report of all.
 
-Checks measure, and gather what all ranks have measured in `columns`; judgements, which are plain functions of these,
-make findings of them. A column has an entry for each rank; that of the hosts comes first.
+A check measures, gathers in `columns` what all ranks have measured, and judges that: all ranks find the same.
 """
 
 import json
@@ -44,7 +43,7 @@ def worst(findings: Iterable[Finding]) -> str:
 
 
 def columns(comm: Communicator, *mine: Any) -> list[Any]:
-    """Gather what each rank has measured, JSON values; return the hosts of all ranks, then a tuple for each value."""
+    """Gather what each rank has measured, JSON values: a column of all ranks for each, behind that of their hosts."""
     return list(zip(*comm.allgather_obj([comm.host, *mine]), strict=True))
 
 

@@ -32,10 +32,6 @@ _CLOCKS = 1.0
 """Seconds by which clocks may differ."""
 
 
-Curve = tuple[float, float]
-"""Seconds of the shortest Allreduce, and bytes per second of long ones."""
-
-
 def check_allreduce(comm: Communicator, *, longest: int = 4 * MiB) -> tuple[list[Finding], float]:
     """Check values, then time by length, within and across hosts; return the least bandwidth, too, 0 where unknown."""
     if comm.size == 1:
@@ -71,7 +67,7 @@ def _wrong_sums(comm: Communicator) -> str:
     return problems[0] if problems else ""
 
 
-def _curve(comm: Communicator, longest: int) -> Curve:
+def _curve(comm: Communicator, longest: int) -> tuple[float, float]:
     nbytes = [4 * 8**i for i in range(12) if 4 * 8**i <= longest]
     seconds = np.empty(len(nbytes))
     for i, n in enumerate(nbytes):
@@ -90,7 +86,7 @@ def _seconds(comm: Communicator, buffer: NDArray[Any]) -> float:
     return time.perf_counter() - began
 
 
-def fit(nbytes: Sequence[int], seconds: ArrayLike) -> Curve:
+def fit(nbytes: Sequence[int], seconds: ArrayLike) -> tuple[float, float]:
     """Fit seconds = alpha + bytes / beta by least squares of relative errors: long messages do not hide short ones."""
     n, t = np.asarray(nbytes, float), np.asarray(seconds)
     alpha, slope = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones(len(t)), rcond=None)[0]
@@ -99,8 +95,8 @@ def fit(nbytes: Sequence[int], seconds: ArrayLike) -> Curve:
     return float(alpha), float(1 / slope)
 
 
-def judge_curve(where: str, curves: dict[str, Curve]) -> Finding:
-    """Judge the time of Allreduce `where` ranks are, for each host."""
+def judge_curve(where: str, curves: dict[str, tuple[float, float]]) -> Finding:
+    """Judge the time of Allreduce `where` ranks are, by its alpha and beta on each host."""
     name = f"allreduce {where}"
     slowest = max(curves, key=lambda host: curves[host][0] + MiB / curves[host][1])
     alpha, beta = curves[slowest]
@@ -232,8 +228,7 @@ def check_clocks(comm: Communicator) -> list[Finding]:
     # the barrier in which ranks waited least is the one that tells best when it opened
     ahead = (times - times[0])[:, waits.max(axis=0).argmin()]
     worst = int(np.abs(ahead).argmax())
-    far = tuple(rank for rank, seconds in enumerate(ahead) if abs(seconds) > _CLOCKS)
-    if far:
+    if far := tuple(rank for rank, seconds in enumerate(ahead) if abs(seconds) > _CLOCKS):
         side = "ahead of" if ahead[worst] > 0 else "behind"
         figure = f"{hosts[worst]} is {abs(ahead[worst]):,.1f} s {side} {hosts[0]}"
         return [Finding("clocks", WARNING, figure, "Set the clocks (chrony, ntpd): times of files and logs lie.", far)]
