@@ -62,10 +62,7 @@ def hosts_of(hosts: Sequence[str]) -> dict[str, list[int]]:
 
 
 class Report:
-    """Collects findings; prints them where `speaks`, as lines while they come, or as one JSON object at the end.
-
-    It may be ended from another thread, once.
-    """
+    """Collects findings; prints them where it `speaks`, as lines or in the end as JSON. Any thread may end it, once."""
 
     def __init__(self, *, speaks: bool, as_json: bool) -> None:
         self._speaks, self._json = speaks, as_json
@@ -88,16 +85,13 @@ class Report:
         """Print the summary, or all as JSON; `last` is what ended the checks before their time."""
         with self._lock:
             self.add([last] if last else [])
-            status, counts = worst(self.findings), Counter(finding.status for finding in self.findings)
+            counts = Counter(finding.status for finding in self.findings)
+            bad = [f"{counts[word]} {word}{'s' * (counts[word] > 1)}" for word in (FAILURE, WARNING) if counts[word]]
+            text = f"\n{' and '.join(bad)}, {counts[OK]} ok" if bad else f"\nall {counts[OK]} findings are ok"
             if self._json:
-                self._print(json.dumps({"findings": [asdict(f) for f in self.findings], "worst": status}, indent=2))
-            elif status == OK:
-                self._print(f"\nall {counts[OK]} findings are ok")
-            else:
-                bad = [
-                    f"{counts[word]} {word}{'s' * (counts[word] > 1)}" for word in (FAILURE, WARNING) if counts[word]
-                ]
-                self._print(f"\n{' and '.join(bad)}, {counts[OK]} ok")
+                found = [asdict(finding) for finding in self.findings]
+                text = json.dumps({"findings": found, "worst": worst(self.findings)}, indent=2)
+            self._print(text)
             self._speaks = False
 
     def _print(self, text: str) -> None:

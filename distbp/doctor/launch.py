@@ -35,8 +35,7 @@ class Library(NamedTuple):
     @property
     def name(self) -> str:
         """Return what tells it from others, of the version string, which may be long."""
-        first = " ".join(self.version.partition("\n")[0].split())
-        return first.split(", package")[0].replace(" Version:", "")
+        return " ".join(self.version.partition("\n")[0].split()).partition(", package")[0].replace(" Version:", "")
 
 
 def find_library() -> Library:
@@ -135,8 +134,7 @@ def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int
     name = "fault tolerance"
     if size == 1:
         return Finding(name, OK, "one process: no other can die")
-    obstacle = why_not_elastic(dict(environ))
-    if not obstacle:
+    if not (obstacle := why_not_elastic(dict(environ))):
         return Finding(name, OK, "yes: ranks go on without a dead one")
     if environ.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("0", "false", "f", "no", "disabled"):
         return Finding(name, WARNING, f"half set: {obstacle.partition(': --mca')[0]}", f"Launch with {_FULL}.")

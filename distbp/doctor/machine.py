@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import resource
-from collections.abc import Collection
 from pathlib import Path
 from statistics import median
 from timeit import timeit
@@ -68,7 +67,8 @@ def check_cores(comm: Communicator) -> list[Finding]:
     if not bad:
         counts = " + ".join([str(len(ranks)) for ranks in of_host.values()][:8]) + " + ..." * (len(of_host) > 8)
         figure = f"{len(of_host)} host{'s' * (len(of_host) > 1)}, {counts} rank{'s' * (len(hosts) > 1)} on "
-        figure += f"{_range(cores.values())} cores, {_range(threads)} BLAS thread{'s' * (set(threads) != {1})} each"
+        n_cores, n_threads = (" to ".join(map(str, sorted({min(n), max(n)}))) for n in (cores.values(), threads))
+        figure += f"{n_cores} cores, {n_threads} BLAS thread{'s' * (set(threads) != {1})} each"
         bad.append(Finding("ranks and cores", OK, figure))
     for host, ranks in of_host.items():
         wild = tuple(rank for rank in ranks if not limited[rank])
@@ -91,13 +91,9 @@ def _crowding(host: str, masks: dict[int, tuple[int, ...]], there: int) -> list[
     cores = len(set().union(*masks.values()))
     if len(masks) > cores:
         advice = f"They wait for each other: start at most {cores} rank{'s' * (cores > 1)} on {host}."
-        figure = f"{len(masks)} ranks on {cores} cores of {host}"
-        return [Finding("ranks and cores", WARNING, figure, advice, tuple(masks))]
+        crowd = f"{len(masks)} ranks on {cores} cores of {host}"
+        return [Finding("ranks and cores", WARNING, crowd, advice, tuple(masks))]
     return []
-
-
-def _range(numbers: Collection[int]) -> str:
-    return " to ".join(map(str, sorted({min(numbers), max(numbers)})))
 
 
 def check_blas(comm: Communicator) -> list[Finding]:

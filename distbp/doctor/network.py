@@ -219,14 +219,13 @@ def check_clocks(comm: Communicator) -> list[Finding]:
     for _ in range(5):
         before = time.time()
         comm.barrier()
-        now = time.time()
-        readings.append([now - before, now])
+        readings.append([before, time.time()])
     hosts, everyone = columns(comm, readings)
     if len(set(hosts)) == 1:
         return [Finding("clocks", OK, "one host")]
-    waits, times = np.moveaxis(np.array(everyone), 2, 0)  # (ranks, readings) each
+    began, ended = np.moveaxis(np.array(everyone), 2, 0)  # (ranks, readings) each
     # the barrier in which ranks waited least is the one that tells best when it opened
-    ahead = (times - times[0])[:, waits.max(axis=0).argmin()]
+    ahead = (ended - ended[0])[:, (ended - began).max(axis=0).argmin()]
     worst = int(np.abs(ahead).argmax())
     if far := tuple(rank for rank, seconds in enumerate(ahead) if abs(seconds) > _CLOCKS):
         side = "ahead of" if ahead[worst] > 0 else "behind"

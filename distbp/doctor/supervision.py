@@ -42,8 +42,8 @@ if not select.select([0], [], [], limit)[0]:
 @contextlib.contextmanager
 def start_limit(limit: float) -> Iterator[None]:
     """End this process, with a line, when the block takes longer than `limit` seconds, even inside MPI_Init."""
-    what = f"MPI_Init, or the first collective, did not return within {limit:g} s"
-    text = f"distbp: rank ? on {socket.gethostname()}: {what}\n"
+    late = f"MPI_Init, or the first collective, did not return within {limit:g} s"
+    text = f"distbp: rank ? on {socket.gethostname()}: {late}\n"
     command = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(limit), text]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
         yield  # its input closes behind this
@@ -80,8 +80,7 @@ class Supervision:
         # on rank 0, of all: where they are, when they said so, and the checks, and when the first of them entered it
         self._reports = {rank: Report(self._hosts[rank], 0, "", 0.0, place=(0, 0)) for rank in self._ranks.values()}
         self._checks: list[tuple[str, float]] = []
-        self._heard = dict.fromkeys(self._reports, -math.inf)
-        self._asked = math.inf
+        self._heard, self._asked = dict.fromkeys(self._reports, -math.inf), math.inf
         Watcher().add(self)
 
     @contextlib.contextmanager
@@ -114,8 +113,7 @@ class Supervision:
 
     def _tell(self) -> None:
         """Say where this rank is, after an odd number of steps in a check."""
-        recorder = self._comm.recorder
-        _send(self._up, ["at", self._check, self._steps, recorder.count, recorder.inside])
+        _send(self._up, ["at", self._check, self._steps, self._comm.recorder.count, self._comm.recorder.inside])
 
     def hear(self, line: Line, message: Any) -> None:
         """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""

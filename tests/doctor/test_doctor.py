@@ -342,7 +342,7 @@ def test_a_small_shared_memory_is_not_touched(monkeypatch, comm):
 def test_clocks():
     def clocks(hosts, *ahead):
         """Where the third barrier is the one that tells: another one kept rank 0 waiting."""
-        readings = [[[9.0, 7.0 * rank], [9.0, 8.0], [0.1, 1e9 + by]] for rank, by in enumerate(ahead)]
+        readings = [[[-9.0, 7.0 * rank], [-1.0, 8.0], [1e9 + by - 0.1, 1e9 + by]] for rank, by in enumerate(ahead)]
         return network.check_clocks(Planted(hosts, readings))
 
     agree(*clocks("aa", 0.0, 9.0), OK, "one host")
