@@ -61,23 +61,23 @@ def check_cores(comm: Communicator) -> list[Finding]:
     hosts, masks, there, threads, limited = columns(comm, available_cores(), all_cores, mine, known)
     of_host = hosts_of(hosts)
     cores = {host: len({core for rank in ranks for core in masks[rank]}) for host, ranks in of_host.items()}
-    bad = []
+    found = []
     for host, ranks in of_host.items():
-        bad += _crowding(host, {rank: tuple(masks[rank]) for rank in ranks}, max(there[rank] for rank in ranks))
-    if not bad:
+        found += _crowding(host, {rank: tuple(masks[rank]) for rank in ranks}, max(there[rank] for rank in ranks))
+    if not found:
         counts = " + ".join([str(len(ranks)) for ranks in of_host.values()][:8]) + " + ..." * (len(of_host) > 8)
         figure = f"{len(of_host)} host{'s' * (len(of_host) > 1)}, {counts} rank{'s' * (len(hosts) > 1)} on "
         n_cores, n_threads = (" to ".join(map(str, sorted({min(n), max(n)}))) for n in (cores.values(), threads))
         figure += f"{n_cores} cores, {n_threads} BLAS thread{'s' * (set(threads) != {1})} each"
-        bad.append(Finding("ranks and cores", OK, figure))
+        found.append(Finding("ranks and cores", OK, figure))
     for host, ranks in of_host.items():
         wild = tuple(rank for rank in ranks if not limited[rank])
         started = sum(threads[rank] for rank in wild)
         if started > cores[host]:
             advice = f"distbp cannot limit this BLAS: export OMP_NUM_THREADS={max(1, cores[host] // len(ranks))}."
             figure = f"{started} BLAS threads on {cores[host]} cores of {host}"
-            bad.append(Finding("BLAS threads", WARNING, figure, advice, wild))
-    return bad
+            found.append(Finding("BLAS threads", WARNING, figure, advice, wild))
+    return found
 
 
 def _crowding(host: str, masks: dict[int, tuple[int, ...]], there: int) -> list[Finding]:
