@@ -10,10 +10,11 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.run.entry_point import run
@@ -21,19 +22,21 @@ from distbp.run.entry_point import run
 __all__ = ["Answers", "Partition", "main", "partitions", "script"]
 
 _TEMPLATE = Path(__file__).with_name("job.sbatch")
-_PATIENCE = 10.0
-"""Seconds for sinfo, which waits long for a controller that does not answer."""
 
 
 class Partition(NamedTuple):
-    """Describe a partition by its smallest nodes, as sinfo does."""
+    """Describe a partition by its smallest nodes, as sinfo does; without a time limit its minutes are infinite."""
 
     name: str
     nodes: int
     cores: int
     minutes: float
-    """The time limit; infinity where there is none."""
     default: bool
+
+
+def _answer(default: Any, metavar: str | None, text: str, **flag: Any) -> Any:
+    """Declare an answer: its default, and what argparse wants to know of its flag."""
+    return field(default=default, metadata={"metavar": metavar, "help": text, **flag})
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,20 @@ class Answers:
     """Hold what a script needs to know; the defaults are those of ``job.sbatch``."""
 
     kind: str = "train"
-    nodes: int = 2
-    ntasks_per_node: int = 16
-    cpus_per_task: int = 1
-    time: str = "04:00:00"
-    partition: str = ""
-    account: str = ""
-    launcher: str = "mpirun"
-    mpi: str = ""
-    venv: str = "$SLURM_SUBMIT_DIR/.venv"
-    local: str = ""
-    signal_ahead: int = 120
-    """Seconds before the time limit at which SLURM signals the job."""
+    nodes: int = _answer(2, "N", "[2]")
+    ntasks_per_node: int = _answer(16, "N", "ranks per node [as many as cores; 16 without sinfo]")
+    cpus_per_task: int = _answer(1, "N", "cores of a rank, which are BLAS threads [1]")
+    time: str = _answer("04:00:00", "TIME", "time limit [04:00:00, or the partition's]")
+    partition: str = _answer("", "NAME", "[the cluster's default]")
+    account: str = _answer("", "NAME", "[none]")
+    launcher: str = _answer("mpirun", None, "[mpirun]", choices=("mpirun", "srun"))
+    mpi: str = _answer("", "NAME", "srun --mpi=NAME [pmix for Open MPI, pmi2 for MPICH]")
+    venv: str = _answer("$SLURM_SUBMIT_DIR/.venv", "DIR", "the environment with distbp [.venv where sbatch is called]")
+    local: str = _answer("", "DIR", "copy the environment to this folder on each node's disk [no]")
+    signal_ahead: int = _answer(120, "S", "seconds before the limit to stop with a checkpoint [120]")
 
 
-_EXAMPLES = {"train": "--data DATA --epochs 100", "study": "batch-size --data DATA"}
-"""What stands behind the script's name, by kind."""
-
+_EXAMPLES = {"train": "--data DATA --epochs 100", "study": "batch-size --data DATA"}  # behind the script's name
 _QUESTIONS = {
     "partition": "partition",
     "account": "account, if the cluster wants one",
@@ -68,15 +68,15 @@ _QUESTIONS = {
 
 
 def script(answers: Answers) -> str:
-    """Return the text of the job script: ``job.sbatch``, with these answers in place of the default ones.
-
-    Raises
-    ------
-    UserError
-        A number below 1, a time that SLURM does not read or that is over before its signal, a name that SLURM does not
-        take.
-    """
-    _validate(answers)
+    """Return ``job.sbatch`` with these answers in place of its own; a `UserError` where no cluster would take them."""
+    for name in ("nodes", "ntasks_per_node", "cpus_per_task", "signal_ahead"):
+        if getattr(answers, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(answers, name)}: it is at least 1")
+    if minutes_of(answers.time) * 60 <= answers.signal_ahead:
+        raise UserError(f"--time {answers.time} is not longer than --signal-ahead {answers.signal_ahead} seconds")
+    for name in ("partition", "account"):
+        if not re.fullmatch(r"[\w=,.-]*", getattr(answers, name)):
+            raise UserError(f"--{name}={getattr(answers, name)}: a name has letters, digits, dots, dashes and commas")
     text = _TEMPLATE.read_text(encoding="utf-8")
     for default, given in zip(_lines(Answers()), _lines(answers), strict=True):
         assert text.count(default) == 1, default
@@ -84,46 +84,27 @@ def script(answers: Answers) -> str:
     return text
 
 
-def _validate(answers: Answers) -> None:
-    """Raise a `UserError` where no cluster would take the answers."""
-    for name in ("nodes", "ntasks_per_node", "cpus_per_task", "signal_ahead"):
-        if getattr(answers, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(answers, name)}: it is at least 1")
-    if minutes_of(answers.time) * 60 <= answers.signal_ahead:
-        raise UserError(f"--time {answers.time} is not longer than --signal-ahead {answers.signal_ahead} seconds")
-    for option in _partition_options(answers):
-        if not re.fullmatch(r"[\w=,.-]+", option):
-            raise UserError(f"{option}: a name has letters, digits, dots, dashes and commas")
-
-
-def _partition_options(answers: Answers) -> list[str]:
-    """Return the options of sbatch that name partition and account, where they are given."""
-    return [f"--{name}={getattr(answers, name)}" for name in ("partition", "account") if getattr(answers, name)]
-
-
 def _lines(answers: Answers) -> list[str]:
     """Return the lines of the script that hold the answers, in a fixed order; each occurs once."""
-    partition = "".join(f"#SBATCH {option}\n" for option in _partition_options(answers))
+    names = {"partition": answers.partition, "account": answers.account}
+    named = "".join(f"#SBATCH --{option}={name}\n" for option, name in names.items() if name)
+    # quoted for ${NAME:-...}, where the shell's variables still count
+    venv, local = (re.sub(r'(["\\`}])', r"\\\1", path) for path in (answers.venv, answers.local))
     return [
         f"#SBATCH --nodes={answers.nodes}\n",
         f"#SBATCH --ntasks-per-node={answers.ntasks_per_node}\n",
         f"#SBATCH --cpus-per-task={answers.cpus_per_task}\n",
         f"#SBATCH --time={answers.time}\n",
-        partition or "##SBATCH --partition=NAME --account=NAME\n",
+        named or "##SBATCH --partition=NAME --account=NAME\n",
         f"#SBATCH --job-name=distbp-{answers.kind}\n",
         f"#SBATCH --signal=B:USR1@{answers.signal_ahead}\n",
         f"ahead={answers.signal_ahead}\n",
         f"command={answers.kind}\n",
-        f"venv=${{DISTBP_VENV:-{_quoted(answers.venv)}}}\n",
+        f"venv=${{DISTBP_VENV:-{venv}}}\n",
         f"launcher=${{DISTBP_LAUNCHER:-{answers.launcher}}}\n",
         f"mpi=${{DISTBP_MPI:-{answers.mpi}}}\n",
-        f"local=${{DISTBP_LOCAL:-{_quoted(answers.local)}}}\n",
+        f"local=${{DISTBP_LOCAL:-{local}}}\n",
     ]
-
-
-def _quoted(path: str) -> str:
-    """Quote a path for ``${NAME:-...}``, where the shell's variables still count."""
-    return re.sub(r'(["\\`}])', r"\\\1", path)
 
 
 def minutes_of(time: str) -> float:
@@ -133,56 +114,40 @@ def minutes_of(time: str) -> float:
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if not found:
         raise UserError(f"--time {time}: SLURM reads times like 04:00:00 or 2-12:00:00")
-    days, *rest = (int(part) if part else 0 for part in found.groups())
-    if found[1] or found[4]:  # from the left: hours, minutes, seconds
-        hours, minutes, seconds = rest
-    else:
-        hours, (minutes, seconds) = 0, rest[:2]
-    return days * 1440 + hours * 60 + minutes + seconds / 60
+    days, first, second, third = (int(part or 0) for part in found.groups())
+    hours_first = found[1] or found[4]
+    return days * 1440 + first * 60 + second + third / 60 if hours_first else first + second / 60
 
 
 def partitions() -> list[Partition]:
     """Ask sinfo for the partitions of this cluster; there are none where there is no SLURM."""
+    command = ["sinfo", "--noheader", "--exact", "--format=%P %l %D %c"]
     try:
-        table = subprocess.run(
-            ["sinfo", "--noheader", "--exact", "--format=%P %l %D %c"],
-            capture_output=True, text=True, timeout=_PATIENCE, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+        table = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):  # it waits long for a controller that does not answer
         return []
     found: dict[str, Partition] = {}
     for line in table.splitlines():
         name, limit, nodes, cores = line.split()
-        before = found.get(name)
-        found[name] = Partition(
-            name.rstrip("*"), int(nodes) + (before.nodes if before else 0),
-            min(int(cores.rstrip("+")), before.cores if before else sys.maxsize), minutes_of(limit), name.endswith("*"),
-        )  # fmt: skip
+        part = Partition(name.rstrip("*"), int(nodes), int(cores.rstrip("+")), minutes_of(limit), name.endswith("*"))
+        if before := found.get(name):
+            part = part._replace(nodes=part.nodes + before.nodes, cores=min(part.cores, before.cores))
+        found[name] = part
     return list(found.values())
 
 
-def _parser() -> argparse.ArgumentParser:
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise UsageError(message)
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
 
-    parser = Parser(
-        prog="python -m distbp.slurm", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+
+def _parser() -> argparse.ArgumentParser:
+    as_it_stands = argparse.RawDescriptionHelpFormatter
+    parser = _Parser("python -m distbp.slurm", description=__doc__, formatter_class=as_it_stands, allow_abbrev=False)
     add = parser.add_argument
     add("kind", nargs="?", choices=_EXAMPLES, default="train", help="what the job does [train]")
-    add("--nodes", type=int, metavar="N", help="[2]")
-    add("--ntasks-per-node", type=int, metavar="N", help="ranks per node [as many as cores; 16 without sinfo]")
-    add("--cpus-per-task", type=int, metavar="N", help="cores of a rank, which are BLAS threads [1]")
-    add("--time", metavar="TIME", help="time limit [04:00:00, or the partition's]")
-    add("--partition", metavar="NAME", help="[the cluster's default]")
-    add("--account", metavar="NAME", help="[none]")
-    add("--launcher", choices=("mpirun", "srun"), help="[mpirun]")
-    add("--mpi", metavar="NAME", help="srun --mpi=NAME [pmix for Open MPI, pmi2 for MPICH]")
-    add("--venv", metavar="DIR", help="the environment with distbp [.venv where sbatch is called]")
-    add("--local", metavar="DIR", help="copy the environment to this folder on each node's disk [no]")
-    add("--signal-ahead", type=int, metavar="S", help="seconds before the limit to stop with a checkpoint [120]")
+    for answer in fields(Answers)[1:]:
+        add(f"--{answer.name.replace('_', '-')}", type=type(answer.default), **answer.metadata)
     add("--out", metavar="FILE", help="where to write it, - for standard output [train.sbatch, study.sbatch]")
     add("--yes", action="store_true", help="ask nothing, overwrite the file")
     return parser
@@ -190,14 +155,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run(lambda comm: _write(_parser().parse_args(given)), SerialCommunicator)
+    options: argparse.Namespace | None = None
+    problem = ""
+    try:
+        options = _parser().parse_args(arguments)  # which exits after --help
+    except UsageError as error:
+        problem = str(error)
+
+    def work(comm: Communicator) -> int:
+        if options is None:
+            raise UsageError(problem)
+        return _write(options)
+
+    return run(work, SerialCommunicator)
 
 
 def _write(options: argparse.Namespace) -> int:
     known = partitions()
-    flags = {name: getattr(options, name) for name in Answers.__dataclass_fields__}
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in vars(options).items() if value is not None and name not in ("out", "yes")}
     if not options.yes and options.out != "-" and sys.stdin.isatty():
         given = _asked(given, known)
     answers = _fitting(given, known)
@@ -224,37 +199,31 @@ def _asked(given: dict[str, Any], known: list[Partition]) -> dict[str, Any]:
         default = getattr(_fitting(given, known), name)
         choices = f" ({', '.join(p.name for p in known)})" if name == "partition" and known else ""
         answer = input(f"{question}{choices} [{default}]: ").strip()
-        if answer:
-            kind = type(default)
-            try:
-                given = given | {name: kind(answer)}
-            except ValueError:
-                raise UserError(f"{question}: {answer!r} is not a number") from None
+        try:
+            given = given | ({name: type(default)(answer)} if answer else {})
+        except ValueError:
+            raise UserError(f"{question}: {answer!r} is not a number") from None
     return given
 
 
 def _fitting(given: dict[str, Any], known: list[Partition]) -> Answers:
     """Complete the answers by what sinfo knows; raise a `UserError` where the cluster cannot give it."""
-    here = None
-    if known:
-        name = given.get("partition")
-        here = next((p for p in known if (p.name == name if name else p.default)), None)
-        if name and not here:
-            raise UserError(f"--partition {name}: this cluster has {', '.join(p.name for p in known)}")
+    name = given.get("partition")
+    here = next((p for p in known if (p.name == name if name else p.default)), None)
+    if known and name and not here:
+        raise UserError(f"--partition {name}: this cluster has {', '.join(p.name for p in known)}")
     if not here:
         return Answers(**given)
-    cores = here.cores // given.get("cpus_per_task", 1)
-    given = {"nodes": min(2, here.nodes), "ntasks_per_node": max(1, cores)} | given
+    ranks = max(1, here.cores // given.get("cpus_per_task", 1))
+    given = {"nodes": min(2, here.nodes), "ntasks_per_node": ranks} | given
     if "time" not in given and here.minutes < 240:
         given["time"] = str(int(here.minutes))
     answers = Answers(**given)
     if answers.nodes > here.nodes:
         raise UserError(f"--nodes {answers.nodes}: partition {here.name} has {here.nodes}")
     if answers.ntasks_per_node * answers.cpus_per_task > here.cores:
-        raise UserError(
-            f"{answers.ntasks_per_node} ranks of {answers.cpus_per_task} cores per node: those of partition"
-            f" {here.name} have {here.cores} cores"
-        )
+        asked = f"{answers.ntasks_per_node} ranks of {answers.cpus_per_task} cores per node"
+        raise UserError(f"{asked}: those of partition {here.name} have {here.cores} cores")
     if minutes_of(answers.time) > here.minutes:
         raise UserError(f"--time {answers.time}: partition {here.name} allows {here.minutes:g} minutes")
     return answers

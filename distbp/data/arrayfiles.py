@@ -4,14 +4,16 @@ A ``.npy`` is mapped, not read: a rank touches only the rows that it takes, so t
 larger than the memory.
 """
 
+import contextlib
 import gzip
 import math
 import struct
-import tokenize
-import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +21,26 @@ from numpy.typing import NDArray
 from distbp.data.dataset import ArrayDataset, Target, infer_target, parse_columns
 from distbp.errors import UserError
 
-__all__ = ["IdxFolder", "find_idx", "read_digits", "read_idx", "read_idx_pair", "read_npy", "read_npz"]
+__all__ = ["find_idx", "read_digits", "read_idx", "read_idx_pair", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _INPUT_KEYS = ("X", "x", "data", "images", "inputs")
 _TARGET_KEYS = ("y", "target", "targets", "labels")
-_DAMAGED = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    SyntaxError,
-    RuntimeError,
-)
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, SyntaxError, RuntimeError, zlib.error, BadZipFile, TokenError)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what NumPy raises at a damaged file into a `UserError`; no advice to read files that can run code."""
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except _DAMAGED as error:
+        why = "it holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
+        raise UserError(f"{path}: not a whole {what}: {why}") from error
 
 
 def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDataset:
@@ -47,8 +51,7 @@ def read_digits(*, task: str = "auto", like: Target | None = None) -> ArrayDatas
     """
     with np.load(Path(__file__).with_name("digits.npz")) as arrays:
         X, y = arrays["X"], arrays["y"]
-    target, values = infer_target(y, ("digit",), "digits", task=task, like=like)
-    return ArrayDataset(X, y, target, class_values=values, source="digits")
+    return ArrayDataset(X, y, *infer_target(y, ("digit",), "digits", task=task, like=like), source="digits")
 
 
 def read_idx(path: Path) -> Array:
@@ -75,16 +78,13 @@ def read_idx(path: Path) -> Array:
 def read_idx_pair(images: Path, labels: Path, *, task: str = "auto", like: Target | None = None) -> ArrayDataset:
     """Read inputs from one idx file, the target from another."""
     X, y = read_idx(images), read_idx(labels)
-    target, values = infer_target(y, ("label",), labels.name, task=task, like=like)
-    return ArrayDataset(X.reshape(len(X), -1), y, target, class_values=values, source=images.name)
+    meaning = infer_target(y, ("label",), labels.name, task=task, like=like)
+    return ArrayDataset(X.reshape(len(X), -1), y, *meaning, source=images.name)
 
 
-IdxFolder = dict[str, tuple[Path, Path]]
-
-
-def find_idx(folder: Path) -> IdxFolder:
+def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Find the pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``)."""
-    pairs: IdxFolder = {}
+    pairs: dict[str, tuple[Path, Path]] = {}
     for images in sorted(folder.glob("*images*idx3*")):
         labels = folder / images.name.replace("images", "labels").replace("idx3", "idx1")
         if not labels.exists():
@@ -102,30 +102,23 @@ def read_npz(
     path: Path, part: str = "train", *, weight: str | None = None, task: str = "auto", like: Target | None = None
 ) -> ArrayDataset | None:
     """Read ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            names = {name.lower(): name for name in reversed(arrays.files)}
-            suffixes = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
+    suffixes = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
+    with _reading(path, ".npz file of numbers and text"), open(path, "rb") as stream, np.load(stream) as arrays:
+        names = {name.lower(): name for name in reversed(arrays.files)}
 
-            def find(keys: tuple[str, ...]) -> str | None:
-                wanted = (key.lower() + suffix for suffix in suffixes for key in keys)
-                return next((names[key] for key in wanted if key in names), None)
+        def find(keys: tuple[str, ...]) -> str | None:
+            wanted = (key.lower() + suffix for suffix in suffixes for key in keys)
+            return next((names[key] for key in wanted if key in names), None)
 
-            x_key, y_key = find(_INPUT_KEYS), find(_TARGET_KEYS)
-            if x_key is None:
-                if part != "train":
-                    return None
-                raise UserError(f"{path}: no array X in it; it has {', '.join(arrays.files) or 'none'}")
-            if weight and weight not in arrays.files:
-                raise UserError(f"{path}: no array {weight!r} for the sample weights")
-            X, y = arrays[x_key], arrays[y_key] if y_key else None
-            weights = arrays[weight] if weight and part == "train" else None
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a whole .npz file of numbers and text: {_short(error)}") from error
+        x_key, y_key = find(_INPUT_KEYS), find(_TARGET_KEYS)
+        if x_key is None:
+            if part != "train":
+                return None
+            raise UserError(f"{path}: no array X in it; it has {', '.join(arrays.files) or 'none'}")
+        if weight and weight not in arrays.files:
+            raise UserError(f"{path}: no array {weight!r} for the sample weights")
+        X, y = arrays[x_key], arrays[y_key] if y_key else None
+        weights = arrays[weight] if weight and part == "train" else None
     return _of_arrays(X, y, path.name, weights=weights, task=task, like=like)
 
 
@@ -150,23 +143,13 @@ def read_npy(
     places = parse_columns(target or "-1", [], path.name, X.shape[1])
     inputs = np.setdiff1d(np.arange(X.shape[1]), places)
     y = X[:, places[0]] if len(places) == 1 else X[:, places]
-    names = tuple(str(place) for place in places)
-    meaning, values = infer_target(y, names, path.name, task=task, like=like)
-    return ArrayDataset(X, y, meaning, class_values=values, inputs=inputs, source=path.name)
-
-
-def _short(error: Exception) -> str:
-    """Return the message without NumPy's advice to read files that can run code."""
-    return "it holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
+    meaning = infer_target(y, tuple(map(str, places)), path.name, task=task, like=like)
+    return ArrayDataset(X, y, *meaning, inputs=inputs, source=path.name)
 
 
 def _map(path: Path) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a whole .npy file of numbers: {_short(error)}") from error
+    with _reading(path, ".npy file of numbers"):
+        array: Array = np.load(path, mmap_mode="r")
     if array.dtype.kind not in "biuf" or not array.ndim:
         raise UserError(f"{path}: an array of {array.dtype}: numbers are needed")
     return array
@@ -183,8 +166,6 @@ def _of_arrays(
         y = np.char.decode(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim not in (1, 2):
-        raise UserError(f"{source}: a target of shape {y.shape}: it must be (rows,) or (rows, k)")
-    names = ("target",) if y.ndim == 1 else tuple(f"target {i}" for i in range(y.shape[1]))
-    meaning, values = infer_target(y, names, source, task=task, like=like)
-    return ArrayDataset(X, y, meaning, class_values=values, weights=weights, source=source)
+    names = tuple(f"target {i}" for i in range(y.shape[1])) if y.ndim == 2 else ("target",)
+    meaning = infer_target(y, names, source, task=task, like=like)
+    return ArrayDataset(X, y, *meaning, weights=weights, source=source)

@@ -8,6 +8,7 @@ zeros and ones) or ``values`` (numbers: regression).
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,6 +26,8 @@ TargetKind = Literal["classes", "labels", "values"]
 MAX_CLASSES = 100
 """Whole numbers with more different values than this are taken for a regression target."""
 _SCAN = 1 << 20
+_FEW = 4
+"""Values that are called by their names."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,9 @@ class Column:
     categories: tuple[str, ...] | None = None
 
 
-_FEW = 4
-"""Values that are called by their names."""
-
-
 @dataclass(frozen=True)
 class Target:
-    """Describe what is to be predicted.
-
-    Attributes
-    ----------
-    kind : {"classes", "labels", "values"}
-        One of several classes, any of several labels, or numbers.
-    names : tuple of str
-        Of the target columns.
-    classes : tuple of str
-        Names of the classes, in the order of their numbers.
-    """
+    """Describe what is to be predicted: `names` of its columns, and of classes in the order of their numbers."""
 
     kind: TargetKind
     names: tuple[str, ...]
@@ -63,13 +52,12 @@ class Target:
         return len(self.classes) if self.kind == "classes" else len(self.names)
 
     def __str__(self) -> str:
-        names = ", ".join(self.names)
-        match self.kind:
-            case "classes":
-                return f"classification of {names!r} into {len(self.classes)} classes"
-            case "labels":
-                return f"multi-label classification, {len(self.names)} labels"
-        return f"regression of {names!r}" if len(self.names) <= _FEW else f"regression of {len(self.names)} values"
+        names, n = ", ".join(self.names), len(self.names)
+        return {
+            "classes": f"classification of {names!r} into {len(self.classes)} classes",
+            "labels": f"multi-label classification, {n} labels",
+            "values": f"regression of {names!r}" if n <= _FEW else f"regression of {n} values",
+        }[self.kind]
 
 
 class Dataset(Protocol):
@@ -86,11 +74,9 @@ class Dataset(Protocol):
         Classes are (n,) int64, labels and values (n, n_outputs) float64; target or weights are None
         where there are none.
         """
-        ...
 
     def take_target(self, rows: Array) -> Array | None:
         """Return the target of `rows` alone, as `take` gives it."""
-        ...
 
 
 class ArrayDataset:
@@ -115,8 +101,8 @@ class ArrayDataset:
         X: Array,
         y: Array | None = None,
         target: Target | None = None,
-        *,
         class_values: Array | None = None,
+        *,
         weights: Array | None = None,
         columns: tuple[Column, ...] | None = None,
         inputs: Array | None = None,
@@ -131,17 +117,16 @@ class ArrayDataset:
         self.in_memory = not isinstance(X, np.memmap)
         if y is not None and len(y) != len(X):
             raise UserError(f"{source}: {len(X)} rows of inputs but {len(y)} targets")
-        if weights is not None and not _are_weights(weights, len(X)):
-            raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
+        if weights is not None:
+            numbers = weights.shape == (len(X),) and weights.dtype.kind in "biuf"
+            if not (numbers and np.all(np.isfinite(weights) & (weights >= 0))):
+                raise UserError(f"{source}: sample weights must be one number of at least 0 for each row")
 
     def take(self, rows: Array) -> Raw:
         """Return inputs, target and weights of `rows`; see `Dataset.take`."""
-        X = self._X[rows]
-        if self._inputs is not None:
-            X = X[:, self._inputs]
-        y = self.take_target(rows)
+        X = self._X[rows] if self._inputs is None else self._X[rows][:, self._inputs]
         w = None if self._weights is None else self._weights[rows]
-        return X.reshape(len(rows), len(self.columns)), y, w
+        return X.reshape(len(rows), len(self.columns)), self.take_target(rows), w
 
     def take_target(self, rows: Array) -> Array | None:
         """Return the target of `rows`; see `Dataset.take_target`."""
@@ -166,20 +151,14 @@ class ArrayDataset:
         return y
 
     def _place(self, row: int) -> str:
-        if self._lines is not None:
-            return f"{self.source}, line {self._lines[row]}"
-        return f"{self.source}, row {row} (from 0)"
+        return f"{self.source}, " + (f"row {row} (from 0)" if self._lines is None else f"line {self._lines[row]}")
 
 
-def _are_weights(w: Array, n: int) -> bool:
-    return w.shape == (n,) and w.dtype.kind in "biuf" and bool(np.isfinite(w).all() and (w >= 0).all())
-
-
-def parse_columns(wanted: str, names: list[str], source: str, width: int | None = None) -> list[int]:
-    """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers."""
+def parse_columns(wanted: str | None, names: list[str], source: str, width: int | None = None) -> list[int]:
+    """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers, if anything."""
     width = len(names) if width is None else width
     found = []
-    for item in (part.strip() for part in wanted.split(",")):
+    for item in (part.strip() for part in wanted.split(",")) if wanted else ():
         if item in names:
             found.append(names.index(item))
         elif re.fullmatch(r"-?[0-9]+", item) and -width <= int(item) < width:
@@ -208,7 +187,7 @@ def infer_target(
     if y.ndim == 2 and y.shape[1] > 1:
         if text:
             raise UserError(f"{source}: several target columns must be numbers")
-        binary = all(np.isin(np.unique(part), (0, 1)).all() for part in _scan(y))
+        binary = all(np.isin(np.unique(part), (0, 1)).all() for _, part in _scan(y))
         kind: TargetKind = "labels" if binary and task != "regression" else "values"
         return like or Target(kind, names), None
     flat = y.reshape(len(y))
@@ -217,32 +196,30 @@ def infer_target(
     classes = None if task == "regression" else _distinct(flat, source, task)
     if classes is None:
         return Target("values", names), None
-    if len(classes) < 2:
-        only = _label(classes[0]) if len(classes) else "none"
+    labels = tuple(map(_label, classes))
+    if len(labels) < 2:
+        only = "".join(labels) or "none"
         raise UserError(f"{source}: the target {names[0]!r} has one class only ({only}): two are needed")
-    return Target("classes", names, tuple(_label(value) for value in classes)), classes
+    return Target("classes", names, labels), classes
 
 
-def _scan(y: Array) -> Any:
-    return (np.asarray(y[lo : lo + _SCAN]) for lo in range(0, len(y), _SCAN))
+def _scan(y: Array) -> Iterator[tuple[int, Array]]:
+    return ((lo, np.asarray(y[lo : lo + _SCAN])) for lo in range(0, len(y), _SCAN))
 
 
 def _distinct(y: Array, source: str, task: str) -> Array | None:
     """Return the sorted different values of a target of classes; None when it looks like a regression."""
-    numeric = y.dtype.kind == "f"
     found: Array = np.zeros(0, y.dtype)
-    row = 0
-    for part in _scan(y):
+    for row, part in _scan(y):
         values = np.unique(part)
-        if numeric and not np.isfinite(values).all():
+        if y.dtype.kind == "f" and not np.isfinite(values).all():
             if task != "classification" and not _whole(values[np.isfinite(values)]):
                 return None  # a regression; the bad row is named when it is taken
-            bad = row + int(np.argmin(np.isfinite(part)))
-            raise UserError(f"{source}, row {bad} (from 0): the target is {part[bad - row]}: mend or drop the row")
+            bad = int(np.argmin(np.isfinite(part)))
+            raise UserError(f"{source}, row {row + bad} (from 0): the target is {part[bad]}: mend or drop the row")
         found = np.union1d(found, values)
         if task == "auto" and y.dtype.kind in "iuf" and (len(found) > MAX_CLASSES or not _whole(found)):
             return None
-        row += len(part)
     return found
 
 
@@ -252,9 +229,7 @@ def _whole(values: Array) -> bool:
 
 def _label(value: Any) -> str:
     number = value.item() if isinstance(value, np.generic) else value
-    if isinstance(number, float) and number.is_integer():
-        return str(int(number))
-    return str(number)
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def _class_values(target: Target, y: Array) -> Array:
@@ -267,6 +242,5 @@ def _class_values(target: Target, y: Array) -> Array:
     try:
         return names.astype(np.float64)
     except ValueError:
-        raise UserError(
-            f"the target is numeric here, but the classes of {target.names[0]!r} are {', '.join(target.classes[:5])}"
-        ) from None
+        few = ", ".join(target.classes[:5])
+        raise UserError(f"the target is numeric here, but the classes of {target.names[0]!r} are {few}") from None

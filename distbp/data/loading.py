@@ -8,8 +8,9 @@ FILE.npy, or X.npy,Y.npy        mapped, not read
 FILE.csv                        a table, plain or .gz
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -66,43 +67,34 @@ def open_dataset(
 ) -> tuple[Dataset | None, list[str]]:
     """Open raw data by name or path; `part` ``test`` is what a format holds as its test set, or None."""
     o = options or TableOptions()
-    word, _, rest = name.partition(":")
+    meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
+    word, _, rest = name.partition(":")
+    if name == "digits":
+        return (read_digits(**meaning) if part == "train" else None), []
     if word == "synthetic":
         return (read_synthetic(rest) if part == "train" else None), []
-    if name == "digits":
-        return (read_digits(task=o.task, like=o.like) if part == "train" else None), []
-    paths = [Path(part).expanduser() for part in name.split(",")]
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"no such data: {path} (a file, a directory of idx files, digits, or synthetic:...)")
-    path, suffix = paths[0], "".join(paths[0].suffixes[-2:]).removesuffix(".gz")
+    path, *others = paths = [Path(piece).expanduser() for piece in name.split(",")]
+    if missing := [each for each in paths if not each.exists()]:
+        raise UserError(f"no such data: {missing[0]} (a file, a directory of idx files, digits, or synthetic:...)")
     if path.is_dir():
         pairs = find_idx(path)
-        return (read_idx_pair(*pairs[part], task=o.task, like=o.like) if part in pairs else None), []
+        return (read_idx_pair(*pairs[part], **meaning) if part in pairs else None), []
     if path.name.endswith(".npz"):
-        return read_npz(path, part, weight=o.weight, task=o.task, like=o.like), []
+        return read_npz(path, part, weight=o.weight, **meaning), []
     if part != "train":
         return None, []
     if path.name.endswith(".npy"):
-        second = paths[1] if len(paths) > 1 else None
-        return read_npy(path, o.target, second, task=o.task, like=o.like), []
+        return read_npy(path, o.target, others[0] if others else None, **meaning), []
     if len(paths) == 2:
-        return read_idx_pair(*paths, task=o.task, like=o.like), []
-    if suffix.endswith((".csv", ".tsv", ".txt", ".data")):
-        return read_csv(
-            path, o.target, header=o.header, bad_rows=o.bad_rows, weight=o.weight, ignore=o.ignore,
-            categorical=o.categorical, task=o.task, like=o.like, columns_like=o.columns_like,
-        )  # fmt: skip
+        return read_idx_pair(*paths, **meaning), []
+    if path.name.removesuffix(".gz").endswith(_TABLES):
+        return read_csv(path, **vars(o))
     raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
 
 
-_APPLIES = {
-    "weight": (".csv", ".tsv", ".txt", ".data", ".npz"),
-    "ignore": (".csv", ".tsv", ".txt", ".data"),
-    "categorical": (".csv", ".tsv", ".txt", ".data"),
-    "target": (".csv", ".tsv", ".txt", ".data", ".npy"),
-}
+_TABLES = (".csv", ".tsv", ".txt", ".data")
+_APPLIES = {"weight": (*_TABLES, ".npz"), "ignore": _TABLES, "categorical": _TABLES, "target": (*_TABLES, ".npy")}
 
 
 def _refuse_unused(name: str, options: TableOptions) -> None:
@@ -114,12 +106,6 @@ def _refuse_unused(name: str, options: TableOptions) -> None:
             raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
     if options.task == "regression" and name.startswith("synthetic"):
         raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
-
-
-def _require_same_data(comm: Communicator, datasets: list[Dataset]) -> None:
-    """Refuse data that ranks read differently: they would train on other batches, or wait for each other for ever."""
-    looks = [[data.n_rows, str(data.columns), str(data.target and asdict(data.target))] for data in datasets]
-    require_equal(comm, looks, "the data")
 
 
 def load(
@@ -148,27 +134,27 @@ def load(
     >>> data.train.n_rows, data.validation.n_rows, data.test.n_rows
     (1258, 180, 359)
     """
-    comm = comm or SerialCommunicator()
-    options = options or TableOptions()
+    comm, options = comm or SerialCommunicator(), options or TableOptions()
     dataset, remarks = open_dataset(name, options)
     assert dataset is not None
     if dataset.target is None:
         raise UserError(f"{name}: it has no target to learn")
     like = replace(options, like=dataset.target, columns_like=dataset.columns)
-    parts: dict[str, Subset | None] = {}
+    parts: dict[str, Subset] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
         other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
-        if other is not None and other.target is None:
-            raise UserError(f"{path or name}: the {part} data has no target {', '.join(dataset.target.names)!r}")
-        if other is not None and not other.n_rows:
-            raise UserError(f"{path or name}: the {part} data has no rows")
         remarks += more
-        parts[part] = None if other is None else Subset(other)
-    fractions = {
-        "validation": 0.0 if parts["validation"] else validation_fraction,
-        "test": 0.0 if parts["test"] else test_fraction,
-    }
-    _require_same_data(comm, [dataset, *(part.dataset for part in parts.values() if part)])
+        if other is None:
+            continue
+        if other.target is None:
+            raise UserError(f"{path or name}: the {part} data has no target {', '.join(dataset.target.names)!r}")
+        if not other.n_rows:
+            raise UserError(f"{path or name}: the {part} data has no rows")
+        parts[part] = Subset(other)
+    # data that ranks read differently: they would train on other batches, or wait for each other for ever
+    looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
+    require_equal(comm, looks, "the data")
+    fractions = {"validation": validation_fraction, "test": test_fraction} | dict.fromkeys(parts, 0.0)
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
@@ -177,13 +163,8 @@ def load(
     )
 
     def prepare(subset: Subset | None) -> Prepared | None:
-        return None if subset is None else Prepared(subset, preprocessor, dtype)
+        return Prepared(subset, preprocessor, dtype) if subset else None
 
-    return Data(
-        train=Prepared(train, preprocessor, dtype),
-        validation=prepare(parts["validation"] or validation),
-        test=prepare(parts["test"] or test),
-        preprocessor=preprocessor,
-        target=dataset.target,
-        remarks=remarks,
-    )
+    validation, test = parts.get("validation", validation), parts.get("test", test)
+    prepared = Prepared(train, preprocessor, dtype)
+    return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks)

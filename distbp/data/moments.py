@@ -12,20 +12,17 @@ from numpy.typing import NDArray
 
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
-from distbp.data.dataset import Dataset
 from distbp.data.splitting import Subset
 
 __all__ = ["merge", "moments", "summarise"]
 
 Array = NDArray[Any]
 
-ROWS = ("count", "mean", "square", "low", "high")
-"""Of `moments`: values, their mean, sum of squared deviations, least and greatest."""
 BLOCK_ELEMENTS = 1 << 19
 
 
 def moments(X: Array) -> Array:
-    """Return the `ROWS` of each column of X (n, d): (5, d); what is not finite is left out."""
+    """Return (5, d) of X (n, d): count, mean, sum of squared deviations, least and greatest of the finite values."""
     X = X.astype(np.float64, copy=False)
     there = np.isfinite(X)
     count = there.sum(axis=0).astype(np.float64)
@@ -55,31 +52,25 @@ def merge(table: Array) -> dict[str, Array]:
 def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
     """Summarise the training rows: all that preprocessing wants to know of them.
 
-    Returns
-    -------
-    dict
-        ``inputs`` and ``targets``: moments as `merge` gives them; ``categories``: how often each category
-        of a column occurs; ``class count`` and ``class weight``: rows and sum of weights of each class, of
-        one class of all rows where there are no classes.
+    ``inputs`` and ``targets`` are moments as `merge` gives them, ``categories`` how often each one of a column occurs;
+    ``class count`` and ``class weight`` rows and sum of weights of each class, of one class without classes.
     """
     data = train.dataset
-    d, k, classes = _shape(data)
+    kind, n_outputs = (data.target.kind, data.target.n_outputs) if data.target else ("", 0)
+    d, k = len(data.columns), n_outputs if kind == "values" else 0
     block = max(256, BLOCK_ELEMENTS // max(1, d))
     n_blocks = -(-data.n_rows // block)
     table = np.zeros((n_blocks, 5, d + k))
-    class_table = np.zeros((2, n_blocks, max(1, classes)))
-    categories = {
-        i: np.zeros(len(column.categories), np.int64)
-        for i, column in enumerate(data.columns)
-        if column.categories is not None
-    }
+    class_table = np.zeros((2, n_blocks, n_outputs if kind == "classes" else 1))
+    texts = {i: column.categories for i, column in enumerate(data.columns) if column.categories is not None}
+    categories = {i: np.zeros(len(names), np.int64) for i, names in texts.items()}
     for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
         rows = train.rows_between(b * block, min((b + 1) * block, data.n_rows))
         X, y, w = data.take(rows)
         table[b, :, :d] = moments(X)
         if k and y is not None:
             table[b, :, d:] = moments(y)
-        labels = y if classes and y is not None else np.zeros(len(rows), np.int64)
+        labels = y if kind == "classes" and y is not None else np.zeros(len(rows), np.int64)
         for counts, weights in zip(class_table[:, b], (None, w), strict=True):
             counts[:] = np.bincount(labels, weights, minlength=len(counts))
         for i, seen in categories.items():
@@ -95,10 +86,3 @@ def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
         "class count": class_count,
         "class weight": class_weight,
     }
-
-
-def _shape(data: Dataset) -> tuple[int, int, int]:
-    """Count input columns, target columns of a regression, classes."""
-    kind = data.target.kind if data.target else ""
-    n = data.target.n_outputs if data.target else 0
-    return len(data.columns), (n if kind == "values" else 0), (n if kind == "classes" else 0)

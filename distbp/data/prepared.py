@@ -22,20 +22,10 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Prepared:
-    """Give the rows of a subset as a network takes them.
-
-    Parameters
-    ----------
-    subset : Subset
-        Raw rows.
-    preprocessor : Preprocessor
-        Fitted.
-    dtype : data-type
-        Of the network.
-    """
+    """Give the rows of a subset as a network takes them: `preprocessor` is fitted, and `dtype` that of the network."""
 
     def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
-        self._raw: Subset | None = subset
+        self._raw = subset
         self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
         self.n_rows = subset.n_rows
         self.target: Target | None = subset.dataset.target
@@ -48,7 +38,7 @@ class Prepared:
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
         if self.in_memory and size <= _MATERIALISE_BYTES:
             self._ready = self._prepare_all()
-            self._raw = None
+            del self._raw
 
     def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Any, Array | None]:
         """Return inputs (n, n_inputs), target, and weights (n,) or None, of rows of the subset.
@@ -62,49 +52,38 @@ class Prepared:
             np.copyto(out, X)
             return out, y, w
         X, y, w = self._ready
+        y = None if y is None else y.take(positions, axis=0)
+        w = None if w is None else w.take(positions)
         # positions are rows by construction; "clip" spares NumPy a copy that makes sure
         if self._affine is None:
-            X = X.take(positions, axis=0, out=out, mode="clip")
-        else:
-            X = self._from_bytes(
-                X, positions, np.empty((len(positions), X.shape[1]), self.dtype) if out is None else out
-            )
-        return (
-            X,
-            None if y is None else y.take(positions, axis=0),
-            None if w is None else w.take(positions),
-        )
-
-    def _from_bytes(self, X: Array, positions: Array, out: Array) -> Array:
-        """Return network inputs from rows that are kept as bytes."""
-        assert self._affine is not None
-        shift, scale = self._affine
+            return X.take(positions, axis=0, out=out, mode="clip"), y, w
         if len(positions) > len(self._bytes):
             self._bytes = np.empty((len(positions), X.shape[1]), np.uint8)
-        rows = self._bytes[: len(positions)]
-        np.copyto(out, X.take(positions, axis=0, out=rows, mode="clip"))
+        rows = X.take(positions, axis=0, out=self._bytes[: len(positions)], mode="clip")
+        shift, scale = self._affine
+        out = np.empty(rows.shape, self.dtype) if out is None else out
+        np.copyto(out, rows)
         if shift.any():
             out -= shift
         out *= scale
-        return out
+        return out, y, w
 
     def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
         """Transform all rows, in blocks: the memory that a transformation takes in between is small."""
         step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
         X, y, w = (
             None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
-            for part in self._prepare(np.arange(min(1, self.n_rows)), keep_bytes=True)
+            for part in self._prepare(np.arange(0), keep_bytes=True)
         )
         for lo in range(0, self.n_rows, step):
-            block = slice(lo, min(lo + step, self.n_rows))
-            for out, part in zip((X, y, w), self._prepare(np.arange(lo, block.stop), keep_bytes=True), strict=True):
+            rows = np.arange(lo, min(lo + step, self.n_rows))
+            for out, part in zip((X, y, w), self._prepare(rows, keep_bytes=True), strict=True):
                 if out is not None:
-                    out[block] = part
+                    out[lo : lo + step] = part
         assert X is not None
         return X, y, w
 
     def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
-        assert self._raw is not None
         X, y, w = self._raw.dataset.take(self._raw.rows(positions))
         columns = self.columns
         if not self._in_order:

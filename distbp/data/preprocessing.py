@@ -8,13 +8,14 @@ The fit is the same to the last bit on any number of ranks: see `moments`.
 """
 
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.comm.communicator import Communicator
-from distbp.data.dataset import Column, Target
+from distbp.data.dataset import Column
 from distbp.data.moments import summarise
 from distbp.data.splitting import Subset
 from distbp.errors import UserError
@@ -58,9 +59,10 @@ class Preprocessor:
     def __post_init__(self) -> None:
         self._numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
         self._all_numeric = len(self._numeric) == len(self.columns)
-        self._shift, self._scale = np.array(self.shift), np.array(self.scale)
-        self._fill = np.array(self.fill)
-        self._one_hot = [None if texts is None else {t: i for i, t in enumerate(texts)} for _, texts in self.columns]
+        self._shift, self._scale, self._fill = np.array(self.shift), np.array(self.scale), np.array(self.fill)
+        self._one_hot = {
+            i: {t: j for j, t in enumerate(texts)} for i, (_, texts) in enumerate(self.columns) if texts is not None
+        }
 
     @property
     def n_inputs(self) -> int:
@@ -84,27 +86,22 @@ class Preprocessor:
         wanted = [name for name, _ in self.columns]
         if set(wanted) <= set(there):
             return [there.index(name) for name in wanted]
-        if len(there) == len(wanted) and (_unnamed(there) or _unnamed(wanted)):
+        unnamed = any(all(name.isdigit() for name in names) for names in (there, wanted))
+        if unnamed and len(there) == len(wanted):
             return list(range(len(wanted)))
         missing = [name for name in wanted if name not in there]
-        raise UserError(
-            f"{source}: the model was trained on {len(wanted)} columns; without {_few(missing)} here are"
-            f" {len(there)}: {_few(there)}"
-        )
+        trained = f"the model was trained on {len(wanted)} columns"
+        raise UserError(f"{source}: {trained}; without {_few(missing)} here are {len(there)}: {_few(there)}")
 
     def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
         """Return network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
         numbers = X if self._all_numeric else X[:, self._numeric]
-        holes = ~np.isfinite(numbers) if numbers.dtype.kind == "f" else None
-        if holes is not None and holes.any():
-            numbers = np.where(holes, self._fill, numbers)
+        if numbers.dtype.kind == "f" and not (there := np.isfinite(numbers)).all():
+            numbers = np.where(there, numbers, self._fill)
         out = np.empty((len(X), self.n_inputs), dtype)
         k = len(self._numeric)
-        scaled = np.subtract(numbers, self._shift)
-        np.multiply(scaled, self._scale, out=out[:, :k], casting="same_kind")
-        for i, places in enumerate(self._one_hot):
-            if places is None:
-                continue
+        np.multiply(numbers - self._shift, self._scale, out=out[:, :k], casting="same_kind")
+        for i, places in self._one_hot.items():
             out[:, k : k + len(places)] = 0.0
             # a category unknown in training, or missing, is all zeros
             here = columns[i].categories or ()
@@ -140,10 +137,6 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
-def _unnamed(names: list[str]) -> bool:
-    return all(name.isdigit() for name in names)
-
-
 def fit_preprocessor(
     train: Subset,
     comm: Communicator,
@@ -153,22 +146,11 @@ def fit_preprocessor(
     scale_target: bool = True,
     class_weight: str = "none",
 ) -> Preprocessor:
-    """Fit the preprocessing to the training rows, each rank to its share of the blocks.
+    """Fit the preprocessing to the training rows, each rank of `comm` to its share of the blocks.
 
-    Parameters
-    ----------
-    train : Subset
-        Training rows.
-    comm : Communicator
-        All its ranks take part.
-    scaling : {"auto", "standardize", "minmax", "none"}
-        Of numeric columns; ``auto`` is minmax for 8-bit images and standardize for all else.
-    impute : {"mean", "zero"}
-        What stands for a missing number.
-    scale_target : bool
-        Whether a regression target is standardised.
-    class_weight : {"none", "balanced"}
-        ``balanced`` weighs class c by ``n / (n_classes n_c)``.
+    `scaling` is that of numeric columns: standardize, minmax or none; auto is minmax for 8-bit images and standardize
+    for all else. `impute` is what stands for a missing number, mean or zero. `scale_target` standardises the target of
+    a regression, and the `class_weight` balanced weighs class c by ``n / (n_classes n_c)``.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"unknown scaling {scaling!r}: one of {', '.join(SCALINGS)}")
@@ -182,26 +164,27 @@ def fit_preprocessor(
     mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
     shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
     scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
-    described: list[tuple[str, list[str] | None]] = []
-    for i, column in enumerate(columns):
-        if column.categories is None:
-            described.append((column.name, None))
-        else:
-            seen = totals["categories"][i]
-            texts = [text for text, n in zip(column.categories, seen, strict=True) if n]
-            described.append((column.name, texts))
-    fitted = Preprocessor(
-        described,
-        shift=shift.tolist(),
-        scale=scale.tolist(),
-        fill=(mean if impute == "mean" else np.zeros_like(mean)).tolist(),
-    )
+    seen = totals["categories"]  # a category that no training row has is left out
+    described = [
+        (column.name, None if column.categories is None else list(compress(column.categories, seen[i])))
+        for i, column in enumerate(columns)
+    ]
+    fill = mean if impute == "mean" else np.zeros_like(mean)
+    fitted = Preprocessor(described, shift=shift.tolist(), scale=scale.tolist(), fill=fill.tolist())
     if not fitted.n_inputs:
         raise UserError("the training rows have no usable input column")
     if target and target.kind == "values" and scale_target:
         fitted.target_shift = totals["targets"]["mean"].tolist()
         fitted.target_scale = (1.0 / _spread(totals["targets"], "standardize")).tolist()
-    _fit_weights(fitted, totals, target, train.n_rows, class_weight)
+    if class_weight == "balanced":
+        if target is None or target.kind != "classes":
+            raise UserError("class weights need a target of classes; leave out --class-weight")
+        counts = totals["class count"]
+        fitted.class_weight = (train.n_rows / (len(counts) * np.maximum(counts, 1))).tolist()
+    total = float((totals["class weight"] * np.array(fitted.class_weight or 1.0)).sum())
+    if not total > 0:
+        raise UserError("the sample weights of the training rows sum to zero")
+    fitted.weight_scale = train.n_rows / total
     return fitted
 
 
@@ -213,17 +196,3 @@ def _spread(of: dict[str, Array], scaling: str) -> Array:
         return span
     deviation = np.sqrt(of["square"] / np.maximum(of["count"], 1.0))
     return np.where(varies & (deviation > 0), deviation, 1.0)
-
-
-def _fit_weights(
-    fitted: Preprocessor, totals: dict[str, Any], target: Target | None, n: int, class_weight: str
-) -> None:
-    if class_weight == "balanced":
-        if target is None or target.kind != "classes":
-            raise UserError("class weights need a target of classes; leave out --class-weight")
-        counts = totals["class count"]
-        fitted.class_weight = (n / (len(counts) * np.maximum(counts, 1))).tolist()
-    total = float((totals["class weight"] * np.array(fitted.class_weight or 1.0)).sum())
-    if not total > 0:
-        raise UserError("the sample weights of the training rows sum to zero")
-    fitted.weight_scale = n / total

@@ -25,20 +25,14 @@ _MOST_PIECES = 2000
 
 
 class SyntheticDataset:
-    """Compute rows from their numbers; see `Dataset`.
+    """Compute rows from their numbers, and all of them from `seed`; see `Dataset`, and the module for the kinds.
 
     Parameters
     ----------
-    kind : {"teacher", "blobs", "spirals"}
-        See the module.
-    rows, columns : int
-        Size.
     classes : int
         Number of classes; 0 makes the teacher's target a value. 2 by default, 0 for a teacher.
     noise : float
         Standard deviation of what is added to the target (teacher) or to the inputs.
-    seed : int
-        Everything follows from it.
     """
 
     in_memory = False
@@ -65,31 +59,24 @@ class SyntheticDataset:
         self.kind, self.n_rows, self.n_columns = kind, rows, columns
         self.classes, self.noise, self.seed = classes, noise, seed
         self.columns = tuple(Column(f"x{i}") for i in range(columns))
-        self.target: Target | None = Target("values", ("y",))
-        if classes:
-            self.target = Target("classes", ("class",), tuple(str(i) for i in range(classes)))
+        names = tuple(map(str, range(classes)))
+        self.target: Target | None = Target("classes", ("class",), names) if classes else Target("values", ("y",))
 
     def take(self, rows: NDArray[np.int64]) -> Raw:
         """Return inputs and target of `rows`; see `Dataset.take`."""
         X = normal(self._key("x"), rows[:, None] * self.n_columns + np.arange(self.n_columns))
-        noise = self.noise * normal(self._key("noise"), rows)
         if self.kind == "teacher":
-            outputs = max(1, self.classes)
             W = normal(self._key("W"), np.arange(self.n_columns * _HIDDEN)).reshape(-1, _HIDDEN)
-            V = normal(self._key("V"), np.arange(_HIDDEN * outputs)).reshape(_HIDDEN, -1)
+            V = normal(self._key("V"), np.arange(_HIDDEN * max(1, self.classes))).reshape(_HIDDEN, -1)
             # einsum: a matrix product's last bits depend on the number of rows
             hidden = np.tanh(np.einsum("nd,dh->nh", X, W) / np.sqrt(self.n_columns))
-            Y = np.einsum("nh,hk->nk", hidden, V) + noise[:, None]
+            Y = np.einsum("nh,hk->nk", hidden, V) + self.noise * normal(self._key("noise"), rows)[:, None]
             return X, (Y.argmax(axis=1) if self.classes else Y), None
         labels = self._classes(rows)
-        if self.kind == "blobs":
-            centres = normal(self._key("centre"), np.arange(self.classes * self.n_columns))
-            return centres.reshape(self.classes, -1)[labels] + self.noise * X, labels, None
-        turn = uniform(self._key("turn"), rows)
-        angle = 2.0 * np.pi * (1.5 * turn + labels / self.classes)
         X *= self.noise
-        X[:, 0] += turn * np.cos(angle)
-        X[:, 1] += turn * np.sin(angle)
+        if self.kind == "blobs":
+            return self._centres()[labels] + X, labels, None
+        X[:, :2] += _spiral(uniform(self._key("turn"), rows), labels / self.classes).T
         return X, labels, None
 
     def take_target(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
@@ -105,21 +92,22 @@ class SyntheticDataset:
         if self.kind == "teacher" or not self.noise:
             return None
         if self.kind == "blobs":
-            centres = normal(self._key("centre"), np.arange(self.classes * self.n_columns)).reshape(self.classes, -1)
-            distances = [((X - centre) ** 2).sum(axis=1) for centre in centres]
+            distances = [((X - centre) ** 2).sum(axis=1) for centre in self._centres()]
             return -0.5 / self.noise**2 * np.stack(distances, axis=1)
         # along the arm the mean of normal densities: an integral over the turn, by the midpoint rule
         pieces = min(_MOST_PIECES, int(50 + 20 / self.noise))
-        turn = (np.arange(pieces) + 0.5) / pieces
         out = np.empty((len(X), self.classes))
         for c in range(self.classes):
-            angle = 2.0 * np.pi * (1.5 * turn + c / self.classes)
-            arm = turn * np.stack([np.cos(angle), np.sin(angle)])
+            arm = _spiral((np.arange(pieces) + 0.5) / pieces, c / self.classes)
             for lo in range(0, len(X), 4096):
                 x, y = X[lo : lo + 4096, 0, None], X[lo : lo + 4096, 1, None]
                 exponent = -0.5 / self.noise**2 * ((x - arm[0]) ** 2 + (y - arm[1]) ** 2)
                 out[lo : lo + 4096, c] = np.logaddexp.reduce(exponent, axis=1)
         return out
+
+    def _centres(self) -> NDArray[np.float64]:
+        numbers = np.arange(self.classes * self.n_columns)
+        return normal(self._key("centre"), numbers).reshape(self.classes, -1)
 
     def _classes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return (bits(self._key("class"), rows) % np.uint64(self.classes)).astype(np.int64)
@@ -128,17 +116,23 @@ class SyntheticDataset:
         return key(self.seed, "synthetic", *purpose.encode())
 
 
+def _spiral(turn: NDArray[np.float64], start: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return the points (2, n) of an arm that begins after a part `start` of the circle."""
+    angle = 2.0 * np.pi * (1.5 * turn + start)
+    return np.stack([turn * np.cos(angle), turn * np.sin(angle)])
+
+
 def read_synthetic(text: str) -> SyntheticDataset:
     """Parse the words behind ``synthetic``: ``blobs,rows=1000,columns=5,classes=3,noise=0.2,seed=1``."""
     kind, *pairs = text.split(",") if text else ["teacher"]
-    known = ("rows", "columns", "classes", "noise", "seed")
+    known = {"rows": int, "columns": int, "classes": int, "noise": float, "seed": int}
     values: dict[str, Any] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in known:
             raise UserError(f"synthetic data has no {name!r}: one of {', '.join(known)}, e.g. rows=1000")
         try:
-            values[name] = float(value) if name == "noise" else int(float(value))
+            values[name] = known[name](float(value))
         except (ValueError, OverflowError):
             raise UserError(f"synthetic data: {name}={value!r} is not a number") from None
     return SyntheticDataset(kind, **values)

@@ -9,6 +9,7 @@ counted. The parsing of quotes and separators is the standard library's.
 import csv
 import gzip
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ _MAX_CATEGORIES = 1000
 class _BadRows:
     """Raise at the first bad row, or count them."""
 
-    def __init__(self, source: str, policy: str) -> None:
-        self.source, self.skip = source, policy == "skip"
-        self.count, self.first = 0, ""
+    def __init__(self, source: str, skip: bool) -> None:
+        self.source, self.skip, self.count, self.first = source, skip, 0, ""
 
     def add(self, line: int, why: str, fields: list[str]) -> None:
         content = ",".join(fields)
@@ -57,8 +57,7 @@ class _Column:
         """Append a chunk; return the places of texts that a numeric column cannot hold."""
         if self.numeric is not False:
             numbers, bad = _numbers(texts)
-            present = len(texts) - sum(text.strip().lower() in MISSING for text in texts)
-            if self.numeric is None and present:
+            if self.numeric is None and (present := sum(text.strip().lower() not in MISSING for text in texts)):
                 self.numeric = len(bad) * 2 < present
             if self.numeric is not False:
                 self.parts.append(numbers)
@@ -72,13 +71,10 @@ class _Column:
         values = np.concatenate(self.parts)[keep]
         if self.numeric is not False:
             return Column(self.name), values
-        missing = np.array([text.lower() in MISSING for text in values], bool)
-        categories = sorted(set(values[~missing]))
+        categories = sorted({text for text in values if text.lower() not in MISSING})
         if len(categories) > _MAX_CATEGORIES:
-            raise UserError(
-                f"{source}: column {self.name!r} has {len(categories)} different texts, too many for"
-                f" categories; leave it out with --ignore {self.name}"
-            )
+            many = f"{len(categories)} different texts, too many for categories"
+            raise UserError(f"{source}: column {self.name!r} has {many}; leave it out with --ignore {self.name}")
         number = {text: float(i) for i, text in enumerate(categories)}
         codes = np.array([number.get(text, np.nan) for text in values])
         return Column(self.name, tuple(categories)), codes
@@ -113,7 +109,7 @@ def read_csv(
     like: Target | None = None,
     columns_like: tuple[Column, ...] = (),
 ) -> tuple[ArrayDataset, list[str]]:
-    """Read a CSV file, plain or ``.gz``.
+    """Read a CSV file, plain or ``.gz``; return the data, and remarks for the user.
 
     Parameters
     ----------
@@ -132,25 +128,19 @@ def read_csv(
         See `infer_target`.
     columns_like : tuple of Column
         Columns of the training data; those of the same name are read as numbers or categories as they were.
-
-    Returns
-    -------
-    ArrayDataset, list of str
-        The data, and remarks for the user.
     """
-    source = path.name
-    remarks: list[str] = []
-    bad = _BadRows(source, bad_rows)
+    source, remarks = path.name, list[str]()
+    bad = _BadRows(source, bad_rows == "skip")
+    opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        with _text(path) as stream:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
             names, rows = _rows(stream, source, header, remarks)
             columns = [_Column(name) for name in names]
             known = {column.name: column.categories is None for column in columns_like}
             for column in columns:
                 column.numeric = known.get(column.name)
-            if categorical:
-                for i in parse_columns(categorical, names, source):
-                    columns[i].numeric = False
+            for i in parse_columns(categorical, names, source):
+                columns[i].numeric = False
             targets = _target_columns(target, like, names, source)
             lines, keep = _fill(columns, rows, targets, bad)
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
@@ -159,8 +149,7 @@ def read_csv(
         remarks.append(f"{source}: dropped {bad.count} bad rows, the first {bad.first}")
     if not keep.any():
         raise UserError(f"{source}: no rows")
-    dropped = set(targets) | set(parse_columns(ignore, names, source) if ignore else [])
-    weights = None
+    dropped, weights = {*targets, *parse_columns(ignore, names, source)}, None
     if weight:
         place = parse_columns(weight, names, source)[0]
         dropped.add(place)
@@ -171,31 +160,21 @@ def read_csv(
     if not inputs:
         raise UserError(f"{source}: no input column is left beside the target")
     X = np.stack([values for _, values in inputs], axis=1)
-    y, meaning, class_values = None, None, None
+    described = tuple(column for column, _ in inputs)
+    y, meaning, classes = None, None, None
     if targets:
         y = _target_values([columns[i] for i in targets], keep)
-        own = tuple(names[i] for i in targets)
-        meaning, class_values = infer_target(y, own, source, task=task, like=like)
-    described = tuple(column for column, _ in inputs)
-    dataset = ArrayDataset(
-        X, y, meaning, class_values=class_values, weights=weights, columns=described,
-        lines=lines[keep], source=source,
-    )  # fmt: skip
+        meaning, classes = infer_target(y, tuple(names[i] for i in targets), source, task=task, like=like)
+    dataset = ArrayDataset(X, y, meaning, classes, weights=weights, columns=described, lines=lines[keep], source=source)
     return dataset, remarks
 
 
 def _target_columns(target: str | None, like: Target | None, names: list[str], source: str) -> list[int]:
     if target is not None:
-        return parse_columns(target, names, source) if target else []
+        return parse_columns(target, names, source)
     if like is None:
         return [len(names) - 1]
     return [names.index(name) for name in like.names] if set(like.names) <= set(names) else []
-
-
-def _text(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _rows(
@@ -215,25 +194,24 @@ def _rows(
     if named and len(set(fields)) < len(fields):
         twice = next(name for name in fields if fields.count(name) > 1)
         raise UserError(f"{source}: two columns are called {twice!r}")
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        if not named:
-            yield 1, fields
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-
-    return (fields if named else [str(i) for i in range(len(fields))]), rows()
+    rows = ((reader.line_num, row) for row in reader if row)
+    return (fields, rows) if named else ([str(i) for i in range(len(fields))], chain([(1, fields)], rows))
 
 
 def _fill(
     columns: list[_Column], rows: Iterator[tuple[int, list[str]]], targets: list[int], bad: _BadRows
 ) -> tuple[Array, Array]:
     """Read all rows into `columns`; return the line of each, and which are good."""
-    all_lines, all_keep = [], []
-    chunk: list[tuple[int, list[str]]] = []
 
-    def close() -> None:
+    def whole() -> Iterator[tuple[int, list[str]]]:
+        for line, fields in rows:
+            if len(fields) == len(columns):
+                yield line, fields
+            else:
+                bad.add(line, f"{len(fields)} fields where the header has {len(columns)}", fields)
+
+    found, all_lines, all_keep = whole(), [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    while chunk := list(islice(found, _CHUNK)):
         keep = np.ones(len(chunk), bool)
         for j, column in enumerate(columns):
             texts = [fields[j] for _, fields in chunk]
@@ -247,16 +225,6 @@ def _fill(
                 keep[i] = False
         all_lines.append(np.array([line for line, _ in chunk], np.int64))
         all_keep.append(keep)
-        chunk.clear()
-
-    for line, fields in rows:
-        if len(fields) != len(columns):
-            bad.add(line, f"{len(fields)} fields where the header has {len(columns)}", fields)
-            continue
-        chunk.append((line, fields))
-        if len(chunk) == _CHUNK:
-            close()
-    close()
     return np.concatenate(all_lines), np.concatenate(all_keep)
 
 

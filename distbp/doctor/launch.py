@@ -17,41 +17,35 @@ from distbp.comm.launchers import Launch, cure
 from distbp.comm.mpi import library_version, loaded_mpi
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
 
-__all__ = [
-    "Library",
-    "claimed_rank",
-    "find_library",
-    "judge_fault_tolerance",
-    "judge_launch",
-    "judge_library",
-    "thread_level",
-]
+__all__ = ["Library", "check_launch", "claimed_rank", "find_library", "judge_fault_tolerance"]
 
 _FULL = "mpirun --with-ft ulfm --mca coll ^han,adapt"
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 class Library(NamedTuple):
-    """Names the MPI that mpi4py finds: its version string, or why there is none; and mpi4py's version, or ""."""
+    """Names the MPI that mpi4py finds: its version, or why there is none; mpi4py's version; and how MPI_Init failed."""
 
     version: str
     error: str = ""
     mpi4py: str = ""
+    failed: str = ""
 
     @property
     def name(self) -> str:
         """Return what tells it from others, of the version string, which may be long."""
-        first = " ".join(self.version.splitlines()[0].split()) if self.version else ""
-        return first.split(", package")[0].replace(" Version:", "")
+        return " ".join(self.version.partition("\n")[0].split()).partition(", package")[0].replace(" Version:", "")
 
 
 def find_library() -> Library:
     """Load MPI, without initialising it."""
+    mpi4py = ""
     try:
         mpi4py = metadata.version("mpi4py")
+        return Library(library_version(), "", mpi4py)
     except metadata.PackageNotFoundError:
         return Library("", "no mpi4py")
-    try:
-        return Library(library_version(), "", mpi4py)
     except (ImportError, RuntimeError) as error:
         return Library("", " ".join(str(error).split()), mpi4py)
 
@@ -61,20 +55,18 @@ def claimed_rank(environ: Mapping[str, str], *, on_host: bool = False) -> int:
 
     MPI may not know it. Below an mpirun SLURM's variables are those of mpirun's daemon: they count last.
     """
-    of_all = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
-    for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID") if on_host else of_all:
-        if environ.get(name, "").isdigit():
-            return int(environ[name])
-    return 0
+    given = (environ.get(name, "") for name in (_LOCAL_RANKS if on_host else _RANKS))
+    return next((int(rank) for rank in given if rank.isdigit()), 0)
 
 
-def thread_level(comm: Communicator) -> str:
-    """Return the thread level with which MPI was initialised, or "" where it was not."""
+def check_launch(comm: Communicator, launch: Launch | None, library: Library) -> list[Finding]:
+    """Judge launcher and library, before MPI_Init as well as after it."""
     if not hasattr(comm, "library"):
-        return ""
+        return [judge_launch(launch, library.version), judge_library(launch, library)]
     MPI = loaded_mpi()
     levels = ("single", "funneled", "serialized", "multiple")
-    return {getattr(MPI, f"THREAD_{name.upper()}"): name for name in levels}[MPI.Query_thread()]
+    level = next(name for name in levels if getattr(MPI, f"THREAD_{name.upper()}") == MPI.Query_thread())
+    return [judge_launch(launch, library.version, size=comm.size), judge_library(launch, library, level=level)]
 
 
 def judge_launch(
@@ -85,20 +77,17 @@ def judge_launch(
         if "SLURM_JOB_ID" in environ and "SLURM_STEP_ID" not in environ:
             return _judge_batch_step(environ)
         return Finding("launch", OK, "no launcher: one process")
-    figure = f"{launch.launcher} started {launch.processes} process{'es' if launch.processes > 1 else ''}"
-    better = cure(launch, version) if version else ""
-    if better and launch.processes > 1:
+    several = launch.processes > 1
+    figure = f"{launch.launcher} started {launch.processes} process{'es' * several}"
+    if version and (better := cure(launch, version)):
         name = Library(version).name
-        return Finding("launch", FAILURE, f"{figure}, which {name} does not understand", f"Launch with {better}.")
-    if better:
-        return Finding(
-            "launch", WARNING, f"{figure}; {Library(version).name} does not understand it",
-            f"For more than one process launch with {better}.",
-        )  # fmt: skip
-    if size is None:
-        return Finding("launch", OK, figure)
-    figure += f", MPI's world has {size}"
-    if size != launch.processes:
+        if several:
+            return Finding("launch", FAILURE, f"{figure}, which {name} does not understand", f"Launch with {better}.")
+        advice = f"For more than one process launch with {better}."
+        return Finding("launch", WARNING, f"{figure}; {name} does not understand it", advice)
+    if size is not None:
+        figure += f", MPI's world has {size}"
+    if size not in (None, launch.processes):
         advice = "Launch with the mpirun of the MPI that mpi4py finds, or srun with its --mpi."
         return Finding("launch", FAILURE, figure, advice)
     return Finding("launch", OK, figure)
@@ -128,15 +117,16 @@ def _judge_batch_step(environ: Mapping[str, str]) -> Finding:
 
 def judge_library(launch: Launch | None, library: Library, *, level: str = "") -> Finding:
     """Judge the MPI library; `level` is what thread level it was initialised with, "" where it was not."""
+    if library.failed:
+        return Finding("MPI library", FAILURE, f"MPI_Init: {library.failed}", "Repair this MPI.")
     if library.version:
         threads = f", thread level {level}" if level else ", not initialised: one process"
         return Finding("MPI library", OK, f"{library.name}, mpi4py {library.mpi4py}{threads}")
-    several = launch is not None and launch.processes > 1
-    if several:
+    if launch and launch.processes > 1:
         advice = "Install one on all hosts, into this environment: pip install 'distbp[mpi]'."
-    else:
-        advice = "One process only; for more: pip install 'distbp[mpi]'."
-    return Finding("MPI library", FAILURE if several else WARNING, f"none: {library.error}", advice)
+        return Finding("MPI library", FAILURE, f"none: {library.error}", advice)
+    advice = "One process only; for more: pip install 'distbp[mpi]'."
+    return Finding("MPI library", WARNING, f"none: {library.error}", advice)
 
 
 def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int) -> Finding:
@@ -144,8 +134,7 @@ def judge_fault_tolerance(environ: Mapping[str, str], version: str, *, size: int
     name = "fault tolerance"
     if size == 1:
         return Finding(name, OK, "one process: no other can die")
-    obstacle = why_not_elastic(dict(environ))
-    if not obstacle:
+    if not (obstacle := why_not_elastic(dict(environ))):
         return Finding(name, OK, "yes: ranks go on without a dead one")
     if environ.get("OMPI_MCA_mpi_ft_enable", "0").lower() not in ("0", "false", "f", "no", "disabled"):
         return Finding(name, WARNING, f"half set: {obstacle.partition(': --mca')[0]}", f"Launch with {_FULL}.")

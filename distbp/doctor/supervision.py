@@ -13,20 +13,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distbp.comm.communicator import Communicator
-from distbp.doctor.finding import EXIT_CODE, FAILURE, Finding, ranks_named
+from distbp.doctor.finding import EXIT_CODE, FAILURE, WARNING, Finding, ranks_named
 from distbp.watch.connection import BYE, Line, connect
 from distbp.watch.verdict import Report, judge
 from distbp.watch.watcher import Watcher
 
-__all__ = ["Supervision", "start_limit"]
+__all__ = ["FORWARD", "Supervision", "leave", "start_limit"]
 
 _ANSWER = 1.0
 """Seconds for the threads of late ranks to say where their ranks are."""
-_FORWARD = 0.3
+FORWARD = 0.5
 """Seconds for the launcher to pass on what was printed."""
 _LOOK = 0.1
 
@@ -42,36 +42,31 @@ if not select.select([0], [], [], limit)[0]:
 @contextlib.contextmanager
 def start_limit(limit: float) -> Iterator[None]:
     """End this process, with a line, when the block takes longer than `limit` seconds, even inside MPI_Init."""
-    what = f"MPI_Init, or the first collective, did not return within {limit:g} s"
-    text = f"distbp: rank ? on {socket.gethostname()}: {what}\n"
+    late = f"MPI_Init, or the first collective, did not return within {limit:g} s"
+    text = f"distbp: rank ? on {socket.gethostname()}: {late}\n"
     command = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(limit), text]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        assert guard.stdin
-        guard.stdin.close()
-        guard.wait()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
+        yield  # its input closes behind this
+
+
+def leave(comm: Communicator, problem: str) -> None:
+    """End this rank, and say why."""
+    os.write(2, f"distbp: rank {comm.rank} on {comm.host}: {problem}\n".encode())
+    time.sleep(FORWARD)
+    os._exit(EXIT_CODE[FAILURE])
+
+
+def _send(lines: Iterable[Line], message: Any) -> None:
+    for line in list(lines):
+        line.send(message)
 
 
 class Supervision:
     """Watches over the checks of all ranks of `comm`, which all make one in the same place; a `Watch`.
 
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks.
-    limit : float
-        Seconds that a check may take.
-    last_words : callable
-        Called on rank 0, in another thread, with the finding that ends all.
-    grace : float
-        Seconds beyond the limit in which rank 0 speaks, before a rank ends by itself.
-
-    Attributes
-    ----------
-    unseen : list of int
-        Ranks that could not connect to rank 0, which knows nothing of them.
+    A check may take `limit` seconds, and `grace` more, in which rank 0 speaks, before a rank ends by itself. Rank 0
+    calls `last_words`, in another thread, with the finding that ends all. It knows nothing of the ranks `unseen`, which
+    could not connect to it.
     """
 
     def __init__(
@@ -80,63 +75,75 @@ class Supervision:
         self._comm, self._limit, self._last_words, self._grace = comm, limit, last_words, grace
         self._check, self._since, self._steps, self._over = "", math.inf, 0, False
         self._root, self._ranks, self._hosts, self.unseen = connect(comm, 0)
-        self.lines = self._ranks | ({self._root: 0} if self._root else {})
-        # on rank 0, of all: where they are, the checks and when the first of them entered it, who has answered
+        self._up = {self._root: 0} if self._root else {}
+        self.lines = self._ranks | self._up
+        # on rank 0, of all: where they are, when they said so, and the checks, and when the first of them entered it
         self._reports = {rank: Report(self._hosts[rank], 0, "", 0.0, place=(0, 0)) for rank in self._ranks.values()}
         self._checks: list[tuple[str, float]] = []
-        self._answers: set[int] = set()
-        self._asked, self._deadline = -1, math.inf
+        self._heard, self._asked = dict.fromkeys(self._reports, -math.inf), math.inf
         Watcher().add(self)
 
     @contextlib.contextmanager
     def check(self, name: str) -> Iterator[None]:
         """Let this rank be in the check `name`; all ranks enter the same ones in the same order."""
-        self._check, self._since = name, time.monotonic()
-        self._tell(steps=1)
+        self._check, self._since, self._steps = name, time.monotonic(), self._steps + 1
+        self._tell()
         yield
-        self._since = math.inf
-        self._tell(steps=1)
+        self._since, self._steps = math.inf, self._steps + 1
+        self._tell()
+
+    def missed(self) -> list[Finding]:
+        """Return what it means that there are `unseen` ranks."""
+        if not self.unseen:
+            return []
+        figure = f"{ranks_named(self.unseen, self._hosts)} cannot connect to rank 0 by TCP"
+        advice = "A firewall, or a host name that is not known there: if one hangs it ends, but is not named."
+        return [Finding("supervision", WARNING, figure, advice, tuple(self.unseen))]
 
     def fail(self, check: str, problem: str) -> None:
         """Say that this rank alone cannot go on; rank 0 prints it and ends all."""
-        self._send(["fail", check, problem])
+        _send(self._up, ["fail", check, problem])
         time.sleep(self._limit if self._root else 0)
-        self._leave(f"{check}: {problem}")
+        leave(self._comm, f"{check}: {problem}")
 
     def close(self) -> None:
         """Say that all checks are over on this rank; the process of rank 0 may end before the others are through."""
         self._over = True
-        self._tell_all(BYE)
-        self._send(BYE)
+        _send(self.lines, BYE)
 
-    def _tell(self, steps: int = 0) -> None:
-        self._steps += steps  # odd in a check
-        recorder = self._comm.recorder
-        self._send(["at", self._check, self._steps, recorder.count, recorder.inside])
-
-    def _send(self, message: Any) -> None:
-        if self._root:
-            self._root.send(message)
-
-    def _tell_all(self, message: str) -> None:
-        for line in list(self._ranks):
-            line.send(message)
+    def _tell(self) -> None:
+        """Say where this rank is, after an odd number of steps in a check."""
+        _send(self._up, ["at", self._check, self._steps, self._comm.recorder.count, self._comm.recorder.inside])
 
     def hear(self, line: Line, message: Any) -> None:
         """Obey rank 0; there, note where a rank is, and end all when it fails or dies."""
-        if line is not self._root:
-            self._note(line, self._ranks[line], message)
-        elif message == "where":
-            self._tell()
-        elif message == "end":
-            os._exit(EXIT_CODE[FAILURE])
-        elif message == BYE:  # its process may end before this one
-            self._over = True
-        elif message is None:
-            del self.lines[line]
-            line.close()
-            if not self._over:
-                self._leave(f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+        rank = self._ranks.get(line, -1)  # -1: it is rank 0 that speaks
+        match message:
+            case "where":
+                self._tell()
+            case "end":
+                os._exit(EXIT_CODE[FAILURE])
+            case ["at", name, steps, count, inside]:
+                if steps % 2 and steps // 2 == len(self._checks):
+                    self._checks.append((name, time.monotonic()))
+                self._reports[rank] = self._reports[rank]._replace(inside=inside, place=(steps, count))
+                self._heard[rank] = time.monotonic()
+            case ["fail", name, problem]:
+                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
+            case None if rank >= 0:
+                name, _ = [*self._checks, ("the end", 0.0)][self._reports[rank].place[0] // 2]
+                advice = "Look for its own message, and for the kernel's on lack of memory."
+                self._end(name, f"{ranks_named([rank], self._hosts)} died in '{name}'", advice, [rank])
+            case None:
+                del self.lines[line]
+                line.close()
+                if not self._over:
+                    leave(self._comm, f"the process of rank 0 on {self._hosts[0]} has ended in '{self._check}'")
+            case _ if rank >= 0:  # goodbye
+                del self.lines[line], self._ranks[line], self._reports[rank]
+                line.close()
+            case _:  # goodbye of rank 0, whose process may end before this one
+                self._over = True
 
     def look(self) -> float:
         """End this rank when rank 0 should have done so; there, end all when a check takes too long."""
@@ -144,41 +151,24 @@ class Supervision:
             self._compare()
         if time.monotonic() - self._since > self._limit + self._grace:
             within = f"within {self._limit:g} s"
-            self._leave(f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
+            leave(self._comm, f"rank 0 on {self._hosts[0]} says nothing, and '{self._check}' did not end {within}")
         return _LOOK if self.lines or not self._over else math.inf
-
-    def _note(self, line: Line, rank: int, message: Any) -> None:
-        match message:
-            case ["at", name, steps, count, inside]:
-                if steps % 2 and steps // 2 == len(self._checks):
-                    self._checks.append((name, time.monotonic()))
-                self._reports[rank] = self._reports[rank]._replace(inside=inside, place=(steps, count))
-                self._answers.add(rank)
-            case ["fail", name, problem]:
-                self._end(name, f"{ranks_named([rank], self._hosts)}: {problem}", "Mend what it says.", [rank])
-            case None:
-                name, _ = [*self._checks, ("the end", 0.0)][self._reports[rank].place[0] // 2]
-                advice = "Look for its own message, and for the kernel's on lack of memory."
-                self._end(name, f"{ranks_named([rank], self._hosts)} died in '{name}'", advice, [rank])
-            case _:  # goodbye
-                del self.lines[line], self._ranks[line], self._reports[rank]
-                line.close()
 
     def _compare(self) -> None:
         """Ask those who are late where they are, and end all."""
         now, number = time.monotonic(), min(report.place[0] for report in self._reports.values()) // 2
         late = [rank for rank, report in self._reports.items() if report.place[0] // 2 == number]
         if number >= len(self._checks) or now - self._checks[number][1] <= self._limit:
-            self._asked = -1
-        elif self._asked != number:
-            self._asked, self._deadline, self._answers = number, now + _ANSWER, set()
-            self._tell_all("where")
-        elif now > self._deadline or self._answers >= set(late):
+            self._asked = math.inf
+        elif self._asked == math.inf:
+            self._asked = now
+            _send(self._ranks, "where")
+        elif now > self._asked + _ANSWER or all(self._heard[rank] > self._asked for rank in late):
             self._accuse(self._checks[number][0], late)
 
     def _accuse(self, check: str, late: list[int]) -> None:
         """Say who keeps the others waiting, and end all."""
-        reports = {rank: self._reports[rank] for rank in late if rank in self._answers}
+        reports = {rank: self._reports[rank] for rank in late if self._heard[rank] > self._asked}
         silent = {rank: (self._hosts[rank], "no answer") for rank in late if rank not in reports}
         guilty = judge(reports, silent, limit=0.0).guilty or late
         figure = f"{ranks_named(guilty, self._hosts)} did not answer in '{check}' within {self._limit:g} s"
@@ -193,12 +183,6 @@ class Supervision:
     def _end(self, check: str, figure: str, advice: str, ranks: list[int]) -> None:
         """End all, on rank 0, when what it has found is printed."""
         self._last_words(Finding(check, FAILURE, figure, advice, tuple(ranks)))
-        time.sleep(_FORWARD)
-        self._tell_all("end")
-        os._exit(EXIT_CODE[FAILURE])
-
-    def _leave(self, problem: str) -> None:
-        """End this rank."""
-        os.write(2, f"distbp: rank {self._comm.rank} on {self._comm.host}: {problem}\n".encode())
-        time.sleep(_FORWARD)
+        time.sleep(FORWARD)
+        _send(self._ranks, "end")
         os._exit(EXIT_CODE[FAILURE])

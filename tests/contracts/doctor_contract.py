@@ -1,14 +1,13 @@
 """What a finding of the doctor promises, and a whole examination."""
 
 from distbp.doctor import __main__ as doctor
-from distbp.doctor.finding import OK
+from distbp.doctor.finding import OK, Report
 from distbp.doctor.launch import Library
-from distbp.doctor.report import Report, line
 
 
 def agree(finding, status, *words):
     """Status and words; where all is well there is nothing to do, else there is."""
-    text = line(finding)
+    text = str(finding)
     assert finding.status == status, text
     assert bool(finding.advice) == (status != OK), text
     for word in words:

@@ -1,6 +1,8 @@
 """The doctor: every judgement with planted figures, every measurement on real ranks, and no hang, ever."""
 
 import json
+import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,27 +24,28 @@ from test_launchers import (
 
 from distbp import run_threads
 from distbp.comm.launchers import launch_of
+from distbp.comm.serial import SerialCommunicator
 from distbp.doctor import __main__ as doctor
-from distbp.doctor import environment, files, machine, network
-from distbp.doctor.environment import Limits, control_group, judge_limits, judge_versions, versions
-from distbp.doctor.files import Disk, file_system, judge_data, judge_run_directory, probe_folder
-from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, worst
+from distbp.doctor import files, machine, network
+from distbp.doctor.files import Disk, file_system, probe_folder
+from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, Report, worst
 from distbp.doctor.launch import Library, claimed_rank, judge_fault_tolerance, judge_launch, judge_library
-from distbp.doctor.machine import Cores, Rate, judge_blas, judge_cores, judge_gemm
-from distbp.doctor.network import (
-    Curve,
-    Memory,
-    fit,
-    judge_clocks,
-    judge_curve,
-    judge_large_message,
-    judge_shared_memory,
-    why_not_large,
-)
-from distbp.doctor.report import Report
+from distbp.doctor.machine import control_group
+from distbp.doctor.network import fit, judge_curve, judge_shared_memory, why_not_large
 
 MiB, GiB = 1 << 20, 1 << 30
 HOSTS = ["a", "a", "b", "b"]
+
+
+class Planted(SerialCommunicator):
+    """Rank 0 among others: these are the hosts, and what each rank has measured."""
+
+    def __init__(self, hosts, *columns):
+        super().__init__()
+        self._rows = list(zip(hosts, *columns, strict=True))
+
+    def allgather_obj(self, value):
+        return self._rows
 
 
 # --- launch and library ----------------------------------------------------------------------------------
@@ -149,7 +152,8 @@ def test_who_speaks_where_all_are_rank_0_of_1(environ, rank):
 
 
 def cores(*masks, there=4, threads=1, hosts="aaaa", limited=True):
-    return [Cores(host, list(mask), there, threads, limited) for host, mask in zip(hosts, masks, strict=False)]
+    n = len(masks)
+    return Planted(hosts[:n], masks, [there] * n, [threads] * n, [limited] * n)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def cores(*masks, there=4, threads=1, hosts="aaaa", limited=True):
     ],
 )
 def test_cores(everyone, status, words):
-    found = judge_cores(everyone)
+    found = machine.check_cores(everyone)
     assert worst(found) == status
     agree(max(found, key=lambda f: f.status != OK), status, *words)
 
@@ -174,13 +178,13 @@ def test_cores(everyone, status, words):
 def test_kernels():
     here = {"BLAS": "openblas 0.3.31 SkylakeX", "CPU": "fast", "vector instructions": "avx2 avx512f"}
     slow = "OpenBLAS runs its Haswell kernel (256 bits), at about half the speed: unset OPENBLAS_CORETYPE"
-    (well,) = judge_blas(HOSTS, [here] * 4, [""] * 4)
+    (well,) = machine.check_blas(Planted(HOSTS, [here] * 4, [""] * 4))
     agree(well, OK, "SkylakeX on fast")
-    (one,) = judge_blas(HOSTS, [here] * 4, ["", "", slow, ""])
+    (one,) = machine.check_blas(Planted(HOSTS, [here] * 4, ["", "", slow, ""]))
     agree(one, WARNING, "rank 2 on b", ". Unset OPENBLAS_CORETYPE.")
     assert one.ranks == (2,)
     for key, value in (("BLAS", "openblas 0.3.31 Haswell"), ("CPU", "old"), ("vector instructions", "avx2")):
-        (other,) = judge_blas(HOSTS, [here] * 3 + [here | {key: value}], [""] * 4)
+        (other,) = machine.check_blas(Planted(HOSTS, [here] * 3 + [here | {key: value}], [""] * 4))
         agree(other, WARNING, f"rank 3 on b: another {key} than rank 0 on a", "--exact")
 
 
@@ -196,7 +200,8 @@ def test_kernels():
     ],
 )
 def test_gemm(rates, crowd, status, words):
-    found = judge_gemm([Rate(host, *rate) for host, rate in zip(HOSTS, rates, strict=False)], crowd=crowd)
+    n = len(rates)
+    found = machine.check_gemm(Planted(HOSTS[:n], *zip(*rates, strict=True), [crowd] * n), n=8)
     assert len(found) == 1
     agree(found[0], status, *words)
 
@@ -205,14 +210,25 @@ def test_gemm(rates, crowd, status, words):
 
 
 def test_versions_are_compared_with_those_of_rank_0():
-    here = versions()
-    agree(judge_versions(HOSTS, [here] * 4), OK, f"NumPy {np.__version__}")
-    other = judge_versions(HOSTS, [here, here, here | {"NumPy": "1.0"}, here])
-    agree(other, FAILURE, f"rank 2 on b has NumPy 1.0 (not {np.__version__})", "rank 0 on a", "one environment")
+    agree(*machine.check_versions(SerialCommunicator()), OK, f"NumPy {np.__version__}")
+    here = {"Python": "3.13.2", "NumPy": "2.3.4"}
+    agree(*machine.check_versions(Planted(HOSTS, [here] * 4)), OK, "Python 3.13.2, NumPy 2.3.4")
+    (other,) = machine.check_versions(Planted(HOSTS, [here, here, here | {"NumPy": "1.0"}, here]))
+    agree(other, FAILURE, "rank 2 on b has NumPy 1.0 (not 2.3.4)", "rank 0 on a", "one environment")
     assert other.ranks == (2,)
 
 
-WELL = Limits("a", 20000, 8 * GiB, 4, 0.0)
+class Limits(NamedTuple):
+    """Of a rank."""
+
+    host: str = "a"
+    files: int = 20000
+    memory: int = 8 * GiB
+    cores: int = 4
+    quota: float = 0.0
+
+
+WELL = Limits()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +248,7 @@ WELL = Limits("a", 20000, 8 * GiB, 4, 0.0)
     ],
 )
 def test_limits(everyone, check, status, words):
-    found = {finding.check: finding for finding in judge_limits(everyone)}
+    found = {finding.check: finding for finding in machine.check_limits(Planted(*zip(*everyone, strict=True)))}
     assert (check in found) == (status is not None)
     if status:
         agree(found[check], status, *words)
@@ -268,19 +284,19 @@ def test_control_groups_of_both_versions(tmp_path):
 def test_the_fit_finds_alpha_and_beta():
     sizes = [4 * 8**i for i in range(7)]
     curve = fit(sizes, [5e-6 + n / 2e9 for n in sizes])
-    assert curve.alpha == pytest.approx(5e-6) and curve.beta == pytest.approx(2e9)
-    assert str(curve) == "alpha 5.0 us, 2,000 MB/s"
-    noisy = fit([4, 1 << 20], [3e-6, 2e-6])
-    assert noisy.alpha > 0 and noisy.beta > 0
+    assert curve == pytest.approx((5e-6, 2e9))
+    agree(judge_curve("within a host", {"a": curve}), OK, "alpha 5.0 us, 2,000 MB/s")
+    alpha, beta = fit([4, 1 << 20], [3e-6, 2e-6])
+    assert alpha > 0 and beta > 0
 
 
 @pytest.mark.parametrize(
     ("where", "curves", "status", "word"),
     [
-        ("within a host", {"a": Curve(1e-6, 2e9)}, OK, "alpha 1.0 us, 2,000 MB/s"),
-        ("within a host", {"a": Curve(1e-6, 2e9), "b": Curve(2e-3, 2e9)}, WARNING, "OMPI_MCA_mpi_yield_when_idle=1"),
-        ("across hosts", {"a": Curve(2e-3, 1e9)}, OK, ""),
-        ("across hosts", {"a": Curve(1e-4, 1e9), "b": Curve(1e-4, 12e6)}, WARNING, "OMPI_MCA_btl_tcp_if_include"),
+        ("within a host", {"a": (1e-6, 2e9)}, OK, "alpha 1.0 us, 2,000 MB/s"),
+        ("within a host", {"a": (1e-6, 2e9), "b": (2e-3, 2e9)}, WARNING, "OMPI_MCA_mpi_yield_when_idle=1"),
+        ("across hosts", {"a": (2e-3, 1e9)}, OK, ""),
+        ("across hosts", {"a": (1e-4, 1e9), "b": (1e-4, 12e6)}, WARNING, "OMPI_MCA_btl_tcp_if_include"),
     ],
 )
 def test_curves(where, curves, status, word):
@@ -288,8 +304,6 @@ def test_curves(where, curves, status, word):
 
 
 def test_large_messages():
-    agree(judge_large_message([True, True], 1.0, HOSTS), OK, "2,147,487,744 bytes in 1.0 s")
-    agree(judge_large_message([True, False], 1.0, HOSTS), FAILURE, "wrong on rank 1 on a")
     assert why_not_large([9 * GiB] * 2, True, bandwidth=1e9, limit=60) == ""
     assert why_not_large([3 * GiB] * 2, True, bandwidth=1e9, limit=60) == "needs 5 GiB, 3.0 free"
     assert why_not_large([3 * GiB] * 2, False, bandwidth=1e9, limit=60) == ""
@@ -299,15 +313,21 @@ def test_large_messages():
 @pytest.mark.parametrize(
     ("everyone", "status", "word"),
     [
-        ([Memory("a", GiB, GiB, True)] * 2, OK, "1,024 of 1,024 MiB free"),
-        ([Memory("a", -1, -1, True)], OK, "there is no /dev/shm"),
-        ([Memory("a", 64 * MiB, 64 * MiB)] * 4, WARNING, "16.0 MiB a rank"),
-        ([Memory("a", GiB, GiB), Memory("b", 64 * MiB, MiB)], FAILURE, "/dev/shm of b: 1 of 64 MiB free"),
-        ([Memory("a", GiB, GiB, True), Memory("a", GiB, GiB, False)], FAILURE, "rank 1 on a does not see"),
+        ([("a", GiB, GiB, True)] * 2, OK, "1,024 of 1,024 MiB free"),
+        ([("a", -1, sys.maxsize, True)], OK, "there is no /dev/shm"),
+        ([("a", -1, sys.maxsize, True), ("b", GiB, GiB, True)], OK, "/dev/shm of b: 1,024 of 1,024"),
+        ([("a", 64 * MiB, 64 * MiB)] * 4, WARNING, "16.0 MiB a rank"),
+        ([("a", GiB, GiB), ("b", 64 * MiB, MiB)], FAILURE, "/dev/shm of b: 1 of 64 MiB free"),
+        ([("a", GiB, GiB, True), ("a", GiB, GiB, False)], FAILURE, "rank 1 on a does not see"),
     ],
 )
 def test_shared_memory(everyone, status, word):
-    agree(judge_shared_memory(everyone), status, word, *([] if status == OK else ["--reduction allreduce"]))
+    agree(
+        judge_shared_memory(*zip(*everyone, strict=True)),
+        status,
+        word,
+        *([] if status == OK else ["--reduction allreduce"]),
+    )
 
 
 def test_a_small_shared_memory_is_not_touched(monkeypatch, comm):
@@ -320,9 +340,17 @@ def test_a_small_shared_memory_is_not_touched(monkeypatch, comm):
 
 
 def test_clocks():
-    agree(judge_clocks(["a", "a"], [0.0, 9.0]), OK, "one host")
-    agree(judge_clocks(["a", "b"], [0.0, 0.002]), OK, "at most 2.0 ms apart")
-    agree(judge_clocks(["a", "b", "c"], [0.0, 0.5, -90.0]), WARNING, "c is 90.0 s behind a", "chrony")
+    def clocks(hosts, *ahead):
+        """Where the third barrier is the one that tells: another one kept rank 0 waiting."""
+        readings = [[[-9.0, 7.0 * rank], [-1.0, 8.0], [1e9 + by - 0.1, 1e9 + by]] for rank, by in enumerate(ahead)]
+        return network.check_clocks(Planted(hosts, readings))
+
+    agree(*clocks("aa", 0.0, 9.0), OK, "one host")
+    agree(*clocks("ab", 0.0, 0.002), OK, "at most 2.0 ms apart")
+    (found,) = clocks("abc", 0.0, 0.5, -90.0)
+    agree(found, WARNING, "c is 90.0 s behind a", "chrony")
+    assert found.ranks == (2,)
+    agree(*clocks("ab", 0.0, 3.0), WARNING, "b is 3.0 s ahead of a")
 
 
 def test_wrong_sums_are_found(monkeypatch):
@@ -346,7 +374,7 @@ def test_a_long_message_that_loses_its_end_is_found(monkeypatch):
 
     class Losing:
         def __init__(self, pair):
-            self.pair = pair
+            self.pair, self.rank = pair, pair.rank
 
         def bcast(self, buffer):
             self.pair.bcast(buffer)
@@ -376,7 +404,7 @@ DISK = Disk(5 * GiB, "ext4", 0.001)
 @pytest.mark.parametrize(
     ("disk", "seen", "locked", "status", "words"),
     [
-        (DISK, "1111", "0000", OK, ["/runs: seen by all, 5.0 GiB free, ext4, 1.0 ms"]),
+        (DISK, "1111", "0000", OK, ["{folder}: seen by all, 5.0 GiB free, ext4, 1.0 ms"]),
         (DISK, "1101", "0000", FAILURE, ["not shared: rank 2 on b does not see what rank 0 on a writes", "shared"]),
         (DISK, "1111", "0010", WARNING, ["rank 2 on b took a lock that rank 0 on a held"]),
         (DISK._replace(locks=False), "1111", "0000", WARNING, ["cannot be locked"]),
@@ -388,10 +416,11 @@ DISK = Disk(5 * GiB, "ext4", 0.001)
         (DISK._replace(error="Permission denied"), "0000", "0000", FAILURE, ["Permission denied", "--run-dir"]),
     ],
 )
-def test_run_directory(disk, seen, locked, status, words):
-    flags = {"seen": [c == "1" for c in seen], "locked": [c == "1" for c in locked]}
-    (found,) = judge_run_directory("/runs", disk, HOSTS, **flags)
-    agree(found, status, *words)
+def test_run_directory(disk, seen, locked, status, words, tmp_path):
+    flags = ([c == "1" for c in column] for column in (seen, locked))
+    (found,) = files.check_run_directory(Planted(HOSTS, [disk] * 4, *flags), probe_folder(str(tmp_path)))
+    agree(found, status, *(word.format(folder=tmp_path) for word in words))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be(comm):
@@ -410,13 +439,17 @@ def test_file_system_by_the_longest_mount_point(tmp_path):
 
 def test_data_that_differs_or_is_not_there():
     look = [["x.csv", 3 * MiB, "abc"]]
-    agree(judge_data("x.csv", HOSTS, [look] * 4, [""] * 4), OK, "3.0 MiB, the same on all ranks")
-    other = judge_data("x.csv", HOSTS, [look] * 3 + [[["x.csv", 3 * MiB, "abd"]]], [""] * 4)
+
+    def check(*looks):
+        return files.check_data(Planted(HOSTS, looks), "x.csv")
+
+    agree(*check(look, look, look, look), OK, "3.0 MiB, the same on all ranks")
+    (other,) = check(look, look, look, [["x.csv", 3 * MiB, "abd"]])
     agree(other, FAILURE, "rank 3 on b sees another file than rank 0 on a")
-    some = judge_data("x.csv", HOSTS, [look] * 4, ["", "", "No such file", ""])
+    (some,) = check(look, look, "No such file", look)
     agree(some, FAILURE, "rank 2 on b cannot read it (No such file)", "where all hosts find it")
     assert (other.ranks, some.ranks) == ((3,), (2,))
-    agree(judge_data("x.csv", HOSTS, [[]] * 4, ["No such file"] * 4), FAILURE, "Give the right --data")
+    agree(*check(*["No such file"] * 4), FAILURE, "Give the right --data")
 
 
 # --- the report ------------------------------------------------------------------------------------------
@@ -459,6 +492,6 @@ def test_usage(arguments, capsys):
 
 
 def test_measurements_of_this_machine(comm):
-    for check in (machine.check_cores, machine.check_blas, environment.check_limits, environment.check_versions):
+    for check in (machine.check_cores, machine.check_blas, machine.check_limits, machine.check_versions):
         assert worst(check(comm)) != FAILURE
     assert worst(machine.check_gemm(comm, n=64)) == OK

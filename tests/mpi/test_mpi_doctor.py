@@ -4,8 +4,7 @@ import errno
 
 from doctor_contract import agree, examined
 
-from distbp.doctor import __main__ as doctor
-from distbp.doctor import files, network
+from distbp.doctor import files, machine, network
 from distbp.doctor.files import probe_folder
 from distbp.doctor.finding import FAILURE, OK, WARNING, worst
 
@@ -46,7 +45,7 @@ def test_a_full_disk(comm, shared_dir, monkeypatch):
 
 def test_a_rank_that_does_not_see_the_directory(comm, shared_dir, monkeypatch):
     if comm.rank == comm.size - 1 > 0:
-        monkeypatch.setattr(files, "_text", lambda path: "")
+        monkeypatch.setattr(files, "text_of", lambda path: "")
     (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
     if comm.size > 1:
         agree(found, FAILURE, f"rank {comm.size - 1} on {comm.host} does not see")
@@ -54,7 +53,7 @@ def test_a_rank_that_does_not_see_the_directory(comm, shared_dir, monkeypatch):
 
 
 def test_a_lock_that_does_not_hold(comm, shared_dir, monkeypatch):
-    monkeypatch.setattr(files, "_locked", lambda path: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("fcntl.flock", lambda file, operation: None)
     (found,) = files.check_run_directory(comm, probe_folder(str(shared_dir)))
     agree(found, WARNING, "took a lock")
 
@@ -83,7 +82,7 @@ def test_a_check_that_fails_on_all_ranks_is_a_finding(comm, shared_dir, monkeypa
     def broken(comm, **sizes):
         raise ValueError("a defect,\nof ours")
 
-    monkeypatch.setattr(doctor, "check_gemm", broken)
+    monkeypatch.setattr(machine, "check_gemm", broken)
     report = examined(comm, "--run-dir", str(shared_dir))
     (found,) = [finding for finding in report.findings if finding.check == "GEMM"]
     agree(found, FAILURE, "ValueError: a defect, of ours")

@@ -129,6 +129,13 @@ def test_usage(no_sinfo, capsys, arguments):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_help_is_no_error(no_sinfo, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0 and "--partition" in out and not err
+
+
 def test_a_file_is_overwritten_only_when_told(no_sinfo, capsys):
     assert main([]) == main([]) == 0
     assert "wrote train.sbatch; submit it: sbatch train.sbatch --data DATA" in capsys.readouterr().out
