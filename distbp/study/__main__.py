@@ -29,7 +29,7 @@ from distbp.study.page import LANGUAGES, compose, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
-from distbp.study.trials import sort_results
+from distbp.study.trials import say, sort_results
 
 __all__ = ["EXPERIMENTS", "main", "study"]
 
@@ -102,8 +102,8 @@ def _work(options: argparse.Namespace, config: TrainConfig, comm: Communicator, 
     on_root(comm, lambda: _open(folder, study, experiment), f"cannot use the folder {folder}")
     if comm.is_root:
         for text in [*data.remarks, *(f"warning: {w}" for w in [kernel_warning()] if w), f"study: {folder}"]:
-            print(text, flush=True)
-    trials = experiment.run(asked, config, data, comm, folder, lambda text: print(text, flush=True))
+            say(text)
+    trials = experiment.run(asked, config, data, comm, folder)
     comm.barrier()
     if comm.is_root and trials:
         sort_results(folder, trials)
@@ -142,7 +142,7 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 def _report(name: str, folder: Path, language: str) -> None:
     write(compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder)), folder, language)
-    print(f"report: {folder / 'report.html'}", flush=True)
+    say(f"report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from distbp.study.experiment import read_study
 from distbp.study.trials import read_results
 
 __all__ = [
-    "BUDGETS", "BatchSize", "Results", "Three", "choose_goal", "crossing", "median_band", "rates_worth_repeating",
-    "read_batch_sizes",
+    "BUDGETS", "BatchSize", "Results", "Three", "choose_goal", "crossing", "judged", "median_band",
+    "rates_worth_repeating", "read_batch_sizes",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -40,14 +40,17 @@ def _judge(mark: Mark) -> str:
     return "val" if "error/val" in mark else "train"
 
 
-def _judged(mark: Mark) -> tuple[float, float]:
+def judged(mark: Mark) -> tuple[float, float]:
+    """Return error and loss by which rates are compared: of validation, or of training where there is none."""
     return mark[f"error/{_judge(mark)}"], mark[f"loss/{_judge(mark)}"]
 
 
-def _complete(results: dict[str, Mark], b: int, steps: int, seeds: int | None = None) -> list[Mark]:
-    """Return the complete trials of a batch size and of the first seeds, in the order of rates and seeds."""
-    ended = (r for r in results.values() if r["status"] == "complete" and (r["batch_size"], r["steps"]) == (b, steps))
-    return sorted((r for r in ended if seeds is None or r["seed"] < seeds), key=lambda r: (r["rate"], r["seed"]))
+def _complete(study: dict[str, Any], results: dict[str, Mark], seeds: int | None = None) -> dict[int, list[Mark]]:
+    """Return the complete trials of the first seeds by batch size, in the order of rates and seeds."""
+    ended = [r for r in results.values() if r["status"] == "complete" and (seeds is None or r["seed"] < seeds)]
+    ended.sort(key=lambda r: (r["rate"], r["seed"]))
+    lengths = zip(study["batch_sizes"], study["steps"], strict=True)
+    return {b: [r for r in ended if (r["batch_size"], r["steps"]) == (b, steps)] for b, steps in lengths}
 
 
 def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, Any]:
@@ -57,14 +60,11 @@ def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, An
     """
     if study["goal"]:
         return dict(study["goal"])
-    smallest, metric, first = [], "error/val", 1.0
-    for b, steps in zip(study["batch_sizes"], study["steps"], strict=True):
-        if runs := _complete(results, b, steps, seeds=1):
-            metric = f"error/{_judge(runs[0]['marks'][0])}"
-            first = runs[0]["marks"][0][metric]
-            smallest.append(min(mark[metric] for run in runs for mark in run["marks"]))
-    value = max(_SLACK * max(smallest, default=1.0), 0.01 * first)
-    return {"metric": metric, "value": float(f"{value:.2g}")}
+    runs = [mine for mine in _complete(study, results, seeds=1).values() if mine]
+    first = runs[-1][0]["marks"][0] if runs else {"error/val": 1.0, "loss/val": 1.0}
+    least = [min(judged(mark)[0] for run in mine for mark in run["marks"]) for mine in runs]
+    value = max(_SLACK * max(least, default=1.0), 0.01 * judged(first)[0])
+    return {"metric": f"error/{_judge(first)}", "value": float(f"{value:.2g}")}
 
 
 def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "step") -> float:
@@ -86,7 +86,7 @@ def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "
 def _best_until(marks: Sequence[Mark], along: str, limit: float) -> Mark:
     """Return the mark with the smallest validation error within a budget; among equals, with the smallest loss."""
     within = [mark for mark in marks if mark[along] <= limit * (1.0 + 1e-9)] or list(marks[:1])
-    return min(within, key=lambda mark: (*_judged(mark), mark["step"]))
+    return min(within, key=lambda mark: (*judged(mark), mark["step"]))
 
 
 def rates_worth_repeating(
@@ -96,21 +96,15 @@ def rates_worth_repeating(
 
     The fastest one to the goal and the one on each side of it, and the best at equal epochs, at equal steps and in all.
     """
-    return {
-        b: sorted(_worth_repeating(_complete(results, b, steps, seeds=1), study, goal))
-        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)
-    }
-
-
-def _worth_repeating(runs: list[Mark], study: dict[str, Any], goal: dict[str, Any]) -> set[float]:
-    if not runs:
-        return set()
-    to_goal = [crossing(run["marks"], **goal) for run in runs]
-    fastest = to_goal.index(min(to_goal))
-    chosen = {run["rate"] for run in runs[max(0, fastest - 1) : fastest + 2]}
-    for along, limit in ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf):
-        judged = [_judged(_best_until(run["marks"], along, limit)) for run in runs]
-        chosen.add(runs[judged.index(min(judged))]["rate"])
+    budgets = ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf)
+    chosen = {}
+    for b, runs in _complete(study, results, seeds=1).items():
+        to_goal = [crossing(run["marks"], **goal) for run in runs]
+        fastest = to_goal.index(min(to_goal)) if runs else 0
+        best = runs[max(0, fastest - 1) : fastest + 2]
+        for along, limit in budgets if runs else ():
+            best.append(min(runs, key=lambda run: judged(_best_until(run["marks"], along, limit))))
+        chosen[b] = sorted({run["rate"] for run in best})
     return chosen
 
 
@@ -175,7 +169,7 @@ def read_batch_sizes(folder: Path) -> Results:
     """Return all results of a study, from ``study.json`` and ``trials.jsonl``."""
     study, results = read_study(folder), read_results(folder)
     goal = choose_goal(study, results)
-    runs = {b: _complete(results, b, steps) for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)}
+    runs = _complete(study, results)
     ends = [float(np.median([run["marks"][-1]["seconds"] for run in mine])) for mine in runs.values() if mine]
     budget = min(ends, default=0.0)
     limits = {"epoch": float(study["epochs"]), "step": float(study["least_steps"]), "seconds": budget}
@@ -199,7 +193,7 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
     error, gap = {}, {}
     for along, limit in limits.items():
         at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
-        chosen = min(at, key=lambda marks: tuple(np.median([_judged(mark) for mark in marks], axis=0)))
+        chosen = min(at, key=lambda marks: tuple(np.median([judged(mark) for mark in marks], axis=0)))
         test = "error/test" if "error/test" in chosen[0] else f"error/{_judge(chosen[0])}"
         error[along] = median_band(np.array([mark[test] for mark in chosen]))
         gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in chosen]))

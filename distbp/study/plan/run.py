@@ -17,10 +17,10 @@ from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.results import read_batch_sizes
-from distbp.study.experiment import Experiment, at_least_1, default_folder, listed
+from distbp.study.experiment import Experiment, at_least_1, batch_sizes, default_folder, listed
 from distbp.study.plan import calibration
 from distbp.study.plan.figures import figures
-from distbp.study.trials import Say, Trial, write_results
+from distbp.study.trials import Trial, say, write_results
 
 __all__ = ["PLAN"]
 
@@ -49,11 +49,10 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
     if options.bandwidth is not None and not (options.bandwidth > 0.0 and options.latency >= 0.0):
         raise UsageError("--latency is at least 0 and --bandwidth above 0")
     curve = _curve(options, config, rows)
-    sizes = listed(options, "batch_sizes") or [int(b) for b in curve["steps"]] or calibration.powers_between(4, rows, 4)
-    if sizes[-1] > rows:
-        raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
+    known = [int(b) for b in curve["steps"]]
     return {
-        "batch_sizes": sizes, "predict_ranks": listed(options, "ranks") or [2**k for k in range(11)],
+        "batch_sizes": batch_sizes(options, rows, known or calibration.powers_between(4, rows, 4)),
+        "predict_ranks": listed(options, "ranks") or [2**k for k in range(11)],
         "ranks_per_node": options.ranks_per_node,
         "network_given": [options.latency, options.bandwidth] if options.bandwidth else None, "curve": curve,
     }  # fmt: skip
@@ -83,9 +82,7 @@ def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[
     }  # fmt: skip
 
 
-def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
-) -> list[Trial]:
+def _run(asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path) -> list[Trial]:
     """Calibrate; all ranks together, from one figure to the next."""
     lines: list[dict[str, Any]] = []
 

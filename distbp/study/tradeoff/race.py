@@ -13,9 +13,10 @@ goes: after every step where steps are long, and else at steps that are a factor
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,13 @@ from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.sampling import Permutation
 from distbp.data.splitting import Subset
-from distbp.errors import Diverged
+from distbp.network.losses import Loss
 from distbp.randomness import key
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
-from distbp.study.tradeoff.objective import BLOCK, lbfgs, objective
-from distbp.study.trials import marks
+from distbp.study.tradeoff.objective import BLOCK, Objective, lbfgs, objective
+from distbp.study.trials import by_name, marks, train_and_measure
 from distbp.trainer.evaluation import evaluate
 
 __all__ = ["Curve", "MEASURED", "Race", "Rows", "drawn", "in_memory", "race", "trained"]
@@ -98,11 +99,9 @@ def drawn(n: int, most: int, seed: int, purpose: str) -> Array:
     return Permutation(n, key(seed, f"tradeoff {purpose}"))(np.arange(min(n, most)))
 
 
-def measured(model: Any, rows: Rows, comm: Communicator) -> dict[str, float]:
+def measured(network: Any, loss: Loss, rows: Rows, comm: Communicator) -> dict[str, float]:
     """Return error (share wrong, or loss of a regression) and loss on the test rows, and the loss on training rows."""
-    network, loss = model
-    with np.errstate(over="ignore", invalid="ignore"):
-        test, train = evaluate(network, loss, rows.test, comm), evaluate(network, loss, rows.sample, comm)
+    test, train = (evaluate(network, loss, part, comm) for part in (rows.test, rows.sample))
     error = 1.0 - test["accuracy"] if "accuracy" in test else test["loss"]
     return {"error": error, "loss": test["loss"], "train": train["loss"]}
 
@@ -114,24 +113,17 @@ def trained(
 
     Returns the curve, and whether the run diverged: then it ends where it was measured last.
     """
-    curve: Curve = {}
     with closing(build_trainer(config, dataclasses.replace(data, train=rows.train), comm)) as trainer:
+
+        def measure() -> dict[str, float]:
+            state = trainer.position
+            clocks = {"steps": state.step, "examples": state.examples, "seconds": state.seconds}
+            return clocks | measured(trainer.network, trainer.loss, rows, comm)
+
         first = trainer.sampler.steps_per_epoch
-        for step in sorted({*at, *([first] if epoch and first < at[-1] else [])}):
-            try:
-                trainer.fit(steps=step)
-            except Diverged:
-                break
-            state, here = trainer.position, measured((trainer.network, trainer.loss), rows, comm)
-            if not math.isfinite(here["loss"] + here["train"]):
-                break
-            _add(curve, {"steps": state.step, "examples": state.examples, "seconds": state.seconds} | here)
-    return curve, not curve or curve["steps"][-1] < at[-1]
-
-
-def _add(curve: Curve, point: dict[str, float]) -> None:
-    for name, value in point.items():
-        curve.setdefault(name, []).append(value)
+        steps = sorted({*at, first} if epoch and first < at[-1] else at)
+        found, diverged = train_and_measure(steps, lambda step: trainer.fit(steps=step), measure)
+    return by_name(found), diverged is not None
 
 
 def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
@@ -144,8 +136,11 @@ def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communi
     )  # fmt: skip
     about = {"method": trial.method, "seed": trial.seed}
     if trial.method in ("lbfgs", "exact"):
+        with closing(build_trainer(config, dataclasses.replace(data, train=rows.train), SerialCommunicator())) as alone:
+            network, loss = alone.network, alone.loss
+        J = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay)
         do = _lbfgs if trial.method == "lbfgs" else _one_exact_step
-        return about | do(trial, config, dataclasses.replace(data, train=rows.train), rows, comm)
+        return about | do(J, network, trial, partial(measured, network, loss, rows, comm))
     at = [trial.steps] if trial.tuning else marks(trial.steps)
     curve, diverged = trained(config, data, rows, at, comm, epoch=not trial.tuning)
     summary = "diverged" if diverged else f"error {curve['error'][-1]:.4f} after {curve['seconds'][-1]:.1f} s"
@@ -153,16 +148,8 @@ def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communi
     return about | {"curve": curve, "summary": summary}
 
 
-def _start(config: TrainConfig, data: Data) -> tuple[Any, Any]:
-    """Return network and loss of a trial before its first step, of this rank alone."""
-    trainer = build_trainer(config, data, SerialCommunicator())
-    trainer.close()
-    return trainer.network, trainer.loss
-
-
-def _lbfgs(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
-    network, loss = _start(config, data)
-    J, curve = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay), Curve()
+def _lbfgs(J: Objective, network: Any, trial: Race, measure: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    points = list[dict[str, float]]()
     passes, seconds, since = 0, 0.0, time.perf_counter()
 
     def counted(theta: Array) -> tuple[float, Array]:
@@ -174,29 +161,24 @@ def _lbfgs(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Commu
         nonlocal seconds, since
         seconds += time.perf_counter() - since
         network.theta[...] = theta
-        step = len(curve.get("steps", [])) + 1
-        clocks = {"steps": step, "examples": passes * rows.train.n_rows, "seconds": seconds}
-        _add(curve, clocks | measured((network, loss), rows, comm))
+        clocks = {"steps": len(points) + 1, "examples": passes * trial.batch, "seconds": seconds}
+        points.append(clocks | measure())
         since = time.perf_counter()
 
     lbfgs(counted, network.theta.copy(), passes=trial.steps, each=each)
-    summary = f"error {curve['error'][-1]:.4f} after {seconds:.1f} s" if curve else "no step"
-    return {"curve": curve, "diverged": not curve, "summary": summary}
+    summary = f"error {points[-1]['error']:.4f} after {seconds:.1f} s" if points else "no step"
+    return {"curve": by_name(points), "diverged": not points, "summary": summary}
 
 
-def _one_exact_step(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
-    network, loss = _start(config, data)
+def _one_exact_step(J: Objective, network: Any, trial: Race, measure: Callable[[], dict[str, float]]) -> dict[str, Any]:
     theta, start = network.theta.astype(np.float64), time.perf_counter()
-    J = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay)
     gradient = J(theta)[1]
-    seconds, before = time.perf_counter() - start, measured((network, loss), rows, comm)
+    seconds, before = time.perf_counter() - start, measure()
     found = [{"rate": 0.0} | before]
-    for rate in EXACT_RATES:
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rate in EXACT_RATES:
             network.theta[...] = theta - rate * gradient
-        there = measured((network, loss), rows, comm)
-        if math.isfinite(there["loss"]):
-            found.append({"rate": rate} | there)
-    best = min(found, key=lambda one: one["error"])
-    clocks = {"seconds": seconds, "examples": rows.train.n_rows}
+            found.append({"rate": rate} | measure())
+    best = min((one for one in found if math.isfinite(one["loss"])), key=lambda one: one["error"], default=found[0])
+    clocks = {"seconds": seconds, "examples": trial.batch}
     return {**best, **clocks, "before": before, "summary": f"error {best['error']:.4f}"}

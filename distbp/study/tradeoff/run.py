@@ -13,6 +13,7 @@ The best is the one with the least loss on training rows at the end.
 import argparse
 import math
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, listed, numbers
 from distbp.study.tradeoff.figures import figures
-from distbp.study.tradeoff.objective import require_scipy
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
-from distbp.study.trials import Say, agreed_results, groups_of, work_through
+from distbp.study.trials import groups_of, say, work_through
 from distbp.trainer.evaluation import EVALUATION_BLOCK
 
 __all__ = ["TRADEOFF"]
@@ -58,8 +58,10 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
         raise UsageError(f"--model {config.model}: the study varies the --widths of a dense network; leave it out")
     if config.dropout:
         raise UsageError(f"--dropout {config.dropout}: the methods need one objective to minimise; leave it out")
-    if options.lbfgs:
-        require_scipy()
+    if options.lbfgs and find_spec("scipy") is None:
+        raise UserError(
+            "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
+        )
     n = data.train.n_rows
     rows = n if options.rows is None else options.rows
     if not 1 <= rows <= n:
@@ -97,9 +99,7 @@ def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | N
     return None if scores is None else float(np.mean(scores.argmax(axis=1) != y))
 
 
-def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
-) -> list[Race | Fit]:
+def _run(asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path) -> list[Race | Fit]:
     group = groups_of(comm, asked["ranks_per_trial"])
     test = data.test or data.validation
     assert test is not None
@@ -114,8 +114,7 @@ def _run(
         return race(trial, config, data, part if trial.tuning and trial.method == "gd" else rows, group)
 
     first = _tunings(asked)
-    work_through(first, do, group, folder, say, "tuning")
-    second = _trials(asked, agreed_results(folder, comm))
+    second = _trials(asked, work_through(first, do, group, folder, say, "tuning"))
     work_through(second, do, group, folder, say, "race and split")
     return [*first, *second]
 
@@ -140,12 +139,11 @@ def _tunings(asked: dict[str, Any]) -> list[Race | Fit]:
 
 
 def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
-    """Return the race and the split, at the rates that the tunings found best."""
+    """Return the race and the split, at the rates that the tunings, with these `results`, found best."""
     trials: list[Race | Fit] = []
-    tunings = [one for one in results.values() if one.get("tuning")]
 
     def best(name: str, value: Any) -> float:
-        found = [one for one in tunings if one.get(name) == value]
+        found = [one for one in results.values() if one.get(name) == value]
         score = [math.inf if one["diverged"] else one["curve"]["train"][-1] for one in found]
         if not found or min(score) == math.inf:
             raise UserError(f"every run with {name} {value} diverged: give lower --rates")
