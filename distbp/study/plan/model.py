@@ -11,7 +11,7 @@ Nothing overlaps in this model: where the trainer overlaps, it is faster.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,18 +117,19 @@ class Prediction:
     ranks: int
     steps: Range
     step_seconds: Range
-    seconds: Range
     measured: bool  # so many ranks were; else it is an extrapolation
+
+    @property
+    def seconds(self) -> Range:
+        """Return T(B, P)."""
+        S, t = self.steps, self.step_seconds
+        return S[0] * t[0], S[1] * t[1], S[2] * t[2]
 
 
 def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks: Sequence[int]) -> list[Prediction]:
     """Return T(B, P) for all pairs in which each rank has a row."""
-    found = []
-    for B, P in ((B, P) for P in ranks for B in batch_sizes if B >= P):
-        S, t = steps(B), step_time(B, P)
-        T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
-        found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
-    return found
+    pairs = [(B, P) for P in ranks for B in batch_sizes if B >= P]
+    return [Prediction(B, P, steps(B), step_time(B, P), P in step_time.ranks) for B, P in pairs]
 
 
 @dataclass(frozen=True)
@@ -151,23 +152,25 @@ class Plan:
 
     def best(self, ranks: int) -> Prediction:
         """Return the batch size with the shortest time on so many ranks."""
-        return min((p for p in self.predictions if p.ranks == ranks), key=lambda p: p.seconds[1])
+        return _soonest(p for p in self.predictions if p.ranks == ranks)
 
     def all_ranks(self) -> list[int]:
         """Return the numbers of ranks that are predicted."""
         return sorted({p.ranks for p in self.predictions})
 
+    def alone(self) -> Prediction:
+        """Return the best on one rank."""
+        return _soonest(predict(self.steps, self.step_time, sorted({p.batch_size for p in self.predictions}), [1]))
+
     def speed_up(self, prediction: Prediction) -> float:
         """Return how many times as fast it is as the best batch size on one rank."""
         return self.alone().seconds[1] / prediction.seconds[1]
 
-    def alone(self) -> Prediction:
-        """Return the best on one rank."""
-        sizes = sorted({p.batch_size for p in self.predictions})
-        return min(predict(self.steps, self.step_time, sizes, [1]), key=lambda p: p.seconds[1])
-
     def recommended(self) -> Prediction:
         """Return the fastest of the numbers of ranks that are used with an efficiency of at least a half."""
         found = [self.best(ranks) for ranks in self.all_ranks()]
-        worth = [p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1]
-        return min(worth, key=lambda p: p.seconds[1])
+        return _soonest([p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1])
+
+
+def _soonest(predictions: Iterable[Prediction]) -> Prediction:
+    return min(predictions, key=lambda p: p.seconds[1])

@@ -30,25 +30,27 @@ def figures(folder: Path) -> dict[str, Any]:
         Where no pair of networks is whole yet.
     """
     results = Results(folder)
-    study, every, sizes = results.study, results.of("network"), results.batch_sizes("network")
-    at_end = [(pair["distance"][-1], pair["gap/loss"][-1]) for pair in every]
+    study, every, sizes = results.study, results.of("network"), results.each("batch_size")
     by_rate, by_size = results.each_rate(results.b), [(b, results.of("network", b, results.rate)) for b in sizes]
     ends = {"rate": _ends(by_rate, "distance"), "size": _ends(by_size, "distance")}
+    networks = [_row(b, rate, found, study["measure"]) for b in sizes for rate, found in results.each_rate(b)]
+    whole = [row for row in networks if row["distance"]]
     check = results.check_bound()
     under_bound = _under_bound(results, check) if check["marks"] else None
     return {
         "study": study, "diverged": [pair["trial"] for pair in results.diverged], "missing": results.missing,
         "b": results.b, "rate": results.rate, "layer_rate": results.layers[0]["rate"],
-        "measures": results.measures, "measure": study["measure"],
-        "n_pairs": len(every), "correlation": rank_correlation(*zip(*at_end, strict=True)),
+        "measures": results.measures, "measure": study["measure"], "n_pairs": len(every),
+        "correlation": rank_correlation(*([pair[name][-1] for pair in every] for name in ("distance", "gap/loss"))),
         "rates": _compared(results, "rate"), "equal_loss": _compared(results, "rate", equal_loss=True),
         "sizes": _compared(results, "batch_size"), "scaled": results.compare("both", "network", "distance"),
         "convex_factors": results.compare("batch_size", "convex", "distance")["factors"],
         "ends": ends | {name: _ends(by_rate, f"gap/{name}") for name in results.measures},
         "layers": sorted((_median(results.layers, name), label) for label, name in _layers(results)),
-        "networks": [_row(b, rate, found, study["measure"]) for b in sizes for rate, found in results.each_rate(b)],
+        "networks": networks, "best": min(whole, key=lambda row: row[f"{study['measure']}/held_out"][1]),
+        "narrow": min(whole, key=lambda row: row["gap/loss"][1]),  # a small gap is not the aim
         "control": _control(results), "check": check, "convex": _convex(results, check), "under_bound": under_bound,
-        **_best(results), "charts": {
+        "charts": {
             "distance-by-rate": _along("xy", _each("rate", by_rate, "distance")),
             "distance-by-batch-size": _along("xy", _each("size", by_size, "distance")),
             "distance-by-layer": _along("xy", _by_layer(results)),
@@ -93,12 +95,16 @@ def _control(results: Results) -> dict[str, Any]:
 
 def _convex(results: Results, check: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the table of logistic regression; ``paper`` is the bound of the paper on the distance."""
-    study = results.study
+    lengths, rates = (
+        zip(results.study["batch_sizes"], results.study["steps"], strict=True),
+        results.each("rate", "convex"),
+    )
     return [
         _row(b, rate, results.of("convex", b, rate), "loss")
-        | {"claimed": rate not in check["unclaimed"], "paper": _paper(study, rate, steps)}
-        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True) for rate in results.rates("convex")
-    ]  # fmt: skip
+        | {"claimed": rate not in check["unclaimed"], "paper": _paper(results.study, rate, steps)}
+        for b, steps in lengths
+        for rate in rates
+    ]
 
 
 def _paper(study: dict[str, Any], rate: float, steps: Any) -> Any:
@@ -111,7 +117,7 @@ def _under_bound(results: Results, check: dict[str, Any]) -> dict[str, Any]:
 
     At the largest rate that has a bound, for the batch size in the middle of those at it.
     """
-    study, rate = results.study, max(set(results.rates("convex")) - set(check["unclaimed"]))
+    study, rate = results.study, max(set(results.each("rate", "convex")) - set(check["unclaimed"]))
     b = middle([b for b in study["batch_sizes"] if results.of("convex", b, rate)])
     found = results.of("convex", b, rate)
     trials, line = {pair["trial"] for pair in found}, _paper(study, rate, np.array(found[0]["step"]))
@@ -125,16 +131,6 @@ def _under_bound(results: Results, check: dict[str, Any]) -> dict[str, Any]:
         "b": b, "rate": rate, "above": sum(trial in trials for trial, *_ in check["above"]),
         "ratio": float(np.median(ratios or [math.inf])), "chart": _along("xy", marks),
     }  # fmt: skip
-
-
-def _best(results: Results) -> dict[str, Any]:
-    """Return where the held-out rows fare best, and where the gap is smallest: a small gap is not the aim."""
-    columns = {"held_out": f"{results.study['measure']}/held_out", "gap": "gap/loss"}
-    cases = [
-        {"b": b, "rate": rate, **{name: _median(found, column) for name, column in columns.items()}}
-        for b in results.batch_sizes("network") for rate, found in results.each_rate(b) if found
-    ]  # fmt: skip
-    return {name: min(cases, key=lambda case: case[of]) for name, of in (("best", "held_out"), ("narrow", "gap"))}
 
 
 def _along(log: str, curves: Iterable[Curve], *levels: Level, height: float = 4.4) -> Plot:
@@ -178,7 +174,7 @@ def _against_loss(cases: Cases) -> Iterable[Curve]:
 
 def _all_pairs(results: Results) -> Iterable[Curve]:
     """Give distance and gap of all pairs at the end: colours are rates, markers batch sizes."""
-    for j, b in enumerate(results.batch_sizes("network")):
+    for j, b in enumerate(results.each("batch_size")):
         cases = results.each_rate(b)
         for i, (rate, found) in enumerate(cases):
             x, y = [pair["distance"][-1] or math.nan for pair in found], [pair["gap/loss"][-1] for pair in found]

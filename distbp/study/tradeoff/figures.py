@@ -7,8 +7,7 @@ from typing import Any
 from distbp.errors import UserError
 from distbp.study.drawing import COLOURS, Curve, Level, Plot, style
 from distbp.study.experiment import read_study
-from distbp.study.tradeoff.heats import Heats, Spread, common, label_of, spread
-from distbp.study.tradeoff.race import EXACT_RATES
+from distbp.study.tradeoff.race import EXACT_RATES, Heats, Spread, common, label_of, spread
 from distbp.study.tradeoff.split import NAMES, Split
 from distbp.study.trials import read_results
 

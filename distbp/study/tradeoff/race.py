@@ -8,11 +8,16 @@
 What counts is how far they come on the test rows, by examples seen, steps, and seconds of training. An example counts
 each time that its gradient is computed, so a line search costs what it costs. Each is measured on the same rows as it
 goes: after every step where steps are long, and else at steps that are a factor apart. Measuring costs no seconds.
+
+Middle values are medians over the seeds (the lower of two), with the least and the greatest beside them. The *goals*
+follow from what was reached: the best error of a method is the least of its curve; the first goal lies 1 % above the
+best error of the worst method, so that all reach it, the second 1 % above that of the second worst.
 """
 
 import dataclasses
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,7 +44,10 @@ from distbp.study.tradeoff.objective import BLOCK, Objective, lbfgs, objective
 from distbp.study.trials import by_name, marks, train_and_measure
 from distbp.trainer.evaluation import evaluate
 
-__all__ = ["Curve", "MEASURED", "Race", "Rows", "drawn", "in_memory", "race", "trained"]
+__all__ = [
+    "Curve", "EXACT_RATES", "Heats", "MEASURED", "Race", "Rows", "Spread", "common", "drawn", "in_memory", "label_of",
+    "last_within", "race", "spread", "trained",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Curve = dict[str, list[float]]
@@ -51,6 +59,11 @@ _OVERHEAD = 400
 """What a step costs besides its rows, in rows; only to know what to do first."""
 EXACT_RATES = tuple(2.0**k for k in range(-6, 11))
 """Among these the one exact step may choose."""
+_ABOVE = 1.01
+_POINTS = 80
+
+Spread = tuple[float, float, float]
+"""Least, middle, greatest."""
 
 
 @dataclass(frozen=True)
@@ -182,3 +195,74 @@ def _one_exact_step(J: Objective, network: Any, trial: Race, measure: Callable[[
     best = min((one for one in found if math.isfinite(one["loss"])), key=lambda one: one["error"], default=found[0])
     clocks = {"seconds": seconds, "examples": trial.batch}
     return {**best, **clocks, "before": before, "summary": f"error {best['error']:.4f}"}
+
+
+def label_of(method: str) -> tuple[Any, ...]:
+    """Return name and values of the label of a method: ``b=100`` is ``("batches", 100)``."""
+    return ("batches", int(method[2:])) if method.startswith("b=") else (method,)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return least, middle (the lower of two) and greatest."""
+    ordered = sorted(values)
+    return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]
+
+
+def last_within(values: Sequence[float], most: float) -> int:
+    """Return the place of the last one of rising values that is at most so much; 0 where none is."""
+    return max(0, bisect_right(values, most) - 1)
+
+
+@dataclass(frozen=True)
+class Heats:
+    """The race: curves of each method by seed, the one exact steps, the rates that were tuned, and who diverged."""
+
+    curves: dict[str, list[Curve]]
+    exact: list[dict[str, Any]]
+    rates: dict[str, float]
+    diverged: list[str]
+
+    @classmethod
+    def of(cls, results: dict[str, dict[str, Any]]) -> "Heats":
+        """Take those of the results of a study that are of the race."""
+        race = [one for one in results.values() if "n" not in one and not one.get("tuning")]
+        runs, curves = [one for one in race if "curve" in one], dict[str, list[Curve]]()
+        for one in runs:
+            if one["curve"]:
+                curves.setdefault(one["method"], []).append(one["curve"])
+        rates = {one["method"]: one["rate"] for one in runs if "rate" in one}
+        diverged = [one["trial"] for one in runs if one["diverged"]]
+        return cls(curves, [one for one in race if one["method"] == "exact"], rates, diverged)
+
+    def best(self, method: str) -> float:
+        """Return the best error of a method, the middle one of the seeds."""
+        return spread([min(curve["error"]) for curve in self.curves[method]])[1]
+
+    def goals(self) -> list[float]:
+        """Return errors that all methods reach, and all but the worst."""
+        worst = sorted((self.best(method) for method in self.curves), reverse=True)
+        return sorted({_ABOVE * error for error in worst[:2]}, reverse=True)
+
+    def to_goal(self, method: str, goal: float, what: str) -> Spread:
+        """Return ``examples``, ``steps`` or ``seconds`` until the error is at most `goal`; infinite if it never is."""
+        runs = [zip(curve["error"], curve[what], strict=True) for curve in self.curves[method]]
+        return spread([next((at for error, at in run if error <= goal), math.inf) for run in runs])
+
+    def within(self, method: str, seconds: float) -> Spread:
+        """Return the error where it was last measured within so many seconds of training, or first."""
+        return spread([curve["error"][last_within(curve["seconds"], seconds)] for curve in self.curves[method]])
+
+    def after(self, method: str, steps: int, what: str = "error") -> Spread:
+        """Return the error or ``seconds`` after so many steps; not a number where it was not measured there."""
+        runs = [dict(zip(curve["steps"], curve[what], strict=True)) for curve in self.curves[method]]
+        return spread([run.get(steps, math.nan) for run in runs])
+
+
+def common(curves: Sequence[Curve], what: str) -> tuple[list[float], list[Spread]]:
+    """Return the spread of curves whose points lie at different places, where all of them are, on a log scale."""
+    low, high = max(max(c[what][0], 1e-6) for c in curves), min(c[what][-1] for c in curves)
+    if not low < high:
+        return [], []
+    x = np.geomspace(low, high, _POINTS)
+    read = [np.interp(np.log(x), np.log(np.maximum(c[what], 1e-6)), c["error"]) for c in curves]
+    return x.tolist(), [spread(list(values)) for values in zip(*read, strict=True)]
