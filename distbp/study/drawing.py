@@ -37,7 +37,7 @@ class Curve:
     label: Label
     x: Any  # (n,)
     y: Any  # (n,), or (n, 3): low, middle, high
-    look: Look
+    look: Look = field(default_factory=dict)  # if not the `style` of its number
     bars: bool = False  # the band is one of error bars
 
     def draw(self, axes: Any, look: Look) -> None:
@@ -119,9 +119,9 @@ def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> A
         axes.set_title(title, loc="left")
         axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
         axes.grid(alpha=0.3, linewidth=0.6)
-    for mark in plot.marks:
+    for i, mark in enumerate(plot.marks):
         look = {"label": labelled(mark.label, labels)} if mark.label else {}
-        look |= mark.look
+        look |= mark.look or style(i)
         if isinstance(look["color"], float):
             look["color"] = colormaps["viridis"](look["color"])
         mark.draw(axes, look)

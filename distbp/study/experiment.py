@@ -20,9 +20,13 @@ from distbp.run.options import TrainConfig, flag
 from distbp.study.trials import Trial
 
 __all__ = [
-    "Experiment", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial", "read_study",
+    "Experiment", "Range", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial", "read_study",
     "refuse",
 ]  # fmt: skip
+
+
+Range = tuple[float, float, float]
+"""Low, middle, high."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, Three, read_batch_sizes
-from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade, style
+from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, read_batch_sizes
+from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade
+from distbp.study.experiment import Range
 
 __all__ = ["figures"]
 
@@ -54,7 +55,7 @@ def _time(results: Results) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _apart(one: Three, other: Three) -> bool:
+def _apart(one: Range, other: Range) -> bool:
     return one[0] > other[2] or other[0] > one[2]
 
 
@@ -97,26 +98,25 @@ def _charts(results: Results) -> dict[str, Plot]:
     over_sizes, over_epochs = partial(Plot, log="xy", ticks=B, limits=ends), partial(Plot, log="xy", columns=4)
     speeds, rates = [size.batch_size / size.step_seconds for size in sizes], [s.rate for s in results.reached()]
     equal = Curve(("equal",), B, [speeds[0] * b / B[0] for b in B], _DOTTED)
-    error, gap = (
-        [Curve((along,), B, [getattr(s, name)[along] for s in sizes], style(i)) for i, along in enumerate(BUDGETS)]
-        for name in ("error", "gap")
-    )
+    error = [Curve((along,), B, [size.error[along] for size in sizes]) for along in BUDGETS]
+    gap = [Curve((along,), B, [size.gap[along] for size in sizes]) for along in BUDGETS[:2]]
     positive = all(size.error[along][0] > 0.0 for size in sizes for along in BUDGETS)
     goal = Level(("goal",), results.goal["value"], {"color": "0.4", "linestyle": ":"})
     speed_limits = {"ylim": (min(speeds) / 1.5, max(speeds) * 1.5)}
     rate_limits = {"ylim": (min(rates) / 3.0, max(rates) * 6.0)} if rates else {}
-    noisy = [size for size in sizes if size.noise]
     return {
         "steps-to-goal": over_sizes([*_to_goal(results, "steps"), *_fitted(results, 0)]),
         "examples-to-goal": over_sizes([*_to_goal(results, "examples"), *_fitted(results, 1)]),
         "seconds-to-goal": over_sizes([*_to_goal(results, "seconds")]),
-        "throughput": over_sizes([Curve(("measured",), B, speeds, style(0)), equal], limits=ends | speed_limits),
+        "throughput": over_sizes([Curve(("measured",), B, speeds), equal], limits=ends | speed_limits),
         "error-at-budgets": over_sizes(error, log="xy" if positive else "x", columns=3),
-        "gap": over_sizes([*gap[:2], Level((), 0.0, {"color": "0.6", "linewidth": 0.8})], log="x"),
+        "gap": over_sizes([*gap, Level((), 0.0, {"color": "0.6", "linewidth": 0.8})], log="x"),
         "curves": over_epochs([*_each(sizes, lambda size: [at for at in size.curve if at[1] > 0.0]), goal]),
         "best-rate": over_sizes([*_rates(results)], limits=ends | rate_limits, columns=3),
         "steps-by-rate": over_epochs([*_each(sizes, lambda s: [at for at in s.by_rate if at[1] < math.inf], 3.5)]),
-        "noise-scale": over_epochs([*_each(noisy, lambda size: size.noise), *_critical(results)]),
+        "noise-scale": over_epochs(
+            [*_each([size for size in sizes if size.noise], lambda size: size.noise), *_critical(results)]
+        ),
     }
 
 
@@ -129,7 +129,7 @@ def _to_goal(results: Results, name: str) -> Iterable[Curve]:
     if sizes:
         B, (low, middle, high) = [size.batch_size for size in sizes], np.transpose([getattr(s, name) for s in sizes])
         curve = np.transpose([low, middle, np.where(np.isfinite(high), high, 10.0 * middle)])
-        yield Curve(("measured",), B, curve, style(0))
+        yield Curve(("measured",), B, curve)
         if name == "steps":
             yield Curve(("perfect",), [B[0], B[-1]], [middle[0], middle[0] * B[0] / B[-1]], _DOTTED)
         if name == "seconds":
@@ -160,7 +160,7 @@ def _each(
 def _rates(results: Results) -> Iterable[Curve]:
     """Give the fastest rates beside the two rules of thumb, drawn from the smallest batch on."""
     B, rates = (np.array([getattr(s, name) for s in results.reached()], float) for name in ("batch_size", "rate"))
-    yield Curve(("measured",), B, rates, style(0))
+    yield Curve(("measured",), B, rates)
     for name, power, line in (("linear", 1.0, ":"), ("root", 0.5, "--")):
         yield Curve((name,), B, rates[:1] * (B / B[:1]) ** power, {"color": "0.5", "linestyle": line})
 

@@ -16,19 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.study.batch_size.scaling import ScalingFit, fit_scaling
-from distbp.study.experiment import read_study
+from distbp.study.experiment import Range, read_study
 from distbp.study.trials import read_results
 
 __all__ = [
-    "BUDGETS", "BatchSize", "Results", "Three", "choose_goal", "crossing", "judged", "median_band",
+    "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judged", "median_band",
     "rates_worth_repeating", "read_batch_sizes",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 Mark = dict[str, Any]
-Three = tuple[float, float, float]
-"""Low end of the band, median, high end."""
-
 BUDGETS = ("epoch", "step", "seconds")
 """What is equal where errors are compared."""
 _SLACK = 1.25
@@ -108,7 +105,7 @@ def rates_worth_repeating(
     return chosen
 
 
-def median_band(values: Array) -> Three:
+def median_band(values: Array) -> Range:
     """Return the smallest median over seeds of some rates, with its bootstrap band; `values` are (rates, seeds)."""
     values = np.atleast_2d(values)
     n = values.shape[1]
@@ -131,13 +128,13 @@ class BatchSize:
     rate: float  # the one with the fewest steps to the goal
     reached: int  # how many of the seeds reached the goal at that rate
     seeds: int
-    steps: Three  # to the goal, as examples and seconds; infinite where it was not reached
-    examples: Three
-    seconds: Three
+    steps: Range  # to the goal, median and band, as examples and seconds; infinite where it was not reached
+    examples: Range
+    seconds: Range
     each: list[float]  # steps of each seed at that rate
     by_rate: list[tuple[float, float]]  # median steps of each rate that did not diverge; of seed 0 alone, if no other
-    error: dict[str, Three]  # by budget: test error where validation is best within it, at the best rate for it
-    gap: dict[str, Three]  # by budget: error of the test part less that of the training part, there
+    error: dict[str, Range]  # by budget: test error where validation is best within it, at the best rate for it
+    gap: dict[str, Range]  # by budget: error of the test part less that of the training part, there
     step_seconds: float  # of a step, the waiting for other ranks included
     noise: list[tuple[float, float]]  # noise scale over epochs at that rate, median over seeds
     noise_to_goal: float  # its mean over the steps to the goal; NaN where it was not measured

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distbp.study.drawing import Curve, Plot, style
+from distbp.study.drawing import Curve, Plot
 from distbp.study.experiment import read_study
 from distbp.study.plan.model import Network, Plan, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results
@@ -61,19 +61,19 @@ def _charts(plan: Plan) -> dict[str, Plot]:
     """Return what each chart shows, by name: T(B, P) against B and P, and the measured steps."""
     ranks, best = plan.all_ranks(), [plan.best(ranks) for ranks in plan.all_ranks()]
     times, speed_ups, steps = [], [], []
-    for i, P in enumerate(ranks[:: 1 + (len(ranks) - 1) // 6]):
+    for P in ranks[:: 1 + (len(ranks) - 1) // 6]:
         mine = [p for p in plan.predictions if p.ranks == P]
         label = "measured" if mine[0].measured else "extrapolated", P
-        times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine], style(i)))
-    for i, name in enumerate(("measured", "extrapolated")):
+        times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine]))
+    for name in ("measured", "extrapolated"):
         mine = [p for p in best if p.measured == (name == "measured")]
-        speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine], style(i)))
+        speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine]))
     ends = [ranks[0], ranks[-1]]
     speed_ups.append(Curve(("ideal",), ends, ends, {"color": "0.5", "linestyle": ":"}))
-    for i, P in enumerate(plan.step_time.ranks):
+    for P in plan.step_time.ranks:
         rows = sorted((m for m in plan.measured if m["ranks"] == P), key=lambda m: m["batch_size"])
         curve = [(m["low"], m["seconds"], m["high"]) for m in rows]
-        steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve, style(i)))
+        steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve))
     tried = sorted({m["batch_size"] for m in plan.measured})
     return {
         "time-by-batch": Plot(times, log="xy", columns=3, ticks=plan.study["batch_sizes"]),

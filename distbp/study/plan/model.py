@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from distbp.study.experiment import Range
+
 __all__ = ["Network", "Plan", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
 
-Range = tuple[float, float, float]
-"""Low, middle, high."""
 _WORTH = 0.5
 """Efficiency below which more ranks are called a waste."""
 

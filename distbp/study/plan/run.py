@@ -73,11 +73,8 @@ def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[
         )
     if results.fit is None:
         raise UserError(f"{folder}: fewer than three batch sizes reached the goal, so steps cannot be predicted")
-    fit = results.fit
     return {
-        "study": str(folder), "goal": results.goal,
-        "s_min": [fit.s_min.low, fit.s_min.value, fit.s_min.high],
-        "b_crit": [fit.b_crit.low, fit.b_crit.value, fit.b_crit.high],
+        "study": str(folder), "goal": results.goal, "s_min": results.fit.s_min, "b_crit": results.fit.b_crit,
         "steps": {str(size.batch_size): list(size.steps) for size in results.reached()},
     }  # fmt: skip
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from distbp.errors import UserError
 from distbp.study.drawing import COLOURS, Curve, Level, Plot, style
-from distbp.study.experiment import read_study
-from distbp.study.tradeoff.race import EXACT_RATES, Heats, Spread, common, label_of, spread
+from distbp.study.experiment import Range, read_study
+from distbp.study.tradeoff.race import EXACT_RATES, Heats, common, label_of, spread
 from distbp.study.tradeoff.split import NAMES, Split
 from distbp.study.trials import read_results
 
@@ -56,7 +56,7 @@ def _race(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reached(values: Spread) -> Spread | None:
+def _reached(values: Range) -> Range | None:
     """Return None where the middle one did not."""
     return None if math.isinf(values[1]) else values
 

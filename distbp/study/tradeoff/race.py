@@ -39,13 +39,13 @@ from distbp.network.losses import Loss
 from distbp.randomness import key
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import of_trial
+from distbp.study.experiment import Range, of_trial
 from distbp.study.tradeoff.objective import BLOCK, Objective, lbfgs, objective
 from distbp.study.trials import by_name, marks, train_and_measure
 from distbp.trainer.evaluation import evaluate
 
 __all__ = [
-    "Curve", "EXACT_RATES", "Heats", "MEASURED", "Race", "Rows", "Spread", "common", "drawn", "in_memory", "label_of",
+    "Curve", "EXACT_RATES", "Heats", "MEASURED", "Race", "Rows", "common", "drawn", "in_memory", "label_of",
     "last_within", "race", "spread", "trained",
 ]  # fmt: skip
 
@@ -61,9 +61,6 @@ EXACT_RATES = tuple(2.0**k for k in range(-6, 11))
 """Among these the one exact step may choose."""
 _ABOVE = 1.01
 _POINTS = 80
-
-Spread = tuple[float, float, float]
-"""Least, middle, greatest."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ def label_of(method: str) -> tuple[Any, ...]:
     return ("batches", int(method[2:])) if method.startswith("b=") else (method,)
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Range:
     """Return least, middle (the lower of two) and greatest."""
     ordered = sorted(values)
     return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]
@@ -243,22 +240,22 @@ class Heats:
         worst = sorted((self.best(method) for method in self.curves), reverse=True)
         return sorted({_ABOVE * error for error in worst[:2]}, reverse=True)
 
-    def to_goal(self, method: str, goal: float, what: str) -> Spread:
+    def to_goal(self, method: str, goal: float, what: str) -> Range:
         """Return ``examples``, ``steps`` or ``seconds`` until the error is at most `goal`; infinite if it never is."""
         runs = [zip(curve["error"], curve[what], strict=True) for curve in self.curves[method]]
         return spread([next((at for error, at in run if error <= goal), math.inf) for run in runs])
 
-    def within(self, method: str, seconds: float) -> Spread:
+    def within(self, method: str, seconds: float) -> Range:
         """Return the error where it was last measured within so many seconds of training, or first."""
         return spread([curve["error"][last_within(curve["seconds"], seconds)] for curve in self.curves[method]])
 
-    def after(self, method: str, steps: int, what: str = "error") -> Spread:
+    def after(self, method: str, steps: int, what: str = "error") -> Range:
         """Return the error or ``seconds`` after so many steps; not a number where it was not measured there."""
         runs = [dict(zip(curve["steps"], curve[what], strict=True)) for curve in self.curves[method]]
         return spread([run.get(steps, math.nan) for run in runs])
 
 
-def common(curves: Sequence[Curve], what: str) -> tuple[list[float], list[Spread]]:
+def common(curves: Sequence[Curve], what: str) -> tuple[list[float], list[Range]]:
     """Return the spread of curves whose points lie at different places, where all of them are, on a log scale."""
     low, high = max(max(c[what][0], 1e-6) for c in curves), min(c[what][-1] for c in curves)
     if not low < high:
