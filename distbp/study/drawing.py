@@ -101,13 +101,7 @@ def labelled(label: Label, labels: Mapping[str, str]) -> str:
 
 
 def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> Any:
-    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure.
-
-    Raises
-    ------
-    UserError
-        Where matplotlib is not installed.
-    """
+    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure."""
     try:
         from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure

@@ -111,17 +111,13 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 def write_results(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Write ``trials.jsonl`` as a whole."""
-    atomic_write(folder / "trials.jsonl", b"".join(map(_line, lines)))
+    atomic_write(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def sort_results(folder: Path, trials: Iterable[Trial]) -> None:
     """Bring the lines of ``trials.jsonl`` into the order of `trials`, whoever finished first."""
     results = read_results(folder)
     write_results(folder, (results[str(trial)] for trial in trials if str(trial) in results))
-
-
-def _line(result: dict[str, Any]) -> bytes:
-    return json.dumps(result).encode() + b"\n"
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
@@ -164,10 +160,7 @@ def work_through(
 
 
 class Queue:
-    """The trials of a study that are not done, for one group of ranks; its first rank takes and finishes them.
-
-    They are taken in the order of their `names`.
-    """
+    """The trials that are not done, by name, in this order, for a group of ranks; its first rank does all of this."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder, self._names, self.results = folder, list(names), _Results(folder)
@@ -197,7 +190,7 @@ class Queue:
                 if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
                     stream.seek(0)
                     stream.truncate(stream.read().rfind(b"\n") + 1)
-            stream.write(_line(result))
+            stream.write(json.dumps(result).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         self.release()

@@ -20,7 +20,7 @@ from distbp.study.experiment import Range, read_study
 from distbp.study.trials import read_results
 
 __all__ = [
-    "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judged", "median_band",
+    "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judge", "judged", "median_band",
     "rates_worth_repeating", "read_batch_sizes",
 ]  # fmt: skip
 
@@ -32,14 +32,14 @@ _SLACK = 1.25
 _RESAMPLES = 2000
 
 
-def _judge(mark: Mark) -> str:
+def judge(mark: Mark) -> str:
     """Return the part that decides between rates: validation, or training where there is none."""
     return "val" if "error/val" in mark else "train"
 
 
 def judged(mark: Mark) -> tuple[float, float]:
-    """Return error and loss by which rates are compared: of validation, or of training where there is none."""
-    return mark[f"error/{_judge(mark)}"], mark[f"loss/{_judge(mark)}"]
+    """Return error and loss of the part that decides."""
+    return mark[f"error/{judge(mark)}"], mark[f"loss/{judge(mark)}"]
 
 
 def _complete(study: dict[str, Any], results: dict[str, Mark], seeds: int | None = None) -> dict[int, list[Mark]]:
@@ -61,7 +61,7 @@ def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, An
     first = runs[-1][0]["marks"][0] if runs else {"error/val": 1.0, "loss/val": 1.0}
     least = [min(judged(mark)[0] for run in mine for mark in run["marks"]) for mine in runs]
     value = max(_SLACK * max(least, default=1.0), 0.01 * judged(first)[0])
-    return {"metric": f"error/{_judge(first)}", "value": float(f"{value:.2g}")}
+    return {"metric": f"error/{judge(first)}", "value": float(f"{value:.2g}")}
 
 
 def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "step") -> float:
@@ -191,7 +191,7 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
     for along, limit in limits.items():
         at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
         chosen = min(at, key=lambda marks: tuple(np.median([judged(mark) for mark in marks], axis=0)))
-        test = "error/test" if "error/test" in chosen[0] else f"error/{_judge(chosen[0])}"
+        test = "error/test" if "error/test" in chosen[0] else f"error/{judge(chosen[0])}"
         error[along] = median_band(np.array([mark[test] for mark in chosen]))
         gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in chosen]))
     each = to_goal["step"][best].tolist()

@@ -24,7 +24,7 @@ from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.figures import figures
-from distbp.study.batch_size.results import choose_goal, judged, rates_worth_repeating
+from distbp.study.batch_size.results import choose_goal, judge, judged, rates_worth_repeating
 from distbp.study.experiment import Experiment, at_least_1, batch_sizes, listed, of_trial, refuse
 from distbp.study.trials import groups_of, marks, say, train_and_measure, work_through
 from distbp.trainer import noise_scale
@@ -121,7 +121,9 @@ def _run(
         trials = [BatchSizeTrial(b, rate, 0, -(-steps_of[b] // part)) for b in steps_of for rate in left[b]]
         results = train(trials, f"rates, {'all' if part == 1 else f'1/{part} of the'} steps")
         for b in steps_of:
-            ranked = sorted((_smallest_loss(r), r["rate"]) for r in results.values() if r["batch_size"] == b)
+            mine = [result for result in results.values() if result["batch_size"] == b]
+            losses = [min((judged(mark)[1] for mark in result["marks"]), default=math.inf) for result in mine]
+            ranked = sorted(zip(losses, (result["rate"] for result in mine), strict=True))
             left[b] = sorted(rate for _, rate in ranked[: max(2, len(ranked) // 2)])
     repeated = rates_worth_repeating(asked, results, choose_goal(asked, results))
     seeds = range(asked["seeds"])
@@ -136,10 +138,6 @@ def _best(results: Iterable[dict[str, Any]]) -> str:
     """Return the smallest validation error, and whose it is."""
     found = [(judged(mark)[0], result["trial"]) for result in results for mark in result["marks"]]
     return "{:.4f} with {}".format(*min(found)) if found else "none"
-
-
-def _smallest_loss(result: dict[str, Any]) -> float:
-    return min((judged(mark)[1] for mark in result["marks"]), default=math.inf)
 
 
 def run_trial(
@@ -165,10 +163,8 @@ def run_trial(
         at = {*marks(trial.steps), *(step for step in budgets if step < trial.steps)}
         found, diverged = train_and_measure(sorted(at), train, measure)
     seconds["compute"] = trainer.position.seconds - seconds["reduction"]
-    status, summary = "diverged", "diverged"
-    if not diverged:
-        name = "error/val" if "error/val" in found[-1] else "error/train"
-        status, summary = "complete", f"{name} {found[-1][name]:.4f}"
+    status = "diverged" if diverged else "complete"
+    summary = "diverged" if diverged else f"error/{judge(found[-1])} {judged(found[-1])[0]:.4f}"
     return {**dataclasses.asdict(trial), "status": status, "marks": found, "seconds": seconds, "summary": summary}
 
 

@@ -62,10 +62,7 @@ def quartiles(turns: Sequence[float]) -> dict[str, float]:
 def time_step(
     comm: Communicator, part: Communicator | None, config: TrainConfig, data: Data, batch_size: int, *, most: float
 ) -> list[float]:
-    """Time a step of `batch_size` rows over the ranks of `part` (see `first_ranks`): seconds by turns, `most` in all.
-
-    All ranks of `comm` call it.
-    """
+    """Time a step over the ranks of `part`, of `first_ranks`: seconds by turns, `most` in all; all ranks call it."""
 
     def measure(part: Communicator) -> list[float]:
         of_step = of_trial(config, batch_size=batch_size, steps=10**6)

@@ -85,11 +85,11 @@ class StepTime:
 
     def _between(self, batch_size: float, ranks: int) -> Range:
         """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
-        rows, names = self._by_ranks[ranks], ("low", "seconds", "high")
-        B = np.log([m["batch_size"] for m in rows])
-        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in names]
-        beyond = max(1.0, batch_size / rows[-1]["batch_size"])
-        return at[0] * beyond, at[1] * beyond, at[2] * beyond
+        rows, beyond = self._by_ranks[ranks], max(1.0, batch_size / self._by_ranks[ranks][-1]["batch_size"])
+        B, x = np.log([m["batch_size"] for m in rows]), math.log(batch_size)
+        logs = (np.interp(x, B, np.log([m[name] for m in rows])) for name in ("low", "seconds", "high"))
+        low, middle, high = (float(np.exp(log)) * beyond for log in logs)
+        return low, middle, high
 
 
 @dataclass(frozen=True)

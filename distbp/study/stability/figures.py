@@ -22,13 +22,7 @@ _ZERO = Level((), 0.0, {"color": "black", "linewidth": 0.8})
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return the figures of the report on a folder; comparisons are of `Results.compare`, ranges (least, median, most).
-
-    Raises
-    ------
-    UserError
-        Where no pair of networks is whole yet.
-    """
+    """Return the figures of the report on a folder; ranges are (least, median, most)."""
     results = Results(folder)
     study, every, sizes = results.study, results.of("network"), results.each("batch_size")
     by_rate, by_size = results.each_rate(results.b), [(b, results.of("network", b, results.rate)) for b in sizes]
@@ -55,9 +49,9 @@ def figures(folder: Path) -> dict[str, Any]:
             "distance-by-batch-size": _along("xy", _each("size", by_size, "distance")),
             "distance-by-layer": _along("xy", _by_layer(results)),
             **{f"gap-of-{m}-by-rate": _along("", _each("rate", by_rate, f"gap/{m}"), _ZERO) for m in results.measures},
-            "gap-against-loss": _along("x", _against_loss(by_rate), _ZERO),
+            "gap-against-loss": _along("x", _each("rate", by_rate, "gap/loss", "loss/train"), _ZERO),
             "gap-against-distance": _along("x", _all_pairs(results), height=4.9),
-            "distance-under-bound": under_bound and under_bound["chart"],
+            "distance-under-bound": under_bound and _along("xy", under_bound["curves"]),
             "distances-and-bounds": Plot([*_every_mark(results, check)], log="xy", height=4.4),
         },
     }  # fmt: skip
@@ -113,23 +107,20 @@ def _paper(study: dict[str, Any], rate: float, steps: Any) -> Any:
 
 
 def _under_bound(results: Results, check: dict[str, Any]) -> dict[str, Any]:
-    """Return the distance of logistic regression under its bound, and the line of the paper.
-
-    At the largest rate that has a bound, for the batch size in the middle of those at it.
-    """
+    """Return distance and bound at the largest rate that has one, for the batch size in the middle of those at it."""
     study, rate = results.study, max(set(results.each("rate", "convex")) - set(check["unclaimed"]))
     b = middle([b for b in study["batch_sizes"] if results.of("convex", b, rate)])
     found = results.of("convex", b, rate)
     trials, line = {pair["trial"] for pair in found}, _paper(study, rate, np.array(found[0]["step"]))
     ratios = [pair["bound"][-1] / pair["distance"][-1] for pair in found if pair["distance"][-1]]
-    marks = [
+    curves = [
         _band(("measured",), found, "distance", {"color": COLOURS[0], "marker": "o", "markersize": 3.5}),
         _band(("bound",), found, "bound", {"color": COLOURS[1], "linestyle": "--"}),
         Curve(("paper",), found[0]["epoch"], line, {"color": "black", "linestyle": ":"}),
     ]
     return {
         "b": b, "rate": rate, "above": sum(trial in trials for trial, *_ in check["above"]),
-        "ratio": float(np.median(ratios or [math.inf])), "chart": _along("xy", marks),
+        "ratio": float(np.median(ratios or [math.inf])), "curves": curves,
     }  # fmt: skip
 
 
@@ -143,18 +134,17 @@ def _layers(results: Results) -> list[tuple[Label, str]]:
     return [(("layer" if n.startswith("layer ") else "part", n.removeprefix("layer ")), f"relative/{n}") for n in names]
 
 
-def _band(label: Label, found: list[Result], column: str, look: Any) -> Curve:
+def _band(label: Label, found: list[Result], column: str, look: Any, over: str = "epoch") -> Curve:
     """Return median and range of a column over pairs of one batch size and rate; distances of 0 are left out."""
-    curve = spread(pair[column] for pair in found)
-    curve = curve if column.startswith("gap/") else np.where(curve > 0.0, curve, np.nan)
-    return Curve(label, found[0]["epoch"], curve, look)
+    curve, x = (spread(pair[name] for pair in found) for name in (column, over))
+    return Curve(label, x[:, 1], curve if column.startswith("gap/") else np.where(curve > 0.0, curve, np.nan), look)
 
 
-def _each(name: str, cases: Cases, column: str) -> Iterable[Curve]:
+def _each(name: str, cases: Cases, column: str, over: str = "epoch") -> Iterable[Curve]:
     """Give the bands of rates or batch sizes, from dark to light."""
     for i, (value, found) in enumerate(cases):
         if found:
-            yield _band((name, value), found, column, shade(i, len(cases)))
+            yield _band((name, value), found, column, shade(i, len(cases)), over)
 
 
 def _by_layer(results: Results) -> Iterable[Curve]:
@@ -163,13 +153,6 @@ def _by_layer(results: Results) -> Iterable[Curve]:
         yield _band(label, results.layers, name, shade(i, len(layers)))
     together = _band(("all",), results.layers, "relative", {"color": "black", "linestyle": "--"})
     yield dataclasses.replace(together, y=together.y[:, 1])
-
-
-def _against_loss(cases: Cases) -> Iterable[Curve]:
-    """Give the gap over the training loss: what is left of the rates where all have learnt equally much."""
-    for band in _each("rate", cases, "gap/loss"):
-        found = dict(cases)[band.label[1]]
-        yield dataclasses.replace(band, x=spread(pair["loss/train"] for pair in found)[:, 1])
 
 
 def _all_pairs(results: Results) -> Iterable[Curve]:

@@ -144,14 +144,12 @@ def spread(values: Iterable[Any]) -> Array:
     return np.stack([table.min(axis=0), np.median(table, axis=0), table.max(axis=0)], axis=-1)
 
 
-def rank_correlation(x: Iterable[float], y: Iterable[float]) -> float:
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Return Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
-    a, b = (_ranks(np.array(list(values))) for values in (x, y))
-    a, b = a - a.mean(), b - b.mean()
+    ranks = []
+    for values in (x, y):
+        _, which, n = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(n) - 0.5 * (n - 1))[which] - 0.5 * (len(values) + 1))
+    a, b = ranks
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / norm if norm else math.nan
-
-
-def _ranks(values: Array) -> Array:
-    _, which, n = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(n) - 0.5 * (n - 1))[which])

@@ -15,13 +15,7 @@ __all__ = ["figures"]
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return the figures of the report on a folder.
-
-    Raises
-    ------
-    UserError
-        Where the study is not done.
-    """
+    """Return the figures of the report on a folder."""
     study, results = read_study(folder), read_results(folder)
     heats = Heats.of(results)
     fits = [one for one in results.values() if "n" in one]
