@@ -39,20 +39,6 @@ def first_ranks(comm: Communicator, ranks: int) -> Communicator | None:
     return SerialCommunicator() if ranks == 1 else part
 
 
-def _on_first(
-    comm: Communicator, part: Communicator | None, measure: Callable[[Communicator], list[float]]
-) -> list[float]:
-    """Let the first ranks measure and the others sleep; the slowest rank of each turn counts."""
-    turns: list[float] = []
-    if part is not None:
-        table = np.array(measure(part))
-        part.allreduce(table, "max")
-        turns = table.tolist()
-    wait_quietly(comm)
-    turns = comm.bcast_obj(turns)
-    return turns
-
-
 def quartiles(turns: Sequence[float]) -> dict[str, float]:
     """Return ``seconds``, the median, between ``low`` and ``high``."""
     low, middle, high = np.quantile(turns, [0.25, 0.5, 0.75])
@@ -63,44 +49,48 @@ def time_step(
     comm: Communicator, part: Communicator | None, config: TrainConfig, data: Data, batch_size: int, *, most: float
 ) -> list[float]:
     """Time a step over the ranks of `part`, of `first_ranks`: seconds by turns, `most` in all; all ranks call it."""
-
-    def measure(part: Communicator) -> list[float]:
-        of_step = of_trial(config, batch_size=batch_size, steps=10**6)
-        with closing(build_trainer(of_step, data, part)) as trainer:
-            return _turns(part, lambda n: trainer.fit(steps=trainer.position.step + n), most)
-
-    return _on_first(comm, part, measure)
+    if part is None:
+        return _told(comm, [])
+    with closing(build_trainer(of_trial(config, batch_size=batch_size, steps=10**6), data, part)) as trainer:
+        turns = _turns(part, lambda n: trainer.fit(steps=trainer.position.step + n), most)
+    return _told(comm, turns)
 
 
 def time_allreduce(comm: Communicator, part: Communicator | None, n_bytes: int, *, most: float) -> list[float]:
     """Time an Allreduce of so many bytes, as `time_step`."""
+    if part is None:
+        return _told(comm, [])
     buffer = np.zeros(max(1, n_bytes // 4), np.float32)
 
-    def measure(part: Communicator) -> list[float]:
-        def repeat(n: int) -> None:
-            for _ in range(n):
-                part.allreduce(buffer)
+    def repeat(n: int) -> None:
+        for _ in range(n):
+            part.allreduce(buffer)
 
-        return _turns(part, repeat, most)
-
-    return _on_first(comm, part, measure)
+    return _told(comm, _turns(part, repeat, most))
 
 
 def _turns(part: Communicator, repeat: Callable[[int], object], most: float) -> list[float]:
-    """Return seconds of one repetition in each turn; how many there are is agreed on by the ranks."""
+    """Return seconds of one repetition in each turn, of the slowest rank; the ranks agree on how many turns."""
     repeat(3)
     start = time.perf_counter()
     repeat(3)
     each = np.array([(time.perf_counter() - start) / 3])
     part.allreduce(each, "max")
     n = max(1, round(min(_TURN, most / 5.0) / each[0]))
-    turns = []
-    for _ in range(max(3, round(most / (n * each[0])))):
+    turns = np.zeros(max(3, round(most / (n * each[0]))))
+    for turn in range(len(turns)):
         part.barrier()
         start = time.perf_counter()
         repeat(n)
-        turns.append((time.perf_counter() - start) / n)
-    return turns
+        turns[turn] = (time.perf_counter() - start) / n
+    part.allreduce(turns, "max")
+    return list(turns.tolist())
+
+
+def _told(comm: Communicator, turns: list[float]) -> list[float]:
+    """Return what the first rank has measured, to all; meanwhile those that have nothing to do sleep."""
+    wait_quietly(comm)
+    return list(comm.bcast_obj(turns))
 
 
 def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most: float) -> list[float]:

@@ -245,14 +245,15 @@ class Heats:
         runs = [zip(curve["error"], curve[what], strict=True) for curve in self.curves[method]]
         return spread([next((at for error, at in run if error <= goal), math.inf) for run in runs])
 
-    def within(self, method: str, seconds: float) -> Range:
+    def within(self, method: str, seconds: float) -> Range | None:
         """Return the error where it was last measured within so many seconds of training, or first."""
-        return spread([curve["error"][last_within(curve["seconds"], seconds)] for curve in self.curves[method]])
+        curves = self.curves.get(method, ())
+        return spread([curve["error"][last_within(curve["seconds"], seconds)] for curve in curves]) if curves else None
 
     def after(self, method: str, steps: int, what: str = "error") -> Range:
         """Return the error or ``seconds`` after so many steps; not a number where it was not measured there."""
-        runs = [dict(zip(curve["steps"], curve[what], strict=True)) for curve in self.curves[method]]
-        return spread([run.get(steps, math.nan) for run in runs])
+        runs = [dict(zip(curve["steps"], curve[what], strict=True)) for curve in self.curves.get(method, ())]
+        return spread([run.get(steps, math.nan) for run in runs] or [math.nan])
 
 
 def common(curves: Sequence[Curve], what: str) -> tuple[list[float], list[Range]]:

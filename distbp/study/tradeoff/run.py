@@ -62,19 +62,18 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
         raise UserError(
             "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
         )
-    n = data.train.n_rows
-    rows = n if options.rows is None else options.rows
-    if not 1 <= rows <= n:
-        raise UsageError(f"--rows {rows}: between 1 and the {n} training rows")
-    lists = {name: listed(options, name) for name in ("batch_sizes", "sizes")}
-    for name, values in lists.items():
-        if values[-1] > rows:
-            raise UsageError(f"--{name.replace('_', '-')} {values[-1]}: at most the {rows} rows of the race")
+    rows = data.train.n_rows if options.rows is None else options.rows
+    if not 1 <= rows <= data.train.n_rows:
+        raise UsageError(f"--rows {rows}: between 1 and the {data.train.n_rows} training rows")
+    batch_sizes, sizes = (listed(options, name) for name in ("batch_sizes", "sizes"))
+    for option, most in ("batch-sizes", batch_sizes[-1]), ("sizes", sizes[-1]):
+        if most > rows:
+            raise UsageError(f"--{option} {most}: at most the {rows} rows of the race")
     if (test := data.test or data.validation) is None:
         raise UserError("no test rows: give --test-fraction, --test-data or --validation-fraction")
     return {
-        "rows": rows, "batch_sizes": lists["batch_sizes"], "epochs": 10 if config.epochs is None else config.epochs,
-        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": lists["sizes"], "widths": _widths(options.widths),
+        "rows": rows, "batch_sizes": batch_sizes, "epochs": 10 if config.epochs is None else config.epochs,
+        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
         "batch": config.batch_size,
         "budget": options.budget, "rates": listed(options, "rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
@@ -123,17 +122,17 @@ def _head(rows: Prepared, n: int) -> Prepared:
     return rows if n >= rows.n_rows else in_memory(rows, np.arange(n))
 
 
-def _steps(asked: dict[str, Any], batch: int) -> int:
-    return int(asked["epochs"] * -(-asked["rows"] // batch))
+def _steps(asked: dict[str, Any]) -> dict[int, int]:
+    """Return the steps of the race for each batch size."""
+    return {b: asked["epochs"] * -(-asked["rows"] // b) for b in asked["batch_sizes"]}
 
 
 def _tunings(asked: dict[str, Any]) -> list[Race | Fit]:
     trials: list[Race | Fit] = []
     most, budget, batch = asked["sizes"][-1], asked["budget"] // 4, asked["batch"]
     for rate in asked["rates"]:
-        small = ((b, max(1, _steps(asked, b) // 5)) for b in asked["batch_sizes"])
-        trials += [Race(f"b={b}", 0, rate, steps, b, tuning=True) for b, steps in small]
-        trials.append(Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True))
+        trials += [Race(f"b={b}", 0, rate, max(1, n // 5), b, tuning=True) for b, n in _steps(asked).items()]
+        trials += [Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True)]
         trials += [Fit(most, width, 0, rate, budget, batch, tuning=True) for width in asked["widths"]]
     return trials
 
@@ -149,11 +148,11 @@ def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[R
             raise UserError(f"every run with {name} {value} diverged: give lower --rates")
         return float(found[score.index(min(score))]["rate"])
 
-    rates = {b: best("method", f"b={b}") for b in asked["batch_sizes"]}
+    small = [(b, best("method", f"b={b}"), steps) for b, steps in _steps(asked).items()]
     of_gd, of_width = best("method", "gd"), {width: best("width", width) for width in asked["widths"]}
     rows, passes, budget, batch = (asked[name] for name in ("rows", "passes", "budget", "batch"))
     for seed in range(asked["seeds"]):
-        trials += [Race(f"b={b}", seed, rate, _steps(asked, b), b) for b, rate in rates.items()]
+        trials += [Race(f"b={b}", seed, rate, steps, b) for b, rate, steps in small]
         trials += [Race("gd", seed, of_gd, passes, rows), Race("exact", seed, 0.0, 1, rows)]
         trials += [Race("lbfgs", seed, 0.0, passes, rows)] if asked["lbfgs"] else []
         trials += [Fit(n, width, seed, of_width[width], budget, batch) for n in asked["sizes"] for width in of_width]

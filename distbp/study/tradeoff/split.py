@@ -157,15 +157,17 @@ class Split:
         few, most = self.sizes[1 if len(self.sizes) > 2 else 0], self.sizes[-1]
         steps, width = budgets(longest, max(1, longest // 3000)), self.best_width(most)
         middle = steps[-3:][0]
+
+        def side(name: str, at: list[int], **same: int) -> dict[str, Any]:
+            return {"at": at, **same, "points": [self.medians(**same, **{name: place}) for place in at]}
+
         kept, widths = [n for n in self.sizes if self.seeds(n, width)], [w for w in self.widths if self.seeds(few, w)]
-        sides: dict[str, tuple[str, list[int], dict[str, int]]] = {
-            "split-rows": ("n", kept, {"width": width, "budget": middle}),
-            "split-width": ("width", widths, {"n": few, "budget": middle}),
-        }
-        for n, name in {few: "few", most: "most"}.items():
-            if n in kept:
-                sides[f"split-budget-{name}"] = "budget", steps, {"n": n, "width": width}
         return {
-            name: {"at": at, **same, "points": [self.medians(**same, **{side: place}) for place in at]}
-            for name, (side, at, same) in sides.items()
+            "split-rows": side("n", kept, width=width, budget=middle),
+            "split-width": side("width", widths, n=few, budget=middle),
+            **{
+                f"split-budget-{name}": side("budget", steps, n=n, width=width)
+                for n, name in {few: "few", most: "most"}.items()
+                if n in kept
+            },
         }
