@@ -32,6 +32,8 @@ from distbp.trainer.trainer import Trainer
 
 __all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "run_trial"]
 
+_DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
+
 
 @dataclass(frozen=True, order=True)
 class BatchSizeTrial:
@@ -184,10 +186,5 @@ def _measure(trainer: Trainer, data: Data) -> dict[str, float]:
 
 
 BATCH_SIZE = Experiment(
-    "What the batch size does to speed and to prediction error.",
-    ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2"),
-    _add_options,
-    _ask,
-    _run,
-    figures,
+    "What the batch size does to speed and to prediction error.", _DEFAULTS, _add_options, _ask, _run, figures
 )

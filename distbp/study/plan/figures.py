@@ -29,19 +29,17 @@ def read_plan(folder: Path) -> Plan:
     step_time, job = StepTime(measured, network, 4 * study["parameters"]), results["job"]
     predictions = predict(steps, step_time, study["batch_sizes"], study["predict_ranks"])
     per_node = study["ranks_per_node"] or job["cores"]
-    return Plan(study, measured, network, predictions, per_node, job["hosts"], steps, step_time)
+    return Plan(study, network, predictions, per_node, job["hosts"], steps, step_time)
 
 
 def figures(folder: Path) -> dict[str, Any]:
     """Return the figures of the report on a folder: the best batch size of each number of ranks, and which to name."""
     plan = read_plan(folder)
-    rows = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()]
-    at = {row["ranks"]: row for row in rows}
-    network = plan.network
+    rows, network = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()], plan.network
     return {
         "study": plan.study, "goal": plan.study["curve"].get("goal"), "rows": rows, "relative": plan.relative,
         "charts": _charts(plan), "given": plan.study["network_given"] is not None, "hosts": plan.hosts,
-        "best": at[plan.recommended().ranks], "fastest": min(rows, key=lambda row: row["seconds"][1]),
+        "best": _row(plan, plan.recommended()), "fastest": min(rows, key=lambda row: row["seconds"][1]),
         "top": max(rows, key=lambda row: row["speed_up"]),
         "measured_ranks": plan.step_time.ranks, "ranks_per_node": plan.ranks_per_node, "latency": 1e6 * network.alpha,
         "bandwidth": 1e-9 / network.beta if network.beta else math.inf, "network_error": 100.0 * network.error,
@@ -70,11 +68,10 @@ def _charts(plan: Plan) -> dict[str, Plot]:
         speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine]))
     ends = [ranks[0], ranks[-1]]
     speed_ups.append(Curve(("ideal",), ends, ends, {"color": "0.5", "linestyle": ":"}))
-    for P in plan.step_time.ranks:
-        rows = sorted((m for m in plan.measured if m["ranks"] == P), key=lambda m: m["batch_size"])
+    for P, rows in plan.step_time.measured.items():
         curve = [(m["low"], m["seconds"], m["high"]) for m in rows]
         steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve))
-    tried = sorted({m["batch_size"] for m in plan.measured})
+    tried = sorted({m["batch_size"] for rows in plan.step_time.measured.values() for m in rows})
     return {
         "time-by-batch": Plot(times, log="xy", columns=3, ticks=plan.study["batch_sizes"]),
         "speed-up": Plot(speed_ups, log="xy", columns=3),

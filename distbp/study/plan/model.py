@@ -47,14 +47,13 @@ def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
     if not rows:
         return Network(0.0, 0.0)
     terms = np.array([[math.ceil(math.log2(P)) / t, 2.0 * (P - 1) / P * n_bytes / t] for P, n_bytes, t in rows])
-    best: tuple[float, np.ndarray[Any, Any]] = math.inf, np.zeros(2)
-    for keep in ([0, 1], [0], [1]):
-        found = np.zeros(2)
+    tried = np.zeros((3, 2))
+    for found, keep in zip(tried, ([0, 1], [0], [1]), strict=True):
         found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(rows)), rcond=None)[0]
-        rss = float(np.sum((terms @ found - 1.0) ** 2))
-        if found.min() >= 0.0 and rss < best[0]:
-            best = rss, found
-    return Network(float(best[1][0]), float(best[1][1]), float(np.median(np.abs(terms @ best[1] - 1.0))))
+    alpha, beta = min(
+        (found for found in tried if found.min() >= 0.0), key=lambda x: float(np.sum((terms @ x - 1.0) ** 2))
+    )
+    return Network(float(alpha), float(beta), float(np.median(np.abs(terms @ [alpha, beta] - 1.0))))
 
 
 class StepTime:
@@ -65,19 +64,13 @@ class StepTime:
 
     def __init__(self, measured: Sequence[Mapping[str, Any]], network: Network, n_bytes: int) -> None:
         self._network, self._n_bytes = network, n_bytes
-        self._by_ranks = {
-            ranks: sorted((m for m in measured if m["ranks"] == ranks), key=lambda m: m["batch_size"])
-            for ranks in {m["ranks"] for m in measured}
-        }  # fmt: skip
-
-    @property
-    def ranks(self) -> list[int]:
-        """Return the numbers of ranks that were measured."""
-        return sorted(self._by_ranks)
+        self.ranks = sorted({m["ranks"] for m in measured})  # that were measured
+        in_order = sorted(measured, key=lambda m: m["batch_size"])
+        self.measured = {ranks: [m for m in in_order if m["ranks"] == ranks] for ranks in self.ranks}
 
     def __call__(self, batch_size: float, ranks: int) -> Range:
         """Return seconds of a step: quartiles where it was measured; from the model half and twice the Allreduce."""
-        if ranks in self._by_ranks:
+        if ranks in self.ranks:
             return self._between(batch_size, ranks)
         low, middle, high = self._between(batch_size / ranks, 1)
         wait = self._network.allreduce(ranks, self._n_bytes)
@@ -85,7 +78,7 @@ class StepTime:
 
     def _between(self, batch_size: float, ranks: int) -> Range:
         """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
-        rows, beyond = self._by_ranks[ranks], max(1.0, batch_size / self._by_ranks[ranks][-1]["batch_size"])
+        rows, beyond = self.measured[ranks], max(1.0, batch_size / self.measured[ranks][-1]["batch_size"])
         B, x = np.log([m["batch_size"] for m in rows]), math.log(batch_size)
         logs = (np.interp(x, B, np.log([m[name] for m in rows])) for name in ("low", "seconds", "high"))
         low, middle, high = (float(np.exp(log)) * beyond for log in logs)
@@ -137,7 +130,6 @@ class Plan:
     """What is known, and what follows."""
 
     study: dict[str, Any]  # study.json
-    measured: list[dict[str, Any]]  # steps
     network: Network  # of the extrapolation
     predictions: list[Prediction]  # for all B and P
     ranks_per_node: int  # for node-hours
