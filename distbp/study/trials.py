@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
@@ -137,26 +138,25 @@ def work_through(
     Returns the results of all `trials`, also of those that other groups have done.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
+    if not group.is_root:
+        while (at := int(group.bcast_obj(0))) >= 0:
+            do(trials[at], group)
+        return dict(group.bcast_obj({}))
     costs = {str(trial): trial.cost() for trial in trials}
-    queue = Queue(folder, list(costs)) if group.is_root else None
-    start, known = time.monotonic(), queue.results.read() if queue is not None else {}
-    before = sum(costs[name] for name in costs.keys() & known)
-    try:
-        while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
+    queue, start = Queue(folder, costs), time.monotonic()
+    before = sum(costs[name] for name in costs.keys() & queue.results.read())
+    with closing(queue):
+        while (at := int(group.bcast_obj(queue.take()))) >= 0:
             result = do(trials[at], group)
             summary = result.pop("summary", "")
-            if queue is not None:
-                queue.finish({"trial": str(trials[at]), **result})
-                known = queue.results.read()
-                done = [cost for name, cost in costs.items() if name in known]
-                left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
-                news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
-                say(news + (f"; best so far {best(known.values())}" if best else ""))
-        known = queue.results.read() if queue is not None else {}
-        return dict(group.bcast_obj({name: known[name] for name in costs if name in known}))
-    finally:
-        if queue is not None:
-            queue.release()
+            queue.finish({"trial": str(trials[at]), **result})
+            known = queue.results.read()
+            done = [cost for name, cost in costs.items() if name in known]
+            left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
+            news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
+            say(news + (f"; best so far {best(known.values())}" if best else ""))
+    known = queue.results.read()
+    return dict(group.bcast_obj({name: known[name] for name in costs if name in known}))
 
 
 class Queue:
@@ -210,3 +210,5 @@ class Queue:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
+
+    close = release

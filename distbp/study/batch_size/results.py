@@ -9,6 +9,7 @@ are left out.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from distbp.study.batch_size.scaling import ScalingFit, fit_scaling
 from distbp.study.experiment import Range, read_study
-from distbp.study.trials import read_results
+from distbp.study.trials import by_name, read_results
 
 __all__ = [
     "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judge", "judged", "median_band",
@@ -69,14 +70,12 @@ def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "
 
     Between two marks it is a power law.
     """
-    before = None
-    for mark in marks:
+    for before, mark in pairwise([{}, *marks]):
         if mark[metric] <= value:
-            if before is None or not before[along] > 0.0:
+            if not before.get(along, 0.0) > 0.0:
                 return float(mark[along])
             part = math.log(before[metric] / value) / math.log(before[metric] / max(mark[metric], 1e-3 * value))
             return float(before[along] * (mark[along] / before[along]) ** part)
-        before = mark
     return math.inf
 
 
@@ -105,7 +104,7 @@ def rates_worth_repeating(
     return chosen
 
 
-def median_band(values: Array) -> Range:
+def median_band(values: Any) -> Range:
     """Return the smallest median over seeds of some rates, with its bootstrap band; `values` are (rates, seeds)."""
     values = np.atleast_2d(values)
     n = values.shape[1]
@@ -115,9 +114,9 @@ def median_band(values: Array) -> Range:
     return float(low), float(_median(values).min()), float(high)
 
 
-def _median(values: Array) -> Array:
+def _median(values: Any) -> Array:
     """Return the median over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
-    return np.asarray(np.sort(values, axis=-1)[..., values.shape[-1] // 2])
+    return np.asarray(np.sort(values, axis=-1)[..., np.shape(values)[-1] // 2])
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,8 @@ def read_batch_sizes(folder: Path) -> Results:
 
 
 def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limits: dict[str, float]) -> BatchSize:
-    rates = sorted({run["rate"] for run in runs})
-    by = {rate: [run for run in runs if run["rate"] == rate] for rate in rates}
-    tried = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
+    by = {rate: list(mine) for rate, mine in groupby(runs, key=lambda run: float(run["rate"]))}  # in order already
+    tried = [rate for rate, mine in by.items() if len(mine) == seeds] or list(by)[:1]
     to_goal = {
         along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in tried])
         for along in ("step", "examples", "seconds")
@@ -192,10 +190,10 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
         at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
         chosen = min(at, key=lambda marks: tuple(np.median([judged(mark) for mark in marks], axis=0)))
         test = "error/test" if "error/test" in chosen[0] else f"error/{judge(chosen[0])}"
-        error[along] = median_band(np.array([mark[test] for mark in chosen]))
-        gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in chosen]))
+        error[along] = median_band([mark[test] for mark in chosen])
+        gap[along] = median_band([mark[test] - mark["error/train"] for mark in chosen])
     each = to_goal["step"][best].tolist()
-    by_rate = [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates]
+    by_rate = [(rate, float(_median([crossing(r["marks"], **goal) for r in mine]))) for rate, mine in by.items()]
     return BatchSize(
         b, tried[best], sum(map(math.isfinite, each)), len(mine),
         median_band(to_goal["step"]), median_band(to_goal["examples"][best]), median_band(to_goal["seconds"][best]),
@@ -216,8 +214,7 @@ def _noise_to_goal(runs: list[Mark], steps: list[float]) -> float:
     """Return the mean noise scale over the steps to the goal; a mark stands for the steps since the one before."""
     means = []
     for run, end in zip(runs, steps, strict=True):
-        marks = [mark for mark in run["marks"] if mark["step"] <= end and "noise_scale" in mark]
+        marks = by_name([mark for mark in run["marks"] if mark["step"] <= end and "noise_scale" in mark])
         if marks:
-            weights = np.diff([0, *(mark["step"] for mark in marks)])
-            means.append(float(np.average([mark["noise_scale"] for mark in marks], weights=weights)))
+            means.append(float(np.average(marks["noise_scale"], weights=np.diff(marks["step"], prepend=0))))
     return float(np.median(means)) if means else math.nan

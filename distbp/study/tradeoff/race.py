@@ -45,7 +45,7 @@ from distbp.study.trials import by_name, marks, train_and_measure
 from distbp.trainer.evaluation import evaluate
 
 __all__ = [
-    "Curve", "EXACT_RATES", "Heats", "MEASURED", "Race", "Rows", "common", "drawn", "in_memory", "label_of",
+    "Curve", "EXACT_RATES", "Heats", "MEASURED", "OVERHEAD", "Race", "Rows", "common", "drawn", "in_memory", "label_of",
     "last_within", "race", "spread", "trained",
 ]  # fmt: skip
 
@@ -55,7 +55,7 @@ Curve = dict[str, list[float]]
 
 MEASURED = 20_000
 """Most test rows, and most training rows, on which a trial is measured."""
-_OVERHEAD = 400
+OVERHEAD = 400
 """What a step costs besides its rows, in rows; only to know what to do first."""
 EXACT_RATES = tuple(2.0**k for k in range(-6, 11))
 """Among these the one exact step may choose."""
@@ -89,7 +89,7 @@ class Race:
 
     def cost(self) -> float:
         """Return about how long it takes, in rows."""
-        return float(self.steps * (self.batch + _OVERHEAD))
+        return float(self.steps * (self.batch + OVERHEAD))
 
 
 def in_memory(rows: Prepared, which: Array) -> Prepared:

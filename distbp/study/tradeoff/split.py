@@ -33,14 +33,13 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
-from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, last_within, spread, trained
+from distbp.study.tradeoff.race import MEASURED, OVERHEAD, Curve, Rows, drawn, in_memory, last_within, spread, trained
 from distbp.study.trials import marks
 
 __all__ = ["NAMES", "Fit", "Parts", "Split", "budgets", "fit", "leading"]
 
 NAMES = ("app", "est", "opt")
 """Approximation, estimation, optimisation."""
-_OVERHEAD = 400
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Fit:
 
     def cost(self) -> float:
         """Return about how long it takes, in rows."""
-        return self.examples / self.batch * (self.batch * (1 + self.width / 64) + _OVERHEAD)
+        return self.examples / self.batch * (self.batch * (1 + self.width / 64) + OVERHEAD)
 
 
 def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
