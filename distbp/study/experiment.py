@@ -24,7 +24,6 @@ __all__ = [
     "refuse",
 ]  # fmt: skip
 
-
 Range = tuple[float, float, float]
 """Low, middle, high."""
 

@@ -211,4 +211,4 @@ class Queue:
             self._mine.close()
             self._mine = None
 
-    close = release
+    close = release  # as `contextlib.closing` calls it

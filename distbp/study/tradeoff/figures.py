@@ -20,8 +20,8 @@ def figures(folder: Path) -> dict[str, Any]:
     """Return the figures of the report on a folder."""
     study, results = read_study(folder), read_results(folder)
     heats = Heats.of(results)
-    fits = [one for one in results.values() if "n" in one]
-    if not heats.exact or not heats.curves or not any(not one["tuning"] and not one["diverged"] for one in fits):
+    fits = [one for one in results.values() if "n" in one and not one["tuning"] and not one["diverged"]]
+    if not (heats.exact and heats.curves and fits):
         raise UserError(f"the study in {folder} is not done: start it again without --report-only")
     split = Split(fits, study["best"])
     rates = [(label_of(method), rate) for method, rate in heats.rates.items()]

@@ -161,12 +161,9 @@ class Split:
             return {"at": at, **same, "points": [self.medians(**same, **{name: place}) for place in at]}
 
         kept, widths = [n for n in self.sizes if self.seeds(n, width)], [w for w in self.widths if self.seeds(few, w)]
-        return {
-            "split-rows": side("n", kept, width=width, budget=middle),
-            "split-width": side("width", widths, n=few, budget=middle),
-            **{
-                f"split-budget-{name}": side("budget", steps, n=n, width=width)
-                for n, name in {few: "few", most: "most"}.items()
-                if n in kept
-            },
-        }
+        sides = {"split-rows": side("n", kept, width=width, budget=middle)}
+        sides["split-width"] = side("width", widths, n=few, budget=middle)
+        for n, name in {few: "few", most: "most"}.items():
+            if n in kept:
+                sides[f"split-budget-{name}"] = side("budget", steps, n=n, width=width)
+        return sides
