@@ -20,12 +20,14 @@ from distbp.run.options import TrainConfig, flag
 from distbp.study.trials import Trial
 
 __all__ = [
-    "Experiment", "Range", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial", "read_study",
-    "refuse",
+    "Experiment", "OWN", "Range", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial",
+    "read_study", "refuse",
 ]  # fmt: skip
 
 Range = tuple[float, float, float]
 """Low, middle, high."""
+OWN = {"batch_size": "the batch sizes of this study are --batch-sizes", "lr": "the rates of this study are --rates"}
+"""Why a study refuses options of ``distbp.train`` for which it has lists of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,7 @@ def default_folder(data: str, experiment: str) -> Path:
 
 
 def refuse(config: TrainConfig, **why: str) -> None:
-    """Refuse options of ``distbp.train`` that mean nothing in a study with batch sizes and rates of its own."""
-    why = {
-        "batch_size": "the batch sizes of this study are --batch-sizes", "lr": "the rates of this study are --rates",
-    } | why  # fmt: skip
+    """Refuse options of ``distbp.train`` that mean nothing in a study: by name, and why."""
     for name, reason in why.items():
         if getattr(config, name) != getattr(TrainConfig, name):
             raise UsageError(f"--{flag(name)} {getattr(config, name)}: {reason}")

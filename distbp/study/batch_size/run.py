@@ -25,7 +25,7 @@ from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.figures import figures
 from distbp.study.batch_size.results import choose_goal, judge, judged, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, batch_sizes, listed, of_trial, refuse
+from distbp.study.experiment import OWN, Experiment, at_least_1, batch_sizes, listed, of_trial, refuse
 from distbp.study.trials import groups_of, marks, say, train_and_measure, work_through
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
@@ -76,6 +76,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     refuse(
         config,
+        **OWN,
         lr_scaling="each batch size has its own best one of --rates",
         epochs="every training has --least-epochs, and more where these are fewer than --least-steps",
         steps="every training has --least-steps, and more where these are less than --least-epochs",

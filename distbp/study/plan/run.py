@@ -9,6 +9,7 @@ rounds over all figures, for a machine is now faster and now slower, for seconds
 
 import argparse
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -107,17 +108,17 @@ def _run(asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communica
         note("noise scale", curve, f"{middle:.4g} ({low:.4g} to {high:.4g} along the training)")
     steps = [(ranks, b) for ranks in groups for b in sizes if b >= ranks]
     messages = [(ranks, n_bytes) for ranks in groups[1:] for n_bytes in _BYTES]
-    parts = {ranks: first_ranks(comm, ranks) for ranks in groups}
-    turns, most = dict[tuple[str, int, int], list[float]](), _SECONDS / _ROUNDS
+    parts, most = {ranks: first_ranks(comm, ranks) for ranks in groups}, _SECONDS / _ROUNDS
+    turns: dict[tuple[str, str, int, int], list[float]] = defaultdict(list)
     for _ in range(_ROUNDS):
         for ranks, b in steps:
             found = time_step(comm, parts[ranks], config, data, b, most=0.7 * most / len(steps))
-            turns.setdefault(("step B", b, ranks), []).extend(found)
+            turns["step B", "batch_size", b, ranks] += found
         for ranks, n_bytes in messages:
             found = time_allreduce(comm, parts[ranks], n_bytes, most=0.1 * most / len(messages))
-            turns.setdefault(("allreduce bytes", n_bytes, ranks), []).extend(found)
-    for (what, size, ranks), found in turns.items():
-        times, name = quartiles(found), "batch_size" if what == "step B" else "bytes"
+            turns["allreduce bytes", "bytes", n_bytes, ranks] += found
+    for (what, name, size, ranks), found in turns.items():
+        times = quartiles(found)
         text = "{:.4g} ms ({:.4g} to {:.4g})".format(*(1e3 * times[at] for at in ("seconds", "low", "high")))
         note(f"{what}={size} ranks={ranks}", {name: size, "ranks": ranks, **times}, text)
     hosts = len(set(comm.allgather_obj(comm.host)))

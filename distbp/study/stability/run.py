@@ -25,7 +25,7 @@ from distbp.data.sampling import BatchSampler
 from distbp.errors import UsageError, UserError
 from distbp.run.build import build_trainer, run_length
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
+from distbp.study.experiment import OWN, Experiment, at_least_1, listed, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.figures import figures
 from distbp.study.stability.twins import apart, by_layer, twins
@@ -90,7 +90,7 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "replacements", "least_epochs")
     equally_long = "both networks of a pair must train equally long"
     rates_alike = "the rates of this study are --rates, at every batch size alike"
-    refuse(config, lr_scaling=rates_alike, early_stopping=equally_long, target_metric=equally_long)
+    refuse(config, **OWN, lr_scaling=rates_alike, early_stopping=equally_long, target_metric=equally_long)
     sizes, n = listed(options, "batch_sizes"), data.train.n_rows - options.replacements
     if sizes[-1] > n:
         raise UserError(

@@ -25,7 +25,7 @@ from distbp.data.prepared import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, listed, numbers
+from distbp.study.experiment import Experiment, at_least_1, listed, numbers, refuse
 from distbp.study.tradeoff.figures import figures
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
@@ -54,10 +54,11 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "passes", "budget", "seeds")
     if config.steps is not None or config.epochs == 0:
         raise UsageError("--epochs, at least 1, say how long the mini-batches of the race take; leave --steps out")
-    if config.model is not None:
-        raise UsageError(f"--model {config.model}: the study varies the --widths of a dense network; leave it out")
-    if config.dropout:
-        raise UsageError(f"--dropout {config.dropout}: the methods need one objective to minimise; leave it out")
+    refuse(
+        config,
+        model="the study varies the --widths of a dense network; leave it out",
+        dropout="the methods need one objective to minimise; leave it out",
+    )
     if options.lbfgs and find_spec("scipy") is None:
         raise UserError(
             "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
