@@ -128,12 +128,9 @@ def _run(
             losses = [min((judged(mark)[1] for mark in result["marks"]), default=math.inf) for result in mine]
             ranked = sorted(zip(losses, (result["rate"] for result in mine), strict=True))
             left[b] = sorted(rate for _, rate in ranked[: max(2, len(ranked) // 2)])
-    repeated = rates_worth_repeating(asked, results, choose_goal(asked, results))
-    seeds = range(asked["seeds"])
-    train(
-        [BatchSizeTrial(b, r, seed, steps_of[b]) for b in steps_of for r in repeated[b] for seed in seeds],
-        "other seeds",
-    )
+    repeated, seeds = rates_worth_repeating(asked, results, choose_goal(asked, results)), range(asked["seeds"])
+    trials = [BatchSizeTrial(b, rate, seed, steps_of[b]) for b in steps_of for rate in repeated[b] for seed in seeds]
+    train(trials, "other seeds")
     return sorted(everything)
 
 

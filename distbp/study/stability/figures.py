@@ -89,14 +89,11 @@ def _control(results: Results) -> dict[str, Any]:
 
 def _convex(results: Results, check: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the table of logistic regression; ``paper`` is the bound of the paper on the distance."""
-    lengths, rates = (
-        zip(results.study["batch_sizes"], results.study["steps"], strict=True),
-        results.each("rate", "convex"),
-    )
+    study, rates = results.study, results.each("rate", "convex")
     return [
         _row(b, rate, results.of("convex", b, rate), "loss")
-        | {"claimed": rate not in check["unclaimed"], "paper": _paper(results.study, rate, steps)}
-        for b, steps in lengths
+        | {"claimed": rate not in check["unclaimed"], "paper": _paper(study, rate, steps)}
+        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)
         for rate in rates
     ]
 

@@ -43,9 +43,8 @@ def _race(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
         "b": b, "steps": steps, "exact": exact, "exact_seconds": seconds[1], "many": many, "many_seconds": took[1],
         "soon": heats.within(small, seconds[1]), "start": spread([one["before"]["error"] for one in heats.exact]),
         "better": "many" if many[2] < exact[0] else "exact" if exact[2] < many[0] else None,
-        "exact_rates": EXACT_RATES, "goals": goals, "soonest": {
-            clock: min(goals[0]["rows"], key=lambda row: row[clock][1]) for clock in _CLOCKS
-        },  # all reach the first goal
+        "exact_rates": EXACT_RATES, "goals": goals,  # of which all reach the first
+        "soonest": {clock: min(goals[0]["rows"], key=lambda row: row[clock][1]) for clock in _CLOCKS},
     }  # fmt: skip
 
 
