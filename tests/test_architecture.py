@@ -126,7 +126,7 @@ BUDGET = {
     "autodiff": 2850,
     "check": 1250,
     "doctor": 1250,
-    "study": 3900,
+    "study": 3460,
     "": 930,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

@@ -15,7 +15,6 @@ from typing import Any
 from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
-from distbp.data.loading import Data
 from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
@@ -29,7 +28,7 @@ from distbp.study.page import LANGUAGES, compose, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
-from distbp.study.trials import sort_results
+from distbp.study.trials import say, sort_results
 
 __all__ = ["EXPERIMENTS", "main", "study"]
 
@@ -96,43 +95,36 @@ def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, 
 
 
 def _work(options: argparse.Namespace, config: TrainConfig, comm: Communicator, folder: Path, command: str) -> None:
-    experiment, data = EXPERIMENTS[options.experiment], load_data(config, comm)
+    """Say in ``study.json`` what is asked, and do it."""
+    experiment, data, bits = EXPERIMENTS[options.experiment], load_data(config, comm), bits_depend_on()
     asked = experiment.ask(options, config, data) | {"ranks_per_trial": options.ranks_per_trial}
-    study = _describe(options.experiment, asked, config, data, comm, command)
+    rows = min(config.batch_size, data.train.n_rows)
+    with closing(build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)) as trainer:
+        network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
+    train_options = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
+    study = {
+        "study": options.experiment, "data": config.data, "rows": data.train.n_rows, "network": network,
+        "parameters": n_parameters, **asked,
+        "config": train_options | {"batch_size": str(config.batch_size)},  # as in studies that an earlier version began
+        "command": command,
+        "versions": {"python": sys.version.split()[0], "numpy": bits["numpy"], "BLAS": bits["BLAS"]},
+        "machine": f"{bits['CPU']}, {comm.host_cores} cores", "ranks": comm.size,
+    }  # fmt: skip
     on_root(comm, lambda: _open(folder, study, experiment), f"cannot use the folder {folder}")
     if comm.is_root:
         for text in [*data.remarks, *(f"warning: {w}" for w in [kernel_warning()] if w), f"study: {folder}"]:
-            print(text, flush=True)
-    trials = experiment.run(asked, config, data, comm, folder, lambda text: print(text, flush=True))
+            say(text)
+    trials = experiment.run(asked, config, data, comm, folder)
     comm.barrier()
     if comm.is_root and trials:
         sort_results(folder, trials)
 
 
-def _describe(
-    name: str, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, command: str
-) -> dict[str, Any]:
-    """Return the content of ``study.json``."""
-    rows = min(config.batch_size, data.train.n_rows)
-    with closing(build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)) as trainer:
-        network, n_parameters = trainer.network.describe(), trainer.network.n_parameters
-    bits = bits_depend_on()
-    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
-    options["batch_size"] = str(config.batch_size)  # as in studies that an earlier version began
-    return {
-        "study": name, "data": config.data, "rows": data.train.n_rows, "network": network, "parameters": n_parameters,
-        **asked, "config": options,
-        "command": command,
-        "versions": {"python": sys.version.split()[0], "numpy": bits["numpy"], "BLAS": bits["BLAS"]},
-        "machine": f"{bits['CPU']}, {comm.host_cores} cores", "ranks": comm.size,
-    }  # fmt: skip
-
-
 def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
     """Make the folder, or make sure that it holds this very study."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "study.json").exists() and not (experiment.again and read_study(folder)["study"] == study["study"]):
-        before = read_study(folder)
+    before = read_study(folder) if (folder / "study.json").exists() else {}
+    if before and not (experiment.again and before["study"] == study["study"]):
         for key, value in json.loads(json.dumps(study)).items():
             if key not in _MAY_DIFFER and before.get(key) != value:
                 what = f"{key} ({before.get(key)}, not {value})"
@@ -142,7 +134,7 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 def _report(name: str, folder: Path, language: str) -> None:
     write(compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder)), folder, language)
-    print(f"report: {folder / 'report.html'}", flush=True)
+    say(f"report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,20 @@ class Curve:
     label: Label
     x: Any  # (n,)
     y: Any  # (n,), or (n, 3): low, middle, high
-    look: Look
+    look: Look = field(default_factory=dict)  # if not the `style` of its number
     bars: bool = False  # the band is one of error bars
+
+    def draw(self, axes: Any, look: Look) -> None:
+        """Draw it, with the words and colours of `look`."""
+        if len(self.x) == 0:
+            return
+        low, middle, high = np.transpose(self.y) if np.ndim(self.y) == 2 else (None, self.y, None)
+        if self.bars:
+            axes.errorbar(self.x, middle, [middle - low, high - middle], **look)
+            return
+        axes.plot(self.x, middle, **look)
+        if low is not None:
+            axes.fill_between(self.x, low, high, color=look["color"], alpha=0.18, linewidth=0)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,14 @@ class Level:
     look: Look
     high: float | None = None
     along: str = "y"
+
+    def draw(self, axes: Any, look: Look) -> None:
+        """Draw it, with the words and colours of `look`."""
+        line, strip = (axes.axvline, axes.axvspan) if self.along == "x" else (axes.axhline, axes.axhspan)
+        if self.high is not None:
+            strip(self.at, self.high, alpha=0.15, linewidth=0, **look)
+        elif self.at is not None:
+            line(self.at, **look)
 
 
 @dataclass(frozen=True)
@@ -81,13 +101,7 @@ def labelled(label: Label, labels: Mapping[str, str]) -> str:
 
 
 def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> Any:
-    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure.
-
-    Raises
-    ------
-    UserError
-        Where matplotlib is not installed.
-    """
+    """Draw a chart with its heading, what the axes show, and `labels` by name; return matplotlib's figure."""
     try:
         from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure
@@ -99,41 +113,22 @@ def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> A
         axes.set_title(title, loc="left")
         axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
         axes.grid(alpha=0.3, linewidth=0.6)
-    for mark in plot.marks:
-        if (mark.at is None) if isinstance(mark, Level) else (len(mark.x) == 0):
-            continue
+    for i, mark in enumerate(plot.marks):
         look = {"label": labelled(mark.label, labels)} if mark.label else {}
-        look |= mark.look
+        look |= mark.look or style(i)
         if isinstance(look["color"], float):
             look["color"] = colormaps["viridis"](look["color"])
-        (_level if isinstance(mark, Level) else _curve)(axes, mark, look)
-    _finish(axes, plot)
+        mark.draw(axes, look)
+    _write_numbers(axes, plot.ticks)
+    handles, names = axes.get_legend_handles_labels()
+    with rc_context(_LOOK):
+        if names:  # below the axes, where it covers nothing
+            figure.legend(handles, names, ncols=plot.columns, loc="outside lower center", frameon=False)
     return figure
 
 
-def _level(axes: Any, level: Any, look: dict[str, Any]) -> None:
-    of_x = level.along == "x"
-    if level.high is None:
-        (axes.axvline if of_x else axes.axhline)(level.at, **look)
-    else:
-        (axes.axvspan if of_x else axes.axhspan)(level.at, level.high, alpha=0.15, linewidth=0, **look)
-
-
-def _curve(axes: Any, curve: Any, look: dict[str, Any]) -> None:
-    if np.ndim(curve.y) == 1:
-        axes.plot(curve.x, curve.y, **look)
-        return
-    low, middle, high = np.transpose(curve.y)
-    if curve.bars:
-        axes.errorbar(curve.x, middle, [middle - low, high - middle], **look)
-    else:
-        axes.plot(curve.x, middle, **look)
-        axes.fill_between(curve.x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-
-
-def _finish(axes: Any, plot: Plot) -> None:
-    """Put the legend below the axes, where it covers nothing, and write numbers as people do."""
-    from matplotlib import rc_context
+def _write_numbers(axes: Any, ticks: Sequence[float]) -> None:
+    """Write the numbers of the axes as people do."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -142,14 +137,10 @@ def _finish(axes: Any, plot: Plot) -> None:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,), numticks=12))
             axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
             axis.set_minor_formatter(NullFormatter())
-    if plot.ticks:
-        ticks = plot.ticks[:: 1 + (len(plot.ticks) - 1) // 9]
+    if ticks:
+        ticks = ticks[:: 1 + (len(ticks) - 1) // 9]
         axes.set_xticks([x or 0.5 for x in ticks], [_plain(x) for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        with rc_context(_LOOK):
-            axes.figure.legend(handles, names, ncols=plot.columns, loc="outside lower center", frameon=False)
 
 
 def _plain(x: float) -> str:

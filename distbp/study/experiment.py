@@ -7,7 +7,7 @@ and the report, which is made from these two alone.
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,18 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.directory import data_name
-from distbp.run.options import TrainConfig
-from distbp.study.trials import Say, Trial
+from distbp.run.options import TrainConfig, flag
+from distbp.study.trials import Trial
 
-__all__ = ["Experiment", "at_least_1", "default_folder", "listed", "numbers", "of_trial", "read_study", "refuse"]
+__all__ = [
+    "Experiment", "OWN", "Range", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial",
+    "read_study", "refuse",
+]  # fmt: skip
+
+Range = tuple[float, float, float]
+"""Low, middle, high."""
+OWN = {"batch_size": "the batch sizes of this study are --batch-sizes", "lr": "the rates of this study are --rates"}
+"""Why a study refuses options of ``distbp.train`` for which it has lists of its own."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Experiment:
     defaults: tuple[str, ...]  # options of distbp.train that it sets, if the user does not
     add_options: Callable[[ArgumentParser], None]  # those of its own
     ask: Callable[[Namespace, TrainConfig, Data], dict[str, Any]]
-    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path, Say], Sequence[Trial]]
+    run: Callable[[dict[str, Any], TrainConfig, Data, Communicator, Path], Sequence[Trial]]
     figures: Callable[[Path], dict[str, Any]]  # of a folder: what the templates of the report are filled with
     again: bool = False  # each start does all of it anew, and replaces what is in the folder
 
@@ -53,14 +61,22 @@ def numbers(text: str, option: str, kind: type) -> list[Any]:
 def listed(options: Namespace, name: str, kind: type = int) -> list[Any]:
     """Return the `numbers` of an option; none where it was not given."""
     text = getattr(options, name)
-    return [] if text is None else numbers(text, f"--{name.replace('_', '-')}", kind)
+    return [] if text is None else numbers(text, f"--{flag(name)}", kind)
+
+
+def batch_sizes(options: Namespace, rows: int, default: Sequence[int]) -> list[int]:
+    """Return ``--batch-sizes``, or `default`; none may be above the training rows."""
+    sizes = listed(options, "batch_sizes") or list(default)
+    if sizes[-1] > rows:
+        raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
+    return sizes
 
 
 def at_least_1(options: Namespace, *names: str) -> None:
     """Refuse options that are below 1."""
     for name in names:
         if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+            raise UsageError(f"--{flag(name)} {getattr(options, name)}: at least 1")
 
 
 def of_trial(config: TrainConfig, **options: Any) -> TrainConfig:
@@ -73,12 +89,11 @@ def default_folder(data: str, experiment: str) -> Path:
     return Path("studies", f"{data_name(data) or 'data'}-{experiment}")
 
 
-def refuse(config: TrainConfig, options: Mapping[str, str]) -> None:
-    """Refuse options of ``distbp.train`` that mean nothing in a study; `options` says why, by name."""
-    default = TrainConfig()
-    for name, why in options.items():
-        if getattr(config, name) != getattr(default, name):
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(config, name)}: {why}")
+def refuse(config: TrainConfig, **why: str) -> None:
+    """Refuse options of ``distbp.train`` that mean nothing in a study: by name, and why."""
+    for name, reason in why.items():
+        if getattr(config, name) != getattr(TrainConfig, name):
+            raise UsageError(f"--{flag(name)} {getattr(config, name)}: {reason}")
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -86,5 +101,4 @@ def read_study(folder: Path) -> dict[str, Any]:
     path = folder / "study.json"
     if not path.exists():
         raise UserError(f"no study in {folder}: --run-dir names the folder of one")
-    study: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return study
+    return dict(json.loads(path.read_text(encoding="utf-8")))

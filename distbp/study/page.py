@@ -87,13 +87,7 @@ def _template(name: str) -> Any:
 
 
 def compose(study: str, language: str, figures: Mapping[str, Any]) -> Report:
-    """Fill the template of a study, by the name of its folder, with its figures; draw the ``charts`` among them.
-
-    Raises
-    ------
-    UserError
-        Where matplotlib or Jinja2 is not installed.
-    """
+    """Fill the template of a study, by the name of its folder, with its figures; draw the ``charts`` among them."""
     drawn: dict[str, Any] = {}
 
     def chart(name: str, title: str, x: str, y: str, *, caller: Any, **labels: str) -> str:

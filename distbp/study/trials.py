@@ -8,19 +8,24 @@ can be killed and started again at any time, or spread over the jobs of an array
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
+import numpy as np
+
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
+from distbp.errors import Diverged
 from distbp.files import atomic_write
 
 __all__ = [
-    "Queue", "Say", "Trial", "agreed_results", "groups_of", "marks", "read_results", "sort_results", "work_through",
-    "write_results",
+    "Queue", "Trial", "by_name", "groups_of", "marks", "read_results", "say", "sort_results", "train_and_measure",
+    "work_through", "write_results",
 ]  # fmt: skip
 
 _PAUSE = 0.1
@@ -35,8 +40,11 @@ class Trial(Protocol):
 
 
 T = TypeVar("T", bound=Trial)
-Say = Callable[[str], None]
-"""Prints a line of the progress."""
+
+
+def say(text: str) -> None:
+    """Print a line of the progress."""
+    print(text, flush=True)
 
 
 def marks(total: int, factor: float = 1.2) -> list[int]:
@@ -46,6 +54,32 @@ def marks(total: int, factor: float = 1.2) -> list[int]:
         steps.append(int(at))
         at = max(at + 1.0, at * factor)
     return [*steps, total]
+
+
+def train_and_measure(
+    at: Iterable[int], train: Callable[[int], object], measure: Callable[[], dict[str, float]]
+) -> tuple[list[dict[str, float]], int | None]:
+    """Train up to each of the steps `at`, and measure there.
+
+    Returns what was measured, and before which of the steps the training diverged: then it ends where it was finite
+    last, for JSON has no infinities.
+    """
+    found: list[dict[str, float]] = []
+    for step in at:
+        try:
+            train(step)
+            with np.errstate(over="ignore", invalid="ignore"):  # seen in the numbers instead
+                found.append(measure())
+        except Diverged:
+            return found, step
+        if not all(map(math.isfinite, found[-1].values())):
+            return found[:-1], step
+    return found, None
+
+
+def by_name(measured: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return what was measured mark by mark as a list for each name."""
+    return {name: [mark[name] for mark in measured] for name in (measured[0] if measured else ())}
 
 
 class _Results:
@@ -76,26 +110,15 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return _Results(folder).read()
 
 
-def agreed_results(folder: Path, comm: Communicator) -> dict[str, dict[str, Any]]:
-    """Return `read_results` when all groups are done with what they do, the same on all ranks of `comm`."""
-    comm.barrier()
-    results: dict[str, dict[str, Any]] = comm.bcast_obj(read_results(folder) if comm.is_root else {})
-    return results
-
-
 def write_results(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
     """Write ``trials.jsonl`` as a whole."""
-    atomic_write(folder / "trials.jsonl", b"".join(map(_line, lines)))
+    atomic_write(folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def sort_results(folder: Path, trials: Iterable[Trial]) -> None:
     """Bring the lines of ``trials.jsonl`` into the order of `trials`, whoever finished first."""
     results = read_results(folder)
     write_results(folder, (results[str(trial)] for trial in trials if str(trial) in results))
-
-
-def _line(result: dict[str, Any]) -> bytes:
-    return json.dumps(result).encode() + b"\n"
 
 
 def groups_of(comm: Communicator, ranks: int) -> Communicator:
@@ -105,41 +128,39 @@ def groups_of(comm: Communicator, ranks: int) -> Communicator:
 
 def work_through(
     trials: Sequence[T], do: Callable[[T, Communicator], dict[str, Any]], group: Communicator, folder: Path,
-    say: Say, what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
-) -> None:  # fmt: skip
+    say: Callable[[str], None], what: str, *, best: Callable[[Iterable[dict[str, Any]]], str] | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Do what is not done of `trials`, the same on all ranks, the most costly first; each group of ranks calls it.
 
     ``do(trial, group)`` gives, on all ranks of a group of `groups_of`, the trial's line of ``trials.jsonl``; the name
     is added, and ``summary``, a few words for the progress, is taken out. The first rank of a group says how far it is
     when it has done a trial: `what` is the name of this part of the study, ``best(results)`` the best in a few words.
+    Returns the results of all `trials`, also of those that other groups have done.
     """
     trials = sorted(trials, key=lambda trial: -trial.cost())
+    if not group.is_root:
+        while (at := int(group.bcast_obj(0))) >= 0:
+            do(trials[at], group)
+        return dict(group.bcast_obj({}))
     costs = {str(trial): trial.cost() for trial in trials}
-    queue = Queue(folder, list(costs)) if group.is_root else None
-    start, before = time.monotonic(), 0.0
-    if queue is not None:
-        before = sum(costs[name] for name in costs.keys() & queue.results.read())
-    try:
-        while (at := int(group.bcast_obj(queue.take() if queue is not None else 0))) >= 0:
+    queue, start = Queue(folder, costs), time.monotonic()
+    before = sum(costs[name] for name in costs.keys() & queue.results.read())
+    with closing(queue):
+        while (at := int(group.bcast_obj(queue.take()))) >= 0:
             result = do(trials[at], group)
             summary = result.pop("summary", "")
-            if queue is not None:
-                queue.finish({"trial": str(trials[at]), **result})
-                results = queue.results.read()
-                done = [cost for name, cost in costs.items() if name in results]
-                left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
-                news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
-                say(news + (f"; best so far {best(results.values())}" if best else ""))
-    finally:
-        if queue is not None:
-            queue.release()
+            queue.finish({"trial": str(trials[at]), **result})
+            known = queue.results.read()
+            done = [cost for name, cost in costs.items() if name in known]
+            left = (time.monotonic() - start) * (sum(costs.values()) - sum(done)) / max(sum(done) - before, 1e-9)
+            news = f"{what}: {len(done)} of {len(costs)} done, about {left:.0f} s left; {trials[at]}: {summary}"
+            say(news + (f"; best so far {best(known.values())}" if best else ""))
+    known = queue.results.read()
+    return dict(group.bcast_obj({name: known[name] for name in costs if name in known}))
 
 
 class Queue:
-    """The trials of a study that are not done, for one group of ranks; its first rank takes and finishes them.
-
-    They are taken in the order of their `names`.
-    """
+    """The trials that are not done, by name, in this order, for a group of ranks; its first rank does all of this."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder, self._names, self.results = folder, list(names), _Results(folder)
@@ -164,13 +185,12 @@ class Queue:
         """Write the result of the trial that was taken, and give its lock back."""
         with open(self._folder / "trials.jsonl", "a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            end = stream.seek(0, os.SEEK_END)
-            if end:
-                stream.seek(end - 1)
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
                 if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
                     stream.seek(0)
                     stream.truncate(stream.read().rfind(b"\n") + 1)
-            stream.write(_line(result))
+            stream.write(json.dumps(result).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         self.release()
@@ -190,3 +210,5 @@ class Queue:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
+
+    close = release  # as `contextlib.closing` calls it

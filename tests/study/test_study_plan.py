@@ -10,9 +10,9 @@ from tiny_study import report_on, run_study
 
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
-from distbp.study.plan.calibration import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
 from distbp.study.plan.figures import read_plan
 from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
+from distbp.study.plan.run import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
 from distbp.study.trials import read_results
 
 DATA = ("--data", "synthetic:blobs,rows=72,columns=3,classes=3,seed=4", "--hidden", "5")
@@ -132,7 +132,7 @@ def test_what_the_report_says(tmp_path, how, text):
 @pytest.fixture
 def in_a_hurry(monkeypatch):
     monkeypatch.setattr("distbp.study.plan.run._SECONDS", 0.4)
-    monkeypatch.setattr("distbp.study.plan.calibration._TURN", 0.001)
+    monkeypatch.setattr("distbp.study.plan.run._TURN", 0.001)
     monkeypatch.setattr("distbp.study.page.rendered", lambda figure: (b"", b""))
 
 
@@ -169,7 +169,7 @@ def test_a_plan_without_a_study_is_relative(tmp_path, in_a_hurry, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_study(tmp_path / "plan", *DATA, name="plan")
     assert read_plan(tmp_path / "plan").relative
-    monkeypatch.setattr("distbp.study.plan.calibration.noise_scale_of", lambda *arguments, most: [])
+    monkeypatch.setattr("distbp.study.plan.run.noise_scale_of", lambda *arguments, most: [])
     with pytest.raises(UserError, match="no gradient noise scale was measured"):
         run_study(tmp_path / "other", *DATA, name="plan")
 

@@ -16,9 +16,8 @@ from distbp.run.build import load_data
 from distbp.run.config import parse_train_config
 from distbp.study.__main__ import EXPERIMENTS, _parser, main, study
 from distbp.study.tradeoff import objective as objectives
-from distbp.study.tradeoff.heats import Heats, common, spread
 from distbp.study.tradeoff.objective import lbfgs, objective
-from distbp.study.tradeoff.race import EXACT_RATES, Race, Rows, drawn, in_memory, race
+from distbp.study.tradeoff.race import EXACT_RATES, Heats, Race, Rows, common, drawn, in_memory, race, spread
 from distbp.study.tradeoff.split import Fit, Parts, Split, budgets, fit, leading
 
 N = 333

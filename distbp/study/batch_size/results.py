@@ -9,6 +9,7 @@ are left out.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +17,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.study.batch_size.scaling import ScalingFit, fit_scaling
-from distbp.study.experiment import read_study
-from distbp.study.trials import read_results
+from distbp.study.experiment import Range, read_study
+from distbp.study.trials import by_name, read_results
 
 __all__ = [
-    "BUDGETS", "BatchSize", "Results", "Three", "choose_goal", "crossing", "median_band", "rates_worth_repeating",
-    "read_batch_sizes",
+    "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judge", "judged", "median_band",
+    "rates_worth_repeating", "read_batch_sizes",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 Mark = dict[str, Any]
-Three = tuple[float, float, float]
-"""Low end of the band, median, high end."""
-
 BUDGETS = ("epoch", "step", "seconds")
 """What is equal where errors are compared."""
 _SLACK = 1.25
 _RESAMPLES = 2000
 
 
-def _judge(mark: Mark) -> str:
+def judge(mark: Mark) -> str:
     """Return the part that decides between rates: validation, or training where there is none."""
     return "val" if "error/val" in mark else "train"
 
 
-def _judged(mark: Mark) -> tuple[float, float]:
-    return mark[f"error/{_judge(mark)}"], mark[f"loss/{_judge(mark)}"]
+def judged(mark: Mark) -> tuple[float, float]:
+    """Return error and loss of the part that decides."""
+    return mark[f"error/{judge(mark)}"], mark[f"loss/{judge(mark)}"]
 
 
-def _complete(results: dict[str, Mark], b: int, steps: int, seeds: int | None = None) -> list[Mark]:
-    """Return the complete trials of a batch size and of the first seeds, in the order of rates and seeds."""
-    ended = (r for r in results.values() if r["status"] == "complete" and (r["batch_size"], r["steps"]) == (b, steps))
-    return sorted((r for r in ended if seeds is None or r["seed"] < seeds), key=lambda r: (r["rate"], r["seed"]))
+def _complete(study: dict[str, Any], results: dict[str, Mark], seeds: int | None = None) -> dict[int, list[Mark]]:
+    """Return the complete trials of the first seeds by batch size, in the order of rates and seeds."""
+    ended = [r for r in results.values() if r["status"] == "complete" and (seeds is None or r["seed"] < seeds)]
+    ended.sort(key=lambda r: (r["rate"], r["seed"]))
+    lengths = zip(study["batch_sizes"], study["steps"], strict=True)
+    return {b: [r for r in ended if (r["batch_size"], r["steps"]) == (b, steps)] for b, steps in lengths}
 
 
 def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, Any]:
@@ -57,14 +58,11 @@ def choose_goal(study: dict[str, Any], results: dict[str, Mark]) -> dict[str, An
     """
     if study["goal"]:
         return dict(study["goal"])
-    smallest, metric, first = [], "error/val", 1.0
-    for b, steps in zip(study["batch_sizes"], study["steps"], strict=True):
-        if runs := _complete(results, b, steps, seeds=1):
-            metric = f"error/{_judge(runs[0]['marks'][0])}"
-            first = runs[0]["marks"][0][metric]
-            smallest.append(min(mark[metric] for run in runs for mark in run["marks"]))
-    value = max(_SLACK * max(smallest, default=1.0), 0.01 * first)
-    return {"metric": metric, "value": float(f"{value:.2g}")}
+    runs = [mine for mine in _complete(study, results, seeds=1).values() if mine]
+    first = runs[-1][0]["marks"][0] if runs else {"error/val": 1.0, "loss/val": 1.0}
+    least = [min(judged(mark)[0] for run in mine for mark in run["marks"]) for mine in runs]
+    value = max(_SLACK * max(least, default=1.0), 0.01 * judged(first)[0])
+    return {"metric": f"error/{judge(first)}", "value": float(f"{value:.2g}")}
 
 
 def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "step") -> float:
@@ -72,21 +70,19 @@ def crossing(marks: Sequence[Mark], metric: str, value: float, *, along: str = "
 
     Between two marks it is a power law.
     """
-    before = None
-    for mark in marks:
+    for before, mark in pairwise([{}, *marks]):
         if mark[metric] <= value:
-            if before is None or not before[along] > 0.0:
+            if not before.get(along, 0.0) > 0.0:
                 return float(mark[along])
             part = math.log(before[metric] / value) / math.log(before[metric] / max(mark[metric], 1e-3 * value))
             return float(before[along] * (mark[along] / before[along]) ** part)
-        before = mark
     return math.inf
 
 
 def _best_until(marks: Sequence[Mark], along: str, limit: float) -> Mark:
     """Return the mark with the smallest validation error within a budget; among equals, with the smallest loss."""
     within = [mark for mark in marks if mark[along] <= limit * (1.0 + 1e-9)] or list(marks[:1])
-    return min(within, key=lambda mark: (*_judged(mark), mark["step"]))
+    return min(within, key=lambda mark: (*judged(mark), mark["step"]))
 
 
 def rates_worth_repeating(
@@ -96,25 +92,19 @@ def rates_worth_repeating(
 
     The fastest one to the goal and the one on each side of it, and the best at equal epochs, at equal steps and in all.
     """
-    return {
-        b: sorted(_worth_repeating(_complete(results, b, steps, seeds=1), study, goal))
-        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)
-    }
-
-
-def _worth_repeating(runs: list[Mark], study: dict[str, Any], goal: dict[str, Any]) -> set[float]:
-    if not runs:
-        return set()
-    to_goal = [crossing(run["marks"], **goal) for run in runs]
-    fastest = to_goal.index(min(to_goal))
-    chosen = {run["rate"] for run in runs[max(0, fastest - 1) : fastest + 2]}
-    for along, limit in ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf):
-        judged = [_judged(_best_until(run["marks"], along, limit)) for run in runs]
-        chosen.add(runs[judged.index(min(judged))]["rate"])
+    budgets = ("epoch", study["epochs"]), ("step", study["least_steps"]), ("step", math.inf)
+    chosen = {}
+    for b, runs in _complete(study, results, seeds=1).items():
+        to_goal = [crossing(run["marks"], **goal) for run in runs]
+        fastest = to_goal.index(min(to_goal)) if runs else 0
+        best = runs[max(0, fastest - 1) : fastest + 2]
+        for along, limit in budgets if runs else ():
+            best.append(min(runs, key=lambda run: judged(_best_until(run["marks"], along, limit))))
+        chosen[b] = sorted({run["rate"] for run in best})
     return chosen
 
 
-def median_band(values: Array) -> Three:
+def median_band(values: Any) -> Range:
     """Return the smallest median over seeds of some rates, with its bootstrap band; `values` are (rates, seeds)."""
     values = np.atleast_2d(values)
     n = values.shape[1]
@@ -124,9 +114,9 @@ def median_band(values: Array) -> Three:
     return float(low), float(_median(values).min()), float(high)
 
 
-def _median(values: Array) -> Array:
+def _median(values: Any) -> Array:
     """Return the median over the last axis; of two in the middle the larger one, so that infinities make no NaN."""
-    return np.asarray(np.sort(values, axis=-1)[..., values.shape[-1] // 2])
+    return np.asarray(np.sort(values, axis=-1)[..., np.shape(values)[-1] // 2])
 
 
 @dataclass(frozen=True)
@@ -137,13 +127,13 @@ class BatchSize:
     rate: float  # the one with the fewest steps to the goal
     reached: int  # how many of the seeds reached the goal at that rate
     seeds: int
-    steps: Three  # to the goal, as examples and seconds; infinite where it was not reached
-    examples: Three
-    seconds: Three
+    steps: Range  # to the goal, median and band, as examples and seconds; infinite where it was not reached
+    examples: Range
+    seconds: Range
     each: list[float]  # steps of each seed at that rate
     by_rate: list[tuple[float, float]]  # median steps of each rate that did not diverge; of seed 0 alone, if no other
-    error: dict[str, Three]  # by budget: test error where validation is best within it, at the best rate for it
-    gap: dict[str, Three]  # by budget: error of the test part less that of the training part, there
+    error: dict[str, Range]  # by budget: test error where validation is best within it, at the best rate for it
+    gap: dict[str, Range]  # by budget: error of the test part less that of the training part, there
     step_seconds: float  # of a step, the waiting for other ranks included
     noise: list[tuple[float, float]]  # noise scale over epochs at that rate, median over seeds
     noise_to_goal: float  # its mean over the steps to the goal; NaN where it was not measured
@@ -175,7 +165,7 @@ def read_batch_sizes(folder: Path) -> Results:
     """Return all results of a study, from ``study.json`` and ``trials.jsonl``."""
     study, results = read_study(folder), read_results(folder)
     goal = choose_goal(study, results)
-    runs = {b: _complete(results, b, steps) for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)}
+    runs = _complete(study, results)
     ends = [float(np.median([run["marks"][-1]["seconds"] for run in mine])) for mine in runs.values() if mine]
     budget = min(ends, default=0.0)
     limits = {"epoch": float(study["epochs"]), "step": float(study["least_steps"]), "seconds": budget}
@@ -187,9 +177,8 @@ def read_batch_sizes(folder: Path) -> Results:
 
 
 def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limits: dict[str, float]) -> BatchSize:
-    rates = sorted({run["rate"] for run in runs})
-    by = {rate: [run for run in runs if run["rate"] == rate] for rate in rates}
-    tried = [rate for rate in rates if len(by[rate]) == seeds] or rates[:1]
+    by = {rate: list(mine) for rate, mine in groupby(runs, key=lambda run: float(run["rate"]))}  # in order already
+    tried = [rate for rate, mine in by.items() if len(mine) == seeds] or list(by)[:1]
     to_goal = {
         along: np.array([[crossing(run["marks"], **goal, along=along) for run in by[rate]] for rate in tried])
         for along in ("step", "examples", "seconds")
@@ -199,12 +188,12 @@ def _batch_size(b: int, runs: list[Mark], seeds: int, goal: dict[str, Any], limi
     error, gap = {}, {}
     for along, limit in limits.items():
         at = [[_best_until(run["marks"], along, limit) for run in by[rate]] for rate in tried]
-        chosen = min(at, key=lambda marks: tuple(np.median([_judged(mark) for mark in marks], axis=0)))
-        test = "error/test" if "error/test" in chosen[0] else f"error/{_judge(chosen[0])}"
-        error[along] = median_band(np.array([mark[test] for mark in chosen]))
-        gap[along] = median_band(np.array([mark[test] - mark["error/train"] for mark in chosen]))
+        chosen = min(at, key=lambda marks: tuple(np.median([judged(mark) for mark in marks], axis=0)))
+        test = "error/test" if "error/test" in chosen[0] else f"error/{judge(chosen[0])}"
+        error[along] = median_band([mark[test] for mark in chosen])
+        gap[along] = median_band([mark[test] - mark["error/train"] for mark in chosen])
     each = to_goal["step"][best].tolist()
-    by_rate = [(rate, float(_median(np.array([crossing(r["marks"], **goal) for r in by[rate]])))) for rate in rates]
+    by_rate = [(rate, float(_median([crossing(r["marks"], **goal) for r in mine]))) for rate, mine in by.items()]
     return BatchSize(
         b, tried[best], sum(map(math.isfinite, each)), len(mine),
         median_band(to_goal["step"]), median_band(to_goal["examples"][best]), median_band(to_goal["seconds"][best]),
@@ -225,8 +214,7 @@ def _noise_to_goal(runs: list[Mark], steps: list[float]) -> float:
     """Return the mean noise scale over the steps to the goal; a mark stands for the steps since the one before."""
     means = []
     for run, end in zip(runs, steps, strict=True):
-        marks = [mark for mark in run["marks"] if mark["step"] <= end and "noise_scale" in mark]
+        marks = by_name([mark for mark in run["marks"] if mark["step"] <= end and "noise_scale" in mark])
         if marks:
-            weights = np.diff([0, *(mark["step"] for mark in marks)])
-            means.append(float(np.average([mark["noise_scale"] for mark in marks], weights=weights)))
+            means.append(float(np.average(marks["noise_scale"], weights=np.diff(marks["step"], prepend=0))))
     return float(np.median(means)) if means else math.nan

@@ -11,40 +11,28 @@ import argparse
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.data.prepared import Prepared
-from distbp.errors import Diverged, UsageError, UserError
+from distbp.errors import UsageError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.figures import figures
-from distbp.study.batch_size.results import choose_goal, rates_worth_repeating
-from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
-from distbp.study.trials import Say, agreed_results, groups_of, marks, work_through
+from distbp.study.batch_size.results import choose_goal, judge, judged, rates_worth_repeating
+from distbp.study.experiment import OWN, Experiment, at_least_1, batch_sizes, listed, of_trial, refuse
+from distbp.study.trials import groups_of, marks, say, train_and_measure, work_through
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "measured", "run_trial"]
+__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "run_trial"]
 
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
-_NOT_HERE = {
-    "batch_size": "the batch sizes of this study are --batch-sizes",
-    "lr": "the rates of this study are --rates",
-    "lr_scaling": "each batch size has its own best one of --rates",
-    "epochs": "every training has --least-epochs, and more where these are fewer than --least-steps",
-    "steps": "every training has --least-steps, and more where these are less than --least-epochs",
-    "early_stopping": "every training goes to its end, and counts by its best validation error",
-    "target_metric": "the goal of this study is --goal",
-}
 
 
 @dataclass(frozen=True, order=True)
@@ -86,13 +74,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
-    refuse(config, _NOT_HERE)
-    rows = data.train.n_rows
-    sizes = listed(options, "batch_sizes") or batch_sizes_up_to(rows)
-    if sizes[-1] > rows:
-        raise UserError(f"--batch-sizes {sizes[-1]}: there are {rows} training rows")
-    rates = listed(options, "rates", float)
-    rates = rates or [OPTIMIZERS[config.optimizer].lr_default * 2.0**k for k in range(-2, 6)]
+    refuse(
+        config,
+        **OWN,
+        lr_scaling="each batch size has its own best one of --rates",
+        epochs="every training has --least-epochs, and more where these are fewer than --least-steps",
+        steps="every training has --least-steps, and more where these are less than --least-epochs",
+        early_stopping="every training goes to its end, and counts by its best validation error",
+        target_metric="the goal of this study is --goal",
+    )
+    rows, least = data.train.n_rows, OPTIMIZERS[config.optimizer].lr_default / 4.0
+    sizes = batch_sizes(options, rows, batch_sizes_up_to(rows))
+    rates = listed(options, "rates", float) or [least * 2.0**k for k in range(8)]
     at_least_1(options, "seeds", "least_epochs", "least_steps")
     return {
         "batch_sizes": sizes, "rates": rates, "seeds": options.seeds, "epochs": options.least_epochs,
@@ -113,88 +106,76 @@ def _goal(text: str | None) -> dict[str, Any] | None:
 
 
 def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
+    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path
 ) -> list[BatchSizeTrial]:
     """Tune the rate of each batch size on seed 0, then train with the other seeds at the rates that are worth it."""
-    group = groups_of(comm, asked["ranks_per_trial"])
+    group, everything = groups_of(comm, asked["ranks_per_trial"]), set[BatchSizeTrial]()
 
-    def train(trial: BatchSizeTrial, group: Communicator) -> dict[str, Any]:
-        budgets = asked["least_steps"], asked["epochs"] * -(-data.train.n_rows // trial.batch_size)
-        return run_trial(trial, config, data, group, also=budgets)
+    def train(trials: list[BatchSizeTrial], what: str) -> dict[str, dict[str, Any]]:
+        def do(trial: BatchSizeTrial, group: Communicator) -> dict[str, Any]:
+            return run_trial(trial, asked, config, data, group)
 
-    everything, steps_of = list[BatchSizeTrial](), dict(zip(asked["batch_sizes"], asked["steps"], strict=True))
+        everything.update(trials)
+        return work_through(trials, do, group, folder, say, what, best=_best)
+
+    steps_of = dict(zip(asked["batch_sizes"], asked["steps"], strict=True))
     left = {b: list(asked["rates"]) for b in steps_of}
     for part in (8, 4, 2, 1) if asked["halving"] else (1,):
         trials = [BatchSizeTrial(b, rate, 0, -(-steps_of[b] // part)) for b in steps_of for rate in left[b]]
-        everything += trials
-        what = f"rates, {'all' if part == 1 else f'1/{part} of the'} steps"
-        work_through(trials, train, group, folder, say, what, best=_best)
-        results = agreed_results(folder, comm)
+        results = train(trials, f"rates, {'all' if part == 1 else f'1/{part} of the'} steps")
         for b in steps_of:
-            mine = [trial for trial in trials if trial.batch_size == b]
-            ranked = sorted(mine, key=lambda trial: (_smallest_loss(results[str(trial)]), trial))
-            left[b] = sorted(trial.rate for trial in ranked[: max(2, len(ranked) // 2)])
-    repeated = rates_worth_repeating(asked, results, choose_goal(asked, results))
-    seeds = range(asked["seeds"])
+            mine = [result for result in results.values() if result["batch_size"] == b]
+            losses = [min((judged(mark)[1] for mark in result["marks"]), default=math.inf) for result in mine]
+            ranked = sorted(zip(losses, (result["rate"] for result in mine), strict=True))
+            left[b] = sorted(rate for _, rate in ranked[: max(2, len(ranked) // 2)])
+    repeated, seeds = rates_worth_repeating(asked, results, choose_goal(asked, results)), range(asked["seeds"])
     trials = [BatchSizeTrial(b, rate, seed, steps_of[b]) for b in steps_of for rate in repeated[b] for seed in seeds]
-    everything += [trial for trial in trials if trial not in everything]
-    work_through(trials, train, group, folder, say, "other seeds", best=_best)
+    train(trials, "other seeds")
     return sorted(everything)
 
 
 def _best(results: Iterable[dict[str, Any]]) -> str:
     """Return the smallest validation error, and whose it is."""
-    found = [(mark.get("error/val", mark["error/train"]), r["trial"]) for r in results for mark in r["marks"]]
+    found = [(judged(mark)[0], result["trial"]) for result in results for mark in result["marks"]]
     return "{:.4f} with {}".format(*min(found)) if found else "none"
 
 
-def _smallest_loss(result: dict[str, Any]) -> float:
-    return min((mark.get("loss/val", mark["loss/train"]) for mark in result["marks"]), default=math.inf)
-
-
 def run_trial(
-    trial: BatchSizeTrial, config: TrainConfig, data: Data, comm: Communicator, *, also: Sequence[int] = ()
+    trial: BatchSizeTrial, asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator
 ) -> dict[str, Any]:
-    """Train one trial on all ranks of `comm`, and measure it at its marks and at those of `also`."""
+    """Train one trial on all ranks of `comm`, and measure it at its marks and at the budgets that all have."""
     config = of_trial(config, batch_size=trial.batch_size, lr=trial.rate, seed=trial.seed, steps=trial.steps)
-    trainer, found = build_trainer(config, data, comm), list[dict[str, Any]]()
-    spent = {"compute": 0.0, "reduction": 0.0, "evaluation": 0.0}
-    status, summary = "complete", "diverged"
-    try:
-        for step in sorted({*marks(trial.steps), *(step for step in also if step < trial.steps)}):
-            trained, waited = trainer.position.seconds, comm.recorder.waited
+    budgets = asked["least_steps"], asked["epochs"] * -(-data.train.n_rows // trial.batch_size)
+    seconds = {"compute": 0.0, "reduction": 0.0, "evaluation": 0.0}
+    with closing(build_trainer(config, data, comm)) as trainer:
+
+        def train(step: int) -> None:
+            waited = comm.recorder.waited
             trainer.fit(steps=step)
-            waited = comm.recorder.waited - waited
-            spent["reduction"] += waited
-            spent["compute"] += trainer.position.seconds - trained - waited
+            seconds["reduction"] += comm.recorder.waited - waited
+
+        def measure() -> dict[str, float]:
             start = time.perf_counter()
-            with np.errstate(over="ignore", invalid="ignore"):  # seen in the numbers instead
-                found.append(measured(trainer, data))
-            spent["evaluation"] += time.perf_counter() - start
-            if not all(math.isfinite(value) for value in found[-1].values()):
-                found.pop()  # JSON has no infinities
-                raise Diverged("the loss is not finite")
-        name = "val" if "error/val" in found[-1] else "train"
-        summary = f"error/{name} {found[-1][f'error/{name}']:.4f}"
-    except Diverged:
-        status = "diverged"
-    finally:
-        trainer.close()
-    return {**dataclasses.asdict(trial), "status": status, "marks": found, "seconds": spent, "summary": summary}
+            mark = _measure(trainer, data)
+            seconds["evaluation"] += time.perf_counter() - start
+            return mark
+
+        at = {*marks(trial.steps), *(step for step in budgets if step < trial.steps)}
+        found, diverged = train_and_measure(sorted(at), train, measure)
+    seconds["compute"] = trainer.position.seconds - seconds["reduction"]
+    status = "diverged" if diverged else "complete"
+    summary = "diverged" if diverged else f"error/{judge(found[-1])} {judged(found[-1])[0]:.4f}"
+    return {**dataclasses.asdict(trial), "status": status, "marks": found, "seconds": seconds, "summary": summary}
 
 
-def measured(trainer: Trainer, data: Data) -> dict[str, Any]:
+def _measure(trainer: Trainer, data: Data) -> dict[str, float]:
     """Return loss and error on all rows of each part, and how far the training is.
 
     The error is the share of wrong classes, or for values the root of the mean squared error.
     """
-    state = trainer.position
-    mark: dict[str, Any] = {
-        "step": state.step, "epoch": trainer.sampler.epochs(state.step), "examples": state.examples,
-        "seconds": state.seconds,
-    }  # fmt: skip
-    parts: dict[str, Prepared | None] = {"train": data.train, "val": data.validation, "test": data.test}
-    for name, part in parts.items():
+    at = trainer.position
+    mark = {"step": at.step, "epoch": trainer.sampler.epochs(at.step), "examples": at.examples, "seconds": at.seconds}
+    for name, part in ("train", data.train), ("val", data.validation), ("test", data.test):
         if part is not None:
             figures = trainer.evaluate(part)
             error = 1.0 - figures["accuracy"] if "accuracy" in figures else figures.get("rmse", figures["loss"])

@@ -22,7 +22,7 @@ one point of the curve, whose scatter about it leaves d = (batch sizes) - 2 degr
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,11 @@ _BEYOND = 12.0
 _CELLS = 6000
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A value with its 95 % interval; `low` may be 0, `high` infinite."""
 
-    value: float
     low: float
+    value: float
     high: float
 
 
@@ -120,8 +119,8 @@ def _intervals(best: float, rss: float, sizes: Array, y: Array, n: Array) -> tup
     at = int(np.argmin(np.abs(c - best)))
 
     def interval(x: Array, half: Array, to_zero: bool, to_infinity: bool) -> Interval:
-        low = 0.0 if to_zero else math.exp(np.min(x - half))
-        return Interval(math.exp(x[at]), low, math.inf if to_infinity else math.exp(np.max(x + half)))
+        low, high = math.exp(np.min(x - half)), math.exp(np.max(x + half))
+        return Interval(0.0 if to_zero else low, math.exp(x[at]), math.inf if to_infinity else high)
 
     s_min, e_min = interval(a, half, steep, False), interval(a + c, half, flat, False)
     return s_min, e_min, interval(c, np.zeros_like(c), flat, steep)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distbp.study.drawing import Curve, Plot, style
+from distbp.study.drawing import Curve, Plot
 from distbp.study.experiment import read_study
 from distbp.study.plan.model import Network, Plan, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results
@@ -29,19 +29,17 @@ def read_plan(folder: Path) -> Plan:
     step_time, job = StepTime(measured, network, 4 * study["parameters"]), results["job"]
     predictions = predict(steps, step_time, study["batch_sizes"], study["predict_ranks"])
     per_node = study["ranks_per_node"] or job["cores"]
-    return Plan(study, measured, network, predictions, per_node, job["hosts"], steps, step_time)
+    return Plan(study, network, predictions, per_node, job["hosts"], steps, step_time)
 
 
 def figures(folder: Path) -> dict[str, Any]:
     """Return the figures of the report on a folder: the best batch size of each number of ranks, and which to name."""
     plan = read_plan(folder)
-    rows = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()]
-    at = {row["ranks"]: row for row in rows}
-    network = plan.network
+    rows, network = [_row(plan, plan.best(ranks)) for ranks in plan.all_ranks()], plan.network
     return {
         "study": plan.study, "goal": plan.study["curve"].get("goal"), "rows": rows, "relative": plan.relative,
         "charts": _charts(plan), "given": plan.study["network_given"] is not None, "hosts": plan.hosts,
-        "best": at[plan.recommended().ranks], "fastest": min(rows, key=lambda row: row["seconds"][1]),
+        "best": _row(plan, plan.recommended()), "fastest": min(rows, key=lambda row: row["seconds"][1]),
         "top": max(rows, key=lambda row: row["speed_up"]),
         "measured_ranks": plan.step_time.ranks, "ranks_per_node": plan.ranks_per_node, "latency": 1e6 * network.alpha,
         "bandwidth": 1e-9 / network.beta if network.beta else math.inf, "network_error": 100.0 * network.error,
@@ -61,20 +59,19 @@ def _charts(plan: Plan) -> dict[str, Plot]:
     """Return what each chart shows, by name: T(B, P) against B and P, and the measured steps."""
     ranks, best = plan.all_ranks(), [plan.best(ranks) for ranks in plan.all_ranks()]
     times, speed_ups, steps = [], [], []
-    for i, P in enumerate(ranks[:: 1 + (len(ranks) - 1) // 6]):
+    for P in ranks[:: 1 + (len(ranks) - 1) // 6]:
         mine = [p for p in plan.predictions if p.ranks == P]
         label = "measured" if mine[0].measured else "extrapolated", P
-        times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine], style(i)))
-    for i, name in enumerate(("measured", "extrapolated")):
+        times.append(Curve(label, [p.batch_size for p in mine], [p.seconds[1] for p in mine]))
+    for name in ("measured", "extrapolated"):
         mine = [p for p in best if p.measured == (name == "measured")]
-        speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine], style(i)))
+        speed_ups.append(Curve((name,), [p.ranks for p in mine], [plan.speed_up(p) for p in mine]))
     ends = [ranks[0], ranks[-1]]
     speed_ups.append(Curve(("ideal",), ends, ends, {"color": "0.5", "linestyle": ":"}))
-    for i, P in enumerate(plan.step_time.ranks):
-        rows = sorted((m for m in plan.measured if m["ranks"] == P), key=lambda m: m["batch_size"])
+    for P, rows in plan.step_time.measured.items():
         curve = [(m["low"], m["seconds"], m["high"]) for m in rows]
-        steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve, style(i)))
-    tried = sorted({m["batch_size"] for m in plan.measured})
+        steps.append(Curve(("ranks", P), [m["batch_size"] for m in rows], curve))
+    tried = sorted({m["batch_size"] for rows in plan.step_time.measured.values() for m in rows})
     return {
         "time-by-batch": Plot(times, log="xy", columns=3, ticks=plan.study["batch_sizes"]),
         "speed-up": Plot(speed_ups, log="xy", columns=3),

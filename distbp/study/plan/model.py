@@ -11,16 +11,16 @@ Nothing overlaps in this model: where the trainer overlaps, it is faster.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from distbp.study.experiment import Range
+
 __all__ = ["Network", "Plan", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
 
-Range = tuple[float, float, float]
-"""Low, middle, high."""
 _WORTH = 0.5
 """Efficiency below which more ranks are called a waste."""
 
@@ -47,14 +47,13 @@ def fit_allreduce(measured: Sequence[Mapping[str, Any]]) -> Network:
     if not rows:
         return Network(0.0, 0.0)
     terms = np.array([[math.ceil(math.log2(P)) / t, 2.0 * (P - 1) / P * n_bytes / t] for P, n_bytes, t in rows])
-    best: tuple[float, np.ndarray[Any, Any]] = math.inf, np.zeros(2)
-    for keep in ([0, 1], [0], [1]):
-        found = np.zeros(2)
+    tried = np.zeros((3, 2))
+    for found, keep in zip(tried, ([0, 1], [0], [1]), strict=True):
         found[keep] = np.linalg.lstsq(terms[:, keep], np.ones(len(rows)), rcond=None)[0]
-        rss = float(np.sum((terms @ found - 1.0) ** 2))
-        if found.min() >= 0.0 and rss < best[0]:
-            best = rss, found
-    return Network(float(best[1][0]), float(best[1][1]), float(np.median(np.abs(terms @ best[1] - 1.0))))
+    alpha, beta = min(
+        (found for found in tried if found.min() >= 0.0), key=lambda x: float(np.sum((terms @ x - 1.0) ** 2))
+    )
+    return Network(float(alpha), float(beta), float(np.median(np.abs(terms @ [alpha, beta] - 1.0))))
 
 
 class StepTime:
@@ -65,19 +64,13 @@ class StepTime:
 
     def __init__(self, measured: Sequence[Mapping[str, Any]], network: Network, n_bytes: int) -> None:
         self._network, self._n_bytes = network, n_bytes
-        self._by_ranks = {
-            ranks: sorted((m for m in measured if m["ranks"] == ranks), key=lambda m: m["batch_size"])
-            for ranks in {m["ranks"] for m in measured}
-        }  # fmt: skip
-
-    @property
-    def ranks(self) -> list[int]:
-        """Return the numbers of ranks that were measured."""
-        return sorted(self._by_ranks)
+        self.ranks = sorted({m["ranks"] for m in measured})  # that were measured
+        in_order = sorted(measured, key=lambda m: m["batch_size"])
+        self.measured = {ranks: [m for m in in_order if m["ranks"] == ranks] for ranks in self.ranks}
 
     def __call__(self, batch_size: float, ranks: int) -> Range:
         """Return seconds of a step: quartiles where it was measured; from the model half and twice the Allreduce."""
-        if ranks in self._by_ranks:
+        if ranks in self.ranks:
             return self._between(batch_size, ranks)
         low, middle, high = self._between(batch_size / ranks, 1)
         wait = self._network.allreduce(ranks, self._n_bytes)
@@ -85,11 +78,11 @@ class StepTime:
 
     def _between(self, batch_size: float, ranks: int) -> Range:
         """Read a power law between two measured batch sizes; beyond them the nearest, or in proportion to the rows."""
-        rows, names = self._by_ranks[ranks], ("low", "seconds", "high")
-        B = np.log([m["batch_size"] for m in rows])
-        at = [float(np.exp(np.interp(math.log(batch_size), B, np.log([m[name] for m in rows])))) for name in names]
-        beyond = max(1.0, batch_size / rows[-1]["batch_size"])
-        return at[0] * beyond, at[1] * beyond, at[2] * beyond
+        rows, beyond = self.measured[ranks], max(1.0, batch_size / self.measured[ranks][-1]["batch_size"])
+        B, x = np.log([m["batch_size"] for m in rows]), math.log(batch_size)
+        logs = (np.interp(x, B, np.log([m[name] for m in rows])) for name in ("low", "seconds", "high"))
+        low, middle, high = (float(np.exp(log)) * beyond for log in logs)
+        return low, middle, high
 
 
 @dataclass(frozen=True)
@@ -117,18 +110,19 @@ class Prediction:
     ranks: int
     steps: Range
     step_seconds: Range
-    seconds: Range
     measured: bool  # so many ranks were; else it is an extrapolation
+
+    @property
+    def seconds(self) -> Range:
+        """Return T(B, P)."""
+        S, t = self.steps, self.step_seconds
+        return S[0] * t[0], S[1] * t[1], S[2] * t[2]
 
 
 def predict(steps: Steps, step_time: StepTime, batch_sizes: Sequence[int], ranks: Sequence[int]) -> list[Prediction]:
     """Return T(B, P) for all pairs in which each rank has a row."""
-    found = []
-    for B, P in ((B, P) for P in ranks for B in batch_sizes if B >= P):
-        S, t = steps(B), step_time(B, P)
-        T = (S[0] * t[0], S[1] * t[1], S[2] * t[2])
-        found.append(Prediction(B, P, S, t, T, P in step_time.ranks))
-    return found
+    pairs = [(B, P) for P in ranks for B in batch_sizes if B >= P]
+    return [Prediction(B, P, steps(B), step_time(B, P), P in step_time.ranks) for B, P in pairs]
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,6 @@ class Plan:
     """What is known, and what follows."""
 
     study: dict[str, Any]  # study.json
-    measured: list[dict[str, Any]]  # steps
     network: Network  # of the extrapolation
     predictions: list[Prediction]  # for all B and P
     ranks_per_node: int  # for node-hours
@@ -151,23 +144,25 @@ class Plan:
 
     def best(self, ranks: int) -> Prediction:
         """Return the batch size with the shortest time on so many ranks."""
-        return min((p for p in self.predictions if p.ranks == ranks), key=lambda p: p.seconds[1])
+        return _soonest(p for p in self.predictions if p.ranks == ranks)
 
     def all_ranks(self) -> list[int]:
         """Return the numbers of ranks that are predicted."""
         return sorted({p.ranks for p in self.predictions})
 
+    def alone(self) -> Prediction:
+        """Return the best on one rank."""
+        return _soonest(predict(self.steps, self.step_time, sorted({p.batch_size for p in self.predictions}), [1]))
+
     def speed_up(self, prediction: Prediction) -> float:
         """Return how many times as fast it is as the best batch size on one rank."""
         return self.alone().seconds[1] / prediction.seconds[1]
 
-    def alone(self) -> Prediction:
-        """Return the best on one rank."""
-        sizes = sorted({p.batch_size for p in self.predictions})
-        return min(predict(self.steps, self.step_time, sizes, [1]), key=lambda p: p.seconds[1])
-
     def recommended(self) -> Prediction:
         """Return the fastest of the numbers of ranks that are used with an efficiency of at least a half."""
         found = [self.best(ranks) for ranks in self.all_ranks()]
-        worth = [p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1]
-        return min(worth, key=lambda p: p.seconds[1])
+        return _soonest([p for p in found if self.speed_up(p) >= _WORTH * p.ranks] or found[:1])
+
+
+def _soonest(predictions: Iterable[Prediction]) -> Prediction:
+    return min(predictions, key=lambda p: p.seconds[1])

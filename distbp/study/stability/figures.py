@@ -22,40 +22,36 @@ _ZERO = Level((), 0.0, {"color": "black", "linewidth": 0.8})
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return the figures of the report on a folder; comparisons are of `Results.compare`, ranges (least, median, most).
-
-    Raises
-    ------
-    UserError
-        Where no pair of networks is whole yet.
-    """
+    """Return the figures of the report on a folder; ranges are (least, median, most)."""
     results = Results(folder)
-    study, every, sizes = results.study, results.of("network"), results.batch_sizes("network")
-    at_end = [(pair["distance"][-1], pair["gap/loss"][-1]) for pair in every]
+    study, every, sizes = results.study, results.of("network"), results.each("batch_size")
     by_rate, by_size = results.each_rate(results.b), [(b, results.of("network", b, results.rate)) for b in sizes]
     ends = {"rate": _ends(by_rate, "distance"), "size": _ends(by_size, "distance")}
+    networks = [_row(b, rate, found, study["measure"]) for b in sizes for rate, found in results.each_rate(b)]
+    whole = [row for row in networks if row["distance"]]
     check = results.check_bound()
     under_bound = _under_bound(results, check) if check["marks"] else None
     return {
         "study": study, "diverged": [pair["trial"] for pair in results.diverged], "missing": results.missing,
         "b": results.b, "rate": results.rate, "layer_rate": results.layers[0]["rate"],
-        "measures": results.measures, "measure": study["measure"],
-        "n_pairs": len(every), "correlation": rank_correlation(*zip(*at_end, strict=True)),
+        "measures": results.measures, "measure": study["measure"], "n_pairs": len(every),
+        "correlation": rank_correlation(*([pair[name][-1] for pair in every] for name in ("distance", "gap/loss"))),
         "rates": _compared(results, "rate"), "equal_loss": _compared(results, "rate", equal_loss=True),
         "sizes": _compared(results, "batch_size"), "scaled": results.compare("both", "network", "distance"),
         "convex_factors": results.compare("batch_size", "convex", "distance")["factors"],
         "ends": ends | {name: _ends(by_rate, f"gap/{name}") for name in results.measures},
         "layers": sorted((_median(results.layers, name), label) for label, name in _layers(results)),
-        "networks": [_row(b, rate, found, study["measure"]) for b in sizes for rate, found in results.each_rate(b)],
+        "networks": networks, "best": min(whole, key=lambda row: row[f"{study['measure']}/held_out"][1]),
+        "narrow": min(whole, key=lambda row: row["gap/loss"][1]),  # a small gap is not the aim
         "control": _control(results), "check": check, "convex": _convex(results, check), "under_bound": under_bound,
-        **_best(results), "charts": {
+        "charts": {
             "distance-by-rate": _along("xy", _each("rate", by_rate, "distance")),
             "distance-by-batch-size": _along("xy", _each("size", by_size, "distance")),
             "distance-by-layer": _along("xy", _by_layer(results)),
             **{f"gap-of-{m}-by-rate": _along("", _each("rate", by_rate, f"gap/{m}"), _ZERO) for m in results.measures},
-            "gap-against-loss": _along("x", _against_loss(by_rate), _ZERO),
+            "gap-against-loss": _along("x", _each("rate", by_rate, "gap/loss", "loss/train"), _ZERO),
             "gap-against-distance": _along("x", _all_pairs(results), height=4.9),
-            "distance-under-bound": under_bound and under_bound["chart"],
+            "distance-under-bound": under_bound and _along("xy", under_bound["curves"]),
             "distances-and-bounds": Plot([*_every_mark(results, check)], log="xy", height=4.4),
         },
     }  # fmt: skip
@@ -93,12 +89,13 @@ def _control(results: Results) -> dict[str, Any]:
 
 def _convex(results: Results, check: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the table of logistic regression; ``paper`` is the bound of the paper on the distance."""
-    study = results.study
+    study, rates = results.study, results.each("rate", "convex")
     return [
         _row(b, rate, results.of("convex", b, rate), "loss")
         | {"claimed": rate not in check["unclaimed"], "paper": _paper(study, rate, steps)}
-        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True) for rate in results.rates("convex")
-    ]  # fmt: skip
+        for b, steps in zip(study["batch_sizes"], study["steps"], strict=True)
+        for rate in rates
+    ]
 
 
 def _paper(study: dict[str, Any], rate: float, steps: Any) -> Any:
@@ -107,34 +104,21 @@ def _paper(study: dict[str, Any], rate: float, steps: Any) -> Any:
 
 
 def _under_bound(results: Results, check: dict[str, Any]) -> dict[str, Any]:
-    """Return the distance of logistic regression under its bound, and the line of the paper.
-
-    At the largest rate that has a bound, for the batch size in the middle of those at it.
-    """
-    study, rate = results.study, max(set(results.rates("convex")) - set(check["unclaimed"]))
+    """Return distance and bound at the largest rate that has one, for the batch size in the middle of those at it."""
+    study, rate = results.study, max(set(results.each("rate", "convex")) - set(check["unclaimed"]))
     b = middle([b for b in study["batch_sizes"] if results.of("convex", b, rate)])
     found = results.of("convex", b, rate)
     trials, line = {pair["trial"] for pair in found}, _paper(study, rate, np.array(found[0]["step"]))
     ratios = [pair["bound"][-1] / pair["distance"][-1] for pair in found if pair["distance"][-1]]
-    marks = [
+    curves = [
         _band(("measured",), found, "distance", {"color": COLOURS[0], "marker": "o", "markersize": 3.5}),
         _band(("bound",), found, "bound", {"color": COLOURS[1], "linestyle": "--"}),
         Curve(("paper",), found[0]["epoch"], line, {"color": "black", "linestyle": ":"}),
     ]
     return {
         "b": b, "rate": rate, "above": sum(trial in trials for trial, *_ in check["above"]),
-        "ratio": float(np.median(ratios or [math.inf])), "chart": _along("xy", marks),
+        "ratio": float(np.median(ratios or [math.inf])), "curves": curves,
     }  # fmt: skip
-
-
-def _best(results: Results) -> dict[str, Any]:
-    """Return where the held-out rows fare best, and where the gap is smallest: a small gap is not the aim."""
-    columns = {"held_out": f"{results.study['measure']}/held_out", "gap": "gap/loss"}
-    cases = [
-        {"b": b, "rate": rate, **{name: _median(found, column) for name, column in columns.items()}}
-        for b in results.batch_sizes("network") for rate, found in results.each_rate(b) if found
-    ]  # fmt: skip
-    return {name: min(cases, key=lambda case: case[of]) for name, of in (("best", "held_out"), ("narrow", "gap"))}
 
 
 def _along(log: str, curves: Iterable[Curve], *levels: Level, height: float = 4.4) -> Plot:
@@ -147,18 +131,17 @@ def _layers(results: Results) -> list[tuple[Label, str]]:
     return [(("layer" if n.startswith("layer ") else "part", n.removeprefix("layer ")), f"relative/{n}") for n in names]
 
 
-def _band(label: Label, found: list[Result], column: str, look: Any) -> Curve:
+def _band(label: Label, found: list[Result], column: str, look: Any, over: str = "epoch") -> Curve:
     """Return median and range of a column over pairs of one batch size and rate; distances of 0 are left out."""
-    curve = spread(pair[column] for pair in found)
-    curve = curve if column.startswith("gap/") else np.where(curve > 0.0, curve, np.nan)
-    return Curve(label, found[0]["epoch"], curve, look)
+    curve, x = (spread(pair[name] for pair in found) for name in (column, over))
+    return Curve(label, x[:, 1], curve if column.startswith("gap/") else np.where(curve > 0.0, curve, np.nan), look)
 
 
-def _each(name: str, cases: Cases, column: str) -> Iterable[Curve]:
+def _each(name: str, cases: Cases, column: str, over: str = "epoch") -> Iterable[Curve]:
     """Give the bands of rates or batch sizes, from dark to light."""
     for i, (value, found) in enumerate(cases):
         if found:
-            yield _band((name, value), found, column, shade(i, len(cases)))
+            yield _band((name, value), found, column, shade(i, len(cases)), over)
 
 
 def _by_layer(results: Results) -> Iterable[Curve]:
@@ -169,16 +152,9 @@ def _by_layer(results: Results) -> Iterable[Curve]:
     yield dataclasses.replace(together, y=together.y[:, 1])
 
 
-def _against_loss(cases: Cases) -> Iterable[Curve]:
-    """Give the gap over the training loss: what is left of the rates where all have learnt equally much."""
-    for band in _each("rate", cases, "gap/loss"):
-        found = dict(cases)[band.label[1]]
-        yield dataclasses.replace(band, x=spread(pair["loss/train"] for pair in found)[:, 1])
-
-
 def _all_pairs(results: Results) -> Iterable[Curve]:
     """Give distance and gap of all pairs at the end: colours are rates, markers batch sizes."""
-    for j, b in enumerate(results.batch_sizes("network")):
+    for j, b in enumerate(results.each("batch_size")):
         cases = results.each_rate(b)
         for i, (rate, found) in enumerate(cases):
             x, y = [pair["distance"][-1] or math.nan for pair in found], [pair["gap/loss"][-1] for pair in found]

@@ -43,7 +43,7 @@ class Results:
                 pair[f"gap/{name}"] = np.subtract(pair[f"{name}/held_out"], pair[f"{name}/train"])
         if not self.of("network"):
             raise UserError(f"{folder}: no pair of networks is whole, so there is nothing to report yet")
-        self.b, self.rate = middle(self.batch_sizes("network")), middle(self.rates("network"))
+        self.b, self.rate = middle(self.each("batch_size")), middle(self.each("rate"))
         self.layers = self.of("network", self.b, middle([rate for rate, found in self.each_rate(self.b) if found]))
 
     def of(self, kind: str, batch_size: int | None = None, rate: float | None = None) -> list[Result]:
@@ -55,17 +55,13 @@ class Results:
         """Return the pairs whose row was replaced by itself."""
         return [pair for pair in self.complete if pair["replacement"] is None]
 
-    def rates(self, kind: str) -> list[float]:
-        """Return the learning rates, ascending, of which there are pairs."""
-        return sorted({pair["rate"] for pair in self.of(kind)})
-
-    def batch_sizes(self, kind: str) -> list[int]:
-        """Return the batch sizes, ascending, of which there are pairs."""
-        return sorted({pair["batch_size"] for pair in self.of(kind)})
+    def each(self, name: str, kind: str = "network") -> list[Any]:
+        """Return each "rate" or "batch_size", ascending, of which there are pairs."""
+        return sorted({pair[name] for pair in self.of(kind)})
 
     def each_rate(self, batch_size: int) -> list[tuple[float, list[Result]]]:
         """Return the pairs of networks of a batch size by rate, ascending; none for a rate is an empty list."""
-        return [(rate, self.of("network", batch_size, rate)) for rate in self.rates("network")]
+        return [(rate, self.of("network", batch_size, rate)) for rate in self.each("rate")]
 
     def compare(self, along: str, kind: str, column: str, *, equal_loss: bool = False) -> dict[str, Any]:
         """Compare a column of pairs that differ in one thing, at the end or at equal training loss.
@@ -80,7 +76,7 @@ class Results:
             ``factors``: least, median and greatest of the higher over the lower value, where both are above 0;
             ``expected``: the factors by which the thing itself changed.
         """
-        rates, sizes = self.rates(kind), self.batch_sizes(kind)
+        rates, sizes = self.each("rate", kind), self.each("batch_size", kind)
         cases = {
             "rate": [((b, high), (b, low), high / low) for low, high in pairwise(rates) for b in sizes],
             "batch_size": [((b, rate), (c, rate), c / b) for b, c in pairwise(sizes) for rate in rates],
@@ -93,8 +89,8 @@ class Results:
         values, expected = [], set()
         for one, other, factor in cases:
             for k in range(self.study["replacements"]):
-                if (*one, k) in pairs and (*other, k) in pairs:
-                    both = pairs[*one, k], pairs[*other, k]
+                both = [pairs[*case, k] for case in (one, other) if (*case, k) in pairs]
+                if len(both) == 2:
                     loss = max(pair["loss/train"][-1] for pair in both)  # which both came down to
                     values.append([at_loss(p, column, loss) if equal_loss else float(p[column][-1]) for p in both])
                     expected.add(round(factor, 9))
@@ -117,8 +113,7 @@ class Results:
         """
         limit = 2.0 / self.study["smoothness"] if self.study["smoothness"] else 0.0
         checked = [pair for pair in self.of("convex") if pair["rate"] <= limit]
-        columns = ("step", "distance", "bound")
-        points = [(p["trial"], *at) for p in checked for at in zip(*(p[name] for name in columns), strict=True)]
+        points = [(p["trial"], *at) for p in checked for at in zip(p["step"], p["distance"], p["bound"], strict=True)]
         above = [point for point in points if not point[2] <= point[3]]
         return {
             "pairs": len(checked), "marks": len(points), "above": above,
@@ -149,14 +144,12 @@ def spread(values: Iterable[Any]) -> Array:
     return np.stack([table.min(axis=0), np.median(table, axis=0), table.max(axis=0)], axis=-1)
 
 
-def rank_correlation(x: Iterable[float], y: Iterable[float]) -> float:
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Return Spearman's: the correlation of the ranks, ties at their mean rank; NaN where one does not vary."""
-    a, b = (_ranks(np.array(list(values))) for values in (x, y))
-    a, b = a - a.mean(), b - b.mean()
+    ranks = []
+    for values in (x, y):
+        _, which, n = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(n) - 0.5 * (n - 1))[which] - 0.5 * (len(values) + 1))
+    a, b = ranks
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / norm if norm else math.nan
-
-
-def _ranks(values: Array) -> Array:
-    _, which, n = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(n) - 0.5 * (n - 1))[which])

@@ -10,11 +10,11 @@ rows. Beside them:
 """
 
 import dataclasses
-import math
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +22,14 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.data.prepared import Prepared
 from distbp.data.sampling import BatchSampler
-from distbp.errors import Diverged, UsageError, UserError
+from distbp.errors import UsageError, UserError
 from distbp.run.build import build_trainer, run_length
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, listed, of_trial, refuse
+from distbp.study.experiment import OWN, Experiment, at_least_1, listed, of_trial, refuse
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.figures import figures
 from distbp.study.stability.twins import apart, by_layer, twins
-from distbp.study.trials import Say, groups_of, marks, work_through
+from distbp.study.trials import by_name, groups_of, marks, say, train_and_measure, work_through
 from distbp.trainer.trainer import Trainer
 
 __all__ = ["STABILITY", "Pair", "pairs", "run_pair"]
@@ -39,13 +39,6 @@ _CONVEX: dict[str, Any] = {
     "warmup": "0", "weight_decay": 0.0, "clip_norm": None, "dropout": 0.0, "dtype": "float64",
 }  # fmt: skip
 """What the bound takes for granted."""
-_NOT_HERE = {
-    "batch_size": "the batch sizes of this study are --batch-sizes",
-    "lr": "the rates of this study are --rates",
-    "lr_scaling": "the rates of this study are --rates, at every batch size alike",
-    "early_stopping": "both networks of a pair must train equally long",
-    "target_metric": "both networks of a pair must train equally long",
-}
 
 
 @dataclass(frozen=True)
@@ -95,21 +88,22 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "replacements", "least_epochs")
-    refuse(config, _NOT_HERE)
-    sizes = listed(options, "batch_sizes")
-    n = data.train.n_rows - options.replacements
+    equally_long = "both networks of a pair must train equally long"
+    rates_alike = "the rates of this study are --rates, at every batch size alike"
+    refuse(config, **OWN, lr_scaling=rates_alike, early_stopping=equally_long, target_metric=equally_long)
+    sizes, n = listed(options, "batch_sizes"), data.train.n_rows - options.replacements
     if sizes[-1] > n:
         raise UserError(
             f"--batch-sizes {options.batch_sizes}: {sizes[-1]} is above the {max(n, 0)} rows that are left of"
             f" {data.train.n_rows} when {options.replacements} (--replacements) are set aside"
         )
-    if _held_out(data)[1] is None:
+    if data.test is None and data.validation is None:
         raise UserError("the generalisation gap needs rows that are not trained on: give --test-fraction 0.2")
     return {
         "batch_sizes": sizes, "rates": listed(options, "rates", float), "replacements": options.replacements,
         "rows_of_a_twin": n, "steps": [_steps(config, n, b, options.least_epochs) for b in sizes],
-        "held_out": _held_out(data)[0], "measure": "error" if data.target.kind == "classes" else "loss",
-        **_ask_convex(options, data),
+        "held_out": "validation" if data.test is None else "test",
+        "measure": "error" if data.target.kind == "classes" else "loss", **_ask_convex(options, data),
     }  # fmt: skip
 
 
@@ -123,10 +117,6 @@ def _ask_convex(options: Namespace, data: Data) -> dict[str, Any]:
     return {"convex_rates": rates, "lipschitz": found.lipschitz, "smoothness": found.smoothness}
 
 
-def _held_out(data: Data) -> tuple[str, Prepared | None]:
-    return ("validation", data.validation) if data.test is None else ("test", data.test)
-
-
 def _steps(config: TrainConfig, n: int, batch_size: int, least_epochs: int) -> int:
     """Return how long a pair trains: as `distbp.train`, but --steps never means less than so many epochs."""
     epochs, steps = run_length(config)
@@ -135,12 +125,12 @@ def _steps(config: TrainConfig, n: int, batch_size: int, least_epochs: int) -> i
     return max(1, sampler.total_steps(epochs, None if steps is None else max(steps, least)))
 
 
-def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
-) -> list[Pair]:
+def _run(asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path) -> list[Pair]:
+    def do(pair: Pair, group: Communicator) -> dict[str, Any]:
+        return run_pair(pair, asked, config, data, group)
+
     trials = pairs(asked)
-    group = groups_of(comm, asked["ranks_per_trial"])
-    work_through(trials, lambda pair, ranks: run_pair(pair, asked, config, data, ranks), group, folder, say, "pairs")
+    work_through(trials, do, groups_of(comm, asked["ranks_per_trial"]), folder, say, "pairs")
     return trials
 
 
@@ -151,48 +141,40 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
         config, **(_CONVEX if pair.kind == "convex" else {}),
         batch_size=pair.batch_size, lr=pair.rate, seed=config.seed + (pair.replacement or 0), steps=pair.steps,
     )  # fmt: skip
-    views = (dataclasses.replace(data, train=cast(Prepared, rows)) for rows in (one, other))
-    trainers = [build_trainer(config, view, comm) for view in views]  # which ask no more of a `Prepared`
-    at, diverged = marks(pair.steps), None
-    measured: list[dict[str, float]] = []
-    try:
-        for step in at:
+    with ExitStack() as at_end:
+        views = (dataclasses.replace(data, train=rows) for rows in (one, other))
+        trainers = [at_end.enter_context(closing(build_trainer(config, view, comm))) for view in views]
+
+        def train(step: int) -> None:
             for trainer in trainers:
                 trainer.fit(steps=step)
-            with np.errstate(over="ignore", invalid="ignore"):  # seen in the numbers
-                measured.append(_measure(trainers[0], trainers[1], data, asked))
-            if not all(map(math.isfinite, measured[-1].values())):
-                raise Diverged("the parameters are finite, the loss of a row is not")
-    except Diverged:
-        diverged, measured = step, measured[: at.index(step)]
-    for trainer in trainers:
-        trainer.close()
-    at = at[: len(measured)]
-    met, sizes = meetings(trainers[0].sampler, place, pair.steps)
-    columns = {name: [mark[name] for mark in measured] for name in (measured[0] if measured else [])}
+
+        def measure() -> dict[str, float]:
+            return _measure(trainers, getattr(data, asked["held_out"]), asked["measure"])
+
+        at = marks(pair.steps)
+        measured, diverged = train_and_measure(at, train, measure)
+    at, columns, sampler = at[: len(measured)], by_name(measured), trainers[0].sampler
+    met, sizes = meetings(sampler, place, pair.steps)
     if pair.kind == "convex":
         columns["bound"] = (2.0 * pair.rate * asked["lipschitz"] * growth(met, sizes, np.array(at, int))).tolist()
     return {
-        **{f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)},
-        "row": int(one.rows[place]), "by": int(other.rows[place]), "diverged": diverged,
-        "step": at, "epoch": [trainers[0].sampler.epochs(step) for step in at],
-        "met": np.searchsorted(met, at).tolist(), **columns,
+        **dataclasses.asdict(pair), "row": int(one.rows[place]), "by": int(other.rows[place]), "diverged": diverged,
+        "step": at, "epoch": [sampler.epochs(step) for step in at], "met": np.searchsorted(met, at).tolist(), **columns,
         "summary": f"diverged before step {diverged}" if diverged else f"distance {columns['distance'][-1]:.3g}",
     }  # fmt: skip
 
 
-def _measure(one: Trainer, other: Trainer, data: Data, asked: dict[str, Any]) -> dict[str, float]:
+def _measure(trainers: list[Trainer], held_out: Prepared, measure: str) -> dict[str, float]:
     """Return how far apart the networks are, in all and by layer, and how the first does on trained and other rows."""
-    a, b = one.network.theta, other.network.theta
-    found = dict(zip(("distance", "relative"), apart(a, b), strict=True))
+    a, b = (trainer.network.theta for trainer in trainers)
+    found, one = dict(zip(("distance", "relative"), apart(a, b), strict=True)), trainers[0]
     for name, places in by_layer(one.network.parts).items():
         found[f"distance/{name}"], found[f"relative/{name}"] = apart(a[places], b[places])
-    held_out = _held_out(data)[1]
-    assert held_out is not None
     for name, rows in ("train", one.train), ("held_out", held_out):
         figures = one.evaluate(rows)
         found[f"loss/{name}"] = figures["loss"]
-        if asked["measure"] == "error":
+        if measure == "error":
             found[f"error/{name}"] = 1.0 - figures["accuracy"]
     return found
 

@@ -26,23 +26,16 @@ __all__ = ["RowsOf", "apart", "by_layer", "twins"]
 Array = NDArray[Any]
 
 
-class RowsOf:
-    """Some `rows` (n,) of a `Prepared`, in an order of their own; what `Trainer` and `evaluate` ask of one."""
+class RowsOf(Prepared):
+    """Some `rows` (n,) of a `Prepared`, in an order of their own."""
 
     def __init__(self, prepared: Prepared, rows: NDArray[np.int64]) -> None:
-        self._prepared, self.rows = prepared, rows
-        self.n_rows = len(rows)
-        self.preprocessor, self.target, self.dtype = prepared.preprocessor, prepared.target, prepared.dtype
+        vars(self).update(vars(prepared))
+        self._prepared, self.rows, self.n_rows = prepared, rows, len(rows)
 
-    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Array | None, Array | None]:
+    def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Any, Array | None]:
         """Return what `Prepared.take` does, of positions in `rows`."""
         return self._prepared.take(self.rows[positions], out)
-
-    def replaced(self, i: int, row: int) -> "RowsOf":
-        """Return the same with another row of the `Prepared` at place `i`."""
-        rows = self.rows.copy()
-        rows[i] = row
-        return RowsOf(self._prepared, rows)
 
 
 def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> tuple[RowsOf, RowsOf, int]:
@@ -52,10 +45,12 @@ def twins(prepared: Prepared, spares: int, which: int | None, *, seed: int) -> t
     0 by itself.
     """
     order = Permutation(prepared.n_rows, key(seed, "twins"))(np.arange(prepared.n_rows))
-    n = prepared.n_rows - spares
-    one = RowsOf(prepared, order[:n])
-    i = int(n * uniform(key(seed, "replaced row", which or 0), np.zeros(1, np.int64))[0])
-    return one, one.replaced(i, int(order[i] if which is None else order[n + which])), i
+    one, spare = order[:-spares], order[-spares:]
+    i = int(len(one) * uniform(key(seed, "replaced row", which or 0), np.zeros(1, np.int64))[0])
+    other = one.copy()
+    if which is not None:
+        other[i] = spare[which]
+    return RowsOf(prepared, one), RowsOf(prepared, other), i
 
 
 def apart(a: Array, b: Array) -> tuple[float, float]:

@@ -7,26 +7,21 @@ from typing import Any
 from distbp.errors import UserError
 from distbp.study.drawing import COLOURS, Curve, Level, Plot, style
 from distbp.study.experiment import read_study
-from distbp.study.tradeoff.heats import Heats, Spread, common, label_of, spread
-from distbp.study.tradeoff.race import EXACT_RATES
+from distbp.study.tradeoff.race import EXACT_RATES, Heats, common, label_of, spread
 from distbp.study.tradeoff.split import NAMES, Split
 from distbp.study.trials import read_results
 
 __all__ = ["figures"]
 
+_CLOCKS = ("examples", "steps", "seconds")
+
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return the figures of the report on a folder.
-
-    Raises
-    ------
-    UserError
-        Where the study is not done.
-    """
+    """Return the figures of the report on a folder."""
     study, results = read_study(folder), read_results(folder)
     heats = Heats.of(results)
-    fits = [one for one in results.values() if "n" in one]
-    if not heats.exact or not heats.curves or not any(not one["tuning"] and not one["diverged"] for one in fits):
+    fits = [one for one in results.values() if "n" in one and not one["tuning"] and not one["diverged"]]
+    if not (heats.exact and heats.curves and fits):
         raise UserError(f"the study in {folder} is not done: start it again without --report-only")
     split = Split(fits, study["best"])
     rates = [(label_of(method), rate) for method, rate in heats.rates.items()]
@@ -43,36 +38,26 @@ def _race(heats: Heats, study: dict[str, Any]) -> dict[str, Any]:
     b, goals = study["batch_sizes"][0], [_goal(heats, goal) for goal in heats.goals()]
     small, steps = f"b={b}", -(-study["rows"] // b)
     exact, seconds = (spread([one[name] for one in heats.exact]) for name in ("error", "seconds"))
-    many, took, soon = (math.nan,) * 3, (math.nan,) * 3, None
-    if small in heats.curves:
-        many, took = heats.after(small, steps), heats.after(small, steps, "seconds")
-        soon = heats.within(small, seconds[1])
+    many, took = heats.after(small, steps), heats.after(small, steps, "seconds")
     return {
         "b": b, "steps": steps, "exact": exact, "exact_seconds": seconds[1], "many": many, "many_seconds": took[1],
-        "soon": soon, "start": spread([one["before"]["error"] for one in heats.exact]),
+        "soon": heats.within(small, seconds[1]), "start": spread([one["before"]["error"] for one in heats.exact]),
         "better": "many" if many[2] < exact[0] else "exact" if exact[2] < many[0] else None,
-        "exact_rates": EXACT_RATES, "goals": goals, "soonest": {
-            clock: min(goals[0]["rows"], key=lambda row: row[clock][1]) for clock in ("examples", "steps", "seconds")
-        },  # all reach the first goal
+        "exact_rates": EXACT_RATES, "goals": goals,  # of which all reach the first
+        "soonest": {clock: min(goals[0]["rows"], key=lambda row: row[clock][1]) for clock in _CLOCKS},
     }  # fmt: skip
 
 
-def _reached(values: Spread) -> Spread | None:
-    """Return None where the middle one did not."""
-    return None if math.isinf(values[1]) else values
-
-
 def _goal(heats: Heats, goal: float) -> dict[str, Any]:
-    """Return who comes to a goal, and when."""
-    rows: list[dict[str, Any]] = [
-        {"method": label_of(method), "best": heats.best(method)}
-        | {what: _reached(heats.to_goal(method, goal, what)) for what in ("seconds", "examples", "steps")}
-        for method in heats.curves
-    ]
-    there = sorted((row for row in rows if row["seconds"]), key=lambda row: row["seconds"][1])
-    first, last = there[0], there[-1]
+    """Return who comes to a goal, and when; no time for a method whose middle run does not."""
+    rows: list[dict[str, Any]] = []
+    for method in heats.curves:
+        when = {clock: heats.to_goal(method, goal, clock) for clock in _CLOCKS}
+        reached = {clock: values if math.isfinite(values[1]) else None for clock, values in when.items()}
+        rows.append({"method": label_of(method), "best": heats.best(method), **reached})
+    first, *others = sorted((row for row in rows if row["seconds"]), key=lambda row: row["seconds"][1])
     return {
-        "error": goal, "rows": rows, "first": first, "last": None if last is first else last,
+        "error": goal, "rows": rows, "first": first, "last": others[-1] if others else None,
         "missing": [row["method"] for row in rows if not row["seconds"]],
     }  # fmt: skip
 
@@ -109,7 +94,7 @@ def _answer(split: Split, n: int, width: int, budgets: list[int]) -> dict[str, A
 
 def _charts(heats: Heats, split: Split, study: dict[str, Any]) -> dict[str, Plot]:
     """Return what each chart shows, by name: the race against three clocks, and the sides of the split."""
-    races = {f"race-{what}": _against(heats, study["best"], what) for what in ("examples", "steps", "seconds")}
+    races = {f"race-{clock}": _against(heats, study["best"], clock) for clock in _CLOCKS}
     return races | {name: _along(side) for name, side in split.sides(study["budget"]).items()}
 
 
@@ -128,10 +113,8 @@ def _against(heats: Heats, best: float | None, what: str) -> Plot:
 
 def _along(side: dict[str, Any]) -> Plot:
     """Return the parts of the error along a side; no hidden units have the place of one half."""
-    looks = *map(style, range(len(NAMES))), style(6) | {"linestyle": ":"}
-    curves = [
-        Curve((name,), [place or 0.5 for place in side["at"]], [point[name] for point in side["points"]], look)
-        for name, look in zip((*NAMES, "total"), looks, strict=True)
-    ]
+    looks = {name: style(i) for i, name in enumerate(NAMES)} | {"total": style(6) | {"linestyle": ":"}}
+    places, zero = [place or 0.5 for place in side["at"]], Level((), 0.0, {"color": "#888", "linewidth": 0.8})
+    curves = [Curve((name,), places, [one[name] for one in side["points"]], look) for name, look in looks.items()]
     ticks = side["at"] if len(side["at"]) <= 6 else ()  # few have their own labels
-    return Plot([Level((), 0.0, {"color": "#888", "linewidth": 0.8}), *curves], log="x", height=4.6, ticks=ticks)
+    return Plot([zero, *curves], log="x", height=4.6, ticks=ticks)

@@ -8,7 +8,6 @@ would do with it: a quasi-Newton step from the last 10 differences of gradients,
 whose only door in the studies this is.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Prepared
-from distbp.errors import UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.work import Leaves, OwnPass
 
-__all__ = ["BLOCK", "lbfgs", "objective", "require_scipy"]
+__all__ = ["BLOCK", "Objective", "lbfgs", "objective"]
 
 Array = NDArray[Any]
 Objective = Callable[[Array], tuple[float, Array]]
@@ -71,14 +69,6 @@ def objective(
         return float(total[0]), total[1:]
 
     return value
-
-
-def require_scipy() -> None:
-    """Raise a `UserError` where SciPy is not installed."""
-    if importlib.util.find_spec("scipy") is None:
-        raise UserError(
-            "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
-        )
 
 
 def lbfgs(J: Objective, theta: Array, *, passes: int, each: Callable[[Array], None] = lambda theta: None) -> Array:

@@ -13,6 +13,7 @@ The best is the one with the least loss on training rows at the end.
 import argparse
 import math
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,11 @@ from distbp.data.prepared import Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig
-from distbp.study.experiment import Experiment, at_least_1, listed, numbers
+from distbp.study.experiment import Experiment, at_least_1, listed, numbers, refuse
 from distbp.study.tradeoff.figures import figures
-from distbp.study.tradeoff.objective import require_scipy
 from distbp.study.tradeoff.race import MEASURED, Race, Rows, drawn, in_memory, race
 from distbp.study.tradeoff.split import Fit, fit
-from distbp.study.trials import Say, agreed_results, groups_of, work_through
+from distbp.study.trials import groups_of, say, work_through
 from distbp.trainer.evaluation import EVALUATION_BLOCK
 
 __all__ = ["TRADEOFF"]
@@ -54,25 +54,27 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     at_least_1(options, "passes", "budget", "seeds")
     if config.steps is not None or config.epochs == 0:
         raise UsageError("--epochs, at least 1, say how long the mini-batches of the race take; leave --steps out")
-    if config.model is not None:
-        raise UsageError(f"--model {config.model}: the study varies the --widths of a dense network; leave it out")
-    if config.dropout:
-        raise UsageError(f"--dropout {config.dropout}: the methods need one objective to minimise; leave it out")
-    if options.lbfgs:
-        require_scipy()
-    n = data.train.n_rows
-    rows = n if options.rows is None else options.rows
-    if not 1 <= rows <= n:
-        raise UsageError(f"--rows {rows}: between 1 and the {n} training rows")
-    lists = {name: listed(options, name) for name in ("batch_sizes", "sizes")}
-    for name, values in lists.items():
-        if values[-1] > rows:
-            raise UsageError(f"--{name.replace('_', '-')} {values[-1]}: at most the {rows} rows of the race")
+    refuse(
+        config,
+        model="the study varies the --widths of a dense network; leave it out",
+        dropout="the methods need one objective to minimise; leave it out",
+    )
+    if options.lbfgs and find_spec("scipy") is None:
+        raise UserError(
+            "L-BFGS needs scipy, which is not installed: pip install 'distbp[study]', or leave it out with --no-lbfgs"
+        )
+    rows = data.train.n_rows if options.rows is None else options.rows
+    if not 1 <= rows <= data.train.n_rows:
+        raise UsageError(f"--rows {rows}: between 1 and the {data.train.n_rows} training rows")
+    batch_sizes, sizes = (listed(options, name) for name in ("batch_sizes", "sizes"))
+    for option, most in ("batch-sizes", batch_sizes[-1]), ("sizes", sizes[-1]):
+        if most > rows:
+            raise UsageError(f"--{option} {most}: at most the {rows} rows of the race")
     if (test := data.test or data.validation) is None:
         raise UserError("no test rows: give --test-fraction, --test-data or --validation-fraction")
     return {
-        "rows": rows, "batch_sizes": lists["batch_sizes"], "epochs": 10 if config.epochs is None else config.epochs,
-        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": lists["sizes"], "widths": _widths(options.widths),
+        "rows": rows, "batch_sizes": batch_sizes, "epochs": 10 if config.epochs is None else config.epochs,
+        "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
         "batch": config.batch_size,
         "budget": options.budget, "rates": listed(options, "rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
@@ -97,9 +99,7 @@ def _best_possible(config: TrainConfig, data: Data, test: Prepared) -> float | N
     return None if scores is None else float(np.mean(scores.argmax(axis=1) != y))
 
 
-def _run(
-    asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path, say: Say
-) -> list[Race | Fit]:
+def _run(asked: dict[str, Any], config: TrainConfig, data: Data, comm: Communicator, folder: Path) -> list[Race | Fit]:
     group = groups_of(comm, asked["ranks_per_trial"])
     test = data.test or data.validation
     assert test is not None
@@ -114,8 +114,7 @@ def _run(
         return race(trial, config, data, part if trial.tuning and trial.method == "gd" else rows, group)
 
     first = _tunings(asked)
-    work_through(first, do, group, folder, say, "tuning")
-    second = _trials(asked, agreed_results(folder, comm))
+    second = _trials(asked, work_through(first, do, group, folder, say, "tuning"))
     work_through(second, do, group, folder, say, "race and split")
     return [*first, *second]
 
@@ -124,38 +123,37 @@ def _head(rows: Prepared, n: int) -> Prepared:
     return rows if n >= rows.n_rows else in_memory(rows, np.arange(n))
 
 
-def _steps(asked: dict[str, Any], batch: int) -> int:
-    return int(asked["epochs"] * -(-asked["rows"] // batch))
+def _steps(asked: dict[str, Any]) -> dict[int, int]:
+    """Return the steps of the race for each batch size."""
+    return {b: asked["epochs"] * -(-asked["rows"] // b) for b in asked["batch_sizes"]}
 
 
 def _tunings(asked: dict[str, Any]) -> list[Race | Fit]:
     trials: list[Race | Fit] = []
     most, budget, batch = asked["sizes"][-1], asked["budget"] // 4, asked["batch"]
     for rate in asked["rates"]:
-        small = ((b, max(1, _steps(asked, b) // 5)) for b in asked["batch_sizes"])
-        trials += [Race(f"b={b}", 0, rate, steps, b, tuning=True) for b, steps in small]
-        trials.append(Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True))
+        trials += [Race(f"b={b}", 0, rate, max(1, n // 5), b, tuning=True) for b, n in _steps(asked).items()]
+        trials += [Race("gd", 0, rate, asked["passes"], asked["rows"] // 20, tuning=True)]
         trials += [Fit(most, width, 0, rate, budget, batch, tuning=True) for width in asked["widths"]]
     return trials
 
 
 def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[Race | Fit]:
-    """Return the race and the split, at the rates that the tunings found best."""
+    """Return the race and the split, at the rates that the tunings, with these `results`, found best."""
     trials: list[Race | Fit] = []
-    tunings = [one for one in results.values() if one.get("tuning")]
 
     def best(name: str, value: Any) -> float:
-        found = [one for one in tunings if one.get(name) == value]
+        found = [one for one in results.values() if one.get(name) == value]
         score = [math.inf if one["diverged"] else one["curve"]["train"][-1] for one in found]
         if not found or min(score) == math.inf:
             raise UserError(f"every run with {name} {value} diverged: give lower --rates")
         return float(found[score.index(min(score))]["rate"])
 
-    rates = {b: best("method", f"b={b}") for b in asked["batch_sizes"]}
+    small = [(b, best("method", f"b={b}"), steps) for b, steps in _steps(asked).items()]
     of_gd, of_width = best("method", "gd"), {width: best("width", width) for width in asked["widths"]}
     rows, passes, budget, batch = (asked[name] for name in ("rows", "passes", "budget", "batch"))
     for seed in range(asked["seeds"]):
-        trials += [Race(f"b={b}", seed, rate, _steps(asked, b), b) for b, rate in rates.items()]
+        trials += [Race(f"b={b}", seed, rate, steps, b) for b, rate, steps in small]
         trials += [Race("gd", seed, of_gd, passes, rows), Race("exact", seed, 0.0, 1, rows)]
         trials += [Race("lbfgs", seed, 0.0, passes, rows)] if asked["lbfgs"] else []
         trials += [Fit(n, width, seed, of_width[width], budget, batch) for n in asked["sizes"] for width in of_width]

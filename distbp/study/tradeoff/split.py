@@ -33,15 +33,13 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
-from distbp.study.tradeoff.heats import spread
-from distbp.study.tradeoff.race import MEASURED, Curve, Rows, drawn, in_memory, trained
+from distbp.study.tradeoff.race import MEASURED, OVERHEAD, Curve, Rows, drawn, in_memory, last_within, spread, trained
 from distbp.study.trials import marks
 
 __all__ = ["NAMES", "Fit", "Parts", "Split", "budgets", "fit", "leading"]
 
 NAMES = ("app", "est", "opt")
 """Approximation, estimation, optimisation."""
-_OVERHEAD = 400
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Fit:
 
     def cost(self) -> float:
         """Return about how long it takes, in rows."""
-        return self.examples / self.batch * (self.batch * (1 + self.width / 64) + _OVERHEAD)
+        return self.examples / self.batch * (self.batch * (1 + self.width / 64) + OVERHEAD)
 
 
 def fit(trial: Fit, config: TrainConfig, data: Data, rows: Rows, comm: Communicator) -> dict[str, Any]:
@@ -131,7 +129,7 @@ class Split:
     def parts(self, n: int, width: int, seed: int, budget: float) -> Parts:
         """Return the parts of a run where it has seen at most `budget` examples (before that, at its first mark)."""
         curve, family = self.curves[n, width, seed], self.of_family(width)
-        at = max([0, *(i for i, seen in enumerate(curve["examples"]) if seen <= budget)])
+        at = last_within(curve["examples"], budget)
         return Parts(
             app=family - self.best, est=curve["error"][-1] - family, opt=curve["error"][at] - curve["error"][-1],
             gap=curve["train"][at] - curve["train"][-1],
@@ -155,21 +153,17 @@ class Split:
         the name of the chart: ``at``, the places along the side; what is the same at all of them (``n``, ``width``,
         ``budget``); and `medians` at the ``points``.
         """
-        few, most, steps = (
-            self.sizes[1 if len(self.sizes) > 2 else 0],
-            self.sizes[-1],
-            budgets(longest, max(1, longest // 3000)),
-        )
-        width, middle = self.best_width(most), steps[max(0, len(steps) - 3)]
-        kept, widths = ([n for n in self.sizes if self.seeds(n, width)], [w for w in self.widths if self.seeds(few, w)])
-        sides: dict[str, tuple[str, list[int], dict[str, int]]] = {
-            "split-rows": ("n", kept, {"width": width, "budget": middle}),
-            "split-width": ("width", widths, {"n": few, "budget": middle}),
-        }
+        few, most = self.sizes[1 if len(self.sizes) > 2 else 0], self.sizes[-1]
+        steps, width = budgets(longest, max(1, longest // 3000)), self.best_width(most)
+        middle = steps[-3:][0]
+
+        def side(name: str, at: list[int], **same: int) -> dict[str, Any]:
+            return {"at": at, **same, "points": [self.medians(**same, **{name: place}) for place in at]}
+
+        kept, widths = [n for n in self.sizes if self.seeds(n, width)], [w for w in self.widths if self.seeds(few, w)]
+        sides = {"split-rows": side("n", kept, width=width, budget=middle)}
+        sides["split-width"] = side("width", widths, n=few, budget=middle)
         for n, name in {few: "few", most: "most"}.items():
             if n in kept:
-                sides[f"split-budget-{name}"] = "budget", steps, {"n": n, "width": width}
-        return {
-            name: {"at": at, **same, "points": [self.medians(**same, **{side: place}) for place in at]}
-            for name, (side, at, same) in sides.items()
-        }
+                sides[f"split-budget-{name}"] = side("budget", steps, n=n, width=width)
+        return sides
