@@ -18,6 +18,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from functools import wraps
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -45,30 +46,16 @@ _count = itertools.count(1).__next__
 
 
 class Node:
-    """A value in the graph: of which function, of which arguments.
-
-    Attributes
-    ----------
-    function : callable or None
-        The primitive that gave it; None of a variable.
-    args, kwargs : list and dict
-        Its arguments: traced arrays; nodes, of those whose values nobody asks for; and what is not traced.
-    result : ndarray or None
-        The value, where a rule asks for it.
-    serial : int
-        Number in the order of making.
-    shape, dtype
-        Of the value.
-    """
+    """A value in the graph: of which function, of which arguments."""
 
     __slots__ = ("args", "dtype", "function", "kwargs", "result", "serial", "shape")
 
-    function: Any
-    args: Sequence[Any]
+    function: Any  # the primitive that gave it; None of a variable
+    args: Sequence[Any]  # traced arrays; nodes, of those whose values nobody asks for; and what is not traced
     kwargs: Mapping[str, Any]
-    result: Any
-    serial: int
-    shape: tuple[int, ...]
+    result: Any  # the value, where a rule asks for it
+    serial: int  # number in the order of making
+    shape: tuple[int, ...]  # of the value, as dtype is
     dtype: Any
 
     @property
@@ -98,6 +85,10 @@ class Traced:
 
     node: Node
     astype: Any  # the methods of arrays are in `operators`
+    shape = property(attrgetter("value.shape"))
+    ndim = property(attrgetter("value.ndim"))
+    size = property(attrgetter("value.size"))
+    dtype = property(attrgetter("value.dtype"))
 
     def __init__(self, value: Any) -> None:
         self.value: Any = value
@@ -178,27 +169,6 @@ class Traced:
     def __getitem__(self, index: Any) -> Any:
         return record(operator.getitem, (self, value_of(index)))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of the value."""
-        shape: tuple[int, ...] = self.value.shape
-        return shape
-
-    @property
-    def ndim(self) -> int:
-        """Return the number of axes of the value."""
-        return len(self.value.shape)
-
-    @property
-    def size(self) -> int:
-        """Return the number of elements of the value."""
-        return int(self.value.size)
-
-    @property
-    def dtype(self) -> Any:
-        """Return the dtype of the value."""
-        return self.value.dtype
-
 
 def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> Traced:
     """Call a primitive on the values, and make a node of the result."""
@@ -214,20 +184,15 @@ def make_node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
     node.function, node.kwargs, node.serial = function, kwargs, _count()
     node.shape, node.dtype, node.result = value.shape, value.dtype, None
     keeps = KEEPS.get(function)
-    if keeps == "shapes":
+    if keeps == "shapes" or (keeps == "others" and [type(a) for a in args].count(Traced) < 2):
         node.args = [a.node if type(a) is Traced else a for a in args]
-    elif keeps == "others":
-        several = [type(a) for a in args].count(Traced) > 1
-        node.args = args if several else [a.node if type(a) is Traced else a for a in args]
-    elif keeps == "arguments":
+    elif keeps == "others" or keeps == "arguments":
         node.args = args
     elif keeps == "result":
         node.args, node.result = [a.node if type(a) is Traced else a for a in args], value
     elif keeps == "divisor":
         x, y = args
-        node.args = (x.node if type(x) is Traced else x, y)
-        if type(y) is Traced:
-            node.result = value
+        node.args, node.result = (x.node if type(x) is Traced else x, y), value if type(y) is Traced else None
     else:
         node.args, node.result = args, value
     return node
