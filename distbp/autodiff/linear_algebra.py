@@ -1,11 +1,13 @@
 """Linear algebra: inverses, decompositions, norms (Giles 2008; Murray 2016 for Cholesky; Townsend 2016 for the SVD)."""
 
 from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.reductions import root_sum_squares
+from distbp.autodiff.elementwise import nonzero_or_one
+from distbp.autodiff.reductions import axes_of, root_sum_squares
 from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, keep, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
@@ -114,31 +116,31 @@ def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any
 COMPOSITIONS[linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
 
 
+@composes(linalg.norm)
 def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
-    """Compute ``np.linalg.norm``."""
     x = np.abs(x) if x.dtype.kind == "c" and ord not in (2, -2, "nuc") else x
-    if axis is None and (ord is None or x.ndim == 1):
-        flat = _norm(np.ravel(x), ord, 0, True)
-        return np.reshape(flat, (1,) * x.ndim if keepdims else ())
-    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
-    out = _vector_norm(x, ord, axes[0]) if len(axes) == 1 else _matrix_norm(x, ord, *axes)
-    return out if keepdims else np.squeeze(out, axes)
+    axes = axes_of(x, axis)
+    if len(axes) == 1 or (axis is None and ord is None):
+        return _vector_norm(x, axis=axis, keepdims=keepdims, ord=ord)
+    norm = _matrix_norm(x, ord, *axes)
+    return norm if keepdims else np.squeeze(norm, axes)
 
 
-def _vector_norm(x: Array, ord: Any, axis: int) -> Array:
+@composes(linalg.vector_norm)
+def _vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
+    axes, size = axes_of(x, axis), x if ord in (None, 2) and x.dtype.kind != "c" else np.abs(x)
     if ord is None or ord == 2:
-        return root_sum_squares(x, axis)
-    size = np.abs(x)
-    if ord == np.inf:
-        return np.max(size, axis, keepdims=True)
-    if ord == -np.inf:
-        return np.min(size, axis, keepdims=True)
-    if ord == 0:
-        return np.sum(x != 0, axis, keepdims=True).astype(x.dtype)
-    if ord == 1:
-        return np.sum(size, axis, keepdims=True)
-    total = np.sum(size**ord, axis, keepdims=True)
-    return np.where(total == 0, 0.0, np.where(total == 0, 1.0, total) ** (1.0 / ord))
+        norm = root_sum_squares(size, axes)
+    elif ord == 0:
+        norm = np.sum(size != 0, axes, keepdims=True).astype(size.dtype)
+    elif ord == 1:
+        norm = np.sum(size, axes, keepdims=True)
+    elif abs(ord) == np.inf:
+        norm = (np.max if ord > 0 else np.min)(size, axes, keepdims=True)
+    else:
+        total = np.sum(size**ord, axes, keepdims=True)
+        norm = np.where(total == 0, 0.0, nonzero_or_one(total) ** (1.0 / ord))
+    return norm if keepdims else np.squeeze(norm, axes)
 
 
 def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
@@ -154,18 +156,8 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
     return np.expand_dims(of(values, -1), tuple(sorted((row, column))))
 
 
-METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _norm(x, None, axis, keepdims)
-COMPOSITIONS[linalg.norm] = _norm
+METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _vector_norm(x, axis=axis, keepdims=keepdims)
 COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
-
-
-@composes(linalg.vector_norm)
-def _norm_of_vectors(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    axes = tuple(range(x.ndim)) if axis is None else tuple(int(a) % x.ndim for a in np.atleast_1d(axis))
-    rest = [i for i in range(x.ndim) if i not in axes]
-    flat = np.reshape(np.transpose(x, [*rest, *axes]), [x.shape[i] for i in rest] + [-1])
-    norm = _norm(flat, ord, -1)
-    return np.expand_dims(norm, axes) if keepdims else norm
 
 
 @composes(linalg.slogdet)
@@ -213,13 +205,11 @@ def _pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = N
 @composes(linalg.matrix_power)
 def _matrix_power(a: Array, n: int) -> Array:
     if n < 0:
-        a, n = np.linalg.inv(a), -n
-    result = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
-    while n:
-        if n & 1:
-            result = np.matmul(result, a)
-        a, n = np.matmul(a, a) if n > 1 else a, n >> 1
-    return result
+        return _matrix_power(np.linalg.inv(a), -n)
+    if n < 2:
+        return a if n else np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    square = _matrix_power(np.matmul(a, a), n // 2)
+    return np.matmul(square, a) if n % 2 else square
 
 
 @composes(linalg.cond)
@@ -238,7 +228,7 @@ def _multi_dot(arrays: Any, *, out: Any = None) -> Array:
 
 @composes(linalg.tensorinv)
 def _tensorinv(a: Array, ind: int = 2) -> Array:
-    n = int(np.prod(a.shape[ind:]))
+    n = prod(a.shape[ind:])
     return np.reshape(np.linalg.inv(np.reshape(a, (-1, n))), a.shape[ind:] + a.shape[:ind])
 
 
@@ -246,5 +236,5 @@ def _tensorinv(a: Array, ind: int = 2) -> Array:
 def _tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     if axes is not None:
         raise NotDifferentiable("np.linalg.tensorsolve of a traced array: without axes")
-    n = int(np.prod(np.shape(b), dtype=int))
+    n = np.size(b)
     return np.reshape(np.linalg.solve(np.reshape(a, (n, n)), np.reshape(b, -1)), np.shape(a)[np.ndim(b) :])

@@ -3,12 +3,18 @@
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from distbp.autodiff.elementwise import nonzero_or_one
 from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
-__all__ = ["log_softmax", "logsumexp", "root_sum_squares", "softmax"]
+__all__ = ["axes_of", "log_softmax", "logsumexp", "root_sum_squares", "softmax"]
+
+
+def axes_of(x: Array, axis: Any) -> tuple[int, ...]:
+    """Return what `axis` means for `x`, one, several or all (None), as axes counted from 0."""
+    return tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
 
 
 def _broadcast_back(g: Array, x: Array, axis: Any, keepdims: bool = False) -> Array:
@@ -49,20 +55,18 @@ def _prod_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = Non
         return _prod_vjp(g, ans, np.where(where, x, 1.0), axis, None, None, keepdims, initial) * where
     if (x != 0).all():
         return _broadcast_back(g * ans, x, axis, keepdims) / x
-    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
-    rest = tuple(a for a in range(x.ndim) if a not in axes)
-    flat = np.transpose(x, rest + axes).reshape([x.shape[a] for a in rest] + [-1])
+    axes = axes_of(x, axis)
+    order = [a for a in range(x.ndim) if a not in axes] + list(axes)
+    moved = np.transpose(x, order)
+    flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
     others = initial * np.prod(np.where(np.eye(flat.shape[-1], dtype=bool), 1.0, flat[..., None, :]), -1)
-    others = np.transpose(
-        others.reshape([x.shape[a] for a in rest + axes]), [(rest + axes).index(a) for a in range(x.ndim)]
-    )
+    others = np.transpose(others.reshape(moved.shape), list(map(order.index, range(x.ndim))))
     return _broadcast_back(g, x, axis, keepdims) * others
 
 
 def _cumsum_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None) -> Array:
-    if axis is None:
-        return np.flip(np.cumsum(np.flip(g, 0), 0), 0).reshape(x.shape)
-    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    back = np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    return back.reshape(x.shape) if axis is None else back
 
 
 def _cumprod_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None) -> Array:
@@ -164,7 +168,7 @@ def _ediff1d(ary: Array, to_end: Array = None, to_begin: Array = None) -> Array:
 def _gradient(f: Array, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
     if edge_order != 1 or any(np.ndim(h) for h in spacing):
         raise NotDifferentiable("np.gradient of a traced array: with edge_order=1 and equal distances only")
-    axes = range(f.ndim) if axis is None else [a % f.ndim for a in np.atleast_1d(axis)]
+    axes = axes_of(f, axis)
     steps = spacing * (len(axes) if len(spacing) == 1 else 1) or (1.0,) * len(axes)
     slopes = []
     for a, h in zip(axes, steps, strict=True):

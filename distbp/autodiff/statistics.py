@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from distbp.autodiff.reductions import axes_of
 from distbp.autodiff.tables import COMPOSITIONS, Array, NotDifferentiable, composes, refuse_out
 from distbp.autodiff.tracing import Traced, value_of
 
@@ -38,9 +39,9 @@ def _average(a: Array, axis: Any = None, weights: Array = None, returned: bool =
         return (total, np.zeros_like(total) + count) if returned else total
     weights = weights if type(weights) is Traced else np.asarray(weights)
     if np.ndim(weights) != np.ndim(a):
-        axes = [i % np.ndim(a) for i in np.atleast_1d(axis)]
+        axes = axes_of(a, axis)
         ordered = np.transpose(weights, np.argsort(axes))
-        weights = np.reshape(ordered, [n if i in axes else 1 for i, n in enumerate(np.shape(a))])
+        weights = np.reshape(ordered, [n if i in axes else 1 for i, n in enumerate(a.shape)])
     weights = np.broadcast_to(weights.astype(np.result_type(weights.dtype, a.dtype)), a.shape)
     scale = np.sum(weights, axis, keepdims=keepdims)
     mean = np.sum(a * weights, axis, keepdims=keepdims) / scale
@@ -78,7 +79,7 @@ def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_i
     refuse_out(out)
     if method != "linear" or weights is not None:
         raise NotDifferentiable("quantiles of a traced array: method='linear' only, without weights")
-    axes = tuple(range(a.ndim)) if axis is None else tuple(i % a.ndim for i in np.atleast_1d(axis))
+    axes = axes_of(a, axis)
     rest = tuple(i for i in range(a.ndim) if i not in axes)
     flat = np.transpose(a, rest + axes).reshape(*(a.shape[i] for i in rest), -1)
     ordered, place = np.sort(flat, -1), np.asarray(q) * (flat.shape[-1] - 1)
