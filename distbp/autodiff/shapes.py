@@ -1,11 +1,13 @@
 """Shapes: to reshape, transpose, broadcast, join and split arrays, and to lay out grids."""
 
+import inspect
 from typing import Any
 
 import numpy as np
 
 from distbp.autodiff.tables import COMPOSITIONS, RULES, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
+from distbp.trees import leaves_of
 
 __all__: list[str] = []
 
@@ -96,21 +98,14 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, **
     return stack(axis, *[a if dtype is None else a.astype(dtype) for a in map(_array, arrays)])
 
 
-@composes(np.hstack)
-def _hstack(tup: Any, **kw: Any) -> Array:
-    arrays = [np.atleast_1d(a) for a in tup]
-    return np.concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, **kw)
-
-
-COMPOSITIONS[np.vstack] = lambda tup, **kw: np.concatenate([np.atleast_2d(a) for a in tup], 0, **kw)
-COMPOSITIONS[np.dstack] = lambda tup: np.concatenate([np.atleast_3d(a) for a in tup], 2)
+for _composed in (np.hstack, np.vstack, np.dstack, np.unstack, np.rollaxis, np.logspace):  # in NumPy itself
+    COMPOSITIONS[_composed] = inspect.unwrap(_composed)
 COMPOSITIONS[np.column_stack] = lambda tup: np.concatenate(
     [np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1
 )
 COMPOSITIONS[np.append] = lambda arr, values, axis=None: np.concatenate(
     [np.ravel(arr), np.ravel(values)] if axis is None else [arr, values], axis or 0
 )
-COMPOSITIONS[np.unstack] = lambda x, /, *, axis=0: tuple(np.moveaxis(x, axis, 0))
 COMPOSITIONS[np.matrix_transpose] = COMPOSITIONS[np.linalg.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
 
 
@@ -119,32 +114,26 @@ def _block(arrays: Any) -> Array:
     def depth(x: Any) -> int:
         return 1 + max(map(depth, x)) if isinstance(x, list) else 0
 
-    levels = depth(arrays)
-
     def joined(x: Any, level: int) -> Any:
         if isinstance(x, list):
             return np.concatenate([joined(part, level - 1) for part in x], -level)
         return np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x))
 
-    def most(x: Any) -> int:
-        return max(map(most, x)) if isinstance(x, list) else int(np.ndim(x))
-
-    ndim = max(levels, most(arrays))
+    levels = depth(arrays)
+    ndim = max([levels, *[np.ndim(x) for _, x in leaves_of(arrays)]])
     return joined(arrays, levels)
 
 
 @composes(np.insert)
 def _insert(arr: Array, obj: Any, values: Array, axis: int | None = None) -> Array:
-    a, index = arr, obj
-    if not isinstance(index, (int, np.integer)):
+    if not isinstance(obj, (int, np.integer)):
         raise NotDifferentiable("np.insert of a traced array: at one place, a whole number")
     if axis is None:
-        a, axis = np.ravel(a), 0
-    values = np.moveaxis(np.reshape(values, (1,) * (a.ndim - np.ndim(values)) + np.shape(values)), 0, axis)
-    shape = tuple(values.shape[i] if i == axis % a.ndim else n for i, n in enumerate(a.shape))
-    values = values.astype(a.dtype)
-    before, after = np.split(a, [int(index) + (a.shape[axis] if index < 0 else 0)], axis)
-    return np.concatenate([before, np.broadcast_to(values, shape), after], axis)
+        arr, axis = np.ravel(arr), 0
+    values = np.moveaxis(np.reshape(values, (1,) * (arr.ndim - np.ndim(values)) + np.shape(values)), 0, axis)
+    shape = tuple(values.shape[i] if i == axis % arr.ndim else n for i, n in enumerate(arr.shape))
+    before, after = np.split(arr, [int(obj) + (arr.shape[axis] if obj < 0 else 0)], axis)
+    return np.concatenate([before, np.broadcast_to(values.astype(arr.dtype), shape), after], axis)
 
 
 @composes(np.array_split)
@@ -171,27 +160,16 @@ COMPOSITIONS[np.hsplit] = lambda ary, indices_or_sections: _split(ary, indices_o
 COMPOSITIONS[np.dsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2)
 
 
-def _at_least(n: int) -> Any:
+def _at_least(ndim: int, function: Any) -> Any:
     def composed(*arrays: Array) -> Any:
-        out = []
-        for a in arrays:
-            if np.ndim(a) < n:
-                shape = {0: (1,) * n, 1: (1, -1, 1)[:n] if n == 3 else (1, -1), 2: (*np.shape(a), 1)}[np.ndim(a)]
-                a = np.reshape(a, shape)
-            out.append(a)
+        out = [a if np.ndim(a) >= ndim else np.reshape(a, function(value_of(a)).shape) for a in arrays]
         return out[0] if len(out) == 1 else tuple(out)
 
     return composed
 
 
-COMPOSITIONS[np.atleast_1d], COMPOSITIONS[np.atleast_2d] = _at_least(1), _at_least(2)
-COMPOSITIONS[np.atleast_3d] = _at_least(3)
-
-
-@composes(np.rollaxis)
-def _rollaxis(a: Array, axis: int, start: int = 0) -> Array:
-    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
-    return np.moveaxis(a, axis, start - 1 if start > axis else start)
+for _ndim, _function in enumerate((np.atleast_1d, np.atleast_2d, np.atleast_3d), 1):
+    COMPOSITIONS[_function] = _at_least(_ndim, _function)
 
 
 @composes(np.broadcast_arrays)
@@ -218,13 +196,6 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
     points = np.moveaxis(start + parts * step, 0, axis)
     points = points if dtype is None else points.astype(dtype)
     return (points, step if count > 0 else np.nan) if retstep else points
-
-
-@composes(np.logspace)
-def _logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Array = 10.0, dtype: Any = None,
-              axis: int = 0) -> Array:  # fmt: skip
-    points = base ** _linspace(start, stop, num, endpoint, axis=axis)
-    return points if dtype is None else points.astype(dtype)
 
 
 @composes(np.geomspace)
