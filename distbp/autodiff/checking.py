@@ -14,22 +14,10 @@ __all__ = ["check_grads"]
 def check_grads(
     f: Callable[..., Tree], *args: Tree, order: int = 2, eps: float = 1e-5, tol: float = 1e-5, seed: int = 0
 ) -> None:
-    """Compare derivatives up to `order` with central differences in random directions.
+    """Compare derivatives up to `order` with central differences in random directions, which `seed` draws.
 
-    Parameters
-    ----------
-    f : callable
-        Of trees of float64 arrays, to an array or a tree of arrays.
-    *args
-        Where.
-    order : int
-        1 checks derivatives, 2 derivatives of derivatives, ...
-    eps : float
-        Step of the differences.
-    tol : float
-        Largest relative error that passes.
-    seed : int
-        Of the directions.
+    `f` takes trees of float64 arrays, `args`, and gives an array or a tree of arrays. Order 2 checks the derivatives of
+    derivatives, too; `eps` is the step of the differences, `tol` the largest relative error that passes.
 
     Raises
     ------

@@ -7,9 +7,9 @@ import numpy as np
 
 from distbp.autodiff.operators import astype
 from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, Array, Rule, composes, defvjp, keep, linear
-from distbp.autodiff.tracing import identity, primitive, record, value_of
+from distbp.autodiff.tracing import identity, record, value_of
 
-__all__ = ["absolute_complex", "nonzero_or_one"]
+__all__ = ["nonzero_or_one"]
 
 
 def _power_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
@@ -38,12 +38,6 @@ def nonzero_or_one(x: Array) -> Array:
     return np.where(x == 0, 1.0, x) if (x == 0).any() else x
 
 
-@primitive
-def absolute_complex(z: Array) -> Array:
-    """Return |z| of complex numbers."""
-    return np.abs(z)
-
-
 defvjp(np.add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 defvjp(np.subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: -g)
 defvjp(
@@ -62,7 +56,7 @@ defvjp(np.power, _power_x, _power_y)
 defvjp(np.float_power, _power_x, _power_y)
 defvjp(np.negative, lambda g, ans, x: -g)
 defvjp(np.positive, lambda g, ans, x: g)
-defvjp(np.absolute, lambda g, ans, x: g * np.sign(x))
+defvjp(np.absolute, lambda g, ans, x: g * (x / nonzero_or_one(np.abs(x)) if x.dtype.kind == "c" else np.sign(x)))
 defvjp(np.fabs, lambda g, ans, x: g * np.sign(x))
 defvjp(np.conjugate, lambda g, ans, x: np.conj(g))
 defvjp(np.reciprocal, lambda g, ans, x: -g * ans * ans)
@@ -101,7 +95,6 @@ defvjp(np.ldexp, lambda g, ans, x, n: np.ldexp(g, n), None)
 defvjp(np.real, lambda g, ans, x: g + 0j if x.dtype.kind == "c" else g)
 defvjp(np.imag, lambda g, ans, x: g * 1j)
 defvjp(np.nan_to_num, lambda g, ans, x, *how, **kw: g * np.isfinite(x))
-defvjp(absolute_complex, lambda g, ans, z: g * z / nonzero_or_one(ans))
 defvjp(identity, lambda g, ans, x: g)
 defvjp(astype, lambda g, ans, x, dtype: g.astype(x.dtype), None)
 
@@ -115,12 +108,11 @@ keep(
 )  # fmt: skip
 keep("others", np.multiply)
 keep("divisor", np.divide)
-COMPLEX |= {np.multiply, np.divide, np.power, np.square, np.exp, absolute_complex}
+COMPLEX |= {np.multiply, np.divide, np.power, np.square, np.exp}
 
 # --- in terms of others -------------------------------------------------------------------------------
 
 COMPOSITIONS |= {
-    np.absolute: lambda x, **kw: absolute_complex(x) if x.dtype.kind == "c" else record(np.absolute, (x,), kw),
     np.divmod: lambda x, y: (np.floor_divide(x, y), np.remainder(x, y)),
     np.frexp: lambda x: (np.ldexp(x, -(exponent := np.frexp(value_of(x))[1])), exponent),
     np.modf: lambda x: (x - np.trunc(x), np.trunc(x)),

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.indexing import pad_constant
 from distbp.autodiff.tables import COMPOSITIONS, Array, composes, defvjp, linear
 from distbp.autodiff.tracing import record
 
@@ -23,7 +22,7 @@ def _resized(x: Array, n: int | None, axis: int) -> Array:
         return x
     if n < have:
         return x[(slice(None),) * (axis % x.ndim) + (slice(0, n),)]
-    return pad_constant(x, tuple((0, n - have) if i == axis % x.ndim else (0, 0) for i in range(x.ndim)))
+    return np.pad(x, tuple((0, n - have) if i == axis % x.ndim else (0, 0) for i in range(x.ndim)))
 
 
 def _transform(function: Any) -> Any:

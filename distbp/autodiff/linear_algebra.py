@@ -107,15 +107,6 @@ keep("arguments", log_determinant)
 # --- in terms of others -------------------------------------------------------------------------------
 
 
-@composes(np.trace)
-def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Array:
-    refuse_out(out)
-    return np.sum(np.diagonal(a, offset, axis1, axis2), -1, dtype)
-
-
-COMPOSITIONS[linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
-
-
 @composes(linalg.norm)
 def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
     x = np.abs(x) if x.dtype.kind == "c" and ord not in (2, -2, "nuc") else x
@@ -156,23 +147,10 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
     return np.expand_dims(of(values, -1), tuple(sorted((row, column))))
 
 
-METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _vector_norm(x, axis=axis, keepdims=keepdims)
-COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
-
-
-@composes(linalg.slogdet)
-def _slogdet(a: Array) -> Any:
-    sign, _ = plain = np.linalg.slogdet(value_of(a))
-    return type(plain)(sign, log_determinant(a))
-
-
 @composes(linalg.eigh)
 def _eigh(a: Array, UPLO: str = "L") -> Any:
     packed = eigh_packed(a, UPLO)
     return type(linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
-
-
-COMPOSITIONS[linalg.eigvalsh] = lambda a, UPLO="L": _eigh(a, UPLO)[0]
 
 
 @composes(linalg.svd)
@@ -186,9 +164,6 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitia
     if not compute_uv:
         return s
     return type(linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
-
-
-COMPOSITIONS[linalg.svdvals] = lambda x, /: _svd(x, compute_uv=False)
 
 
 @composes(linalg.pinv)
@@ -226,15 +201,25 @@ def _multi_dot(arrays: Any, *, out: Any = None) -> Array:
     return reduce(np.matmul, arrays)
 
 
-@composes(linalg.tensorinv)
-def _tensorinv(a: Array, ind: int = 2) -> Array:
-    n = prod(a.shape[ind:])
-    return np.reshape(np.linalg.inv(np.reshape(a, (-1, n))), a.shape[ind:] + a.shape[:ind])
-
-
 @composes(linalg.tensorsolve)
 def _tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     if axes is not None:
         raise NotDifferentiable("np.linalg.tensorsolve of a traced array: without axes")
     n = np.size(b)
     return np.reshape(np.linalg.solve(np.reshape(a, (n, n)), np.reshape(b, -1)), np.shape(a)[np.ndim(b) :])
+
+
+COMPOSITIONS[linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
+COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
+METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _vector_norm(x, axis=axis, keepdims=keepdims)
+COMPOSITIONS |= {
+    np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=None: np.sum(
+        np.diagonal(a, offset, axis1, axis2), -1, dtype, out=out
+    ),
+    linalg.slogdet: lambda a: np.linalg.slogdet(value_of(a))._replace(logabsdet=log_determinant(a)),
+    linalg.eigvalsh: lambda a, UPLO="L": _eigh(a, UPLO)[0],
+    linalg.svdvals: lambda x: _svd(x, compute_uv=False),
+    linalg.tensorinv: lambda a, ind=2: np.reshape(
+        np.linalg.inv(np.reshape(a, (-1, prod(a.shape[ind:])))), a.shape[ind:] + a.shape[:ind]
+    ),
+}

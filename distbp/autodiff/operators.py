@@ -66,7 +66,7 @@ for _name, _ufunc, _apply in (
 for _name in ("lt", "le", "eq", "ne", "gt", "ge", "floordiv"):
     setattr(Traced, f"__{_name}__", _untraced(getattr(operator, _name)))
 for _name, _unary in ("neg", np.negative), ("pos", np.positive), ("abs", np.absolute):
-    setattr(Traced, f"__{_name}__", _method(_unary))
+    setattr(Traced, f"__{_name}__", lambda self, ufunc=_unary: record(ufunc, (self,)))
 
 # --- attributes and methods ---------------------------------------------------------------------------
 

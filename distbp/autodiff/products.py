@@ -123,12 +123,14 @@ def _dot(a: Array, b: Array, out: Any = None) -> Array:
     return np.tensordot(a, b, (-1, max(0, np.ndim(b) - 2)))
 
 
-COMPOSITIONS[np.inner] = lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
-COMPOSITIONS[np.vdot] = lambda a, b: np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1))
+COMPOSITIONS |= {
+    np.inner: lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1)),
+    np.vdot: lambda a, b: np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1)),
+    np.matvec: lambda a, b: np.matmul(a, b[..., None])[..., 0],
+    np.vecmat: lambda a, b: np.matmul(np.conj(a)[..., None, :], b)[..., 0, :],
+    linalg.matmul: lambda a, b: np.matmul(a, b),
+}
 COMPOSITIONS[np.vecdot] = COMPOSITIONS[linalg.vecdot] = lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis)
-COMPOSITIONS[np.matvec] = lambda a, b: np.matmul(a, b[..., None])[..., 0]
-COMPOSITIONS[np.vecmat] = lambda a, b: np.matmul(np.conj(a)[..., None, :], b)[..., 0, :]
-COMPOSITIONS[linalg.matmul] = lambda a, b, /: np.matmul(a, b)
 
 
 @composes(np.outer, linalg.outer)

@@ -103,22 +103,8 @@ linear(np.sum, np.mean, np.cumsum)
 # --- in terms of others -------------------------------------------------------------------------------
 
 
-@composes(np.ptp)
-def _ptp(a: Array, axis: Any = None, out: Any = None, keepdims: bool = False) -> Array:
-    refuse_out(out)
-    return np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
-
-
 def _ignoring_nan(function: Any, otherwise: float) -> Any:
     return lambda a, *how, **kw: function(np.where(np.isnan(value_of(a)), otherwise, a), *how, **kw)
-
-
-COMPOSITIONS[np.nansum] = _ignoring_nan(np.sum, 0.0)
-COMPOSITIONS[np.nanprod] = _ignoring_nan(np.prod, 1.0)
-COMPOSITIONS[np.nancumsum] = _ignoring_nan(np.cumsum, 0.0)
-COMPOSITIONS[np.nancumprod] = _ignoring_nan(np.cumprod, 1.0)
-COMPOSITIONS[np.nanmax] = _ignoring_nan(np.max, -np.inf)
-COMPOSITIONS[np.nanmin] = _ignoring_nan(np.min, np.inf)
 
 
 def _cumulative(function: Any, first: Any) -> Any:
@@ -135,8 +121,19 @@ def _cumulative(function: Any, first: Any) -> Any:
     return composed
 
 
-COMPOSITIONS[np.cumulative_sum] = _cumulative(np.cumsum, np.zeros)
-COMPOSITIONS[np.cumulative_prod] = _cumulative(np.cumprod, np.ones)
+COMPOSITIONS |= {
+    np.ptp: lambda a, axis=None, out=None, keepdims=False: (
+        np.max(a, axis, out=out, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+    ),
+    np.nansum: _ignoring_nan(np.sum, 0.0),
+    np.nanprod: _ignoring_nan(np.prod, 1.0),
+    np.nancumsum: _ignoring_nan(np.cumsum, 0.0),
+    np.nancumprod: _ignoring_nan(np.cumprod, 1.0),
+    np.nanmax: _ignoring_nan(np.max, -np.inf),
+    np.nanmin: _ignoring_nan(np.min, np.inf),
+    np.cumulative_sum: _cumulative(np.cumsum, np.zeros),
+    np.cumulative_prod: _cumulative(np.cumprod, np.ones),
+}
 
 
 @composes(np.trapezoid)

@@ -19,17 +19,13 @@ def _checked_order(order: str) -> Any:
     return order
 
 
-def _inverse_permutation(axes: Any, ndim: int) -> Any:
-    return np.argsort([a % ndim for a in axes])
-
-
 defvjp(np.reshape, lambda g, ans, x, shape=None, order="C", **kw: np.reshape(g, x.shape, _checked_order(order)))
 defvjp(np.expand_dims, lambda g, ans, x, axis: np.reshape(g, x.shape))
 defvjp(np.squeeze, lambda g, ans, x, axis=None: np.reshape(g, x.shape))
 defvjp(np.broadcast_to, lambda g, ans, x, *how, **kw: g)
 defvjp(
     np.transpose,
-    lambda g, ans, x, axes=None: np.transpose(g, None if axes is None else _inverse_permutation(axes, g.ndim)),
+    lambda g, ans, x, axes=None: np.transpose(g, None if axes is None else np.argsort(np.mod(axes, g.ndim))),
 )
 defvjp(np.swapaxes, lambda g, ans, x, i, j: np.swapaxes(g, i, j))
 defvjp(np.moveaxis, lambda g, ans, x, source, destination: np.moveaxis(g, destination, source))
@@ -59,11 +55,7 @@ def stack(axis: int, *arrays: Array) -> Array:
     return np.stack(arrays, axis)
 
 
-def _stack_vjp(k: int, g: Array, ans: Array, axis: int, *arrays: Array) -> Array:
-    return g[(slice(None),) * (axis % ans.ndim) + (k - 1,)]
-
-
-RULES[stack] = _stack_vjp
+RULES[stack] = lambda k, g, ans, axis, *arrays: g[(slice(None),) * (axis % ans.ndim) + (k - 1,)]
 linear(
     np.reshape, np.expand_dims, np.squeeze, np.broadcast_to, np.transpose, np.swapaxes, np.moveaxis, np.flip, np.roll,
     concatenate, stack,

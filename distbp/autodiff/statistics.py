@@ -57,22 +57,6 @@ def _without_nan(function: Any) -> Any:
     return composed
 
 
-COMPOSITIONS[np.nanmean] = _without_nan(np.mean)
-COMPOSITIONS[np.nanvar] = _without_nan(np.var)
-COMPOSITIONS[np.nanstd] = _without_nan(np.std)
-
-
-@composes(np.median)
-def _median(a: Array, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
-            ) -> Array:  # fmt: skip
-    return _quantile(a, 0.5, axis, out, keepdims=keepdims)
-
-
-@composes(np.percentile)
-def _percentile(a: Array, q: Array, *how: Any, **kw: Any) -> Array:
-    return _quantile(a, q / 100.0 if type(q) in (int, float) else np.asarray(q) / 100.0, *how, **kw)
-
-
 @composes(np.quantile)
 def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_input: bool = False,
               method: str = "linear", keepdims: bool = False, *, weights: Any = None) -> Array:  # fmt: skip
@@ -93,6 +77,19 @@ def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_i
     if keepdims:
         picked = picked.reshape(*np.shape(q), *(1 if i in axes else n for i, n in enumerate(a.shape)))
     return picked
+
+
+COMPOSITIONS |= {
+    np.nanmean: _without_nan(np.mean),
+    np.nanvar: _without_nan(np.var),
+    np.nanstd: _without_nan(np.std),
+    np.median: lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: _quantile(
+        a, 0.5, axis, out, keepdims=keepdims
+    ),
+    np.percentile: lambda a, q, *how, **kw: _quantile(
+        a, q / 100.0 if type(q) in (int, float) else np.asarray(q) / 100.0, *how, **kw
+    ),
+}
 
 
 @composes(np.cov)
