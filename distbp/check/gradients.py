@@ -14,6 +14,7 @@ The gradient of the cost C(theta) of a `Problem` by
 """
 
 import warnings
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -106,36 +107,31 @@ def by_autodiff(problem: Problem) -> Array:
 
 def differences(problem: Problem, h: float, where: Array | None = None, *, central: bool = True) -> Array:
     """Compute differences with step `h` of all parameters, (n_parameters,), or of those numbered in `where`."""
-    theta = problem.network.theta.copy()
-    parameters = problem.parameters(theta)
-    numbers = range(len(theta)) if where is None else where
-    out = np.empty(len(numbers))
-    middle = problem.cost(parameters)
-    for i, k in enumerate(numbers):
-        here = theta[k]
-        theta[k] = here + h
-        above = problem.cost(parameters)
-        if central:
-            theta[k] = here - h
-            out[i] = (above - problem.cost(parameters)) / (2.0 * h)
-        else:
-            out[i] = (above - middle) / h
-        theta[k] = here
-    return out
+    moved = _moved_costs(problem, where, (h, -h) if central else (h,))
+    below = moved[1] if central else problem.cost(problem.parameters(problem.network.theta))
+    slopes: Array = (moved[0] - below) / (2.0 * h if central else h)
+    return slopes
 
 
 def complex_step(problem: Problem, where: Array | None = None) -> Array:
     """Compute Im C(theta + i h) / h; of which parameters: see `differences`."""
-    theta = problem.network.theta.astype(complex)
+    slopes: Array = _moved_costs(problem, where, (1j * COMPLEX_STEP,))[0].imag / COMPLEX_STEP
+    return slopes
+
+
+def _moved_costs(problem: Problem, where: Array | None, steps: Sequence[complex]) -> Array:
+    """Return the cost with one parameter moved, (n_steps, n_parameters), the others in their place."""
+    theta = problem.network.theta.astype(np.result_type(float, *steps))
     parameters = problem.parameters(theta)
     numbers = range(len(theta)) if where is None else where
-    out = np.empty(len(numbers))
+    costs = np.empty((len(steps), len(numbers)), theta.dtype)
     for i, k in enumerate(numbers):
         here = theta[k]
-        theta[k] = here + 1j * COMPLEX_STEP
-        out[i] = problem.cost(parameters).imag / COMPLEX_STEP
+        for j, step in enumerate(steps):
+            theta[k] = here + step
+            costs[j, i] = problem.cost(parameters)
         theta[k] = here
-    return out
+    return costs
 
 
 def why_no_complex_step(problem: Problem, direction: Array) -> str:
