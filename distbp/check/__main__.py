@@ -12,17 +12,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from distbp.check.comparison import compare, obstacle, step_errors, time_again
-from distbp.check.errors import Measurement, disagreements
+from distbp.check.errors import disagreements
 from distbp.check.growth import product_graphs
 from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
-from distbp.check.report import (
-    Report,
-    growth_lines,
-    measurement_lines,
-    model_lines,
-    product_lines,
-    step_lines,
-)  # fmt: skip
+from distbp.check.report import Report
 from distbp.comm.agreement import on_root, wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
@@ -124,27 +117,22 @@ def _check_networks(options: argparse.Namespace, comm: Communicator) -> Report:
     example = problem(*_STEPS_OF)
     why_not = obstacle(example, what, (activation, options.loss))
     report = Report(what, comm.size, [f"complex step: does not apply, {why_not}"] if why_not else [])
-    _print(comm, measurement_lines(report, header=True))
+    _print(comm, report.head_lines())
     problems = [problem(w, depth) for w, depths in (QUICK if options.quick else NETWORKS).items() for depth in depths]
-    found = [compare(each, comm, analytic=not why_not) for each in problems]
+    found = [(each, m) for each in problems if (m := compare(each, comm, analytic=not why_not)) is not None]
     if comm.is_root:
-        measured = [each for each in found if each is not None]
-        _time_again(report, problems, measured, 1 if options.quick else 2)
+        for is_last in [True] if options.quick else [False, True]:  # what disturbs one turn does not disturb all
+            for each, measured in found:
+                time_again(each, measured)
+                if is_last:
+                    report.measurements.append(measured)
+                    print(report.row(), flush=True)
         report.steps = list(zip(STEPS, step_errors(example, STEPS), strict=True))
         report.graphs = product_graphs()
-        _print(comm, [*report.remarks, "", *growth_lines(report), "", *step_lines(report), "", *product_lines(report)])
+        parts = (report.growth_lines(), report.step_lines(), report.product_lines())
+        _print(comm, [*report.remarks, *(line for part in parts for line in ("", *part))])
     wait_quietly(comm)
     return report
-
-
-def _time_again(report: Report, problems: list[Problem], found: list[Measurement], times: int) -> None:
-    """Measure times again, all in turn so that what disturbs one turn does not disturb all, and print the table."""
-    for turn in range(1, times + 1):
-        for problem, measured in zip(problems, found, strict=True):
-            time_again(problem, measured)
-            if turn == times:
-                report.measurements.append(measured)
-                print("\n".join(measurement_lines(report)), flush=True)
 
 
 def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
@@ -162,10 +150,9 @@ def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
     measured = compare(problem, comm, analytic=not why_not, max_seconds=max_seconds, seed=options.seed)
     if measured is not None:
         report.measurements.append(measured)
-        report.steps = list(
-            zip(STEPS, step_errors(problem, STEPS, max_seconds=max_seconds, seed=options.seed), strict=True)
-        )
-        _print(comm, [*model_lines(report, len(problem.X)), *report.remarks, "", *step_lines(report)])
+        errors = step_errors(problem, STEPS, max_seconds=max_seconds, seed=options.seed)
+        report.steps = list(zip(STEPS, errors, strict=True))
+        _print(comm, [*report.model_lines(len(problem.X)), *report.remarks, "", *report.step_lines()])
     return report
 
 
