@@ -34,10 +34,8 @@ NETWORKS: dict[int, tuple[int, ...]] = {
 """Depths by width. The depth is the number of layers of weights."""
 QUICK: dict[int, tuple[int, ...]] = {2: (4, 7, 10), 4: (2, 4, 6), 8: (2, 4, 8, 16)}
 STEPS = [10.0 ** (-k / 2.0) for k in range(2, 27)]
-_STEPS_OF = (8, 3)
-"""Width and depth of the network whose differences are taken with many steps."""
-_MODEL_SECONDS = 3.0
-"""About the most for the differences of a model, which may be large and slow."""
+_STEPS_OF = (8, 3)  # width and depth of the network whose differences are taken with many steps
+_MODEL_SECONDS = 3.0  # about the most for the differences of a model, which may be large and slow
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,13 +68,11 @@ def check(options: argparse.Namespace, comm: Communicator) -> int:
         from distbp.check.plot import draw
 
         on_root(comm, lambda: draw(report, options.plot), f"--plot {options.plot}")
-        if comm.is_root:
-            print(f"\nplot: {options.plot}")
+        _print(comm, ["", f"plot: {options.plot}"])
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(wrong[0] + more)
-    if comm.is_root:
-        print("\nall methods agree")
+    _print(comm, ["", "all methods agree"])
     return DONE
 
 
@@ -143,9 +139,9 @@ def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
     )  # fmt: skip
     what = f"--model {options.model} --loss {options.loss}"
     why_not = obstacle(problem, what, (options.model, options.loss))
-    report = Report(what, comm.size, ["sum over paths, delta recursion: do not apply, they are for dense networks"])
-    if why_not:
-        report.remarks.append(f"complex step: does not apply, {why_not}")
+    remarks = [f"complex step: does not apply, {why_not}"] if why_not else []
+    remarks.insert(0, "sum over paths, delta recursion: do not apply, they are for dense networks")
+    report = Report(what, comm.size, remarks)
     max_seconds = _MODEL_SECONDS / (10.0 if options.quick else 1.0)
     measured = compare(problem, comm, analytic=not why_not, max_seconds=max_seconds, seed=options.seed)
     if measured is not None:

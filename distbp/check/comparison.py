@@ -1,18 +1,15 @@
 """One gradient by all methods that apply: how far each is off (`errors`), and how long it takes."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.autodiff import NotDifferentiable
 from distbp.check import gradients
 from distbp.check.errors import Measurement, results_of
-from distbp.check.growth import stopwatch
-from distbp.check.problem import ANALYTIC, Problem
+from distbp.check.growth import stopwatch, timed
+from distbp.check.problem import ANALYTIC, Array, Problem
 from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
@@ -23,13 +20,10 @@ from distbp.randomness import bits, key, normal
 
 __all__ = ["compare", "obstacle", "step_errors", "time_again"]
 
-Array = NDArray[Any]
-
 _STEP = 1e-5
 _MOST_PATHS = 200_000
 _RANK_RUNS = 9
-_LONG = 0.25
-"""Seconds of work that is not timed again."""
+_LONG = 0.25  # seconds of work that is not timed again
 
 
 def obstacle(problem: Problem, what: str, names: Sequence[str]) -> str:
@@ -107,9 +101,8 @@ def time_again(problem: Problem, measured: Measurement) -> None:
 
 def _sampled(n: int, most: float, seed: int) -> Array:
     """Return the numbers of all parameters; of more than `most`, that many but at least 20 in random order."""
-    if n <= most:
-        return np.arange(n)
-    return np.argsort(bits(key(seed, "check parameters"), np.arange(n)))[: max(20, int(most))]
+    numbers = np.arange(n)
+    return numbers if n <= most else np.argsort(bits(key(seed, "check parameters"), numbers))[: max(20, int(most))]
 
 
 def _by_ranks(problem: Problem, comm: Communicator) -> tuple[Array, float]:
@@ -119,9 +112,7 @@ def _by_ranks(problem: Problem, comm: Communicator) -> tuple[Array, float]:
     gradient, times = gradients.summed_by_ranks(problem, reducer), []
     for _ in range(_RANK_RUNS):
         comm.barrier()
-        start = time.perf_counter()
-        gradients.summed_by_ranks(problem, reducer)
-        times.append(time.perf_counter() - start)
+        times.append(timed(lambda: gradients.summed_by_ranks(problem, reducer))[1])
     reducer.close()
     assert np.array_equal(problem.network.theta, theta)
     return gradient, float(np.median(times))

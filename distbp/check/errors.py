@@ -10,17 +10,13 @@ which knows no layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.check.gradients import differences
-from distbp.check.problem import Problem
+from distbp.check.problem import Array, Problem
 
 __all__ = ["LIMITS", "METHODS", "Measurement", "Result", "disagreements", "relative_error", "results_of"]
-
-Array = NDArray[Any]
 
 METHODS = {
     "recursion": "delta recursion",
@@ -83,7 +79,7 @@ def results_of(problem: Problem, found: dict[str, tuple[Array, float]], where: A
 
 
 def _error_of_differences(problem: Problem, central: Array, truth: Array, where: Array) -> tuple[float, str]:
-    """Return the largest error, relative to the largest derivative, and its part; try smaller steps where one is off."""
+    """Return the largest error by the largest derivative, and its part; try smaller steps where one is off."""
     scale = max(float(np.max(np.abs(truth))), np.finfo(float).tiny)
     errors: Array = np.nan_to_num(np.abs(central - truth) / scale, nan=np.inf)
     for h in _SMALLER_STEPS:
@@ -92,8 +88,7 @@ def _error_of_differences(problem: Problem, central: Array, truth: Array, where:
             again = np.abs(differences(problem, h, where[off]) - truth[off]) / scale
             errors[off] = np.fmin(errors[off], again)
     worst = int(np.argmax(errors))
-    parts = problem.network.parts
-    return float(errors[worst]), next(part for part, s in parts if s.start <= where[worst] < s.stop)
+    return float(errors[worst]), next(name for name, s in problem.network.parts if s.start <= where[worst] < s.stop)
 
 
 def relative_error(

@@ -19,10 +19,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.autodiff import grad
-from distbp.check.problem import Problem
+from distbp.check.problem import Array, Problem
 from distbp.data.sampling import BatchSampler
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
@@ -32,11 +31,7 @@ __all__ = [
     "why_no_complex_step",
 ]  # fmt: skip
 
-Array = NDArray[Any]
-
 COMPLEX_STEP = 1e-20
-
-# --- (1) and (2): by hand, for a dense network -----------------------------------------------------------
 
 
 def recursion(problem: Problem) -> Array:
@@ -60,7 +55,13 @@ def path_sum(problem: Problem) -> Array:
     network = problem.network
     assert isinstance(network, Network)
     delta = _forward(problem)
-    local = _local_derivatives(network)
+    # local[l][i][t]: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row
+    local: list[list[Array]] = []
+    kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
+    for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
+        slope = np.ones_like(a)
+        network.activation.times_derivative(slope, a)
+        local.append(list(slope.T[:, None, :] * above.W[:, :, None]))
     below = [problem.X, *network.part.tape.out]
     gradient = np.empty_like(network.theta)
     one = np.ones(len(delta))
@@ -69,17 +70,6 @@ def path_sum(problem: Problem) -> Array:
         gradient[layer.weights] = (sums @ below[i]).ravel()
         gradient[layer.bias] = sums.sum(axis=1)
     return gradient
-
-
-def _local_derivatives(network: Network) -> list[list[Array]]:
-    """Return ``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
-    kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
-    tables = []
-    for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
-        slope = np.ones_like(a)
-        network.activation.times_derivative(slope, a)
-        tables.append(list(slope.T[:, None, :] * above.W[:, :, None]))
-    return tables
 
 
 def _sum_over_paths(local: list[list[Array]], delta: Array, level: int, unit: int, product: Array) -> Any:
@@ -95,9 +85,6 @@ def _sum_over_paths(local: list[list[Array]], delta: Array, level: int, unit: in
 def count_paths(sizes: tuple[int, ...]) -> int:
     """Count the paths to the outputs from all units but the inputs, for a network of these sizes."""
     return sum(prod(sizes[level:]) for level in range(1, len(sizes)))
-
-
-# --- (3) to (5): of the cost in plain NumPy ----------------------------------------------------------------
 
 
 def by_autodiff(problem: Problem) -> Array:
@@ -153,9 +140,6 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
     if not abs(real - imaginary) <= 1e-4 * max(abs(real), abs(imaginary)):
         return "it is not analytic: its slope in the imaginary direction is another"
     return ""
-
-
-# --- (6): by all ranks ---------------------------------------------------------------------------------------
 
 
 def summed_by_ranks(problem: Problem, reducer: GradientReducer) -> Array:

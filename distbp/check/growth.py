@@ -16,23 +16,23 @@ import numpy as np
 
 from distbp.autodiff import grad
 
-__all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch"]
+__all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch", "timed"]
 
-_REPEAT_SECONDS = 0.02
-"""Seconds after which work is not repeated any more."""
+_REPEAT_SECONDS = 0.02  # after which work is not repeated any more
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what `work` gives, and its seconds."""
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
 
 
 def stopwatch(work: Callable[[], Any]) -> tuple[Any, float]:
     """Return what `work` gives, and its seconds: the median of the runs of about 20 ms, behind one to warm up."""
-
-    def run() -> tuple[Any, float]:
-        start = time.perf_counter()
-        return work(), time.perf_counter() - start
-
-    result, first = run()
+    result, first = timed(work)
     times = [first] if first > _REPEAT_SECONDS else []
     while sum(times) < _REPEAT_SECONDS:
-        times.append(run()[1])
+        times.append(timed(work)[1])
     return result, statistics.median(times)
 
 
@@ -66,9 +66,7 @@ class Graph:
 
 
 def _squared(w: Any, times: int) -> Any:
-    for _ in range(times):
-        w = w * w
-    return w
+    return _squared(w * w, times - 1) if times else w
 
 
 class _Counted:

@@ -3,6 +3,7 @@
 The one module that needs matplotlib, which is imported when something is drawn.
 """
 
+import itertools
 from typing import Any
 
 from distbp.check.report import Report
@@ -12,7 +13,7 @@ __all__ = ["draw"]
 # Okabe & Ito 2008: eight colours that people with any colour vision tell apart
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#000000")
 _METHODS = ("paths", "recursion", "autodiff", "central", "complex", "ranks")
-_STYLES = {name: {"color": c, "marker": m} for name, c, m in zip(_METHODS, _COLOURS, "vos^Dx", strict=True)}
+_STYLES = {name: {"color": c, "marker": m, "ms": 4} for name, c, m in zip(_METHODS, _COLOURS, "vos^Dx", strict=True)}
 _EPS = 2.0**-53
 
 
@@ -34,15 +35,16 @@ def _depth(axes: Any, report: Report) -> None:
     """Draw time against depth: lines of slope 1 are linear, what bends upwards is exponential."""
     deepest = report.width_of_deepest()
     for name in report.columns():
-        widths = sorted({m.width for m in report.of("paths")}) if name == "paths" else [deepest]
-        for width, line in zip(widths, (":", "--", "-", "-.", "-.", "-.", "-."), strict=False):
+        lines = [(deepest, report.title(name), "-")]
+        if name == "paths":
+            widths = sorted({m.width for m in report.of("paths")})
+            kinds = itertools.chain((":", "--", "-"), itertools.repeat("-."))
+            lines = [(w, f"{report.title(name)}, width {w}", kind) for w, kind in zip(widths, kinds, strict=False)]
+        for width, label, kind in lines:
             rows = sorted(report.of(name, width=width), key=lambda m: m.depth)
             if len(rows) > 1:
-                label, line = (
-                    (f"{report.title(name)}, width {width}", line) if name == "paths" else (report.title(name), "-")
-                )
                 times = [m.results[name].seconds for m in rows]
-                axes.plot([m.depth for m in rows], times, label=label, linestyle=line, ms=4, **_STYLES[name])
+                axes.plot([m.depth for m in rows], times, label=label, linestyle=kind, **_STYLES[name])
     axes.set(yscale="log", xlabel="depth (layers of weights)", ylabel="time of one gradient (s)")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
@@ -55,7 +57,7 @@ def _parameters(axes: Any, report: Report) -> None:
         rows = sorted(report.of(name, depth=2), key=lambda m: m.parameters)
         if len(rows) > 1:
             times = [m.results[name].seconds for m in rows]
-            axes.plot([m.parameters for m in rows], times, label=report.title(name), ms=4, **_STYLES[name])
+            axes.plot([m.parameters for m in rows], times, label=report.title(name), **_STYLES[name])
     axes.set(xscale="log", yscale="log", xlabel="number of parameters", ylabel="time of one gradient (s)")
     axes.set_title("depth 2, growing width", fontsize=9)
 
@@ -64,7 +66,7 @@ def _steps(axes: Any, report: Report) -> None:
     """Draw the V of differences: rounding to the left, what is cut off of the series to the right."""
     steps = [h for h, _ in report.steps]
     for i, (label, name) in enumerate((("forward differences", "recursion"), ("central differences", "central"))):
-        axes.plot(steps, [errors[i] for _, errors in report.steps], label=label, ms=4, **_STYLES[name])
+        axes.plot(steps, [errors[i] for _, errors in report.steps], label=label, **_STYLES[name])
     first = report.steps[0][1]
     grey = {"color": "0.45", "linewidth": 1.0}
     left = [h for h in steps if h <= 1e-5]

@@ -20,7 +20,7 @@ from distbp.network.user_functions import is_function_name, resolve
 from distbp.randomness import bits, key, normal
 from distbp.trees import Tree, leaves_of
 
-__all__ = ["ANALYTIC", "TARGETS", "Problem", "dense_problem", "model_problem"]
+__all__ = ["ANALYTIC", "TARGETS", "Array", "Problem", "dense_problem", "model_problem"]
 
 Array = NDArray[Any]
 _Model = Network | FunctionModel
@@ -43,14 +43,9 @@ PLAIN_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _huber(z: Any, y: Any) -> Any:
-    size = np.abs(z - y)
-    return np.sum(np.where(size <= 1.0, 0.5 * size * size, size - 0.5), axis=1)
-
-
 PLAIN_LOSSES: dict[str, _Function] = {
     "squared-error": lambda z, y: 0.5 * np.sum((z - y) * (z - y), axis=1),
-    "huber": _huber,
+    "huber": lambda z, y: np.sum(np.where((size := np.abs(z - y)) <= 1.0, 0.5 * size * size, size - 0.5), axis=1),
     "binary-cross-entropy": lambda z, y: np.sum(np.log1p(np.exp(z)) - y * z, axis=1),
     "softmax-cross-entropy": lambda z, y: np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(y)), y],
 }

@@ -71,16 +71,16 @@ class Report:
     def model_lines(self, rows: int) -> list[str]:
         """Return what was found of a model: a line for each method."""
         m = self.measurements[-1]
-        lines = [
+        found = [(name, m.results[name]) for name in self.columns() if name in m.results]
+        return [
             f"one gradient, {self.what}: {m.parameters:,} parameters, {rows} rows; C in {seconds(m.cost_seconds)}",
             "",
             f"{'':<20}{'error':>8}  {'against':<20}{'time':>10}",
+            *(
+                f"{self.title(k):<20}{r.error:>8.0e}  {METHODS[r.against]:<20}{seconds(r.seconds):>10}"
+                for k, r in found
+            ),
         ]
-        for name in self.columns():
-            if (r := m.results.get(name)) is not None:
-                against = METHODS[r.against]
-                lines.append(f"{self.title(name):<20}{r.error:>8.0e}  {against:<20}{seconds(r.seconds):>10}")
-        return lines
 
     def growth_lines(self) -> list[str]:
         """Return the fitted laws, one method a line."""
