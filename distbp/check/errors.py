@@ -29,8 +29,7 @@ METHODS = {
 """Methods, in the order in which they are trusted."""
 LIMITS = dict.fromkeys(METHODS, 1e-10) | {"central": 1e-6}
 
-_PER_PARAMETER = ("central", "complex")
-"""Methods whose work is proportional to the number of parameters: of large models they take some of them."""
+_PER_PARAMETER = ("central", "complex")  # work is proportional to their number: of large models they take some of them
 _SMALLER_STEPS = (1e-6, 1e-7)
 """Steps for derivatives that are off by the first one: a kink may lie within it, which a wrong derivative survives."""
 
@@ -99,15 +98,15 @@ def relative_error(
     `gradient` may be that of the parameters numbered in `where` alone.
     """
     where = np.arange(len(reference)) if where is None else where
-    worst, place = -1.0, ""
+    errors = {}
     for name, part in parts:
         chosen = (where >= part.start) & (where < part.stop)
         error = float(np.max(np.abs(gradient[chosen] - reference[where[chosen]]), initial=0.0))
         scale = float(np.max(np.abs(reference[part]), initial=0.0))
         error = error / scale if scale else (np.inf if error else 0.0)
-        if not error <= worst:  # so that NaN is the worst
-            worst, place = error if error == error else np.inf, name
-    return worst, place
+        errors[name] = error if error == error else np.inf  # NaN is the worst
+    worst = max(errors, key=errors.__getitem__)
+    return errors[worst], worst
 
 
 def disagreements(measurements: Sequence[Measurement], what: str) -> list[str]:

@@ -76,10 +76,8 @@ def _sum_over_paths(local: list[list[Array]], delta: Array, level: int, unit: in
     """Sum over the paths from here to the outputs; `product` is that of the local derivatives on the way to here."""
     if level == len(local):
         return product * delta[unit]
-    total: Any = 0.0
-    for t, derivative in enumerate(local[level][unit]):
-        total = total + _sum_over_paths(local, delta, level + 1, t, product * derivative)
-    return total
+    ways = enumerate(local[level][unit])
+    return sum(_sum_over_paths(local, delta, level + 1, t, product * derivative) for t, derivative in ways)
 
 
 def count_paths(sizes: tuple[int, ...]) -> int:

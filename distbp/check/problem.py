@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.network.activations import activation_named
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
-from distbp.network.user_functions import is_function_name, resolve
+from distbp.network.user_functions import resolve
 from distbp.randomness import bits, key, normal
 from distbp.trees import Tree, leaves_of
 
@@ -90,8 +89,7 @@ def dense_problem(
     network = Network(sizes, activation, dtype=np.float64, seed=seed)
     for i, layer in enumerate(network.layers):
         layer.b[:] = 0.1 * normal(key(seed, "check biases", i), np.arange(layer.fan_out))
-    mine = is_function_name(activation)
-    plain = resolve(activation, "--activation") if mine else PLAIN_ACTIVATIONS[activation_named(activation).name]
+    plain = PLAIN_ACTIVATIONS.get(network.activation.name) or resolve(activation, "--activation")
 
     def predict(parameters: Tree, X: Array) -> Any:
         a: Any = X
