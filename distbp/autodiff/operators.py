@@ -40,11 +40,6 @@ def _binary(ufunc: Any, apply: Function) -> tuple[Function, Function]:
     return forward, reflected
 
 
-def _untraced(apply: Function) -> Function:
-    """Make an operator whose result is piecewise constant: a plain value."""
-    return lambda self, other: apply(self.value, value_of(other))
-
-
 def _method(function: Any) -> Function:
     def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
         return call(function, (self, *args), kwargs)
@@ -63,8 +58,9 @@ for _name, _ufunc, _apply in (
 ):
     for _prefix, _function in zip(("", "r"), _binary(_ufunc, _apply), strict=True):
         setattr(Traced, f"__{_prefix}{_name}__", _function)
-for _name in ("lt", "le", "eq", "ne", "gt", "ge", "floordiv"):
-    setattr(Traced, f"__{_name}__", _untraced(getattr(operator, _name)))
+for _name in ("lt", "le", "eq", "ne", "gt", "ge", "floordiv"):  # piecewise constant: a plain value
+    _apply = getattr(operator, _name)
+    setattr(Traced, f"__{_name}__", lambda self, other, apply=_apply: apply(self.value, value_of(other)))
 for _name, _unary in ("neg", np.negative), ("pos", np.positive), ("abs", np.absolute):
     setattr(Traced, f"__{_name}__", lambda self, ufunc=_unary: record(ufunc, (self,)))
 

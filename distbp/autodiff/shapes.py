@@ -184,8 +184,7 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
               dtype: Any = None, axis: int = 0, **kw: Any) -> Any:  # fmt: skip
     count = num - 1 if endpoint else num
     step = (stop - start) / max(1, count)
-    parts = np.reshape(np.arange(num, dtype=np.result_type(step.dtype)), (-1,) + (1,) * step.ndim)
-    points = np.moveaxis(start + parts * step, 0, axis)
+    points = np.moveaxis(start + np.arange(num, dtype=step.dtype).reshape(-1, *(1,) * step.ndim) * step, 0, axis)
     points = points if dtype is None else points.astype(dtype)
     return (points, step if count > 0 else np.nan) if retstep else points
 
