@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from distbp.autodiff.elementwise import nonzero_or_one
-from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
+from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
 __all__ = ["axes_of", "log_softmax", "logsumexp", "root_sum_squares", "softmax"]
@@ -110,9 +110,8 @@ def _ignoring_nan(function: Any, otherwise: float) -> Any:
 def _cumulative(function: Any, first: Any) -> Any:
     def composed(x: Array, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
                  ) -> Array:  # fmt: skip
-        refuse_out(out)
         axis, x = 0 if axis is None else axis, x if dtype is None else x.astype(dtype)
-        total = function(x, axis)
+        total = function(x, axis, out=out)
         if include_initial:
             shape = tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape))
             total = np.concatenate([first(shape, x.dtype), total], axis)

@@ -92,12 +92,6 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, **
 
 for _composed in (np.hstack, np.vstack, np.dstack, np.unstack, np.rollaxis, np.logspace):  # in NumPy itself
     COMPOSITIONS[_composed] = inspect.unwrap(_composed)
-COMPOSITIONS[np.column_stack] = lambda tup: np.concatenate(
-    [np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1
-)
-COMPOSITIONS[np.append] = lambda arr, values, axis=None: np.concatenate(
-    [np.ravel(arr), np.ravel(values)] if axis is None else [arr, values], axis or 0
-)
 COMPOSITIONS[np.matrix_transpose] = COMPOSITIONS[np.linalg.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
 
 
@@ -147,11 +141,6 @@ def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
     return _array_split(ary, indices_or_sections, axis)
 
 
-COMPOSITIONS[np.vsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0)
-COMPOSITIONS[np.hsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
-COMPOSITIONS[np.dsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2)
-
-
 def _at_least(ndim: int, function: Any) -> Any:
     def composed(*arrays: Array) -> Any:
         out = [a if np.ndim(a) >= ndim else np.reshape(a, function(value_of(a)).shape) for a in arrays]
@@ -189,8 +178,13 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
     return (points, step if count > 0 else np.nan) if retstep else points
 
 
-@composes(np.geomspace)
-def _geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
-               ) -> Array:  # fmt: skip
-    points = np.exp(_linspace(np.log(start), np.log(stop), num, endpoint, axis=axis))
-    return points.astype(float if dtype is None else dtype)
+COMPOSITIONS |= {
+    np.column_stack: lambda tup: np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1),
+    np.append: lambda arr, values, axis=None: np.concatenate([arr, values], axis),
+    np.vsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0),
+    np.hsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1),
+    np.dsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2),
+    np.geomspace: lambda start, stop, num=50, endpoint=True, dtype=None, axis=0: np.exp(
+        _linspace(np.log(start), np.log(stop), num, endpoint, axis=axis)
+    ).astype(float if dtype is None else dtype),
+}

@@ -14,14 +14,13 @@ __all__: list[str] = []
 @composes(np.var)
 def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
          *, where: Any = True, mean: Array = None, correction: float | None = None) -> Array:  # fmt: skip
-    refuse_out(out)
     a, ddof = a if dtype is None else a.astype(dtype), ddof if correction is None else correction
     mean = np.mean(a, axis, keepdims=True, where=where) if mean is None else mean
     rest = a - mean
     square = (np.abs(rest) if a.dtype.kind == "c" else rest) ** 2
     square = square if where is True else np.where(where, square, 0.0)
     count = np.sum(np.broadcast_to(where, a.shape), axis, keepdims=keepdims)
-    return np.sum(square, axis, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(square.dtype)
+    return np.sum(square, axis, out=out, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(square.dtype)
 
 
 @composes(np.std)
@@ -35,8 +34,8 @@ def _std(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: f
 def _average(a: Array, axis: Any = None, weights: Array = None, returned: bool = False, *, keepdims: bool = False
              ) -> Array:  # fmt: skip
     if weights is None:
-        total, count = np.mean(a, axis, keepdims=keepdims), np.size(a) / max(1, np.size(np.mean(value_of(a), axis)))
-        return (total, np.zeros_like(total) + count) if returned else total
+        mean = np.mean(a, axis, keepdims=keepdims)
+        return (mean, np.zeros_like(mean) + a.size / max(1, mean.size)) if returned else mean
     weights = weights if type(weights) is Traced else np.asarray(weights)
     if np.ndim(weights) != np.ndim(a):
         axes = axes_of(a, axis)

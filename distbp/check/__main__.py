@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 def check(options: argparse.Namespace, comm: Communicator) -> int:
     """Check as `options` say, on all ranks of `comm`; an error above its limit is a `UserError` on all of them."""
     _refuse(options)
-    with limited_blas(comm, 1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a user's function may overflow: its numbers tell
+    # a user's function may overflow: its numbers tell
+    with limited_blas(comm, 1), warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         report = _check_model(options, comm) if options.model else _check_networks(options, comm)
     wrong: list[str] = comm.bcast_obj(disagreements(report.measurements, report.what) + report.wrong_graphs())
     if options.plot:
@@ -93,11 +93,10 @@ def _refuse(options: argparse.Namespace) -> None:
         raise UsageError("--activation is for dense networks, and --model has its own")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: at least 0")
-    if options.plot:
-        if not options.plot.endswith((".png", ".svg", ".pdf")):
-            raise UsageError(f"--plot {options.plot}: a name that ends in .png, .svg or .pdf")
-        if find_spec("matplotlib") is None:
-            raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
+    if options.plot and not options.plot.endswith((".png", ".svg", ".pdf")):
+        raise UsageError(f"--plot {options.plot}: a name that ends in .png, .svg or .pdf")
+    if options.plot and find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
 
 
 def _check_networks(options: argparse.Namespace, comm: Communicator) -> Report:

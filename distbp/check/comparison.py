@@ -42,8 +42,7 @@ def obstacle(problem: Problem, what: str, names: Sequence[str]) -> str:
     except Exception as error:
         hint = "" if problem.y.ndim == 1 else "; --targets classes gives whole numbers"
         raise UserError(f"{what}: {type(error).__name__}: {error} (inputs and targets are random{hint})") from error
-    kinked = [name for name in names if not is_function_name(name) and name not in ANALYTIC]
-    if kinked:
+    if kinked := [name for name in names if not is_function_name(name) and name not in ANALYTIC]:
         return f"{' and '.join(kinked)}: not analytic"
     n = problem.network.n_parameters
     return gradients.why_no_complex_step(problem, normal(key(0, "check direction"), np.arange(n)))

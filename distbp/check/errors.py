@@ -83,9 +83,7 @@ def _error_of_differences(problem: Problem, central: Array, truth: Array, where:
     errors: Array = np.nan_to_num(np.abs(central - truth) / scale, nan=np.inf)
     for h in _SMALLER_STEPS:
         off = np.flatnonzero(errors > LIMITS["central"])[:500]
-        if len(off):
-            again = np.abs(differences(problem, h, where[off]) - truth[off]) / scale
-            errors[off] = np.fmin(errors[off], again)
+        errors[off] = np.fmin(errors[off], np.abs(differences(problem, h, where[off]) - truth[off]) / scale)
     worst = int(np.argmax(errors))
     return float(errors[worst]), next(name for name, s in problem.network.parts if s.start <= where[worst] < s.stop)
 

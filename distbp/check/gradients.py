@@ -127,8 +127,7 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
     """
     h, theta = 1e-4, problem.network.theta
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        with warnings.catch_warnings(action="error", category=np.exceptions.ComplexWarning):
             up, down, left, right = (
                 complex(problem.cost(problem.parameters(theta + step * direction))) for step in (1j * h, -1j * h, -h, h)
             )

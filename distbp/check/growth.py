@@ -46,9 +46,6 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-# --- the lecture's product graph -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Graph:
     """A function as a graph: its nodes, the paths through it, its derivative by autodiff, and what that should be."""

@@ -3,17 +3,15 @@
 The one module that needs matplotlib, which is imported when something is drawn.
 """
 
-import itertools
 from typing import Any
 
-from distbp.check.report import Report
+from distbp.check.report import COLUMNS, Report
 
 __all__ = ["draw"]
 
 # Okabe & Ito 2008: eight colours that people with any colour vision tell apart
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#000000")
-_METHODS = ("paths", "recursion", "autodiff", "central", "complex", "ranks")
-_STYLES = {name: {"color": c, "marker": m, "ms": 4} for name, c, m in zip(_METHODS, _COLOURS, "vos^Dx", strict=True)}
+_STYLES = {name: {"color": c, "marker": m, "ms": 4} for name, c, m in zip(COLUMNS, _COLOURS, "vos^Dx", strict=True)}
 _EPS = 2.0**-53
 
 
@@ -38,7 +36,7 @@ def _depth(axes: Any, report: Report) -> None:
         lines = [(deepest, report.title(name), "-")]
         if name == "paths":
             widths = sorted({m.width for m in report.of("paths")})
-            kinds = itertools.chain((":", "--", "-"), itertools.repeat("-."))
+            kinds = (":", "--", "-", *["-."] * len(widths))
             lines = [(w, f"{report.title(name)}, width {w}", kind) for w, kind in zip(widths, kinds, strict=False)]
         for width, label, kind in lines:
             rows = sorted(report.of(name, width=width), key=lambda m: m.depth)

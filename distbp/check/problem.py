@@ -69,12 +69,10 @@ class Problem:
 
     def parameters(self, theta: Array) -> Tree:
         """Return `theta` as a tree of views: for a network a list of (W, b), for a model its own."""
-        network = self.network
-        if isinstance(network, FunctionModel):
-            return network.tree(theta)
-        return [
-            (theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in network.layers
-        ]
+        if isinstance(self.network, FunctionModel):
+            return self.network.tree(theta)
+        layers = self.network.layers
+        return [(theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in layers]
 
     def flat(self, tree: Tree) -> Array:
         """Flatten a tree like `parameters`: a network's weights are transposed, as they lie unit by unit in `theta`."""

@@ -8,9 +8,9 @@ import numpy as np
 from distbp.check.errors import LIMITS, METHODS, Measurement
 from distbp.check.growth import Graph, exponent, factor
 
-__all__ = ["Report", "seconds"]
+__all__ = ["COLUMNS", "Report", "seconds"]
 
-_COLUMNS = ("paths", "recursion", "autodiff", "central", "complex", "ranks")
+COLUMNS = ("paths", "recursion", "autodiff", "central", "complex", "ranks")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Report:
         """Return the methods that have a column."""
         skipped = {"ranks"} if self.ranks == 1 else set()
         skipped |= {"complex"} if any(remark.startswith("complex") for remark in self.remarks) else set()
-        return [name for name in _COLUMNS if name not in skipped]
+        return [name for name in COLUMNS if name not in skipped]
 
     def title(self, name: str) -> str:
         """Return the name of a method, for people."""
@@ -55,11 +55,8 @@ class Report:
     def head_lines(self) -> list[str]:
         """Return the head of the table."""
         titles = "".join(f"{self.title(name):>20}" for name in self.columns())
-        return [
-            f"one gradient, {self.what}: largest relative error, and time",
-            "",
-            f"{'depth':>5}{'width':>6}{'parameters':>11}{'paths':>10}{titles}",
-        ]
+        columns = f"{'depth':>5}{'width':>6}{'parameters':>11}{'paths':>10}{titles}"
+        return [f"one gradient, {self.what}: largest relative error, and time", "", columns]
 
     def row(self) -> str:
         """Return the row of the table for the last measurement."""
@@ -108,8 +105,7 @@ class Report:
     def step_lines(self) -> list[str]:
         """Return a line for each power of ten, and the best steps."""
         lines = ["error of differences by their step h, relative:", "", f"{'h':>10}{'forward':>12}{'central':>12}"]
-        lines += [f"{h:>10.0e}{forward:>12.1e}{central:>12.1e}" for h, (forward, central) in self.steps[::2]]
-        lines.append("")
+        lines += [*(f"{h:>10.0e}{forward:>12.1e}{central:>12.1e}" for h, (forward, central) in self.steps[::2]), ""]
         for i, law in enumerate(("forward: best at {}; error ~ h + eps/h", "central: best at {}; error ~ h^2 + eps/h")):
             h, errors = min(self.steps, key=lambda step: step[1][i])
             lines.append("  " + law.format(f"h = {h:.0e}, error {errors[i]:.0e}"))
