@@ -123,7 +123,7 @@ BUDGET = {
     "trainer": 2050,
     "run": 1700,
     "watch": 650,
-    "autodiff": 2630,
+    "autodiff": 2610,
     "check": 1050,
     "doctor": 1650,
     "study": 3900,

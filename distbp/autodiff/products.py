@@ -6,17 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.tables import (
-    COMPLEX,
-    COMPOSITIONS,
-    RULES,
-    Array,
-    NotDifferentiable,
-    composes,
-    defvjp,
-    keep,
-    refuse_out,
-)
+from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, RULES, Array, NotDifferentiable, composes, keep, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, record
 
 __all__ = ["contract"]
@@ -43,9 +33,6 @@ def _matmul_y(g: Array, ans: Array, x: Array, y: Array) -> Array:
     if y.ndim == 2 and x.ndim > 2:  # one product instead of one for each matrix
         return np.matmul(x.reshape(-1, x.shape[-1]).T, g.reshape(-1, g.shape[-1]))
     return np.matmul(x.mT, g)
-
-
-defvjp(np.matmul, _matmul_x, _matmul_y)
 
 
 @lru_cache(maxsize=1024)
@@ -101,9 +88,9 @@ def _contract_vjp(k: int, g: Array, ans: Array, subscripts: str, *operands: Arra
     return part
 
 
+RULES[np.matmul] = _matmul_x, _matmul_y
 RULES[contract] = _contract_vjp
-defvjp(
-    np.convolve,
+RULES[np.convolve] = (
     lambda g, ans, a, v: np.correlate(g, v, "valid"),
     lambda g, ans, a, v: np.correlate(g, a, "valid"),
 )
@@ -144,12 +131,11 @@ def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     if isinstance(axes, int):
         axes = list(range(np.ndim(a) - axes, np.ndim(a))), list(range(axes))
     of_a, of_b = ([int(i) % x.ndim for i in np.atleast_1d(which)] for x, which in zip((a, b), axes, strict=True))
-    rest_a, rest_b = [i for i in range(a.ndim) if i not in of_a], [i for i in range(b.ndim) if i not in of_b]
-    labels_a, labels_b = list(_LETTERS[: a.ndim]), list(_LETTERS[a.ndim : a.ndim + b.ndim])
+    labels_a, labels_b = _LETTERS[: a.ndim], list(_LETTERS[a.ndim : a.ndim + b.ndim])
     for i, j in zip(of_a, of_b, strict=True):
         labels_b[j] = labels_a[i]
-    out = [labels_a[i] for i in rest_a] + [labels_b[i] for i in rest_b]
-    return contract(f"{''.join(labels_a)},{''.join(labels_b)}->{''.join(out)}", a, b)
+    out = [c for c in labels_a if c not in labels_b] + [c for c in labels_b if c not in labels_a]
+    return contract(f"{labels_a},{''.join(labels_b)}->{''.join(out)}", a, b)
 
 
 @composes(np.kron)

@@ -11,7 +11,7 @@ __all__: list[str] = []
 
 
 def _maximum_x(g: Array, x: Array, y: Array, ignores_nan: bool = False) -> Array:
-    """Return what x gets of the gradient of a maximum: half of it where x = y, all where it, or just y, is NaN."""
+    """Return what x gets of the gradient of a maximum: half of it where x = y, all where either (or only y) is NaN."""
     wins, tie = (x > y) | (y != y) if ignores_nan else ~(y >= x), x == y
     return np.where(tie, 0.5 * g, g * wins) if tie.any() else g * wins
 

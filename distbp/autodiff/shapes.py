@@ -1,6 +1,7 @@
 """Shapes: to reshape, transpose, broadcast, join and split arrays, and to lay out grids."""
 
 import inspect
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -124,14 +125,13 @@ def _insert(arr: Array, obj: Any, values: Array, axis: int | None = None) -> Arr
 
 @composes(np.array_split)
 def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-    a, sections, n = ary, indices_or_sections, ary.shape[axis]
-    if isinstance(sections, (int, np.integer)):
-        small, more = divmod(n, sections)
-        cuts = np.cumsum([0] + [small + 1] * more + [small] * (int(sections) - more)).tolist()
+    n, before = ary.shape[axis], (slice(None),) * (axis % ary.ndim)
+    if isinstance(indices_or_sections, (int, np.integer)):
+        small, more = divmod(n, int(indices_or_sections))
+        cuts = [i * small + min(i, more) for i in range(int(indices_or_sections) + 1)]
     else:
-        cuts = [0, *(int(c) for c in sections), n]
-    before = (slice(None),) * (axis % a.ndim)
-    return [a[(*before, slice(lo, hi))] for lo, hi in zip(cuts, cuts[1:], strict=False)]
+        cuts = [0, *map(int, indices_or_sections), n]
+    return [ary[(*before, slice(lo, hi))] for lo, hi in pairwise(cuts)]
 
 
 @composes(np.split)
@@ -162,9 +162,8 @@ def _broadcast_arrays(*arrays: Array, subok: bool = False) -> tuple[Array, ...]:
 @composes(np.meshgrid)
 def _meshgrid(*xi: Array, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
     n = len(xi)
-    out = [np.reshape(x, (1,) * i + (-1,) + (1,) * (n - 1 - i)) for i, x in enumerate(xi)]
-    if indexing == "xy" and n > 1:
-        out = [np.swapaxes(x, 0, 1) for x in out]
+    axes = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else range(n)
+    out = [np.reshape(x, (1,) * i + (-1,) + (1,) * (n - 1 - i)) for i, x in zip(axes, xi, strict=True)]
     return tuple(out) if sparse else _broadcast_arrays(*out)
 
 

@@ -24,9 +24,8 @@ def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: f
 
 
 @composes(np.std)
-def _std(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
-         **kw: Any) -> Array:  # fmt: skip
-    variance = _var(a, axis, dtype, out, ddof, keepdims, **kw)
+def _std(a: Array, *how: Any, **kw: Any) -> Array:
+    variance = _var(a, *how, **kw)
     return np.where(variance == 0, 0.0, np.sqrt(np.where(variance == 0, 1.0, variance)))
 
 

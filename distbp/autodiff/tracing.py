@@ -186,7 +186,7 @@ def make_node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
     keeps = KEEPS.get(function)
     if keeps == "shapes" or (keeps == "others" and [type(a) for a in args].count(Traced) < 2):
         node.args = [a.node if type(a) is Traced else a for a in args]
-    elif keeps == "others" or keeps == "arguments":
+    elif keeps == "arguments" or keeps == "others":
         node.args = args
     elif keeps == "result":
         node.args, node.result = [a.node if type(a) is Traced else a for a in args], value
