@@ -1,7 +1,5 @@
 """Functions of NumPy without a derivative: those that are piecewise constant, and those that are not supported."""
 
-from typing import Any
-
 import numpy as np
 from numpy.lib import scimath
 
@@ -9,8 +7,6 @@ from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, UNSUPPORTED
 from distbp.autodiff.tracing import Traced, value_of
 
 __all__: list[str] = []
-
-linalg: Any = np.linalg
 
 CONSTANT |= {
     # element by element
@@ -22,7 +18,7 @@ CONSTANT |= {
     # of the whole
     np.all, np.any, np.allclose, np.array_equal, np.array_equiv, np.argmax, np.argmin, np.nanargmax, np.nanargmin,
     np.argsort, np.argpartition, np.argwhere, np.nonzero, np.flatnonzero, np.count_nonzero, np.searchsorted,
-    np.digitize, np.lexsort, np.iscomplexobj, np.isrealobj, linalg.matrix_rank,
+    np.digitize, np.lexsort, np.iscomplexobj, np.isrealobj, np.linalg.matrix_rank,
     # shapes and types
     np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type, np.may_share_memory,
     np.shares_memory, np.zeros_like, np.ones_like, np.empty_like, np.einsum_path, np.array2string,
@@ -43,7 +39,7 @@ for _instead, _functions in {
     "its results are complex, or may become so; use the function of the same name in np": [
         function for name in scimath.__all__ if callable(function := getattr(scimath, name))
     ],
-    "its results may be complex; np.linalg.eigh is known": (linalg.eig, linalg.eigvals, np.roots),
+    "its results may be complex; np.linalg.eigh is known": (np.linalg.eig, np.linalg.eigvals, np.roots),
     "write the loop, and np.stack its results": (np.apply_along_axis, np.apply_over_axes),
     "np.polyval, np.convolve and np.linalg.solve are known": (
         np.poly, np.polyadd, np.polyder, np.polydiv, np.polyfit, np.polyint, np.polymul, np.polysub,
@@ -59,8 +55,8 @@ for _instead, _functions in {
     "scipy.special.i0 is known": (np.i0,),
     "it is no function of real numbers": (np.nextafter,),
     "np.sort is known": (np.sort_complex,),
-    "np.linalg.pinv(a) @ b is known, and np.linalg.solve": (linalg.lstsq,),
-    "np.linalg.cholesky(a.T @ a).T is R": (linalg.qr,),
+    "np.linalg.pinv(a) @ b is known, and np.linalg.solve": (np.linalg.lstsq,),
+    "np.linalg.cholesky(a.T @ a).T is R": (np.linalg.qr,),
     "np.stack([...]) makes an array of traced numbers": (
         np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.require,
     ),

@@ -88,6 +88,13 @@ for _name, _get in {
 }.items():
     setattr(Traced, _name, property(_get))
 _methods: dict[str, Any] = {
+    "__bool__": lambda self: bool(self.value),
+    "__int__": lambda self: int(self.value),  # piecewise constant
+    "__index__": lambda self: operator.index(self.value),
+    "__len__": lambda self: len(self.value),
+    "__iter__": lambda self: (self[i] for i in range(len(self.value))),
+    "__repr__": lambda self: f"Traced({self.value!r})",
+    "__format__": lambda self, spec: format(self.value, spec),
     "__rfloordiv__": lambda self, other: other // self.value,
     "__matmul__": lambda self, other: call(np.matmul, (self, other)),
     "__rmatmul__": lambda self, other: call(np.matmul, (other, self)),

@@ -58,15 +58,8 @@ class Node:
     shape: tuple[int, ...]  # of the value, as dtype is
     dtype: Any
 
-    @property
-    def ndim(self) -> int:
-        """Return the number of axes of the value."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Return the number of elements of the value."""
-        return prod(self.shape)
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: prod(self.shape))
 
 
 class Traced:
@@ -84,7 +77,7 @@ class Traced:
     __slots__ = ("node", "value")
 
     node: Node
-    astype: Any  # the methods of arrays are in `operators`
+    astype: Any  # the operators and methods of arrays are in `operators`
     shape = property(attrgetter("value.shape"))
     ndim = property(attrgetter("value.ndim"))
     size = property(attrgetter("value.size"))
@@ -142,27 +135,6 @@ class Traced:
         raise NotDifferentiable(
             "a traced array cannot be written into: make a new one with np.where, np.concatenate or np.stack"
         )
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __int__(self) -> int:  # piecewise constant
-        return int(self.value)
-
-    def __index__(self) -> int:
-        return operator.index(self.value)
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self.value)))
-
-    def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
     __hash__ = object.__hash__
 
