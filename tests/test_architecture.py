@@ -123,7 +123,7 @@ BUDGET = {
     "trainer": 2050,
     "run": 1700,
     "watch": 650,
-    "autodiff": 2610,
+    "autodiff": 2580,
     "check": 1050,
     "doctor": 1650,
     "study": 3900,

@@ -13,8 +13,6 @@ from distbp.autodiff.tracing import Traced, primitive, value_of
 
 __all__: list[str] = []
 
-linalg: Any = np.linalg
-
 
 def _solve_a(g: Array, ans: Array, a: Array, b: Array) -> Array:
     gb = _solve_b(g, ans, a, b)
@@ -101,13 +99,13 @@ def _svd_vjp(g: Array, ans: Array, a: Array) -> Array:
 
 
 defvjp(svd_packed, _svd_vjp)
-keep("result", linalg.inv, linalg.cholesky, eigh_packed, svd_packed)
+keep("result", np.linalg.inv, np.linalg.cholesky, eigh_packed, svd_packed)
 keep("arguments", log_determinant)
 
 # --- in terms of others -------------------------------------------------------------------------------
 
 
-@composes(linalg.norm)
+@composes(np.linalg.norm)
 def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
     x = np.abs(x) if x.dtype.kind == "c" and ord not in (2, -2, "nuc") else x
     axes = axes_of(x, axis)
@@ -117,7 +115,7 @@ def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -
     return norm if keepdims else np.squeeze(norm, axes)
 
 
-@composes(linalg.vector_norm)
+@composes(np.linalg.vector_norm)
 def _vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
     axes, size = axes_of(x, axis), x if ord in (None, 2) and x.dtype.kind != "c" else np.abs(x)
     if ord is None or ord == 2:
@@ -140,20 +138,20 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
     if ord in (1, -1, np.inf, -np.inf):
         along, across = (row, column) if abs(ord) == 1 else (column, row)
         return (np.max if ord > 0 else np.min)(np.sum(np.abs(x), along, keepdims=True), across, keepdims=True)
-    values = linalg.svdvals(np.moveaxis(x, (row, column), (-2, -1)))
+    values = np.linalg.svdvals(np.moveaxis(x, (row, column), (-2, -1)))
     of: Any = {"nuc": np.sum, 2: np.max, -2: np.min}.get(ord)
     if of is None:
         raise ValueError(f"np.linalg.norm: {ord!r} is no order of a norm of matrices")
     return np.expand_dims(of(values, -1), tuple(sorted((row, column))))
 
 
-@composes(linalg.eigh)
+@composes(np.linalg.eigh)
 def _eigh(a: Array, UPLO: str = "L") -> Any:
     packed = eigh_packed(a, UPLO)
-    return type(linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
+    return type(np.linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
 
 
-@composes(linalg.svd)
+@composes(np.linalg.svd)
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     m, n = a.shape[-2:]
     if compute_uv and full_matrices and m != n:
@@ -163,10 +161,10 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitia
     u, s, v = packed[..., :tall, :], packed[..., tall, :], packed[..., tall + 1 :, :]
     if not compute_uv:
         return s
-    return type(linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
+    return type(np.linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
 
 
-@composes(linalg.pinv)
+@composes(np.linalg.pinv)
 def _pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Array:
     values = np.linalg.svd(value_of(a), compute_uv=False)
     if a.size and (values[..., -1] <= 1e-15 * values[..., 0] * max(a.shape[-2:])).any():
@@ -177,7 +175,7 @@ def _pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = N
     return np.linalg.solve(t @ a, t) if a.shape[-2] >= a.shape[-1] else np.linalg.solve(a @ t, a).mT
 
 
-@composes(linalg.matrix_power)
+@composes(np.linalg.matrix_power)
 def _matrix_power(a: Array, n: int) -> Array:
     if n < 0:
         return _matrix_power(np.linalg.inv(a), -n)
@@ -187,21 +185,21 @@ def _matrix_power(a: Array, n: int) -> Array:
     return np.matmul(square, a) if n % 2 else square
 
 
-@composes(linalg.cond)
+@composes(np.linalg.cond)
 def _cond(x: Array, p: Any = None) -> Array:
     if p in (None, 2, -2):
-        s = linalg.svdvals(x)
+        s = np.linalg.svdvals(x)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     return _norm(x, p, (-2, -1)) * _norm(np.linalg.inv(x), p, (-2, -1))
 
 
-@composes(linalg.multi_dot)
+@composes(np.linalg.multi_dot)
 def _multi_dot(arrays: Any, *, out: Any = None) -> Array:
     refuse_out(out)
     return reduce(np.matmul, arrays)
 
 
-@composes(linalg.tensorsolve)
+@composes(np.linalg.tensorsolve)
 def _tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     if axes is not None:
         raise NotDifferentiable("np.linalg.tensorsolve of a traced array: without axes")
@@ -209,17 +207,17 @@ def _tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     return np.reshape(np.linalg.solve(np.reshape(a, (n, n)), np.reshape(b, -1)), np.shape(a)[np.ndim(b) :])
 
 
-COMPOSITIONS[linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
-COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
+COMPOSITIONS[np.linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
+COMPOSITIONS[np.linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
 METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _vector_norm(x, axis=axis, keepdims=keepdims)
 COMPOSITIONS |= {
     np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=None: np.sum(
         np.diagonal(a, offset, axis1, axis2), -1, dtype, out=out
     ),
-    linalg.slogdet: lambda a: np.linalg.slogdet(value_of(a))._replace(logabsdet=log_determinant(a)),
-    linalg.eigvalsh: lambda a, UPLO="L": _eigh(a, UPLO)[0],
-    linalg.svdvals: lambda x: _svd(x, compute_uv=False),
-    linalg.tensorinv: lambda a, ind=2: np.reshape(
+    np.linalg.slogdet: lambda a: np.linalg.slogdet(value_of(a))._replace(logabsdet=log_determinant(a)),
+    np.linalg.eigvalsh: lambda a, UPLO="L": _eigh(a, UPLO)[0],
+    np.linalg.svdvals: lambda x: _svd(x, compute_uv=False),
+    np.linalg.tensorinv: lambda a, ind=2: np.reshape(
         np.linalg.inv(np.reshape(a, (-1, prod(a.shape[ind:])))), a.shape[ind:] + a.shape[:ind]
     ),
 }

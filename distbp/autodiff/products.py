@@ -11,7 +11,6 @@ from distbp.autodiff.tracing import Traced, primitive, record
 
 __all__ = ["contract"]
 
-linalg: Any = np.linalg
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -115,18 +114,18 @@ COMPOSITIONS |= {
     np.vdot: lambda a, b: np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1)),
     np.matvec: lambda a, b: np.matmul(a, b[..., None])[..., 0],
     np.vecmat: lambda a, b: np.matmul(np.conj(a)[..., None, :], b)[..., 0, :],
-    linalg.matmul: lambda a, b: np.matmul(a, b),
+    np.linalg.matmul: lambda a, b: np.matmul(a, b),
 }
-COMPOSITIONS[np.vecdot] = COMPOSITIONS[linalg.vecdot] = lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis)
+COMPOSITIONS[np.vecdot] = COMPOSITIONS[np.linalg.vecdot] = lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis)
 
 
-@composes(np.outer, linalg.outer)
+@composes(np.outer, np.linalg.outer)
 def _outer(a: Array, b: Array, out: Any = None) -> Array:
     refuse_out(out)
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
-@composes(np.tensordot, linalg.tensordot)
+@composes(np.tensordot, np.linalg.tensordot)
 def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     if isinstance(axes, int):
         axes = list(range(np.ndim(a) - axes, np.ndim(a))), list(range(axes))
@@ -146,7 +145,7 @@ def _kron(a: Array, b: Array) -> Array:
     return np.reshape(pairs, [m * k for m, k in zip(a.shape, b.shape, strict=True)])
 
 
-@composes(np.cross, linalg.cross)
+@composes(np.cross, np.linalg.cross)
 def _cross(a: Array, b: Array, *how: Any, axis: int | None = None, **kw: Any) -> Array:
     axis = -1 if axis is None else axis
     if how or kw or np.shape(a)[axis] != 3 or np.shape(b)[axis] != 3:
