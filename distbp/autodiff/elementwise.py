@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from distbp.autodiff.operators import astype
-from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, Array, composes, defvjp, keep, linear
-from distbp.autodiff.tracing import identity, primitive, record, value_of
+from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, Array, Rule, composes, defvjp, keep, linear
+from distbp.autodiff.tracing import identity, record, value_of
 
-__all__ = ["absolute_complex", "nonzero_or_one"]
+__all__ = ["nonzero_or_one"]
 
 
 def _power_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
@@ -25,20 +25,17 @@ def _power_y(g: Array, ans: Array, x: Array, y: Array) -> Array:
     return g * (slope if ans.dtype.kind == "f" else np.conj(slope))
 
 
-def _exp_difference(exp: Any, x: Array, ans: Array) -> Array:
-    """Return exp(x - ans), and 0 where both are -inf."""
-    return exp(x - np.where(np.isneginf(ans), 0.0, ans)) if np.isneginf(ans).any() else exp(x - ans)
+def _logaddexp_rules(exp: Any) -> tuple[Rule, Rule]:
+    def by_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
+        """Return g exp(x - ans), and 0 where both are -inf."""
+        return g * exp(x - (np.where(np.isneginf(ans), 0.0, ans) if np.isneginf(ans).any() else ans))
+
+    return by_x, lambda g, ans, x, y: by_x(g, ans, y, x)
 
 
 def nonzero_or_one(x: Array) -> Array:
     """Return `x` with ones in place of its zeros, to divide by."""
     return np.where(x == 0, 1.0, x) if (x == 0).any() else x
-
-
-@primitive
-def absolute_complex(z: Array) -> Array:
-    """Return |z| of complex numbers."""
-    return np.abs(z)
 
 
 defvjp(np.add, lambda g, ans, x, y: g, lambda g, ans, x, y: g)
@@ -59,7 +56,7 @@ defvjp(np.power, _power_x, _power_y)
 defvjp(np.float_power, _power_x, _power_y)
 defvjp(np.negative, lambda g, ans, x: -g)
 defvjp(np.positive, lambda g, ans, x: g)
-defvjp(np.absolute, lambda g, ans, x: g * np.sign(x))
+defvjp(np.absolute, lambda g, ans, x: g * (x / nonzero_or_one(np.abs(x)) if x.dtype.kind == "c" else np.sign(x)))
 defvjp(np.fabs, lambda g, ans, x: g * np.sign(x))
 defvjp(np.conjugate, lambda g, ans, x: np.conj(g))
 defvjp(np.reciprocal, lambda g, ans, x: -g * ans * ans)
@@ -73,16 +70,8 @@ defvjp(np.log, lambda g, ans, x: g / x)
 defvjp(np.log2, lambda g, ans, x: g / (x * log(2.0)))
 defvjp(np.log10, lambda g, ans, x: g / (x * log(10.0)))
 defvjp(np.log1p, lambda g, ans, x: g / (1.0 + x))
-defvjp(
-    np.logaddexp,
-    lambda g, ans, x, y: g * _exp_difference(np.exp, x, ans),
-    lambda g, ans, x, y: g * _exp_difference(np.exp, y, ans),
-)
-defvjp(
-    np.logaddexp2,
-    lambda g, ans, x, y: g * _exp_difference(np.exp2, x, ans),
-    lambda g, ans, x, y: g * _exp_difference(np.exp2, y, ans),
-)
+defvjp(np.logaddexp, *_logaddexp_rules(np.exp))
+defvjp(np.logaddexp2, *_logaddexp_rules(np.exp2))
 defvjp(np.sin, lambda g, ans, x: g * np.cos(x))
 defvjp(np.cos, lambda g, ans, x: -g * np.sin(x))
 defvjp(np.tan, lambda g, ans, x: g * (1.0 + ans * ans))
@@ -106,7 +95,6 @@ defvjp(np.ldexp, lambda g, ans, x, n: np.ldexp(g, n), None)
 defvjp(np.real, lambda g, ans, x: g + 0j if x.dtype.kind == "c" else g)
 defvjp(np.imag, lambda g, ans, x: g * 1j)
 defvjp(np.nan_to_num, lambda g, ans, x, *how, **kw: g * np.isfinite(x))
-defvjp(absolute_complex, lambda g, ans, z: g * z / nonzero_or_one(ans))
 defvjp(identity, lambda g, ans, x: g)
 defvjp(astype, lambda g, ans, x, dtype: g.astype(x.dtype), None)
 
@@ -120,30 +108,22 @@ keep(
 )  # fmt: skip
 keep("others", np.multiply)
 keep("divisor", np.divide)
-COMPLEX |= {np.multiply, np.divide, np.power, np.square, np.exp, absolute_complex}
+COMPLEX |= {np.multiply, np.divide, np.power, np.square, np.exp}
 
 # --- in terms of others -------------------------------------------------------------------------------
 
-COMPOSITIONS[np.absolute] = lambda x, **kw: (
-    absolute_complex(x) if x.dtype.kind == "c" else record(np.absolute, (x,), kw)
-)
-COMPOSITIONS[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
-COMPOSITIONS[np.modf] = lambda x: (x - np.trunc(x), np.trunc(x))
-COMPOSITIONS[np.real] = lambda val: record(np.real, (val,)) if val.dtype.kind == "c" else val
-COMPOSITIONS[np.imag] = lambda val: record(np.imag, (val,)) if val.dtype.kind == "c" else np.zeros_like(val)
-COMPOSITIONS[np.real_if_close] = lambda a, tol=100: (
-    np.real(a) if np.isrealobj(np.real_if_close(value_of(a), tol)) else a
-)
-COMPOSITIONS[np.angle] = lambda z, deg=False: np.arctan2(np.imag(z), np.real(z)) * (180.0 / np.pi if deg else 1.0)
-COMPOSITIONS[np.unwrap] = lambda p, *how, **kw: p + (np.unwrap(value_of(p), *how, **kw) - value_of(p))
-COMPOSITIONS[np.copy] = lambda a, *how, **kw: record(identity, (a,))
-COMPOSITIONS[np.astype] = lambda x, dtype, /, **kw: x.astype(dtype)
-
-
-@composes(np.frexp)
-def _frexp(x: Array) -> Array:
-    exponent = np.frexp(value_of(x))[1]
-    return np.ldexp(x, -exponent), exponent
+COMPOSITIONS |= {
+    np.divmod: lambda x, y: (np.floor_divide(x, y), np.remainder(x, y)),
+    np.frexp: lambda x: (np.ldexp(x, -(exponent := np.frexp(value_of(x))[1])), exponent),
+    np.modf: lambda x: (x - np.trunc(x), np.trunc(x)),
+    np.real: lambda val: record(np.real, (val,)) if val.dtype.kind == "c" else val,
+    np.imag: lambda val: record(np.imag, (val,)) if val.dtype.kind == "c" else np.zeros_like(val),
+    np.real_if_close: lambda a, tol=100: np.real(a) if np.isrealobj(np.real_if_close(value_of(a), tol)) else a,
+    np.angle: lambda z, deg=False: np.arctan2(np.imag(z), np.real(z)) * (180.0 / np.pi if deg else 1.0),
+    np.unwrap: lambda p, *how, **kw: p + (np.unwrap(value_of(p), *how, **kw) - value_of(p)),
+    np.copy: lambda a, *how, **kw: record(identity, (a,)),
+    np.astype: lambda x, dtype, /, **kw: x.astype(dtype),
+}
 
 
 @composes(np.sinc)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.indexing import pad_constant
 from distbp.autodiff.tables import COMPOSITIONS, Array, composes, defvjp, linear
 from distbp.autodiff.tracing import record
 
@@ -23,7 +22,7 @@ def _resized(x: Array, n: int | None, axis: int) -> Array:
         return x
     if n < have:
         return x[(slice(None),) * (axis % x.ndim) + (slice(0, n),)]
-    return pad_constant(x, tuple((0, n - have) if i == axis % x.ndim else (0, 0) for i in range(x.ndim)))
+    return np.pad(x, tuple((0, n - have) if i == axis % x.ndim else (0, 0) for i in range(x.ndim)))
 
 
 def _transform(function: Any) -> Any:
@@ -43,14 +42,10 @@ def _rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None, out:
 @composes(np.fft.irfft)
 def _irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None, out: Any = None) -> Array:
     n = 2 * (a.shape[axis] - 1) if n is None else n
-    a = np.moveaxis(_resized(a, n // 2 + 1, axis), axis, -1)
-    ends = 2 if n % 2 == 0 else 1  # what stands only once, and whose imaginary part plays no part
-    single = [a[..., :1] + np.conj(a[..., :1])]
-    if ends == 2:
-        single.append(a[..., -1:] + np.conj(a[..., -1:]))
-    middle = a[..., 1 : a.shape[-1] - ends + 1]
-    full = np.concatenate([single[0] / 2.0, middle, *(x / 2.0 for x in single[1:]), np.conj(np.flip(middle, -1))], -1)
-    return np.moveaxis(np.real(_ifft(full, None, -1, norm)), -1, axis)
+    half = np.moveaxis(_resized(a, n // 2 + 1, axis), axis, -1)
+    times = np.full(n // 2 + 1, 2, a.dtype)  # with the mirror image, whose part of the result is the conjugate
+    times[[0, -1] if n % 2 == 0 else 0] = 1
+    return np.moveaxis(np.real(_ifft(half * times, n, -1, norm)), -1, axis)
 
 
 _OPPOSITE = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -58,16 +53,16 @@ COMPOSITIONS[np.fft.hfft] = lambda a, n=None, axis=-1, norm=None, out=None: _irf
 COMPOSITIONS[np.fft.ihfft] = lambda a, n=None, axis=-1, norm=None, out=None: np.conj(_rfft(a, n, axis, _OPPOSITE[norm]))
 
 
-def _along_axes(first: Any, last: Any, default: Any, inverse: bool = False) -> Any:
-    """Compose a transform along several axes: `last` along the last one, `first` along the others."""
+def _along_axes(first: Any, last: Any, default: Any) -> Any:
+    """Compose a transform along several axes: `last` along the last one, which is real, `first` along the others."""
 
     def composed(a: Array, s: Any = None, axes: Any = default, norm: Any = None, out: Any = None) -> Array:
-        axes = list(range(a.ndim) if axes is None and s is None else range(-len(s), 0) if axes is None else axes)
-        sizes = list(s) if s is not None else [None] * len(axes)
-        pairs = list(zip(axes, sizes, strict=True))
-        for i, (axis, n) in enumerate(pairs if inverse else reversed(pairs)):
-            is_last = i == len(pairs) - 1 if inverse else i == 0
-            a = (last if is_last else first)(a, n, axis, norm)
+        if axes is None:
+            axes = range(a.ndim) if s is None else range(-len(s), 0)
+        pairs = list(zip(axes, [None] * len(axes) if s is None else s, strict=True))
+        steps = list(zip([first] * (len(pairs) - 1) + [last], pairs, strict=False))  # of no axes: none
+        for transform, (axis, n) in steps if last is _irfft else reversed(steps):
+            a = transform(a, n, axis, norm)
         return a
 
     return composed
@@ -77,4 +72,4 @@ for _dims, _axes in (("n", None), ("2", (-2, -1))):
     COMPOSITIONS[getattr(np.fft, f"fft{_dims}")] = _along_axes(_fft, _fft, _axes)
     COMPOSITIONS[getattr(np.fft, f"ifft{_dims}")] = _along_axes(_ifft, _ifft, _axes)
     COMPOSITIONS[getattr(np.fft, f"rfft{_dims}")] = _along_axes(_fft, _rfft, _axes)
-    COMPOSITIONS[getattr(np.fft, f"irfft{_dims}")] = _along_axes(_ifft, _irfft, _axes, inverse=True)
+    COMPOSITIONS[getattr(np.fft, f"irfft{_dims}")] = _along_axes(_ifft, _irfft, _axes)

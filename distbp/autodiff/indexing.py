@@ -6,17 +6,17 @@ rule serves them all.
 
 import inspect
 import operator
-from functools import cache
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib import stride_tricks
+from numpy.lib.stride_tricks import sliding_window_view
 
 from distbp.autodiff.tables import COMPOSITIONS, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
-from distbp.autodiff.tracing import Traced, primitive, value_of
+from distbp.autodiff.tracing import Traced, primitive, record, value_of
 
-__all__ = ["add_at", "gather", "pad_constant", "scatter"]
+__all__ = ["add_at", "gather", "scatter"]
 
 
 def add_at(total: Array, index: Any, g: Array) -> None:
@@ -57,10 +57,9 @@ def gather(x: Array, places: Any) -> Array:
 @primitive
 def ungather(g: Array, places: Any, shape: tuple[int, ...]) -> Array:
     """Sum for each element what came from it: the transpose of `gather`."""
-    n = int(np.prod(shape, dtype=int)) + 1
     if g.dtype.kind == "c":
         return ungather(g.real, places, shape) + 1j * ungather(g.imag, places, shape)
-    total = np.bincount(places.reshape(-1), weights=g.reshape(-1), minlength=n)
+    total = np.bincount(places.reshape(-1), weights=g.reshape(-1), minlength=prod(shape) + 1)
     return total[1:].reshape(shape).astype(g.dtype)
 
 
@@ -68,29 +67,14 @@ defvjp(gather, lambda g, ans, x, places: ungather(g, places, x.shape), None)
 defvjp(ungather, lambda g, ans, x, places, shape: gather(g, places), None, None)
 
 
-def _pad_vjp(g: Array, ans: Array, x: Array, width: Any, value: Any = 0) -> Array:
+def _pad_vjp(g: Array, ans: Array, x: Array, width: Any, **constant: Any) -> Array:
     before = np.broadcast_to(width, (x.ndim, 2))[:, 0]
     return g[tuple(slice(int(b), int(b) + n) for b, n in zip(before, x.shape, strict=True))]
 
 
 @primitive
-def pad_constant(x: Array, width: Any, value: Any = 0) -> Array:
-    """Compute ``np.pad`` with a number."""
-    return np.pad(x, width, constant_values=value)
-
-
-defvjp(pad_constant, _pad_vjp, None, None)
-
-
-@primitive
-def windows(x: Array, shape: Any, axis: Any) -> Array:
-    """Compute ``np.lib.stride_tricks.sliding_window_view``."""
-    return stride_tricks.sliding_window_view(x, shape, axis)
-
-
-@primitive
 def overlap_add(g: Array, shape: Any, axis: Any, of: tuple[int, ...]) -> Array:
-    """Sum windows at their places in an array of shape `of`: the transpose of `windows`."""
+    """Sum windows at their places in an array of shape `of`: the transpose of `sliding_window_view`."""
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     axes = tuple(range(len(of))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     total = np.zeros(of, g.dtype)
@@ -103,10 +87,14 @@ def overlap_add(g: Array, shape: Any, axis: Any, of: tuple[int, ...]) -> Array:
     return total
 
 
-defvjp(windows, lambda g, ans, x, shape, axis: overlap_add(g, shape, axis, x.shape), None, None)
-defvjp(overlap_add, lambda g, ans, x, shape, axis, of: windows(g, shape, axis), None, None, None)
+defvjp(np.pad, _pad_vjp, None)
+defvjp(
+    sliding_window_view,
+    lambda g, ans, x, window_shape, axis=None, **kw: overlap_add(g, window_shape, axis, x.shape),
+)
+defvjp(overlap_add, lambda g, ans, x, shape, axis, of: sliding_window_view(g, shape, axis), None, None, None)
 
-linear(operator.getitem, scatter, gather, ungather, pad_constant, windows, overlap_add)
+linear(operator.getitem, scatter, gather, ungather, np.pad, sliding_window_view, overlap_add)
 
 # --- in terms of others -------------------------------------------------------------------------------
 
@@ -121,15 +109,6 @@ def _take(a: Array, indices: Any, axis: int | None = None, out: Any = None, mode
         n = a.shape[axis]
         indices = indices % n if mode == "wrap" else np.clip(indices, 0, n - 1)
     return a[(slice(None),) * (axis % a.ndim) + (indices,)]
-
-
-COMPOSITIONS[np.compress] = lambda condition, a, axis=None, out=None: _take(
-    a, np.flatnonzero(value_of(condition)), axis, out
-)
-COMPOSITIONS[np.extract] = lambda condition, arr: np.ravel(arr)[np.flatnonzero(value_of(condition))]
-COMPOSITIONS[stride_tricks.sliding_window_view] = lambda x, window_shape, axis=None, **kw: windows(
-    x, window_shape, axis
-)
 
 
 @composes(np.sort)
@@ -151,16 +130,20 @@ def _unique_values(x: Array) -> Array:
     return np.ravel(x)[np.unique(value_of(x), return_index=True)[1]]
 
 
-COMPOSITIONS[np.unique_all] = lambda x: np.unique_all(value_of(x))._replace(values=_unique_values(x))
-COMPOSITIONS[np.unique_counts] = lambda x: np.unique_counts(value_of(x))._replace(values=_unique_values(x))
-COMPOSITIONS[np.unique_inverse] = lambda x: np.unique_inverse(value_of(x))._replace(values=_unique_values(x))
-
-
 @composes(np.unique)
 def _unique(ar: Array, *how: Any, **kw: Any) -> Array:
     if how or kw:
         raise NotDifferentiable("np.unique of a traced array: without options")
     return _unique_values(ar)
+
+
+COMPOSITIONS |= {
+    np.compress: lambda condition, a, axis=None, out=None: _take(a, np.flatnonzero(value_of(condition)), axis, out),
+    np.extract: lambda condition, arr: np.ravel(arr)[np.flatnonzero(value_of(condition))],
+    np.unique_all: lambda x: np.unique_all(value_of(x))._replace(values=_unique_values(x)),
+    np.unique_counts: lambda x: np.unique_counts(value_of(x))._replace(values=_unique_values(x)),
+    np.unique_inverse: lambda x: np.unique_inverse(value_of(x))._replace(values=_unique_values(x)),
+}
 
 
 @composes(np.bincount)
@@ -171,38 +154,34 @@ def _bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
     return scatter(weights.astype(float), x, (max(minlength, int(np.max(x, initial=-1)) + 1),))
 
 
-@composes(np.pad)
-def _pad(array: Array, pad_width: Any, mode: Any = "constant", **kw: Any) -> Array:
-    a, width = array, pad_width
-    if isinstance(width, dict):
-        axes = {axis % a.ndim: w for axis, w in width.items()}
-        width = [np.broadcast_to(axes.get(axis, 0), 2).tolist() for axis in range(a.ndim)]
-    if mode == "constant":
-        constant = kw.get("constant_values", 0)
-        if type(constant) is Traced:
-            hole = np.pad(np.zeros(a.shape, bool), width, constant_values=True)
-            return np.where(hole, constant, pad_constant(a, width))
-        return pad_constant(a, width, constant)
-    if mode in ("edge", "reflect", "symmetric", "wrap") and kw.get("reflect_type", "even") == "even":
-        return _as_gather(np.pad)(a, width, mode, **kw)
-    raise NotDifferentiable(f"np.pad of a traced array: mode {mode!r} is not known; constant, edge, reflect, ... are")
-
-
 def _as_gather(function: Any) -> Any:
     """Compose a function that moves, drops or repeats elements, or puts zeros, by what it does to their numbers."""
+    name = next(iter(inspect.signature(function).parameters))
 
     def composed(*args: Any, **kw: Any) -> Array:
-        if not args:
-            args = (kw.pop(_first_parameter(function)),)
-        a = args[0]
-        return gather(a, function(np.arange(1, a.size + 1).reshape(a.shape), *args[1:], **kw))
+        a, *how = args or (kw.pop(name),)
+        return gather(a, function(np.arange(1, a.size + 1).reshape(a.shape), *how, **kw))
 
     return composed
 
 
-@cache
-def _first_parameter(function: Any) -> str:
-    return next(iter(inspect.signature(function).parameters))
+_pad_by_gathering = _as_gather(np.pad)
+
+
+@composes(np.pad)
+def _pad(array: Array, pad_width: Any, mode: Any = "constant", **kw: Any) -> Array:
+    if isinstance(pad_width, dict):
+        axes = {axis % array.ndim: w for axis, w in pad_width.items()}
+        pad_width = [np.broadcast_to(axes.get(axis, 0), 2).tolist() for axis in range(array.ndim)]
+    if mode == "constant":
+        constant = kw.get("constant_values", 0)
+        if type(constant) is Traced:
+            hole = np.pad(np.zeros(array.shape, bool), pad_width, constant_values=True)
+            return np.where(hole, constant, record(np.pad, (array, pad_width)))
+        return record(np.pad, (array, pad_width), {"constant_values": constant})
+    if mode in ("edge", "reflect", "symmetric", "wrap") and kw.get("reflect_type", "even") == "even":
+        return _pad_by_gathering(array, pad_width, mode, **kw)
+    raise NotDifferentiable(f"np.pad of a traced array: mode {mode!r} is not known; constant, edge, reflect, ... are")
 
 
 for _function in (

@@ -1,17 +1,17 @@
 """Linear algebra: inverses, decompositions, norms (Giles 2008; Murray 2016 for Cholesky; Townsend 2016 for the SVD)."""
 
 from functools import reduce
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from distbp.autodiff.reductions import root_sum_squares
+from distbp.autodiff.elementwise import nonzero_or_one
+from distbp.autodiff.reductions import axes_of, root_sum_squares
 from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, keep, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
 __all__: list[str] = []
-
-linalg: Any = np.linalg
 
 
 def _solve_a(g: Array, ans: Array, a: Array, b: Array) -> Array:
@@ -99,46 +99,37 @@ def _svd_vjp(g: Array, ans: Array, a: Array) -> Array:
 
 
 defvjp(svd_packed, _svd_vjp)
-keep("result", linalg.inv, linalg.cholesky, eigh_packed, svd_packed)
+keep("result", np.linalg.inv, np.linalg.cholesky, eigh_packed, svd_packed)
 keep("arguments", log_determinant)
 
 # --- in terms of others -------------------------------------------------------------------------------
 
 
-@composes(np.trace)
-def _trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Array:
-    refuse_out(out)
-    return np.sum(np.diagonal(a, offset, axis1, axis2), -1, dtype)
-
-
-COMPOSITIONS[linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
-
-
+@composes(np.linalg.norm)
 def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
-    """Compute ``np.linalg.norm``."""
     x = np.abs(x) if x.dtype.kind == "c" and ord not in (2, -2, "nuc") else x
-    if axis is None and (ord is None or x.ndim == 1):
-        flat = _norm(np.ravel(x), ord, 0, True)
-        return np.reshape(flat, (1,) * x.ndim if keepdims else ())
-    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
-    out = _vector_norm(x, ord, axes[0]) if len(axes) == 1 else _matrix_norm(x, ord, *axes)
-    return out if keepdims else np.squeeze(out, axes)
+    axes = axes_of(x, axis)
+    if len(axes) == 1 or (axis is None and ord is None):
+        return _vector_norm(x, axis=axis, keepdims=keepdims, ord=ord)
+    norm = _matrix_norm(x, ord, *axes)
+    return norm if keepdims else np.squeeze(norm, axes)
 
 
-def _vector_norm(x: Array, ord: Any, axis: int) -> Array:
+@composes(np.linalg.vector_norm)
+def _vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
+    axes, size = axes_of(x, axis), x if ord in (None, 2) and x.dtype.kind != "c" else np.abs(x)
     if ord is None or ord == 2:
-        return root_sum_squares(x, axis)
-    size = np.abs(x)
-    if ord == np.inf:
-        return np.max(size, axis, keepdims=True)
-    if ord == -np.inf:
-        return np.min(size, axis, keepdims=True)
-    if ord == 0:
-        return np.sum(x != 0, axis, keepdims=True).astype(x.dtype)
-    if ord == 1:
-        return np.sum(size, axis, keepdims=True)
-    total = np.sum(size**ord, axis, keepdims=True)
-    return np.where(total == 0, 0.0, np.where(total == 0, 1.0, total) ** (1.0 / ord))
+        norm = root_sum_squares(size, axes)
+    elif ord == 0:
+        norm = np.sum(size != 0, axes, keepdims=True).astype(size.dtype)
+    elif ord == 1:
+        norm = np.sum(size, axes, keepdims=True)
+    elif abs(ord) == np.inf:
+        norm = (np.max if ord > 0 else np.min)(size, axes, keepdims=True)
+    else:
+        total = np.sum(size**ord, axes, keepdims=True)
+        norm = np.where(total == 0, 0.0, nonzero_or_one(total) ** (1.0 / ord))
+    return norm if keepdims else np.squeeze(norm, axes)
 
 
 def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
@@ -147,43 +138,20 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
     if ord in (1, -1, np.inf, -np.inf):
         along, across = (row, column) if abs(ord) == 1 else (column, row)
         return (np.max if ord > 0 else np.min)(np.sum(np.abs(x), along, keepdims=True), across, keepdims=True)
-    values = linalg.svdvals(np.moveaxis(x, (row, column), (-2, -1)))
+    values = np.linalg.svdvals(np.moveaxis(x, (row, column), (-2, -1)))
     of: Any = {"nuc": np.sum, 2: np.max, -2: np.min}.get(ord)
     if of is None:
         raise ValueError(f"np.linalg.norm: {ord!r} is no order of a norm of matrices")
     return np.expand_dims(of(values, -1), tuple(sorted((row, column))))
 
 
-METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _norm(x, None, axis, keepdims)
-COMPOSITIONS[linalg.norm] = _norm
-COMPOSITIONS[linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
-
-
-@composes(linalg.vector_norm)
-def _norm_of_vectors(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    axes = tuple(range(x.ndim)) if axis is None else tuple(int(a) % x.ndim for a in np.atleast_1d(axis))
-    rest = [i for i in range(x.ndim) if i not in axes]
-    flat = np.reshape(np.transpose(x, [*rest, *axes]), [x.shape[i] for i in rest] + [-1])
-    norm = _norm(flat, ord, -1)
-    return np.expand_dims(norm, axes) if keepdims else norm
-
-
-@composes(linalg.slogdet)
-def _slogdet(a: Array) -> Any:
-    sign, _ = plain = np.linalg.slogdet(value_of(a))
-    return type(plain)(sign, log_determinant(a))
-
-
-@composes(linalg.eigh)
+@composes(np.linalg.eigh)
 def _eigh(a: Array, UPLO: str = "L") -> Any:
     packed = eigh_packed(a, UPLO)
-    return type(linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
+    return type(np.linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
 
 
-COMPOSITIONS[linalg.eigvalsh] = lambda a, UPLO="L": _eigh(a, UPLO)[0]
-
-
-@composes(linalg.svd)
+@composes(np.linalg.svd)
 def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     m, n = a.shape[-2:]
     if compute_uv and full_matrices and m != n:
@@ -193,13 +161,10 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitia
     u, s, v = packed[..., :tall, :], packed[..., tall, :], packed[..., tall + 1 :, :]
     if not compute_uv:
         return s
-    return type(linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
+    return type(np.linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
 
 
-COMPOSITIONS[linalg.svdvals] = lambda x, /: _svd(x, compute_uv=False)
-
-
-@composes(linalg.pinv)
+@composes(np.linalg.pinv)
 def _pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Array:
     values = np.linalg.svd(value_of(a), compute_uv=False)
     if a.size and (values[..., -1] <= 1e-15 * values[..., 0] * max(a.shape[-2:])).any():
@@ -210,41 +175,49 @@ def _pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = N
     return np.linalg.solve(t @ a, t) if a.shape[-2] >= a.shape[-1] else np.linalg.solve(a @ t, a).mT
 
 
-@composes(linalg.matrix_power)
+@composes(np.linalg.matrix_power)
 def _matrix_power(a: Array, n: int) -> Array:
     if n < 0:
-        a, n = np.linalg.inv(a), -n
-    result = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
-    while n:
-        if n & 1:
-            result = np.matmul(result, a)
-        a, n = np.matmul(a, a) if n > 1 else a, n >> 1
-    return result
+        return _matrix_power(np.linalg.inv(a), -n)
+    if n < 2:
+        return a if n else np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    square = _matrix_power(np.matmul(a, a), n // 2)
+    return np.matmul(square, a) if n % 2 else square
 
 
-@composes(linalg.cond)
+@composes(np.linalg.cond)
 def _cond(x: Array, p: Any = None) -> Array:
     if p in (None, 2, -2):
-        s = linalg.svdvals(x)
+        s = np.linalg.svdvals(x)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     return _norm(x, p, (-2, -1)) * _norm(np.linalg.inv(x), p, (-2, -1))
 
 
-@composes(linalg.multi_dot)
+@composes(np.linalg.multi_dot)
 def _multi_dot(arrays: Any, *, out: Any = None) -> Array:
     refuse_out(out)
     return reduce(np.matmul, arrays)
 
 
-@composes(linalg.tensorinv)
-def _tensorinv(a: Array, ind: int = 2) -> Array:
-    n = int(np.prod(a.shape[ind:]))
-    return np.reshape(np.linalg.inv(np.reshape(a, (-1, n))), a.shape[ind:] + a.shape[:ind])
-
-
-@composes(linalg.tensorsolve)
+@composes(np.linalg.tensorsolve)
 def _tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     if axes is not None:
         raise NotDifferentiable("np.linalg.tensorsolve of a traced array: without axes")
-    n = int(np.prod(np.shape(b), dtype=int))
+    n = np.size(b)
     return np.reshape(np.linalg.solve(np.reshape(a, (n, n)), np.reshape(b, -1)), np.shape(a)[np.ndim(b) :])
+
+
+COMPOSITIONS[np.linalg.trace] = lambda a, /, *, offset=0, dtype=None: np.sum(np.diagonal(a, offset, -2, -1), -1, dtype)
+COMPOSITIONS[np.linalg.matrix_norm] = lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims)
+METHODS[np.hypot, "reduce"] = lambda x, axis=0, keepdims=False: _vector_norm(x, axis=axis, keepdims=keepdims)
+COMPOSITIONS |= {
+    np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=None: np.sum(
+        np.diagonal(a, offset, axis1, axis2), -1, dtype, out=out
+    ),
+    np.linalg.slogdet: lambda a: np.linalg.slogdet(value_of(a))._replace(logabsdet=log_determinant(a)),
+    np.linalg.eigvalsh: lambda a, UPLO="L": _eigh(a, UPLO)[0],
+    np.linalg.svdvals: lambda x: _svd(x, compute_uv=False),
+    np.linalg.tensorinv: lambda a, ind=2: np.reshape(
+        np.linalg.inv(np.reshape(a, (-1, prod(a.shape[ind:])))), a.shape[ind:] + a.shape[:ind]
+    ),
+}

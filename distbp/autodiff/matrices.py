@@ -1,6 +1,7 @@
 """Jacobian matrices, and products with Hessian matrices, from the derivatives of `reverse`."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,14 @@ def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
     The shape is that of the value, then that of the argument.
     """
 
-    def matrix(*args: Any, **kwargs: Any) -> Array:
-        def of_one(x: Any) -> Any:
-            all_args = list(args)
-            all_args[argnum] = x
-            return f(*all_args, **kwargs)
-
-        value, pull = vjp(of_one, args[argnum])
-        if any(isinstance(tree, (tuple, list, dict)) for tree in (value, args[argnum])):
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        k = range(len(args))[argnum]
+        value, pull = vjp(lambda x: f(*args[:k], x, *args[k + 1 :], **kwargs), args[k])
+        if any(isinstance(tree, (tuple, list, dict)) for tree in (value, args[k])):
             raise NotDifferentiable("jacobian wants a function of one array whose value is one array: vjp, grad")
-        shape = np.shape(value)
-        n = int(np.prod(shape, dtype=int))
-        basis = np.eye(n, dtype=value.dtype).reshape(n, *shape)
-        rows = [pull(row[()] if shape else row)[0] for row in basis]
-        inner = np.shape(args[argnum])
+        shape, inner = np.shape(value), np.shape(args[k])
+        n = prod(shape)
+        rows = [pull(row)[0] for row in np.eye(n, dtype=value.dtype).reshape(n, *shape)]
         return np.reshape(np.stack(rows), shape + inner) if rows else np.zeros(shape + inner)
 
     return matrix

@@ -40,11 +40,6 @@ def _binary(ufunc: Any, apply: Function) -> tuple[Function, Function]:
     return forward, reflected
 
 
-def _untraced(apply: Function) -> Function:
-    """Make an operator whose result is piecewise constant: a plain value."""
-    return lambda self, other: apply(self.value, value_of(other))
-
-
 def _method(function: Any) -> Function:
     def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
         return call(function, (self, *args), kwargs)
@@ -63,10 +58,11 @@ for _name, _ufunc, _apply in (
 ):
     for _prefix, _function in zip(("", "r"), _binary(_ufunc, _apply), strict=True):
         setattr(Traced, f"__{_prefix}{_name}__", _function)
-for _name in ("lt", "le", "eq", "ne", "gt", "ge", "floordiv"):
-    setattr(Traced, f"__{_name}__", _untraced(getattr(operator, _name)))
+for _name in ("lt", "le", "eq", "ne", "gt", "ge", "floordiv"):  # piecewise constant: a plain value
+    _apply = getattr(operator, _name)
+    setattr(Traced, f"__{_name}__", lambda self, other, apply=_apply: apply(self.value, value_of(other)))
 for _name, _unary in ("neg", np.negative), ("pos", np.positive), ("abs", np.absolute):
-    setattr(Traced, f"__{_name}__", _method(_unary))
+    setattr(Traced, f"__{_name}__", lambda self, ufunc=_unary: record(ufunc, (self,)))
 
 # --- attributes and methods ---------------------------------------------------------------------------
 
@@ -92,6 +88,13 @@ for _name, _get in {
 }.items():
     setattr(Traced, _name, property(_get))
 _methods: dict[str, Any] = {
+    "__bool__": lambda self: bool(self.value),
+    "__int__": lambda self: int(self.value),  # piecewise constant
+    "__index__": lambda self: operator.index(self.value),
+    "__len__": lambda self: len(self.value),
+    "__iter__": lambda self: (self[i] for i in range(len(self.value))),
+    "__repr__": lambda self: f"Traced({self.value!r})",
+    "__format__": lambda self, spec: format(self.value, spec),
     "__rfloordiv__": lambda self, other: other // self.value,
     "__matmul__": lambda self, other: call(np.matmul, (self, other)),
     "__rmatmul__": lambda self, other: call(np.matmul, (other, self)),

@@ -1,18 +1,16 @@
 """Products: of matrices, along labelled axes, outer ones, convolutions, polynomials."""
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib import stride_tricks
 
-from distbp.autodiff.indexing import pad_constant
-from distbp.autodiff.tables import COMPOSITIONS, RULES, Array, NotDifferentiable, composes, defvjp, keep, refuse_out
-from distbp.autodiff.tracing import Traced, primitive
+from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, RULES, Array, NotDifferentiable, composes, keep, refuse_out
+from distbp.autodiff.tracing import Traced, primitive, record
 
 __all__ = ["contract"]
 
-linalg: Any = np.linalg
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -36,55 +34,43 @@ def _matmul_y(g: Array, ans: Array, x: Array, y: Array) -> Array:
     return np.matmul(x.mT, g)
 
 
-defvjp(np.matmul, _matmul_x, _matmul_y)
-
-
 @lru_cache(maxsize=1024)
-def _matmul_plan(a: str, b: str, out: str) -> tuple[Any, ...]:
-    """Return how to compute a product of two operands with these labels as a batch of products of matrices."""
-    batch = [c for c in out if c in a and c in b]
+def _matmul_plan(a: str, b: str, out: str) -> tuple[Any, ...] | None:
+    """Return how a product of operands with these labels is a batch of products of matrices; None where it is not."""
     summed = [c for c in a if c in b and c not in out]
-    left, right = ([c for c in labels if c in out and c not in other] for labels, other in ((a, b), (b, a)))
-    first, second, result = batch + left + summed, batch + summed + right, batch + left + right
-    return (
-        len(batch), len(left), len(summed),
-        tuple(a.index(c) for c in first), tuple(b.index(c) for c in second),
-        tuple(result.index(c) for c in out),
-    )  # fmt: skip
+    if not summed or (set(a) ^ set(b)) - set(out) or len(set(a)) < len(a) or len(set(b)) < len(b):
+        return None
+    batch = [c for c in out if c in a and c in b]
+    left, right = [c for c in a if c not in b], [c for c in b if c not in a]
+    orders = ((a, batch + left + summed), (b, batch + summed + right), (batch + left + right, out))
+    return len(batch), len(left), *([labels.index(c) for c in order] for labels, order in orders)
 
 
 @primitive
 def contract(subscripts: str, *operands: Array) -> Array:
-    """Compute ``np.einsum`` with explicit subscripts, by products of matrices where two operands allow it."""
+    """Compute ``np.einsum`` of one or two operands, with explicit subscripts, by products of matrices if it is one."""
     inputs, out = subscripts.split("->")
     labels = inputs.split(",")
-    if len(operands) == 2:
+    if len(operands) == 2 and (plan := _matmul_plan(*labels, out)):
         (a, b), (x, y) = labels, operands
-        kept = set(out)
-        one_way = all(c in b or c in kept for c in a) and all(c in a or c in kept for c in b)
         sizes = dict(zip(a, x.shape, strict=True))
-        same = all(sizes.get(c, n) == n for c, n in zip(b, y.shape, strict=True))
-        if one_way and same and len(set(a)) == len(a) and len(set(b)) == len(b) and set(a) & set(b):
-            n_batch, n_left, n_summed, order_x, order_y, order = _matmul_plan(a, b, out)
+        if all(sizes.get(c, n) == n for c, n in zip(b, y.shape, strict=True)):
+            n_batch, n_left, order_x, order_y, order = plan
             x, y = x.transpose(order_x), y.transpose(order_y)
-            batch, left = x.shape[:n_batch], x.shape[n_batch : n_batch + n_left]
-            summed, right = y.shape[n_batch : n_batch + n_summed], y.shape[n_batch + n_summed :]
-            k = int(np.prod(summed, dtype=int))
-            if n_summed:
-                x = x.reshape(*batch, int(np.prod(left, dtype=int)), k)
-                y = y.reshape(*batch, k, int(np.prod(right, dtype=int)))
-                return np.matmul(x, y).reshape(batch + left + right).transpose(order)
-    return np.einsum(subscripts, *operands, optimize=len(operands) > 2)
+            batch, left, summed = x.shape[:n_batch], x.shape[n_batch : n_batch + n_left], x.shape[n_batch + n_left :]
+            right = y.shape[n_batch + len(summed) :]
+            x, y = x.reshape(*batch, prod(left), prod(summed)), y.reshape(*batch, prod(summed), prod(right))
+            return np.matmul(x, y).reshape(batch + left + right).transpose(order)
+    return np.einsum(subscripts, *operands)
 
 
 def _contract_vjp(k: int, g: Array, ans: Array, subscripts: str, *operands: Array) -> Array:
     inputs, out = subscripts.split("->")
     labels = inputs.split(",")
-    mine, x = labels[k - 1], operands[k - 1]
-    others = [(of, operand) for i, (of, operand) in enumerate(zip(labels, operands, strict=True)) if i != k - 1]
-    known = set(out).union(*(of for of, _ in others))
+    mine, x, others = labels.pop(k - 1), operands[k - 1], operands[: k - 1] + operands[k:]
+    known = set(out).union(*labels)
     wanted = "".join(c for i, c in enumerate(mine) if c in known and c not in mine[:i])
-    part = contract(",".join([out, *(of for of, _ in others)]) + "->" + wanted, g, *(operand for _, operand in others))
+    part = contract(",".join([out, *labels]) + "->" + wanted, g, *others)
     if wanted == mine:  # sizes of 1 stretch
         return part if part.shape == x.shape else np.broadcast_to(part, np.broadcast_shapes(part.shape, x.shape))
     # labels that only this operand has were summed; one that it has twice picks a diagonal
@@ -101,8 +87,14 @@ def _contract_vjp(k: int, g: Array, ans: Array, subscripts: str, *operands: Arra
     return part
 
 
+RULES[np.matmul] = _matmul_x, _matmul_y
 RULES[contract] = _contract_vjp
-keep("others", np.matmul, contract)
+RULES[np.convolve] = (
+    lambda g, ans, a, v: np.correlate(g, v, "valid"),
+    lambda g, ans, a, v: np.correlate(g, a, "valid"),
+)
+keep("others", np.matmul, contract, np.convolve)
+COMPLEX.add(np.convolve)
 
 # --- in terms of others -------------------------------------------------------------------------------
 
@@ -117,31 +109,32 @@ def _dot(a: Array, b: Array, out: Any = None) -> Array:
     return np.tensordot(a, b, (-1, max(0, np.ndim(b) - 2)))
 
 
-COMPOSITIONS[np.inner] = lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1))
-COMPOSITIONS[np.vdot] = lambda a, b: np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1))
-COMPOSITIONS[np.vecdot] = COMPOSITIONS[linalg.vecdot] = lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis)
-COMPOSITIONS[np.matvec] = lambda a, b: np.matmul(a, b[..., None])[..., 0]
-COMPOSITIONS[np.vecmat] = lambda a, b: np.matmul(np.conj(a)[..., None, :], b)[..., 0, :]
-COMPOSITIONS[linalg.matmul] = lambda a, b, /: np.matmul(a, b)
+COMPOSITIONS |= {
+    np.inner: lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else np.tensordot(a, b, (-1, -1)),
+    np.vdot: lambda a, b: np.sum(np.conj(np.reshape(a, -1)) * np.reshape(b, -1)),
+    np.matvec: lambda a, b: np.matmul(a, b[..., None])[..., 0],
+    np.vecmat: lambda a, b: np.matmul(np.conj(a)[..., None, :], b)[..., 0, :],
+    np.linalg.matmul: lambda a, b: np.matmul(a, b),
+}
+COMPOSITIONS[np.vecdot] = COMPOSITIONS[np.linalg.vecdot] = lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis)
 
 
-@composes(np.outer, linalg.outer)
+@composes(np.outer, np.linalg.outer)
 def _outer(a: Array, b: Array, out: Any = None) -> Array:
     refuse_out(out)
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
-@composes(np.tensordot, linalg.tensordot)
+@composes(np.tensordot, np.linalg.tensordot)
 def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     if isinstance(axes, int):
         axes = list(range(np.ndim(a) - axes, np.ndim(a))), list(range(axes))
     of_a, of_b = ([int(i) % x.ndim for i in np.atleast_1d(which)] for x, which in zip((a, b), axes, strict=True))
-    rest_a, rest_b = [i for i in range(a.ndim) if i not in of_a], [i for i in range(b.ndim) if i not in of_b]
-    labels_a, labels_b = list(_LETTERS[: a.ndim]), list(_LETTERS[a.ndim : a.ndim + b.ndim])
+    labels_a, labels_b = _LETTERS[: a.ndim], list(_LETTERS[a.ndim : a.ndim + b.ndim])
     for i, j in zip(of_a, of_b, strict=True):
         labels_b[j] = labels_a[i]
-    out = [labels_a[i] for i in rest_a] + [labels_b[i] for i in rest_b]
-    return contract(f"{''.join(labels_a)},{''.join(labels_b)}->{''.join(out)}", a, b)
+    out = [c for c in labels_a if c not in labels_b] + [c for c in labels_b if c not in labels_a]
+    return contract(f"{labels_a},{''.join(labels_b)}->{''.join(out)}", a, b)
 
 
 @composes(np.kron)
@@ -152,7 +145,7 @@ def _kron(a: Array, b: Array) -> Array:
     return np.reshape(pairs, [m * k for m, k in zip(a.shape, b.shape, strict=True)])
 
 
-@composes(np.cross, linalg.cross)
+@composes(np.cross, np.linalg.cross)
 def _cross(a: Array, b: Array, *how: Any, axis: int | None = None, **kw: Any) -> Array:
     axis = -1 if axis is None else axis
     if how or kw or np.shape(a)[axis] != 3 or np.shape(b)[axis] != 3:
@@ -178,54 +171,42 @@ def _einsum(*operands: Any, out: Any = None, optimize: Any = False, **kw: Any) -
 
 def _explicit(operands: Any) -> tuple[str, list[Any]]:
     """Return the subscripts with an arrow, without dots and spaces, and the operands."""
-    if not isinstance(operands[0], str):  # operand, labels, operand, labels, ..., labels of the result
-        arrays, lists = list(operands[0 : len(operands) // 2 * 2 : 2]), list(operands[1::2])
+    if isinstance(operands[0], str):
+        subscripts, *arrays = operands
+    else:  # operand, labels, operand, labels, ..., labels of the result
 
         def text(labels: Any) -> str:
             return "".join("..." if c is Ellipsis else _LETTERS[c] for c in labels)
 
-        subscripts = ",".join(map(text, lists)) + ("->" + text(operands[-1]) if len(operands) % 2 else "")
-    else:
-        subscripts, arrays = operands[0].replace(" ", ""), list(operands[1:])
-    inputs, arrow, result = subscripts.partition("->")
+        subscripts = ",".join(map(text, operands[1::2])) + ("->" + text(operands[-1]) if len(operands) % 2 else "")
+        arrays = list(operands[:-1:2])
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
     labels = inputs.split(",")
     if len(labels) != len(arrays):
         raise ValueError(f"np.einsum: {len(labels)} subscripts for {len(arrays)} operands")
     free = [c for c in reversed(_LETTERS) if c not in inputs]
-    dots = [np.ndim(x) - len(of.replace("...", "")) for of, x in zip(labels, arrays, strict=True) if "..." in of]
-    longest = "".join(free[: max(dots, default=0)])
-    labels = [
-        of.replace("...", longest[len(longest) - (np.ndim(x) - len(of.replace("...", ""))) :])
-        for of, x in zip(labels, arrays, strict=True)
-    ]
-    if arrow:
-        result = result.replace("...", longest)
-    else:
-        once = [c for c in sorted(set("".join(labels)) - set(longest)) if inputs.count(c) == 1]
-        result = longest + "".join(once)
-    return ",".join(labels) + "->" + result, arrays
+    hidden = [np.ndim(x) - len(of) + 3 if "..." in of else 0 for of, x in zip(labels, arrays, strict=True)]
+    dots = "".join(free[: max(hidden)])
+    labels = [of.replace("...", dots[len(dots) - n :]) for of, n in zip(labels, hidden, strict=True)]
+    if not arrow:
+        result = "..." + "".join(c for c in sorted(set(inputs) - set(",.")) if inputs.count(c) == 1)
+    return ",".join(labels) + "->" + result.replace("...", dots), arrays
 
 
 @composes(np.convolve)
 def _convolve(a: Array, v: Array, mode: str = "full") -> Array:
-    return _sliding_products(v, a[::-1], mode) if len(v) > len(a) else _sliding_products(a, v[::-1], mode)
-
-
-def _sliding_products(a: Array, v: Array, mode: str) -> Array:
-    """Return the sum of the products of `v` with each window of `a`, which is no shorter."""
-    n = len(v)
-    full = np.sum(stride_tricks.sliding_window_view(pad_constant(a, n - 1), n) * v, -1)
+    full = record(np.convolve, (a, v))
+    less, more = sorted((len(a), len(v)))
     if mode == "full":
         return full
-    cut = (n - 1) // 2 if mode == "same" else n - 1
-    return full[cut : cut + (len(a) if mode == "same" else len(a) - n + 1)]
+    return full[less - 1 : more] if mode == "valid" else full[(less - 1) // 2 :][:more]
 
 
 @composes(np.correlate)
 def _correlate(a: Array, v: Array, mode: str = "valid") -> Array:
     if len(v) > len(a):
         return np.flip(np.conj(_correlate(v, a, mode)))
-    return _sliding_products(a, np.conj(v), mode)
+    return _convolve(a, np.conj(v)[::-1], mode)
 
 
 @composes(np.polyval)

@@ -3,12 +3,18 @@
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from distbp.autodiff.elementwise import nonzero_or_one
-from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
+from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
-__all__ = ["log_softmax", "logsumexp", "root_sum_squares", "softmax"]
+__all__ = ["axes_of", "log_softmax", "logsumexp", "root_sum_squares", "softmax"]
+
+
+def axes_of(x: Array, axis: Any) -> tuple[int, ...]:
+    """Return what `axis` means for `x`, one, several or all (None), as axes counted from 0."""
+    return tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
 
 
 def _broadcast_back(g: Array, x: Array, axis: Any, keepdims: bool = False) -> Array:
@@ -49,20 +55,18 @@ def _prod_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = Non
         return _prod_vjp(g, ans, np.where(where, x, 1.0), axis, None, None, keepdims, initial) * where
     if (x != 0).all():
         return _broadcast_back(g * ans, x, axis, keepdims) / x
-    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
-    rest = tuple(a for a in range(x.ndim) if a not in axes)
-    flat = np.transpose(x, rest + axes).reshape([x.shape[a] for a in rest] + [-1])
+    axes = axes_of(x, axis)
+    order = [a for a in range(x.ndim) if a not in axes] + list(axes)
+    moved = np.transpose(x, order)
+    flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
     others = initial * np.prod(np.where(np.eye(flat.shape[-1], dtype=bool), 1.0, flat[..., None, :]), -1)
-    others = np.transpose(
-        others.reshape([x.shape[a] for a in rest + axes]), [(rest + axes).index(a) for a in range(x.ndim)]
-    )
+    others = np.transpose(others.reshape(moved.shape), list(map(order.index, range(x.ndim))))
     return _broadcast_back(g, x, axis, keepdims) * others
 
 
 def _cumsum_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None) -> Array:
-    if axis is None:
-        return np.flip(np.cumsum(np.flip(g, 0), 0), 0).reshape(x.shape)
-    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    back = np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    return back.reshape(x.shape) if axis is None else back
 
 
 def _cumprod_vjp(g: Array, ans: Array, x: Array, axis: Any = None, dtype: Any = None, out: None = None) -> Array:
@@ -99,30 +103,15 @@ linear(np.sum, np.mean, np.cumsum)
 # --- in terms of others -------------------------------------------------------------------------------
 
 
-@composes(np.ptp)
-def _ptp(a: Array, axis: Any = None, out: Any = None, keepdims: bool = False) -> Array:
-    refuse_out(out)
-    return np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
-
-
 def _ignoring_nan(function: Any, otherwise: float) -> Any:
     return lambda a, *how, **kw: function(np.where(np.isnan(value_of(a)), otherwise, a), *how, **kw)
-
-
-COMPOSITIONS[np.nansum] = _ignoring_nan(np.sum, 0.0)
-COMPOSITIONS[np.nanprod] = _ignoring_nan(np.prod, 1.0)
-COMPOSITIONS[np.nancumsum] = _ignoring_nan(np.cumsum, 0.0)
-COMPOSITIONS[np.nancumprod] = _ignoring_nan(np.cumprod, 1.0)
-COMPOSITIONS[np.nanmax] = _ignoring_nan(np.max, -np.inf)
-COMPOSITIONS[np.nanmin] = _ignoring_nan(np.min, np.inf)
 
 
 def _cumulative(function: Any, first: Any) -> Any:
     def composed(x: Array, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
                  ) -> Array:  # fmt: skip
-        refuse_out(out)
         axis, x = 0 if axis is None else axis, x if dtype is None else x.astype(dtype)
-        total = function(x, axis)
+        total = function(x, axis, out=out)
         if include_initial:
             shape = tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape))
             total = np.concatenate([first(shape, x.dtype), total], axis)
@@ -131,8 +120,19 @@ def _cumulative(function: Any, first: Any) -> Any:
     return composed
 
 
-COMPOSITIONS[np.cumulative_sum] = _cumulative(np.cumsum, np.zeros)
-COMPOSITIONS[np.cumulative_prod] = _cumulative(np.cumprod, np.ones)
+COMPOSITIONS |= {
+    np.ptp: lambda a, axis=None, out=None, keepdims=False: (
+        np.max(a, axis, out=out, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+    ),
+    np.nansum: _ignoring_nan(np.sum, 0.0),
+    np.nanprod: _ignoring_nan(np.prod, 1.0),
+    np.nancumsum: _ignoring_nan(np.cumsum, 0.0),
+    np.nancumprod: _ignoring_nan(np.cumprod, 1.0),
+    np.nanmax: _ignoring_nan(np.max, -np.inf),
+    np.nanmin: _ignoring_nan(np.min, np.inf),
+    np.cumulative_sum: _cumulative(np.cumsum, np.zeros),
+    np.cumulative_prod: _cumulative(np.cumprod, np.ones),
+}
 
 
 @composes(np.trapezoid)
@@ -164,7 +164,7 @@ def _ediff1d(ary: Array, to_end: Array = None, to_begin: Array = None) -> Array:
 def _gradient(f: Array, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
     if edge_order != 1 or any(np.ndim(h) for h in spacing):
         raise NotDifferentiable("np.gradient of a traced array: with edge_order=1 and equal distances only")
-    axes = range(f.ndim) if axis is None else [a % f.ndim for a in np.atleast_1d(axis)]
+    axes = axes_of(f, axis)
     steps = spacing * (len(axes) if len(spacing) == 1 else 1) or (1.0,) * len(axes)
     slopes = []
     for a, h in zip(axes, steps, strict=True):

@@ -10,22 +10,16 @@ from distbp.autodiff.tracing import Traced, record, value_of
 __all__: list[str] = []
 
 
-def _maximum_x(g: Array, x: Array, y: Array) -> Array:
-    """Return what x gets of the gradient of a maximum: half of it where x = y, all of it where x or y is NaN."""
-    wins, tie = ~(y >= x), x == y
-    return np.where(tie, 0.5 * g, g * wins) if tie.any() else g * wins
-
-
-def _fmax_x(g: Array, x: Array, y: Array) -> Array:
-    """Return the same for fmax, which ignores NaN."""
-    wins, tie = (x > y) | (y != y), x == y
+def _maximum_x(g: Array, x: Array, y: Array, ignores_nan: bool = False) -> Array:
+    """Return what x gets of the gradient of a maximum: half of it where x = y, all where either (or only y) is NaN."""
+    wins, tie = (x > y) | (y != y) if ignores_nan else ~(y >= x), x == y
     return np.where(tie, 0.5 * g, g * wins) if tie.any() else g * wins
 
 
 defvjp(np.maximum, lambda g, ans, x, y: _maximum_x(g, x, y), lambda g, ans, x, y: _maximum_x(g, y, x))
 defvjp(np.minimum, lambda g, ans, x, y: _maximum_x(g, y, x), lambda g, ans, x, y: _maximum_x(g, x, y))
-defvjp(np.fmax, lambda g, ans, x, y: _fmax_x(g, x, y), lambda g, ans, x, y: _fmax_x(g, y, x))
-defvjp(np.fmin, lambda g, ans, x, y: _fmax_x(g, -x, -y), lambda g, ans, x, y: _fmax_x(g, -y, -x))
+defvjp(np.fmax, lambda g, ans, x, y: _maximum_x(g, x, y, True), lambda g, ans, x, y: _maximum_x(g, y, x, True))
+defvjp(np.fmin, lambda g, ans, x, y: _maximum_x(g, -x, -y, True), lambda g, ans, x, y: _maximum_x(g, -y, -x, True))
 defvjp(np.where, None, lambda g, ans, c, x, y: np.where(c, g, 0.0), lambda g, ans, c, x, y: np.where(c, 0.0, g))
 linear(np.where)
 keep("arguments", np.maximum, np.minimum, np.fmax, np.fmin)
@@ -43,16 +37,13 @@ def _where(condition: Array, *xy: Array) -> Array:
 def _clip(a: Array, a_min: Array = None, a_max: Array = None, out: Any = None, *, min: Array = None, max: Array = None
           ) -> Array:  # fmt: skip
     refuse_out(out)
-    x, lo, hi = a, a_min if min is None else min, a_max if max is None else max
+    lo, hi = a_min if min is None else min, a_max if max is None else max
     if type(lo) is Traced or type(hi) is Traced:
-        x = x if lo is None else np.maximum(x, lo)
-        return x if hi is None else np.minimum(x, hi)
-    return np.where(_outside(x, lo, hi), np.clip(value_of(x), lo, hi), x)
-
-
-def _outside(x: Array, lo: Array, hi: Array) -> Array:
-    below = False if lo is None else x < lo
-    return below if hi is None else below | (x > hi)
+        a = a if lo is None else np.maximum(a, lo)
+        return a if hi is None else np.minimum(a, hi)
+    x = value_of(a)
+    clipped = np.clip(x, lo, hi)
+    return np.where((clipped == x) | (x != x), a, clipped)
 
 
 @composes(np.select)

@@ -1,11 +1,14 @@
 """Shapes: to reshape, transpose, broadcast, join and split arrays, and to lay out grids."""
 
+import inspect
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from distbp.autodiff.tables import COMPOSITIONS, RULES, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
+from distbp.trees import leaves_of
 
 __all__: list[str] = []
 
@@ -17,17 +20,13 @@ def _checked_order(order: str) -> Any:
     return order
 
 
-def _inverse_permutation(axes: Any, ndim: int) -> Any:
-    return np.argsort([a % ndim for a in axes])
-
-
 defvjp(np.reshape, lambda g, ans, x, shape=None, order="C", **kw: np.reshape(g, x.shape, _checked_order(order)))
 defvjp(np.expand_dims, lambda g, ans, x, axis: np.reshape(g, x.shape))
 defvjp(np.squeeze, lambda g, ans, x, axis=None: np.reshape(g, x.shape))
 defvjp(np.broadcast_to, lambda g, ans, x, *how, **kw: g)
 defvjp(
     np.transpose,
-    lambda g, ans, x, axes=None: np.transpose(g, None if axes is None else _inverse_permutation(axes, g.ndim)),
+    lambda g, ans, x, axes=None: np.transpose(g, None if axes is None else np.argsort(np.mod(axes, g.ndim))),
 )
 defvjp(np.swapaxes, lambda g, ans, x, i, j: np.swapaxes(g, i, j))
 defvjp(np.moveaxis, lambda g, ans, x, source, destination: np.moveaxis(g, destination, source))
@@ -57,11 +56,7 @@ def stack(axis: int, *arrays: Array) -> Array:
     return np.stack(arrays, axis)
 
 
-def _stack_vjp(k: int, g: Array, ans: Array, axis: int, *arrays: Array) -> Array:
-    return g[(slice(None),) * (axis % ans.ndim) + (k - 1,)]
-
-
-RULES[stack] = _stack_vjp
+RULES[stack] = lambda k, g, ans, axis, *arrays: g[(slice(None),) * (axis % ans.ndim) + (k - 1,)]
 linear(
     np.reshape, np.expand_dims, np.squeeze, np.broadcast_to, np.transpose, np.swapaxes, np.moveaxis, np.flip, np.roll,
     concatenate, stack,
@@ -96,21 +91,8 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, **
     return stack(axis, *[a if dtype is None else a.astype(dtype) for a in map(_array, arrays)])
 
 
-@composes(np.hstack)
-def _hstack(tup: Any, **kw: Any) -> Array:
-    arrays = [np.atleast_1d(a) for a in tup]
-    return np.concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, **kw)
-
-
-COMPOSITIONS[np.vstack] = lambda tup, **kw: np.concatenate([np.atleast_2d(a) for a in tup], 0, **kw)
-COMPOSITIONS[np.dstack] = lambda tup: np.concatenate([np.atleast_3d(a) for a in tup], 2)
-COMPOSITIONS[np.column_stack] = lambda tup: np.concatenate(
-    [np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1
-)
-COMPOSITIONS[np.append] = lambda arr, values, axis=None: np.concatenate(
-    [np.ravel(arr), np.ravel(values)] if axis is None else [arr, values], axis or 0
-)
-COMPOSITIONS[np.unstack] = lambda x, /, *, axis=0: tuple(np.moveaxis(x, axis, 0))
+for _composed in (np.hstack, np.vstack, np.dstack, np.unstack, np.rollaxis, np.logspace):  # in NumPy itself
+    COMPOSITIONS[_composed] = inspect.unwrap(_composed)
 COMPOSITIONS[np.matrix_transpose] = COMPOSITIONS[np.linalg.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
 
 
@@ -119,44 +101,37 @@ def _block(arrays: Any) -> Array:
     def depth(x: Any) -> int:
         return 1 + max(map(depth, x)) if isinstance(x, list) else 0
 
-    levels = depth(arrays)
-
     def joined(x: Any, level: int) -> Any:
         if isinstance(x, list):
             return np.concatenate([joined(part, level - 1) for part in x], -level)
         return np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x))
 
-    def most(x: Any) -> int:
-        return max(map(most, x)) if isinstance(x, list) else int(np.ndim(x))
-
-    ndim = max(levels, most(arrays))
+    levels = depth(arrays)
+    ndim = max([levels, *[np.ndim(x) for _, x in leaves_of(arrays)]])
     return joined(arrays, levels)
 
 
 @composes(np.insert)
 def _insert(arr: Array, obj: Any, values: Array, axis: int | None = None) -> Array:
-    a, index = arr, obj
-    if not isinstance(index, (int, np.integer)):
+    if not isinstance(obj, (int, np.integer)):
         raise NotDifferentiable("np.insert of a traced array: at one place, a whole number")
     if axis is None:
-        a, axis = np.ravel(a), 0
-    values = np.moveaxis(np.reshape(values, (1,) * (a.ndim - np.ndim(values)) + np.shape(values)), 0, axis)
-    shape = tuple(values.shape[i] if i == axis % a.ndim else n for i, n in enumerate(a.shape))
-    values = values.astype(a.dtype)
-    before, after = np.split(a, [int(index) + (a.shape[axis] if index < 0 else 0)], axis)
-    return np.concatenate([before, np.broadcast_to(values, shape), after], axis)
+        arr, axis = np.ravel(arr), 0
+    values = np.moveaxis(np.reshape(values, (1,) * (arr.ndim - np.ndim(values)) + np.shape(values)), 0, axis)
+    shape = tuple(values.shape[i] if i == axis % arr.ndim else n for i, n in enumerate(arr.shape))
+    before, after = np.split(arr, [int(obj) + (arr.shape[axis] if obj < 0 else 0)], axis)
+    return np.concatenate([before, np.broadcast_to(values.astype(arr.dtype), shape), after], axis)
 
 
 @composes(np.array_split)
 def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-    a, sections, n = ary, indices_or_sections, ary.shape[axis]
-    if isinstance(sections, (int, np.integer)):
-        small, more = divmod(n, sections)
-        cuts = np.cumsum([0] + [small + 1] * more + [small] * (int(sections) - more)).tolist()
+    n, before = ary.shape[axis], (slice(None),) * (axis % ary.ndim)
+    if isinstance(indices_or_sections, (int, np.integer)):
+        small, more = divmod(n, int(indices_or_sections))
+        cuts = [i * small + min(i, more) for i in range(int(indices_or_sections) + 1)]
     else:
-        cuts = [0, *(int(c) for c in sections), n]
-    before = (slice(None),) * (axis % a.ndim)
-    return [a[(*before, slice(lo, hi))] for lo, hi in zip(cuts, cuts[1:], strict=False)]
+        cuts = [0, *map(int, indices_or_sections), n]
+    return [ary[(*before, slice(lo, hi))] for lo, hi in pairwise(cuts)]
 
 
 @composes(np.split)
@@ -166,32 +141,16 @@ def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
     return _array_split(ary, indices_or_sections, axis)
 
 
-COMPOSITIONS[np.vsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0)
-COMPOSITIONS[np.hsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
-COMPOSITIONS[np.dsplit] = lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2)
-
-
-def _at_least(n: int) -> Any:
+def _at_least(ndim: int, function: Any) -> Any:
     def composed(*arrays: Array) -> Any:
-        out = []
-        for a in arrays:
-            if np.ndim(a) < n:
-                shape = {0: (1,) * n, 1: (1, -1, 1)[:n] if n == 3 else (1, -1), 2: (*np.shape(a), 1)}[np.ndim(a)]
-                a = np.reshape(a, shape)
-            out.append(a)
+        out = [a if np.ndim(a) >= ndim else np.reshape(a, function(value_of(a)).shape) for a in arrays]
         return out[0] if len(out) == 1 else tuple(out)
 
     return composed
 
 
-COMPOSITIONS[np.atleast_1d], COMPOSITIONS[np.atleast_2d] = _at_least(1), _at_least(2)
-COMPOSITIONS[np.atleast_3d] = _at_least(3)
-
-
-@composes(np.rollaxis)
-def _rollaxis(a: Array, axis: int, start: int = 0) -> Array:
-    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
-    return np.moveaxis(a, axis, start - 1 if start > axis else start)
+for _ndim, _function in enumerate((np.atleast_1d, np.atleast_2d, np.atleast_3d), 1):
+    COMPOSITIONS[_function] = _at_least(_ndim, _function)
 
 
 @composes(np.broadcast_arrays)
@@ -203,9 +162,8 @@ def _broadcast_arrays(*arrays: Array, subok: bool = False) -> tuple[Array, ...]:
 @composes(np.meshgrid)
 def _meshgrid(*xi: Array, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
     n = len(xi)
-    out = [np.reshape(x, (1,) * i + (-1,) + (1,) * (n - 1 - i)) for i, x in enumerate(xi)]
-    if indexing == "xy" and n > 1:
-        out = [np.swapaxes(x, 0, 1) for x in out]
+    axes = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else range(n)
+    out = [np.reshape(x, (1,) * i + (-1,) + (1,) * (n - 1 - i)) for i, x in zip(axes, xi, strict=True)]
     return tuple(out) if sparse else _broadcast_arrays(*out)
 
 
@@ -214,21 +172,18 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
               dtype: Any = None, axis: int = 0, **kw: Any) -> Any:  # fmt: skip
     count = num - 1 if endpoint else num
     step = (stop - start) / max(1, count)
-    parts = np.reshape(np.arange(num, dtype=np.result_type(step.dtype)), (-1,) + (1,) * step.ndim)
-    points = np.moveaxis(start + parts * step, 0, axis)
+    points = np.moveaxis(start + np.arange(num, dtype=step.dtype).reshape(-1, *(1,) * step.ndim) * step, 0, axis)
     points = points if dtype is None else points.astype(dtype)
     return (points, step if count > 0 else np.nan) if retstep else points
 
 
-@composes(np.logspace)
-def _logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Array = 10.0, dtype: Any = None,
-              axis: int = 0) -> Array:  # fmt: skip
-    points = base ** _linspace(start, stop, num, endpoint, axis=axis)
-    return points if dtype is None else points.astype(dtype)
-
-
-@composes(np.geomspace)
-def _geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
-               ) -> Array:  # fmt: skip
-    points = np.exp(_linspace(np.log(start), np.log(stop), num, endpoint, axis=axis))
-    return points.astype(float if dtype is None else dtype)
+COMPOSITIONS |= {
+    np.column_stack: lambda tup: np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1),
+    np.append: lambda arr, values, axis=None: np.concatenate([arr, values], axis),
+    np.vsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0),
+    np.hsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1),
+    np.dsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2),
+    np.geomspace: lambda start, stop, num=50, endpoint=True, dtype=None, axis=0: np.exp(
+        _linspace(np.log(start), np.log(stop), num, endpoint, axis=axis)
+    ).astype(float if dtype is None else dtype),
+}

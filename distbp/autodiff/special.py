@@ -15,9 +15,10 @@ def load_special() -> None:
     s: Any = sys.modules.get("scipy.special")
     if s is None or getattr(s, "expit", None) is None or s.expit in RULES:
         return
-    from distbp.autodiff.special_rules import special_rules  # not before it is needed
+    from distbp.autodiff import special_rules  # not before it is needed
 
-    for name, rules in special_rules(s).items():
+    special_rules.s = s
+    for name, rules in special_rules.SPECIAL_RULES.items():
         function = getattr(s._ufuncs, f"_{name}", None) or getattr(s, name, None)  # zeta is a function around a ufunc
         if isinstance(function, np.ufunc):
             RULES[function] = tuple(rules)

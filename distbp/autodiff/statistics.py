@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from distbp.autodiff.reductions import axes_of
 from distbp.autodiff.tables import COMPOSITIONS, Array, NotDifferentiable, composes, refuse_out
 from distbp.autodiff.tracing import Traced, value_of
 
@@ -13,20 +14,18 @@ __all__: list[str] = []
 @composes(np.var)
 def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
          *, where: Any = True, mean: Array = None, correction: float | None = None) -> Array:  # fmt: skip
-    refuse_out(out)
     a, ddof = a if dtype is None else a.astype(dtype), ddof if correction is None else correction
     mean = np.mean(a, axis, keepdims=True, where=where) if mean is None else mean
     rest = a - mean
     square = (np.abs(rest) if a.dtype.kind == "c" else rest) ** 2
     square = square if where is True else np.where(where, square, 0.0)
     count = np.sum(np.broadcast_to(where, a.shape), axis, keepdims=keepdims)
-    return np.sum(square, axis, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(square.dtype)
+    return np.sum(square, axis, out=out, keepdims=keepdims) / np.maximum(count - ddof, 0).astype(square.dtype)
 
 
 @composes(np.std)
-def _std(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
-         **kw: Any) -> Array:  # fmt: skip
-    variance = _var(a, axis, dtype, out, ddof, keepdims, **kw)
+def _std(a: Array, *how: Any, **kw: Any) -> Array:
+    variance = _var(a, *how, **kw)
     return np.where(variance == 0, 0.0, np.sqrt(np.where(variance == 0, 1.0, variance)))
 
 
@@ -34,13 +33,13 @@ def _std(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: f
 def _average(a: Array, axis: Any = None, weights: Array = None, returned: bool = False, *, keepdims: bool = False
              ) -> Array:  # fmt: skip
     if weights is None:
-        total, count = np.mean(a, axis, keepdims=keepdims), np.size(a) / max(1, np.size(np.mean(value_of(a), axis)))
-        return (total, np.zeros_like(total) + count) if returned else total
+        mean = np.mean(a, axis, keepdims=keepdims)
+        return (mean, np.zeros_like(mean) + a.size / max(1, mean.size)) if returned else mean
     weights = weights if type(weights) is Traced else np.asarray(weights)
     if np.ndim(weights) != np.ndim(a):
-        axes = [i % np.ndim(a) for i in np.atleast_1d(axis)]
+        axes = axes_of(a, axis)
         ordered = np.transpose(weights, np.argsort(axes))
-        weights = np.reshape(ordered, [n if i in axes else 1 for i, n in enumerate(np.shape(a))])
+        weights = np.reshape(ordered, [n if i in axes else 1 for i, n in enumerate(a.shape)])
     weights = np.broadcast_to(weights.astype(np.result_type(weights.dtype, a.dtype)), a.shape)
     scale = np.sum(weights, axis, keepdims=keepdims)
     mean = np.sum(a * weights, axis, keepdims=keepdims) / scale
@@ -56,29 +55,13 @@ def _without_nan(function: Any) -> Any:
     return composed
 
 
-COMPOSITIONS[np.nanmean] = _without_nan(np.mean)
-COMPOSITIONS[np.nanvar] = _without_nan(np.var)
-COMPOSITIONS[np.nanstd] = _without_nan(np.std)
-
-
-@composes(np.median)
-def _median(a: Array, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
-            ) -> Array:  # fmt: skip
-    return _quantile(a, 0.5, axis, out, keepdims=keepdims)
-
-
-@composes(np.percentile)
-def _percentile(a: Array, q: Array, *how: Any, **kw: Any) -> Array:
-    return _quantile(a, q / 100.0 if type(q) in (int, float) else np.asarray(q) / 100.0, *how, **kw)
-
-
 @composes(np.quantile)
 def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_input: bool = False,
               method: str = "linear", keepdims: bool = False, *, weights: Any = None) -> Array:  # fmt: skip
     refuse_out(out)
     if method != "linear" or weights is not None:
         raise NotDifferentiable("quantiles of a traced array: method='linear' only, without weights")
-    axes = tuple(range(a.ndim)) if axis is None else tuple(i % a.ndim for i in np.atleast_1d(axis))
+    axes = axes_of(a, axis)
     rest = tuple(i for i in range(a.ndim) if i not in axes)
     flat = np.transpose(a, rest + axes).reshape(*(a.shape[i] for i in rest), -1)
     ordered, place = np.sort(flat, -1), np.asarray(q) * (flat.shape[-1] - 1)
@@ -92,6 +75,19 @@ def _quantile(a: Array, q: Array, axis: Any = None, out: Any = None, overwrite_i
     if keepdims:
         picked = picked.reshape(*np.shape(q), *(1 if i in axes else n for i, n in enumerate(a.shape)))
     return picked
+
+
+COMPOSITIONS |= {
+    np.nanmean: _without_nan(np.mean),
+    np.nanvar: _without_nan(np.var),
+    np.nanstd: _without_nan(np.std),
+    np.median: lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: _quantile(
+        a, 0.5, axis, out, keepdims=keepdims
+    ),
+    np.percentile: lambda a, q, *how, **kw: _quantile(
+        a, q / 100.0 if type(q) in (int, float) else np.asarray(q) / 100.0, *how, **kw
+    ),
+}
 
 
 @composes(np.cov)

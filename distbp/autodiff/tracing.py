@@ -18,6 +18,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from functools import wraps
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -45,41 +46,20 @@ _count = itertools.count(1).__next__
 
 
 class Node:
-    """A value in the graph: of which function, of which arguments.
-
-    Attributes
-    ----------
-    function : callable or None
-        The primitive that gave it; None of a variable.
-    args, kwargs : list and dict
-        Its arguments: traced arrays; nodes, of those whose values nobody asks for; and what is not traced.
-    result : ndarray or None
-        The value, where a rule asks for it.
-    serial : int
-        Number in the order of making.
-    shape, dtype
-        Of the value.
-    """
+    """A value in the graph: of which function, of which arguments."""
 
     __slots__ = ("args", "dtype", "function", "kwargs", "result", "serial", "shape")
 
-    function: Any
-    args: Sequence[Any]
+    function: Any  # the primitive that gave it; None of a variable
+    args: Sequence[Any]  # traced arrays; nodes, of those whose values nobody asks for; and what is not traced
     kwargs: Mapping[str, Any]
-    result: Any
-    serial: int
-    shape: tuple[int, ...]
+    result: Any  # the value, where a rule asks for it
+    serial: int  # number in the order of making
+    shape: tuple[int, ...]  # of the value, as dtype is
     dtype: Any
 
-    @property
-    def ndim(self) -> int:
-        """Return the number of axes of the value."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Return the number of elements of the value."""
-        return prod(self.shape)
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: prod(self.shape))
 
 
 class Traced:
@@ -97,7 +77,11 @@ class Traced:
     __slots__ = ("node", "value")
 
     node: Node
-    astype: Any  # the methods of arrays are in `operators`
+    astype: Any  # the operators and methods of arrays are in `operators`
+    shape = property(attrgetter("value.shape"))
+    ndim = property(attrgetter("value.ndim"))
+    size = property(attrgetter("value.size"))
+    dtype = property(attrgetter("value.dtype"))
 
     def __init__(self, value: Any) -> None:
         self.value: Any = value
@@ -152,52 +136,10 @@ class Traced:
             "a traced array cannot be written into: make a new one with np.where, np.concatenate or np.stack"
         )
 
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __int__(self) -> int:  # piecewise constant
-        return int(self.value)
-
-    def __index__(self) -> int:
-        return operator.index(self.value)
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self.value)))
-
-    def __repr__(self) -> str:
-        return f"Traced({self.value!r})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
-
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Any:
         return record(operator.getitem, (self, value_of(index)))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of the value."""
-        shape: tuple[int, ...] = self.value.shape
-        return shape
-
-    @property
-    def ndim(self) -> int:
-        """Return the number of axes of the value."""
-        return len(self.value.shape)
-
-    @property
-    def size(self) -> int:
-        """Return the number of elements of the value."""
-        return int(self.value.size)
-
-    @property
-    def dtype(self) -> Any:
-        """Return the dtype of the value."""
-        return self.value.dtype
 
 
 def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> Traced:
@@ -214,20 +156,15 @@ def make_node(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
     node.function, node.kwargs, node.serial = function, kwargs, _count()
     node.shape, node.dtype, node.result = value.shape, value.dtype, None
     keeps = KEEPS.get(function)
-    if keeps == "shapes":
+    if keeps == "shapes" or (keeps == "others" and [type(a) for a in args].count(Traced) < 2):
         node.args = [a.node if type(a) is Traced else a for a in args]
-    elif keeps == "others":
-        several = [type(a) for a in args].count(Traced) > 1
-        node.args = args if several else [a.node if type(a) is Traced else a for a in args]
-    elif keeps == "arguments":
+    elif keeps == "arguments" or keeps == "others":
         node.args = args
     elif keeps == "result":
         node.args, node.result = [a.node if type(a) is Traced else a for a in args], value
     elif keeps == "divisor":
         x, y = args
-        node.args = (x.node if type(x) is Traced else x, y)
-        if type(y) is Traced:
-            node.result = value
+        node.args, node.result = (x.node if type(x) is Traced else x, y), value if type(y) is Traced else None
     else:
         node.args, node.result = args, value
     return node

@@ -12,17 +12,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from distbp.check.comparison import compare, obstacle, step_errors, time_again
-from distbp.check.errors import Measurement, disagreements
+from distbp.check.errors import disagreements
 from distbp.check.growth import product_graphs
 from distbp.check.problem import TARGETS, Problem, dense_problem, model_problem
-from distbp.check.report import (
-    Report,
-    growth_lines,
-    measurement_lines,
-    model_lines,
-    product_lines,
-    step_lines,
-)  # fmt: skip
+from distbp.check.report import Report
 from distbp.comm.agreement import on_root, wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
@@ -41,10 +34,8 @@ NETWORKS: dict[int, tuple[int, ...]] = {
 """Depths by width. The depth is the number of layers of weights."""
 QUICK: dict[int, tuple[int, ...]] = {2: (4, 7, 10), 4: (2, 4, 6), 8: (2, 4, 8, 16)}
 STEPS = [10.0 ** (-k / 2.0) for k in range(2, 27)]
-_STEPS_OF = (8, 3)
-"""Width and depth of the network whose differences are taken with many steps."""
-_MODEL_SECONDS = 3.0
-"""About the most for the differences of a model, which may be large and slow."""
+_STEPS_OF = (8, 3)  # width and depth of the network whose differences are taken with many steps
+_MODEL_SECONDS = 3.0  # about the most for the differences of a model, which may be large and slow
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,21 +60,19 @@ def main(arguments: list[str] | None = None) -> int:
 def check(options: argparse.Namespace, comm: Communicator) -> int:
     """Check as `options` say, on all ranks of `comm`; an error above its limit is a `UserError` on all of them."""
     _refuse(options)
-    with limited_blas(comm, 1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a user's function may overflow: its numbers tell
+    # a user's function may overflow: its numbers tell
+    with limited_blas(comm, 1), warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         report = _check_model(options, comm) if options.model else _check_networks(options, comm)
     wrong: list[str] = comm.bcast_obj(disagreements(report.measurements, report.what) + report.wrong_graphs())
     if options.plot:
         from distbp.check.plot import draw
 
         on_root(comm, lambda: draw(report, options.plot), f"--plot {options.plot}")
-        if comm.is_root:
-            print(f"\nplot: {options.plot}")
+        _print(comm, ["", f"plot: {options.plot}"])
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(wrong[0] + more)
-    if comm.is_root:
-        print("\nall methods agree")
+    _print(comm, ["", "all methods agree"])
     return DONE
 
 
@@ -104,11 +93,10 @@ def _refuse(options: argparse.Namespace) -> None:
         raise UsageError("--activation is for dense networks, and --model has its own")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: at least 0")
-    if options.plot:
-        if not options.plot.endswith((".png", ".svg", ".pdf")):
-            raise UsageError(f"--plot {options.plot}: a name that ends in .png, .svg or .pdf")
-        if find_spec("matplotlib") is None:
-            raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
+    if options.plot and not options.plot.endswith((".png", ".svg", ".pdf")):
+        raise UsageError(f"--plot {options.plot}: a name that ends in .png, .svg or .pdf")
+    if options.plot and find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
 
 
 def _check_networks(options: argparse.Namespace, comm: Communicator) -> Report:
@@ -124,27 +112,22 @@ def _check_networks(options: argparse.Namespace, comm: Communicator) -> Report:
     example = problem(*_STEPS_OF)
     why_not = obstacle(example, what, (activation, options.loss))
     report = Report(what, comm.size, [f"complex step: does not apply, {why_not}"] if why_not else [])
-    _print(comm, measurement_lines(report, header=True))
+    _print(comm, report.head_lines())
     problems = [problem(w, depth) for w, depths in (QUICK if options.quick else NETWORKS).items() for depth in depths]
-    found = [compare(each, comm, analytic=not why_not) for each in problems]
+    found = [(each, m) for each in problems if (m := compare(each, comm, analytic=not why_not)) is not None]
     if comm.is_root:
-        measured = [each for each in found if each is not None]
-        _time_again(report, problems, measured, 1 if options.quick else 2)
+        for is_last in [True] if options.quick else [False, True]:  # what disturbs one turn does not disturb all
+            for each, measured in found:
+                time_again(each, measured)
+                if is_last:
+                    report.measurements.append(measured)
+                    print(report.row(), flush=True)
         report.steps = list(zip(STEPS, step_errors(example, STEPS), strict=True))
         report.graphs = product_graphs()
-        _print(comm, [*report.remarks, "", *growth_lines(report), "", *step_lines(report), "", *product_lines(report)])
+        parts = (report.growth_lines(), report.step_lines(), report.product_lines())
+        _print(comm, [*report.remarks, *(line for part in parts for line in ("", *part))])
     wait_quietly(comm)
     return report
-
-
-def _time_again(report: Report, problems: list[Problem], found: list[Measurement], times: int) -> None:
-    """Measure times again, all in turn so that what disturbs one turn does not disturb all, and print the table."""
-    for turn in range(1, times + 1):
-        for problem, measured in zip(problems, found, strict=True):
-            time_again(problem, measured)
-            if turn == times:
-                report.measurements.append(measured)
-                print("\n".join(measurement_lines(report)), flush=True)
 
 
 def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
@@ -155,17 +138,16 @@ def _check_model(options: argparse.Namespace, comm: Communicator) -> Report:
     )  # fmt: skip
     what = f"--model {options.model} --loss {options.loss}"
     why_not = obstacle(problem, what, (options.model, options.loss))
-    report = Report(what, comm.size, ["sum over paths, delta recursion: do not apply, they are for dense networks"])
-    if why_not:
-        report.remarks.append(f"complex step: does not apply, {why_not}")
+    remarks = [f"complex step: does not apply, {why_not}"] if why_not else []
+    remarks.insert(0, "sum over paths, delta recursion: do not apply, they are for dense networks")
+    report = Report(what, comm.size, remarks)
     max_seconds = _MODEL_SECONDS / (10.0 if options.quick else 1.0)
     measured = compare(problem, comm, analytic=not why_not, max_seconds=max_seconds, seed=options.seed)
     if measured is not None:
         report.measurements.append(measured)
-        report.steps = list(
-            zip(STEPS, step_errors(problem, STEPS, max_seconds=max_seconds, seed=options.seed), strict=True)
-        )
-        _print(comm, [*model_lines(report, len(problem.X)), *report.remarks, "", *step_lines(report)])
+        errors = step_errors(problem, STEPS, max_seconds=max_seconds, seed=options.seed)
+        report.steps = list(zip(STEPS, errors, strict=True))
+        _print(comm, [*report.model_lines(len(problem.X)), *report.remarks, "", *report.step_lines()])
     return report
 
 

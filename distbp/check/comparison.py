@@ -1,27 +1,15 @@
 """One gradient by all methods that apply: how far each is off (`errors`), and how long it takes."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.autodiff import NotDifferentiable
+from distbp.check import gradients
 from distbp.check.errors import Measurement, results_of
-from distbp.check.gradients import (
-    by_autodiff,
-    complex_step,
-    count_paths,
-    differences,
-    path_sum,
-    recursion,
-    summed_by_ranks,
-    why_no_complex_step,
-)
-from distbp.check.growth import stopwatch
-from distbp.check.problem import ANALYTIC, Problem
+from distbp.check.growth import stopwatch, timed
+from distbp.check.problem import ANALYTIC, Array, Problem
 from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
@@ -32,13 +20,10 @@ from distbp.randomness import bits, key, normal
 
 __all__ = ["compare", "obstacle", "step_errors", "time_again"]
 
-Array = NDArray[Any]
-
 _STEP = 1e-5
 _MOST_PATHS = 200_000
 _RANK_RUNS = 9
-_LONG = 0.25
-"""Seconds of work that is not timed again."""
+_LONG = 0.25  # seconds of work that is not timed again
 
 
 def obstacle(problem: Problem, what: str, names: Sequence[str]) -> str:
@@ -49,7 +34,7 @@ def obstacle(problem: Problem, what: str, names: Sequence[str]) -> str:
     """
     try:
         np.asarray(problem.cost(problem.parameters(problem.network.theta)), np.float64)
-        by_autodiff(problem)
+        gradients.by_autodiff(problem)
     except NotDifferentiable as error:
         raise UserError(f"{what}: {error}") from error
     except UserError:
@@ -57,63 +42,44 @@ def obstacle(problem: Problem, what: str, names: Sequence[str]) -> str:
     except Exception as error:
         hint = "" if problem.y.ndim == 1 else "; --targets classes gives whole numbers"
         raise UserError(f"{what}: {type(error).__name__}: {error} (inputs and targets are random{hint})") from error
-    kinked = [name for name in names if not is_function_name(name) and name not in ANALYTIC]
-    if kinked:
+    if kinked := [name for name in names if not is_function_name(name) and name not in ANALYTIC]:
         return f"{' and '.join(kinked)}: not analytic"
     n = problem.network.n_parameters
-    return why_no_complex_step(problem, normal(key(0, "check direction"), np.arange(n)))
+    return gradients.why_no_complex_step(problem, normal(key(0, "check direction"), np.arange(n)))
 
 
 def compare(
     problem: Problem, comm: Communicator, *, analytic: bool, max_seconds: float = np.inf, seed: int = 0
 ) -> Measurement | None:
-    """Compare all methods on one problem; called by all ranks, and rank 0 gets the answer.
+    """Compare all methods on one problem, the same on all ranks, which all call this; rank 0 gets the answer.
 
-    Parameters
-    ----------
-    problem : Problem
-        The same on all ranks.
-    comm : Communicator
-        The ranks.
-    analytic : bool
-        Whether the complex step applies.
-    max_seconds : float
-        For differences, about: above it they are of some of the parameters only, drawn by `seed`.
-    seed : int
-        Of that drawing.
+    The complex step applies where the cost is `analytic`. Where differences would take more than about `max_seconds`,
+    they are of some of the parameters only, drawn by `seed`.
     """
-    summed = _by_ranks(problem, comm) if comm.size > 1 else None
-    measured = _measure(problem, summed, analytic, max_seconds, seed) if comm.is_root else None
+    ranks = {"ranks": _by_ranks(problem, comm)} if comm.size > 1 else {}
+    done = None
+    if comm.is_root:
+        network = problem.network
+        paths = gradients.count_paths(network.sizes) if isinstance(network, Network) else 0
+        done = Measurement(len(network.sizes) - 1, network.sizes[0], network.n_parameters, paths)
+        done.cost_seconds = _cost_seconds(problem)
+        where = _sampled(network.n_parameters, max_seconds / (2.0 * done.cost_seconds), seed)
+        found = {name: stopwatch(method) for name, method in _methods(problem, where, analytic, paths).items()}
+        done.results = results_of(problem, found | ranks, where)
     wait_quietly(comm)
-    return measured
-
-
-def _measure(
-    problem: Problem, summed: tuple[Array, float] | None, analytic: bool, max_seconds: float, seed: int
-) -> Measurement:
-    """Measure all methods on rank 0, given the gradient that the ranks have summed and its seconds."""
-    network = problem.network
-    paths = count_paths(network.sizes) if isinstance(network, Network) else 0
-    done = Measurement(len(network.sizes) - 1, network.sizes[0], network.n_parameters, paths)
-    done.cost_seconds = _cost_seconds(problem)
-    where = _sampled(network.n_parameters, max_seconds / (2.0 * done.cost_seconds), seed)
-    found = {name: stopwatch(method) for name, method in _methods(problem, where, analytic, paths).items()}
-    if summed is not None:
-        found["ranks"] = summed
-    done.results = results_of(problem, found, where)
     return done
 
 
 def _methods(problem: Problem, where: Array, analytic: bool, paths: int) -> dict[str, Callable[[], Array]]:
     """Return the work of each method that applies on one rank."""
-    work: dict[str, Callable[[], Array]] = {"autodiff": lambda: by_autodiff(problem)}
+    work: dict[str, Callable[[], Array]] = {"autodiff": lambda: gradients.by_autodiff(problem)}
     if isinstance(problem.network, Network):
-        work["recursion"] = lambda: recursion(problem)
+        work["recursion"] = lambda: gradients.recursion(problem)
         if paths <= _MOST_PATHS:
-            work["paths"] = lambda: path_sum(problem)
-    work["central"] = lambda: differences(problem, _STEP, where)
+            work["paths"] = lambda: gradients.path_sum(problem)
+    work["central"] = lambda: gradients.differences(problem, _STEP, where)
     if analytic:
-        work["complex"] = lambda: complex_step(problem, where)
+        work["complex"] = lambda: gradients.complex_step(problem, where)
     return work
 
 
@@ -134,21 +100,18 @@ def time_again(problem: Problem, measured: Measurement) -> None:
 
 def _sampled(n: int, most: float, seed: int) -> Array:
     """Return the numbers of all parameters; of more than `most`, that many but at least 20 in random order."""
-    if n <= most:
-        return np.arange(n)
-    return np.argsort(bits(key(seed, "check parameters"), np.arange(n)))[: max(20, int(most))]
+    numbers = np.arange(n)
+    return numbers if n <= most else np.argsort(bits(key(seed, "check parameters"), numbers))[: max(20, int(most))]
 
 
 def _by_ranks(problem: Problem, comm: Communicator) -> tuple[Array, float]:
     """Return the gradient by all ranks, and the median of the seconds of some runs."""
     theta = problem.network.theta.copy()
     reducer = gradient_reducer(comm, problem.network, batch_size=len(problem.X))
-    gradient, times = summed_by_ranks(problem, reducer), []
+    gradient, times = gradients.summed_by_ranks(problem, reducer), []
     for _ in range(_RANK_RUNS):
         comm.barrier()
-        start = time.perf_counter()
-        summed_by_ranks(problem, reducer)
-        times.append(time.perf_counter() - start)
+        times.append(timed(lambda: gradients.summed_by_ranks(problem, reducer))[1])
     reducer.close()
     assert np.array_equal(problem.network.theta, theta)
     return gradient, float(np.median(times))
@@ -159,10 +122,10 @@ def step_errors(
 ) -> list[list[float]]:
     """Return for each step h the relative errors of forward and central differences, against autodiff."""
     where = _sampled(problem.network.n_parameters, max_seconds / (3.0 * len(steps) * _cost_seconds(problem)), seed)
-    truth = by_autodiff(problem)[where]
+    truth = gradients.by_autodiff(problem)[where]
     scale = float(np.max(np.abs(truth)))
 
     def error(h: float, central: bool) -> float:
-        return float(np.max(np.abs(differences(problem, h, where, central=central) - truth))) / scale
+        return float(np.max(np.abs(gradients.differences(problem, h, where, central=central) - truth))) / scale
 
     return [[error(h, central) for central in (False, True)] for h in steps]

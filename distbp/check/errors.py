@@ -10,17 +10,13 @@ which knows no layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.check.gradients import differences
-from distbp.check.problem import Problem
+from distbp.check.problem import Array, Problem
 
 __all__ = ["LIMITS", "METHODS", "Measurement", "Result", "disagreements", "relative_error", "results_of"]
-
-Array = NDArray[Any]
 
 METHODS = {
     "recursion": "delta recursion",
@@ -33,8 +29,7 @@ METHODS = {
 """Methods, in the order in which they are trusted."""
 LIMITS = dict.fromkeys(METHODS, 1e-10) | {"central": 1e-6}
 
-_PER_PARAMETER = ("central", "complex")
-"""Methods whose work is proportional to the number of parameters: of large models they take some of them."""
+_PER_PARAMETER = ("central", "complex")  # work is proportional to their number: of large models they take some of them
 _SMALLER_STEPS = (1e-6, 1e-7)
 """Steps for derivatives that are off by the first one: a kink may lie within it, which a wrong derivative survives."""
 
@@ -60,44 +55,37 @@ class Measurement:
     cost_seconds: float = 0.0
     results: dict[str, Result] = field(default_factory=dict)
 
+    def evaluations(self, name: str) -> float:
+        """Return the time of a method in evaluations of the cost."""
+        return self.results[name].seconds / self.cost_seconds
+
 
 def results_of(problem: Problem, found: dict[str, tuple[Array, float]], where: Array) -> dict[str, Result]:
     """Return the error of each method, given gradients and seconds by method; see `compare` for `where`."""
     reference = "recursion" if "recursion" in found else "autodiff"
     witness = next(name for name in ("complex", "autodiff", "central") if name in found and name != reference)
     results = {}
-    for name in METHODS:
-        if name in found:
-            other = witness if name == reference else reference
-            error, part = _error(problem, found, where, name, other)
-            results[name] = Result(error, other, part, found[name][1])
+    for name in (name for name in METHODS if name in found):
+        other = witness if name == reference else reference
+        of, by = (other, name) if other in _PER_PARAMETER else (name, other)
+        if of == "central":
+            error, part = _error_of_differences(problem, found[of][0], found[by][0][where], where)
+        else:
+            numbers = where if of in _PER_PARAMETER else None
+            error, part = relative_error(found[of][0], found[by][0], problem.network.parts, numbers)
+        results[name] = Result(error, other, part, found[name][1])
     return results
 
 
-def _error(
-    problem: Problem, found: dict[str, tuple[Array, float]], where: Array, name: str, other: str
-) -> tuple[float, str]:
-    """Return the largest error of one method against another, and in which part."""
-    if name not in _PER_PARAMETER and other in _PER_PARAMETER:
-        name, other = other, name
-    parts, gradient, reference = problem.network.parts, found[name][0], found[other][0]
-    if name == "central":
-        errors = _difference_errors(problem, gradient, reference[where], where)
-        worst = int(np.argmax(errors))
-        return float(errors[worst]), next(part for part, s in parts if s.start <= where[worst] < s.stop)
-    return relative_error(gradient, reference, parts, where if name in _PER_PARAMETER else None)
-
-
-def _difference_errors(problem: Problem, central: Array, truth: Array, where: Array) -> Array:
-    """Return the error of each difference, relative to the largest derivative; try smaller steps where it is off."""
+def _error_of_differences(problem: Problem, central: Array, truth: Array, where: Array) -> tuple[float, str]:
+    """Return the largest error by the largest derivative, and its part; try smaller steps where one is off."""
     scale = max(float(np.max(np.abs(truth))), np.finfo(float).tiny)
     errors: Array = np.nan_to_num(np.abs(central - truth) / scale, nan=np.inf)
     for h in _SMALLER_STEPS:
         off = np.flatnonzero(errors > LIMITS["central"])[:500]
-        if len(off):
-            again = np.abs(differences(problem, h, where[off]) - truth[off]) / scale
-            errors[off] = np.fmin(errors[off], again)
-    return errors
+        errors[off] = np.fmin(errors[off], np.abs(differences(problem, h, where[off]) - truth[off]) / scale)
+    worst = int(np.argmax(errors))
+    return float(errors[worst]), next(name for name, s in problem.network.parts if s.start <= where[worst] < s.stop)
 
 
 def relative_error(
@@ -108,29 +96,27 @@ def relative_error(
     `gradient` may be that of the parameters numbered in `where` alone.
     """
     where = np.arange(len(reference)) if where is None else where
-    worst, place = -1.0, ""
+    errors = {}
     for name, part in parts:
         chosen = (where >= part.start) & (where < part.stop)
         error = float(np.max(np.abs(gradient[chosen] - reference[where[chosen]]), initial=0.0))
         scale = float(np.max(np.abs(reference[part]), initial=0.0))
         error = error / scale if scale else (np.inf if error else 0.0)
-        if not error <= worst:  # so that NaN is the worst
-            worst, place = error if error == error else np.inf, name
-    return worst, place
+        errors[name] = error if error == error else np.inf  # NaN is the worst
+    worst = max(errors, key=errors.__getitem__)
+    return errors[worst], worst
 
 
 def disagreements(measurements: Sequence[Measurement], what: str) -> list[str]:
     """Return a line for each error above its limit, the most trusted methods first."""
     lines = []
-    for name in METHODS:
-        for m in measurements:
-            if (result := m.results.get(name)) is None:
-                continue
-            limit = max(LIMITS[name], LIMITS[result.against])
-            if not result.error <= limit:
-                size = f"at depth {m.depth}, width {m.width}, " if m.paths else ""
-                lines.append(
-                    f"{METHODS[name]} and {METHODS[result.against]} differ by {result.error:.1e}, relative, in"
-                    f" {result.where}, {size}{what}; at most {limit:.0e} is rounding"
-                )
+    for name, m in [(name, m) for name in METHODS for m in measurements if name in m.results]:
+        result = m.results[name]
+        limit = max(LIMITS[name], LIMITS[result.against])
+        if not result.error <= limit:
+            size = f"at depth {m.depth}, width {m.width}, " if m.paths else ""
+            lines.append(
+                f"{METHODS[name]} and {METHODS[result.against]} differ by {result.error:.1e}, relative, in"
+                f" {result.where}, {size}{what}; at most {limit:.0e} is rounding"
+            )
     return lines

@@ -14,14 +14,14 @@ The gradient of the cost C(theta) of a `Problem` by
 """
 
 import warnings
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.autodiff import grad
-from distbp.check.problem import Problem
+from distbp.check.problem import Array, Problem
 from distbp.data.sampling import BatchSampler
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
@@ -31,11 +31,7 @@ __all__ = [
     "why_no_complex_step",
 ]  # fmt: skip
 
-Array = NDArray[Any]
-
 COMPLEX_STEP = 1e-20
-
-# --- (1) and (2): by hand, for a dense network -----------------------------------------------------------
 
 
 def recursion(problem: Problem) -> Array:
@@ -59,7 +55,13 @@ def path_sum(problem: Problem) -> Array:
     network = problem.network
     assert isinstance(network, Network)
     delta = _forward(problem)
-    local = _local_derivatives(network)
+    # local[l][i][t]: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row
+    local: list[list[Array]] = []
+    kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
+    for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
+        slope = np.ones_like(a)
+        network.activation.times_derivative(slope, a)
+        local.append(list(slope.T[:, None, :] * above.W[:, :, None]))
     below = [problem.X, *network.part.tape.out]
     gradient = np.empty_like(network.theta)
     one = np.ones(len(delta))
@@ -70,33 +72,17 @@ def path_sum(problem: Problem) -> Array:
     return gradient
 
 
-def _local_derivatives(network: Network) -> list[list[Array]]:
-    """Return ``[l][i][t]``: derivative of unit t of layer l + 1 by unit i of layer l, g'(z_i) W_it, for each row."""
-    kept = network.part.tape.z if network.activation.from_z else network.part.tape.a
-    tables = []
-    for a, above in zip(kept, network.layers[1:], strict=False):  # there is a z of the outputs, too
-        slope = np.ones_like(a)
-        network.activation.times_derivative(slope, a)
-        tables.append(list(slope.T[:, None, :] * above.W[:, :, None]))
-    return tables
-
-
 def _sum_over_paths(local: list[list[Array]], delta: Array, level: int, unit: int, product: Array) -> Any:
     """Sum over the paths from here to the outputs; `product` is that of the local derivatives on the way to here."""
     if level == len(local):
         return product * delta[unit]
-    total: Any = 0.0
-    for t, derivative in enumerate(local[level][unit]):
-        total = total + _sum_over_paths(local, delta, level + 1, t, product * derivative)
-    return total
+    ways = enumerate(local[level][unit])
+    return sum(_sum_over_paths(local, delta, level + 1, t, product * derivative) for t, derivative in ways)
 
 
 def count_paths(sizes: tuple[int, ...]) -> int:
     """Count the paths to the outputs from all units but the inputs, for a network of these sizes."""
     return sum(prod(sizes[level:]) for level in range(1, len(sizes)))
-
-
-# --- (3) to (5): of the cost in plain NumPy ----------------------------------------------------------------
 
 
 def by_autodiff(problem: Problem) -> Array:
@@ -106,36 +92,31 @@ def by_autodiff(problem: Problem) -> Array:
 
 def differences(problem: Problem, h: float, where: Array | None = None, *, central: bool = True) -> Array:
     """Compute differences with step `h` of all parameters, (n_parameters,), or of those numbered in `where`."""
-    theta = problem.network.theta.copy()
-    parameters = problem.parameters(theta)
-    numbers = range(len(theta)) if where is None else where
-    out = np.empty(len(numbers))
-    middle = problem.cost(parameters)
-    for i, k in enumerate(numbers):
-        here = theta[k]
-        theta[k] = here + h
-        above = problem.cost(parameters)
-        if central:
-            theta[k] = here - h
-            out[i] = (above - problem.cost(parameters)) / (2.0 * h)
-        else:
-            out[i] = (above - middle) / h
-        theta[k] = here
-    return out
+    moved = _moved_costs(problem, where, (h, -h) if central else (h,))
+    below = moved[1] if central else problem.cost(problem.parameters(problem.network.theta))
+    slopes: Array = (moved[0] - below) / (2.0 * h if central else h)
+    return slopes
 
 
 def complex_step(problem: Problem, where: Array | None = None) -> Array:
     """Compute Im C(theta + i h) / h; of which parameters: see `differences`."""
-    theta = problem.network.theta.astype(complex)
+    slopes: Array = _moved_costs(problem, where, (1j * COMPLEX_STEP,))[0].imag / COMPLEX_STEP
+    return slopes
+
+
+def _moved_costs(problem: Problem, where: Array | None, steps: Sequence[complex]) -> Array:
+    """Return the cost with one parameter moved, (n_steps, n_parameters), the others in their place."""
+    theta = problem.network.theta.astype(np.result_type(float, *steps))
     parameters = problem.parameters(theta)
     numbers = range(len(theta)) if where is None else where
-    out = np.empty(len(numbers))
+    costs = np.empty((len(steps), len(numbers)), theta.dtype)
     for i, k in enumerate(numbers):
         here = theta[k]
-        theta[k] = here + 1j * COMPLEX_STEP
-        out[i] = problem.cost(parameters).imag / COMPLEX_STEP
+        for j, step in enumerate(steps):
+            theta[k] = here + step
+            costs[j, i] = problem.cost(parameters)
         theta[k] = here
-    return out
+    return costs
 
 
 def why_no_complex_step(problem: Problem, direction: Array) -> str:
@@ -146,8 +127,7 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
     """
     h, theta = 1e-4, problem.network.theta
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        with warnings.catch_warnings(action="error", category=np.exceptions.ComplexWarning):
             up, down, left, right = (
                 complex(problem.cost(problem.parameters(theta + step * direction))) for step in (1j * h, -1j * h, -h, h)
             )
@@ -157,9 +137,6 @@ def why_no_complex_step(problem: Problem, direction: Array) -> str:
     if not abs(real - imaginary) <= 1e-4 * max(abs(real), abs(imaginary)):
         return "it is not analytic: its slope in the imaginary direction is another"
     return ""
-
-
-# --- (6): by all ranks ---------------------------------------------------------------------------------------
 
 
 def summed_by_ranks(problem: Problem, reducer: GradientReducer) -> Array:

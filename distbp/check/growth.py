@@ -5,6 +5,7 @@ straight line of log time over depth, ``time ~ depth^exponent`` one of log time 
 """
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,40 +16,34 @@ import numpy as np
 
 from distbp.autodiff import grad
 
-__all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch"]
+__all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch", "timed"]
 
-_REPEAT_SECONDS = 0.02
-"""Seconds after which work is not repeated any more."""
+_REPEAT_SECONDS = 0.02  # after which work is not repeated any more
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what `work` gives, and its seconds."""
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
 
 
 def stopwatch(work: Callable[[], Any]) -> tuple[Any, float]:
     """Return what `work` gives, and its seconds: the median of the runs of about 20 ms, behind one to warm up."""
-    start = time.perf_counter()
-    result = work()
-    first = time.perf_counter() - start
-    times: list[float] = [first] if first > _REPEAT_SECONDS else []
+    result, first = timed(work)
+    times = [first] if first > _REPEAT_SECONDS else []
     while sum(times) < _REPEAT_SECONDS:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
+        times.append(timed(work)[1])
     return result, statistics.median(times)
-
-
-def _slope(x: Any, y: Any) -> float:
-    return float(np.polyfit(x, y, 1)[0])
 
 
 def factor(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """Fit the f of ``seconds ~ f^size``."""
-    return float(np.exp(_slope(sizes, np.log(seconds))))
+    return float(np.exp(np.polyfit(sizes, np.log(seconds), 1)[0]))
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """Fit the p of ``seconds ~ size^p``."""
-    return _slope(np.log(sizes), np.log(seconds))
-
-
-# --- the lecture's product graph -------------------------------------------------------------------------
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 @dataclass(frozen=True)
@@ -67,20 +62,8 @@ class Graph:
         return abs(self.derivative - self.exact) / abs(self.exact)
 
 
-def _chain(w: Any) -> Any:
-    product = 1.0
-    for _ in range(32):
-        product = product * w
-    return product
-
-
-def _squared(times: int) -> Callable[[Any], Any]:
-    def power(w: Any) -> Any:
-        for _ in range(times):
-            w = w * w
-        return w
-
-    return power
+def _squared(w: Any, times: int) -> Any:
+    return _squared(w * w, times - 1) if times else w
 
 
 class _Counted:
@@ -108,12 +91,9 @@ def product_graphs() -> list[Graph]:
     The derivative of w^32 is 32 w^31. The last graph has 2^32 paths in 32 nodes; at w = 1 its derivative, 2^32, has no
     rounding error.
     """
-    graphs = []
-    for name, f, w, power in (
-        ("w^32, a chain of 32 products", _chain, 1.1, 32),
-        ("w^32, squared 5 times", _squared(5), 1.1, 32),
-        ("w^(2^32) at w = 1, squared 32 times", _squared(32), 1.0, 2**32),
-    ):
-        exact = power * w ** (power - 1)
-        graphs.append(Graph(name, *graph_size(f), float(grad(f)(w)), exact))
-    return graphs
+    functions: tuple[tuple[str, Callable[[Any], Any], float, int], ...] = (
+        ("w^32, a chain of 32 products", lambda w: math.prod([w] * 32), 1.1, 32),
+        ("w^32, squared 5 times", lambda w: _squared(w, 5), 1.1, 32),
+        ("w^(2^32) at w = 1, squared 32 times", lambda w: _squared(w, 32), 1.0, 2**32),
+    )
+    return [Graph(name, *graph_size(f), float(grad(f)(w)), n * w ** (n - 1)) for name, f, w, n in functions]

@@ -5,16 +5,13 @@ The one module that needs matplotlib, which is imported when something is drawn.
 
 from typing import Any
 
-from distbp.check.report import Report
+from distbp.check.report import COLUMNS, Report
 
 __all__ = ["draw"]
 
 # Okabe & Ito 2008: eight colours that people with any colour vision tell apart
-_COLOURS = {
-    "paths": "#D55E00", "recursion": "#0072B2", "autodiff": "#009E73", "central": "#E69F00", "complex": "#CC79A7",
-    "ranks": "#000000",
-}  # fmt: skip
-_MARKS = {"paths": "v", "recursion": "o", "autodiff": "s", "central": "^", "complex": "D", "ranks": "x"}
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#000000")
+_STYLES = {name: {"color": c, "marker": m, "ms": 4} for name, c, m in zip(COLUMNS, _COLOURS, "vos^Dx", strict=True)}
 _EPS = 2.0**-53
 
 
@@ -34,15 +31,18 @@ def draw(report: Report, file: str) -> None:
 
 def _depth(axes: Any, report: Report) -> None:
     """Draw time against depth: lines of slope 1 are linear, what bends upwards is exponential."""
-    deepest = max(report.measurements, key=lambda m: m.depth).width
+    deepest = report.width_of_deepest()
     for name in report.columns():
-        widths = sorted({m.width for m in report.of("paths")}) if name == "paths" else [deepest]
-        for width, line in zip(widths, (":", "--", "-", "-.", "-.", "-.", "-."), strict=False):
+        lines = [(deepest, report.title(name), "-")]
+        if name == "paths":
+            widths = sorted({m.width for m in report.of("paths")})
+            kinds = (":", "--", "-", *["-."] * len(widths))
+            lines = [(w, f"{report.title(name)}, width {w}", kind) for w, kind in zip(widths, kinds, strict=False)]
+        for width, label, kind in lines:
             rows = sorted(report.of(name, width=width), key=lambda m: m.depth)
             if len(rows) > 1:
-                style = {"color": _COLOURS[name], "marker": _MARKS[name], "linestyle": line if name == "paths" else "-"}
-                label = report.title(name) + (f", width {width}" if name == "paths" else "")
-                axes.plot([m.depth for m in rows], [m.results[name].seconds for m in rows], label=label, ms=4, **style)
+                times = [m.results[name].seconds for m in rows]
+                axes.plot([m.depth for m in rows], times, label=label, linestyle=kind, **_STYLES[name])
     axes.set(yscale="log", xlabel="depth (layers of weights)", ylabel="time of one gradient (s)")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
@@ -54,10 +54,8 @@ def _parameters(axes: Any, report: Report) -> None:
     for name in report.columns():
         rows = sorted(report.of(name, depth=2), key=lambda m: m.parameters)
         if len(rows) > 1:
-            axes.plot(
-                [m.parameters for m in rows], [m.results[name].seconds for m in rows], label=report.title(name), ms=4,
-                color=_COLOURS[name], marker=_MARKS[name],
-            )  # fmt: skip
+            times = [m.results[name].seconds for m in rows]
+            axes.plot([m.parameters for m in rows], times, label=report.title(name), **_STYLES[name])
     axes.set(xscale="log", yscale="log", xlabel="number of parameters", ylabel="time of one gradient (s)")
     axes.set_title("depth 2, growing width", fontsize=9)
 
@@ -66,10 +64,7 @@ def _steps(axes: Any, report: Report) -> None:
     """Draw the V of differences: rounding to the left, what is cut off of the series to the right."""
     steps = [h for h, _ in report.steps]
     for i, (label, name) in enumerate((("forward differences", "recursion"), ("central differences", "central"))):
-        axes.plot(
-            steps, [errors[i] for _, errors in report.steps], label=label, ms=4,
-            color=_COLOURS[name], marker=_MARKS[name],
-        )  # fmt: skip
+        axes.plot(steps, [errors[i] for _, errors in report.steps], label=label, **_STYLES[name])
     first = report.steps[0][1]
     grey = {"color": "0.45", "linewidth": 1.0}
     left = [h for h in steps if h <= 1e-5]

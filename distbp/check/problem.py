@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.network.activations import activation_named
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
-from distbp.network.user_functions import is_function_name, resolve
+from distbp.network.user_functions import resolve
 from distbp.randomness import bits, key, normal
 from distbp.trees import Tree, leaves_of
 
-__all__ = ["ANALYTIC", "TARGETS", "Problem", "dense_problem", "model_problem"]
+__all__ = ["ANALYTIC", "TARGETS", "Array", "Problem", "dense_problem", "model_problem"]
 
 Array = NDArray[Any]
+_Model = Network | FunctionModel
+_Function = Callable[[Any, Any], Any]
 
 TARGETS = ("auto", "values", "classes", "labels")
 _TARGETS_OF = {"softmax-cross-entropy": "classes", "binary-cross-entropy": "labels"}
@@ -41,14 +42,9 @@ PLAIN_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _huber(z: Any, y: Any) -> Any:
-    size = np.abs(z - y)
-    return np.sum(np.where(size <= 1.0, 0.5 * size * size, size - 0.5), axis=1)
-
-
-PLAIN_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+PLAIN_LOSSES: dict[str, _Function] = {
     "squared-error": lambda z, y: 0.5 * np.sum((z - y) * (z - y), axis=1),
-    "huber": _huber,
+    "huber": lambda z, y: np.sum(np.where((size := np.abs(z - y)) <= 1.0, 0.5 * size * size, size - 0.5), axis=1),
     "binary-cross-entropy": lambda z, y: np.sum(np.log1p(np.exp(z)) - y * z, axis=1),
     "softmax-cross-entropy": lambda z, y: np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(len(y)), y],
 }
@@ -58,28 +54,14 @@ ANALYTIC = {*PLAIN_ACTIVATIONS, *PLAIN_LOSSES} - {"relu", "leaky_relu", "elu", "
 
 @dataclass
 class Problem:
-    """A gradient that is wanted: of which cost, at which parameters.
+    """A gradient that is wanted: of which cost, at which parameters."""
 
-    Attributes
-    ----------
-    network : Network or FunctionModel
-        In float64; its `theta` is where.
-    loss : Loss
-        Its loss.
-    X, y : ndarray
-        The batch, (n, n_inputs) and (n, ...).
-    predict : callable
-        ``predict(parameters, X)``, the network in plain NumPy.
-    losses : callable
-        ``losses(z, y)``, the loss of each row in plain NumPy.
-    """
-
-    network: Network | FunctionModel
+    network: _Model  # in float64; its `theta` is where
     loss: Loss
-    X: Array
-    y: Array
-    predict: Callable[[Tree, Array], Any]
-    losses: Callable[[Any, Array], Any]
+    X: Array  # the batch, (n, n_inputs)
+    y: Array  # (n, ...)
+    predict: _Function  # ``predict(parameters, X)``, the network in plain NumPy
+    losses: _Function  # ``losses(z, y)``, the loss of each row in plain NumPy
 
     def cost(self, parameters: Tree) -> Any:
         """Return C, a number; of plain, traced or complex parameters."""
@@ -87,30 +69,15 @@ class Problem:
 
     def parameters(self, theta: Array) -> Tree:
         """Return `theta` as a tree of views: for a network a list of (W, b), for a model its own."""
-        network = self.network
-        if isinstance(network, FunctionModel):
-            return network.tree(theta)
-        return [
-            (theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in network.layers
-        ]
+        if isinstance(self.network, FunctionModel):
+            return self.network.tree(theta)
+        layers = self.network.layers
+        return [(theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T, theta[layer.bias]) for layer in layers]
 
     def flat(self, tree: Tree) -> Array:
         """Flatten a tree like `parameters`: a network's weights are transposed, as they lie unit by unit in `theta`."""
         transposed = isinstance(self.network, Network)
         return np.concatenate([np.ravel(np.transpose(x) if transposed else x) for _, x in leaves_of(tree)])
-
-
-def plain_network(activation: Callable[[Any], Any]) -> Callable[[Tree, Array], Any]:
-    """Return the forward pass in plain NumPy: ``predict([(W, b), ...], X)``."""
-
-    def predict(parameters: Tree, X: Array) -> Any:
-        a: Any = X
-        for W, b in parameters[:-1]:
-            a = activation(a @ W + b)
-        W, b = parameters[-1]
-        return a @ W + b
-
-    return predict
 
 
 def dense_problem(
@@ -120,9 +87,16 @@ def dense_problem(
     network = Network(sizes, activation, dtype=np.float64, seed=seed)
     for i, layer in enumerate(network.layers):
         layer.b[:] = 0.1 * normal(key(seed, "check biases", i), np.arange(layer.fan_out))
-    mine = is_function_name(activation)
-    plain = resolve(activation, "--activation") if mine else PLAIN_ACTIVATIONS[activation_named(activation).name]
-    return _problem(network, plain_network(plain), loss, targets, seed, rows)
+    plain = PLAIN_ACTIVATIONS.get(network.activation.name) or resolve(activation, "--activation")
+
+    def predict(parameters: Tree, X: Array) -> Any:
+        a: Any = X
+        for W, b in parameters[:-1]:
+            a = plain(a @ W + b)
+        W, b = parameters[-1]
+        return a @ W + b
+
+    return _problem(network, predict, loss, targets, seed, rows)
 
 
 def model_problem(name: str, n_inputs: int, n_outputs: int, loss: str, *, targets: str, seed: int) -> Problem:
@@ -131,27 +105,18 @@ def model_problem(name: str, n_inputs: int, n_outputs: int, loss: str, *, target
     return _problem(model, model.function, loss, targets, seed, _ROWS)
 
 
-def _problem(
-    network: Network | FunctionModel,
-    predict: Callable[[Any, Array], Any],
-    loss: str,
-    targets: str,
-    seed: int,
-    rows: int,
-) -> Problem:
+def _problem(network: _Model, predict: _Function, loss: str, kind: str, seed: int, rows: int) -> Problem:
     made = make_loss(loss)
     plain = made.function if isinstance(made, FunctionLoss) else PLAIN_LOSSES[made.name]
-    n_outputs = network.n_outputs if isinstance(network, FunctionModel) else network.sizes[-1]
-    if hasattr(plain, "n_outputs"):  # it wants more outputs than there are targets
-        n_outputs = 1
     X = normal(key(seed, "check inputs"), np.arange(rows * network.sizes[0])).reshape(rows, -1)
-    y = _targets(targets if targets != "auto" else _TARGETS_OF.get(loss, "values"), rows, n_outputs, seed)
-    return Problem(network, made, X, y, predict, plain)
-
-
-def _targets(kind: str, rows: int, n_outputs: int, seed: int) -> Array:
-    seed, numbers = key(seed, "check targets"), np.arange(rows * n_outputs)
+    n_targets = network.n_outputs if isinstance(network, FunctionModel) else network.sizes[-1]
+    if hasattr(plain, "n_outputs"):  # it wants more outputs than there are targets
+        n_targets = 1
+    kind = _TARGETS_OF.get(loss, "values") if kind == "auto" else kind
+    seed = key(seed, "check targets")
     if kind == "classes":
-        return (bits(seed, numbers[:rows]) % np.uint64(n_outputs)).astype(np.int64)
-    values = normal(seed, numbers).reshape(rows, n_outputs)
-    return values if kind == "values" else (values > 0.0).astype(np.float64)
+        y: Array = (bits(seed, np.arange(rows)) % np.uint64(n_targets)).astype(np.int64)
+    else:
+        values = normal(seed, np.arange(rows * n_targets)).reshape(rows, n_targets)
+        y = values if kind == "values" else (values > 0.0).astype(np.float64)
+    return Problem(network, made, X, y, predict, plain)

@@ -851,6 +851,9 @@ case(
     sliding_window_view,
     shaped(of(2, 0), of((2, 2)), of((2, 3), (0, 1)), of(2, axis=-1), of(3, 1), of((2, 2), (1, 1)), shapes=((3, 4),)),
 )
+case(
+    "squares of sliding windows", lambda x, n: sliding_window_view(x, n) ** 2, lambda d: of(d.array((4,)), d.pick(1, 2))
+)
 
 INDICES = (
     0, -1, slice(None), slice(0, 2), slice(None, None, -1), slice(1, None, 2), np.newaxis, Ellipsis, (0, 1),
