@@ -70,7 +70,7 @@ class Host(Protocol):
     crowded: bool
     """Whether some host has more ranks than cores."""
     has_core: bool
-    """Whether there is a core for this rank: those of a host that come first have them."""
+    """Whether there is a core for this rank: those of a host that come first have them; all ranks of a part."""
     background: bool
     """Whether another thread may `test` requests while this one computes."""
 
@@ -80,6 +80,10 @@ class Host(Protocol):
 
     def across_hosts(self) -> "Communicator":
         """Return the ranks that have this one's number in their `on_host`, one from each host; made once."""
+        ...
+
+    def crew(self) -> "Communicator":
+        """Return the ranks that have a core, uncrowded; to one that has none this rank alone; made once."""
         ...
 
     def shared_free(self) -> int:

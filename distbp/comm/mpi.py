@@ -149,13 +149,20 @@ class MPICommunicator(JsonObjects, FixedMembers):
             self._groups["across"] = self._part(self._comm.Split(self.on_host().rank))
         return self._groups["across"]
 
+    def crew(self) -> Communicator:
+        """Call MPI_Comm_split, by whether there is a core."""
+        if "crew" not in self._groups:
+            self._groups["crew"] = self.split(0 if self.has_core else 1 + self.rank)
+            self._groups["crew"].crowded = False  # the others sleep
+        return self._groups["crew"]
+
     def split(self, color: int) -> Communicator:
         """Call MPI_Comm_split."""
         return self._part(self._comm.Split(color))
 
     def _part(self, comm: Any) -> Communicator:
         part = MPICommunicator(comm)
-        part.crowded = self.crowded  # by its own ranks alone it might think otherwise
+        part.crowded, part.has_core = self.crowded, True  # by its own ranks alone it might think otherwise
         part.recorder, part.name = self.recorder, self.name
         part._names = [self.names[rank] for rank in comm.Get_group().Translate_ranks(None, self._comm.Get_group())]
         return part

@@ -67,7 +67,7 @@ class SerialCommunicator(JsonObjects, FixedMembers):
         """Return itself."""
         return self
 
-    across_hosts = on_host
+    across_hosts = crew = on_host
 
     def split(self, color: int) -> Communicator:
         """Return itself."""

@@ -132,6 +132,12 @@ class ThreadCommunicator(JsonObjects, FixedMembers):
             self._across_hosts = self.split(self.on_host().rank)
         return self._across_hosts
 
+    def crew(self) -> "ThreadCommunicator":
+        """Return the ranks that have a core, where a test says that some have none."""
+        part = self.split(0 if self.has_core else 1 + self.rank)
+        part.crowded = False
+        return part
+
     def split(self, color: int) -> "ThreadCommunicator":
         """Return the ranks that give the same color; the first of them makes their world."""
         colors = self.allgather_obj(color)

@@ -45,14 +45,13 @@ class Crew:
         self._all, self.comm, self.asleep, self._why = comm, comm, False, ""
         self._end: Request | None = None
         self._bell: SharedMemory | None = None
-        if not comm.crowded or everyone:
+        if everyone or not comm.crowded or all(comm.allgather_obj(comm.has_core)):
             return
         if comm.elastic or min(comm.allgather_obj(comm.shared_free())) < _ROOM:
             self._why = "ranks that may be lost" if comm.elastic else "no room in /dev/shm"
             return
         self.asleep = not comm.has_core
-        self.comm = comm.split(1 + comm.rank if self.asleep else 0)
-        self.comm.crowded = False
+        self.comm = comm.crew()
         self._bell = comm.on_host().shared(1, np.uint8)
         self._ring(False)
         self._bell.barrier()

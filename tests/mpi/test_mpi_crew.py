@@ -32,3 +32,13 @@ def test_who_sleeps_can_stop_all(crowd):
     assert len(set(crowd.allgather_obj(t.position.step))) == 1
     assert t.fit(steps=t.position.step + 5) == "done"
     t.close()
+
+
+def test_parts_have_no_crew_of_their_own_and_the_crew_is_made_once(crowd):
+    assert crowd.crew() is crowd.crew() and not crowd.crew().crowded
+    part = crowd.split(crowd.rank % 2)
+    assert part.has_core and part.crowded == crowd.crowded
+    t = trainer(part, oversubscribe=False)
+    assert not t.crew.asleep and t.crew.comm is part
+    assert t.fit(steps=5) == "done"
+    t.close()
