@@ -134,6 +134,7 @@ def test_torture(kind, runs, tmp_path):
         if not (ROOT / environment / "bin" / "mpirun").exists():
             pytest.skip(f"no {environment}: scripts/test makes it")
     command = [sys.executable, ROOT / "scripts" / "torture.py", kind, "--runs", runs, "--keep", tmp_path]
+    command += ["--start-limit", 30]  # beside other tests
     command += [] if NIGHTLY else ["--train=--epochs 15"]
     done = subprocess.run(
         list(map(str, command)),
