@@ -138,7 +138,7 @@ class Watchdog(Watch):
         *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._comm, self._limit, self._step, self._clock = comm, limit, step, clock
-        self._main = threading.current_thread().ident
+        self._main = threading.get_ident()
         # a process that nobody launched may well outlive the shell that started it
         self._parent = os.getppid() if launch_of(os.environ) is not None else None
         if comm.is_root:
@@ -184,7 +184,7 @@ class Watchdog(Watch):
     def _alarm(self, idle: float) -> Iterator[float]:
         """Report where this rank is, wait for the others, say what follows, and end whom the verdict ends."""
         comm, names, recorder = self._comm, list(self._comm.names), self._comm.recorder
-        act = doing(sys._current_frames().get(self._main or 0))
+        act = doing(sys._current_frames().get(self._main))
         own = Report(comm.host, self._step(), recorder.inside, idle, act, list(recorder.last))
         path = self._reports.path(comm.name)
         try:
