@@ -66,11 +66,11 @@ class Host(Protocol):
     """Ranks on this host."""
     host_cores: int
     """Cores that they may use together."""
-    crowded: bool = False
+    crowded: bool
     """Whether some host has more ranks than cores."""
     has_core: bool = True
     """Whether there is a core for this rank: those of a host that come first have them."""
-    background: bool = False
+    background: bool
     """Whether another thread may `test` requests while this one computes."""
 
     def on_host(self) -> "Communicator":

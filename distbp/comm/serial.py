@@ -21,6 +21,7 @@ class SerialCommunicator(Communicator):
 
     rank = name = 0
     size = host_ranks = 1
+    crowded = background = False
 
     def __init__(self) -> None:
         self.host, self.host_cores = socket.gethostname(), len(available_cores())

@@ -45,6 +45,8 @@ class ThreadWorld:
 class ThreadCommunicator(Communicator):
     """Connect P ranks that are threads of this process; `run_threads` makes them."""
 
+    crowded = background = False
+
     def __init__(self, rank: int, world: ThreadWorld, hosts: Sequence[int] | None = None) -> None:
         self.rank = self.name = rank
         self.size, self._world = len(world.names), world
