@@ -2,17 +2,20 @@
 
 `Communicator` speaks MPI's own words. It is a `Host` too, which tells of the ranks that share memory, and knows its
 `Members`, who may be lost. One contract, kept by `SerialCommunicator` (one process, no MPI), by `MPICommunicator`, by
-`ElasticCommunicator`, whose ranks may die, and by `ThreadCommunicator`, for tests.
+`ElasticCommunicator`, whose ranks may die, and by `ThreadCommunicator`, for tests. What most of them do alike is here.
 
 Buffers are contiguous NumPy arrays and are changed in place. Names that end in ``_obj`` take what JSON can say, and
 send it as bytes: nothing is pickled. Every rank must make the same calls in the same order.
 """
 
-from typing import Any, Protocol
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.comm.host import shared_memory_free
 from distbp.comm.recorder import Recorder
 
 __all__ = ["OPERATIONS", "Communicator", "Done", "Host", "Members", "Request", "SharedMemory", "check_buffer"]
@@ -45,18 +48,14 @@ class Done:
         """Return at once."""
 
 
-class SharedMemory(Protocol):
+class SharedMemory(NamedTuple):
     """Hold memory that all ranks of a communicator read and write; see `Host.shared`."""
 
     array: Array
-
-    def barrier(self) -> None:
-        """Return when all ranks have called this, and each sees what the others wrote before."""
-        ...
-
-    def free(self) -> None:
-        """Give it back; all ranks call it, none uses `array` again."""
-        ...
+    barrier: Callable[[], None]
+    """Returns when all ranks have called it, and each sees what the others wrote before."""
+    free: Callable[[], None]
+    """Gives it back; all ranks call it, none uses `array` again."""
 
 
 class Host(Protocol):
@@ -69,7 +68,7 @@ class Host(Protocol):
     """Cores that they may use together."""
     crowded: bool
     """Whether some host has more ranks than cores."""
-    has_core: bool
+    has_core: bool = True
     """Whether there is a core for this rank: those of a host that come first have them; all ranks of a part."""
     background: bool
     """Whether another thread may `test` requests while this one computes."""
@@ -88,7 +87,7 @@ class Host(Protocol):
 
     def shared_free(self) -> int:
         """Return the bytes that this host can give to `shared`."""
-        ...
+        return shared_memory_free()
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """Allocate `n` elements that all ranks of this communicator read and write; they must be `on_host`."""
@@ -96,9 +95,10 @@ class Host(Protocol):
 
 
 class Members(Protocol):
-    """Tell who the ranks are, and lead them through losses to the end."""
+    """Tell who the ranks are, and lead them through losses to the end; here as where none can be lost."""
 
-    elastic: bool
+    size: int
+    elastic: bool = False
     """Whether the ranks that are left can go on when one dies: every call may then raise `RankLost`."""
     name: int
     """The rank that this process started as; `recover` changes `rank`, never this."""
@@ -106,23 +106,23 @@ class Members(Protocol):
     @property
     def names(self) -> list[int]:
         """Return the `name` of each rank."""
-        ...
+        return list(range(self.size))
 
     def whois(self, name: int) -> str:
         """Describe a rank for people, by the name it started with."""
-        ...
+        return f"rank {name}"
 
     def agree(self) -> None:
         """Return on all ranks, or raise `RankLost` on all that are left."""
-        ...
+        return  # nobody can be lost
 
     def recover(self) -> list[int]:
         """Join those that are left, who all call this after a `RankLost`; return the names of the lost ones."""
-        ...
+        raise AssertionError("no rank of this communicator can be lost")
 
     def leave(self, code: int) -> int:
         """Return the exit code when all ranks have called this: the end."""
-        ...
+        return code
 
     def all_failed(self, patience: float) -> bool:
         """Return whether every rank calls this within `patience` seconds (then they can end in step)."""
@@ -137,14 +137,13 @@ class Communicator(Host, Members, Protocol):
     """Connect the ranks, in MPI's own words."""
 
     rank: int
-    size: int
     recorder: Recorder
     """The last collectives of this rank."""
 
     @property
     def is_root(self) -> bool:
         """Return whether this is rank 0."""
-        ...
+        return self.rank == 0
 
     def allreduce(self, buffer: Array, op: str = "sum") -> None:
         """Replace `buffer` by its sum, max or min over all ranks."""
@@ -172,11 +171,34 @@ class Communicator(Host, Members, Protocol):
 
     def bcast_obj(self, value: Any, root: int = 0) -> Any:
         """Return the JSON value of `root`."""
-        ...
+        data = _encode(value) if self.rank == root else np.zeros(0, np.uint8)
+        length = np.array([len(data)], np.int64)
+        self.bcast(length, root)
+        if self.rank != root:
+            data = np.zeros(int(length[0]), np.uint8)
+        self.bcast(data, root)
+        return _decode(data)
 
     def allgather_obj(self, value: Any) -> list[Any]:
         """Return the JSON values of all ranks, by rank."""
-        ...
+        # a sum with zeros elsewhere: one collective serves every purpose
+        data = _encode(value)
+        lengths = np.zeros(self.size, np.int64)
+        lengths[self.rank] = len(data)
+        self.allreduce(lengths)
+        ends = np.cumsum(lengths)
+        everyone = np.zeros(int(ends[-1]), np.uint8)
+        everyone[ends[self.rank] - len(data) : ends[self.rank]] = data
+        self.allreduce(everyone)
+        return [_decode(part) for part in np.split(everyone, ends[:-1])]
+
+
+def _encode(value: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+
+
+def _decode(data: NDArray[np.uint8]) -> Any:
+    return json.loads(data.tobytes())
 
 
 def check_buffer(buffer: Array, op: str = "sum") -> None:

@@ -8,9 +8,11 @@ MPI by its version string.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Launch", "cure", "family", "launch_of"]
+__all__ = ["Launch", "cure", "launch_of"]
 
 OPEN_MPI_RUN, MPICH_RUN = "Open MPI's mpirun", "MPICH's mpirun"
+_UNDERSTOOD = {"Open MPI": (OPEN_MPI_RUN, "srun --mpi=pmix"), "MPICH": (MPICH_RUN, "srun --mpi=pmi2")}
+"""How to launch for an MPI, by what its version string has."""
 
 
 class Launch(NamedTuple):
@@ -39,24 +41,14 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
     return None
 
 
-def family(library: str) -> str:
-    """Return ``Open MPI``, ``MPICH``, or "" for another one, from an MPI's version string."""
-    for name in ("Open MPI", "MPICH"):
-        if name in library:
-            return name
-    return ""
-
-
 def cure(launch: Launch, library: str) -> str:
     """Return what to launch with instead, because an MPI of that version string does not understand `launch`; or "".
 
     There is no answer for an MPI that is neither Open MPI nor MPICH.
     """
-    ours = family(library)
-    if ours == "Open MPI" and launch.launcher != OPEN_MPI_RUN and not launch.launcher.startswith("srun --mpi=pmix"):
-        return "srun --mpi=pmix, or Open MPI's mpirun"
-    if ours == "MPICH" and launch.launcher != MPICH_RUN and not launch.launcher.startswith("srun --mpi=pmi2"):
-        if "pmix" in launch.launcher and "pmix" in library:  # it may well be built for it: its configuration says so
-            return ""
-        return "srun --mpi=pmi2, or MPICH's mpirun"
+    for name, (mpirun, srun) in _UNDERSTOOD.items():
+        if name in library:
+            built_for_pmix = "pmix" in library  # an MPICH may well be: its configuration says so
+            fits = launch.launcher.startswith((mpirun, srun)) or (built_for_pmix and "pmix" in launch.launcher)
+            return "" if fits else f"{srun}, or {mpirun}"
     return ""

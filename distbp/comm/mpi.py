@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.comm.communicator import Communicator, Request, SharedMemory, check_buffer
-from distbp.comm.host import available_cores, shared_memory_free, with_core
+from distbp.comm.host import available_cores, with_core
 from distbp.comm.launchers import Launch, launch_of
-from distbp.comm.members import FixedMembers
-from distbp.comm.objects import JsonObjects
 from distbp.comm.recorder import Recorder
 
 __all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
@@ -56,7 +54,7 @@ def _garbles_pmi2(library: str, launch: Launch | None) -> bool:
     return launch is not None and launch.launcher == "srun --mpi=pmi2" and "ch4:ucx ofi" in library
 
 
-class MPICommunicator(JsonObjects, FixedMembers):
+class MPICommunicator(Communicator):
     """Connect the ranks of an MPI launch, by mpi4py.
 
     Parameters
@@ -65,7 +63,6 @@ class MPICommunicator(JsonObjects, FixedMembers):
         Its ranks; COMM_WORLD by default. It is duplicated, so messages of others do not mix with ours.
     """
 
-    shared_free = staticmethod(shared_memory_free)
     thread_level: ClassVar[str] = "serialized"
     """One thread at a time talks: more is slower, and deadlocks over TCP."""
     settings: ClassVar[dict[str, str]] = {"OMPI_MCA_osc": "^ucx"}
@@ -172,7 +169,18 @@ class MPICommunicator(JsonObjects, FixedMembers):
         size = n * np.dtype(dtype).itemsize
         window = self._mpi.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._comm)
         memory = np.asarray(window.Shared_query(0)[0])[:size].view(np.uint8).view(dtype)
-        return _MPIMemory(window, memory, self.barrier)
+        window.Lock_all()
+
+        def barrier() -> None:
+            window.Sync()
+            self.barrier()
+            window.Sync()
+
+        def free() -> None:
+            window.Unlock_all()
+            window.Free()
+
+        return SharedMemory(memory, barrier, free)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """Call MPI_Bcast."""
@@ -226,21 +234,6 @@ class _MPIRequest:
 
     def wait(self) -> None:
         self._comm._wait(self._request)
-
-
-class _MPIMemory:
-    def __init__(self, window: Any, array: Array, barrier: Any) -> None:
-        self._window, self.array, self._barrier = window, array, barrier
-        window.Lock_all()
-
-    def barrier(self) -> None:
-        self._window.Sync()
-        self._barrier()
-        self._window.Sync()
-
-    def free(self) -> None:
-        self._window.Unlock_all()
-        self._window.Free()
 
 
 def _bytes(buffer: Array) -> Array:

@@ -8,38 +8,20 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.comm.communicator import Communicator, Done, Request, SharedMemory, check_buffer
-from distbp.comm.host import available_cores, shared_memory_free
-from distbp.comm.members import FixedMembers
-from distbp.comm.objects import JsonObjects
+from distbp.comm.host import available_cores
 from distbp.comm.recorder import Recorder
 
-__all__ = ["SerialCommunicator", "SerialMemory"]
+__all__ = ["SerialCommunicator"]
 
 Array = NDArray[Any]
 
 
-class SerialMemory:
-    """Hold the memory of one rank."""
-
-    def __init__(self, array: Array) -> None:
-        self.array = array
-
-    def barrier(self) -> None:
-        """Return at once: nobody else is there."""
-
-    def free(self) -> None:
-        """Return at once: the array is given back when nobody refers to it."""
-
-
-class SerialCommunicator(JsonObjects, FixedMembers):
+class SerialCommunicator(Communicator):
     """Keep the contract of a communicator for one rank."""
 
     rank = name = 0
-    size = 1
-    host_ranks = 1
+    size = host_ranks = 1
     crowded = background = False
-    has_core = True
-    shared_free = staticmethod(shared_memory_free)
 
     def __init__(self) -> None:
         self.host, self.host_cores = socket.gethostname(), len(available_cores())
@@ -75,7 +57,7 @@ class SerialCommunicator(JsonObjects, FixedMembers):
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """Allocate memory like any other."""
-        return SerialMemory(np.empty(n, dtype))
+        return SharedMemory(np.empty(n, dtype), self.barrier, self.barrier)
 
     def all_failed(self, patience: float) -> bool:
         """Return True: one rank is all ranks."""

@@ -8,10 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.comm.communicator import OPERATIONS, Done, Request, SharedMemory, check_buffer
-from distbp.comm.host import available_cores, shared_memory_free
-from distbp.comm.members import FixedMembers
-from distbp.comm.objects import JsonObjects
+from distbp.comm.communicator import OPERATIONS, Communicator, Done, Request, SharedMemory, check_buffer
+from distbp.comm.host import available_cores
 from distbp.comm.recorder import Recorder
 
 __all__ = ["ThreadCommunicator", "ThreadWorld", "run_threads"]
@@ -44,20 +42,10 @@ class ThreadWorld:
             part.abort()
 
 
-class _ThreadMemory:
-    def __init__(self, array: Array, barrier: Callable[[], None]) -> None:
-        self.array, self.barrier = array, barrier
-
-    def free(self) -> None:
-        self.barrier()
-
-
-class ThreadCommunicator(JsonObjects, FixedMembers):
+class ThreadCommunicator(Communicator):
     """Connect P ranks that are threads of this process; `run_threads` makes them."""
 
     crowded = background = False
-    has_core = True
-    shared_free = staticmethod(shared_memory_free)
 
     def __init__(self, rank: int, world: ThreadWorld, hosts: Sequence[int] | None = None) -> None:
         self.rank = self.name = rank
@@ -103,15 +91,13 @@ class ThreadCommunicator(JsonObjects, FixedMembers):
 
     def ialltoall(self, send: Array, receive: Array) -> Request:
         """Exchange the rows before it returns: correct, not fast."""
-        self._collect(send, receive, lambda theirs: theirs[self.rank])
-        return Done()
+        return self._collect(send, receive, lambda theirs: theirs[self.rank])
 
     def iallgather(self, send: Array, receive: Array) -> Request:
         """Collect the buffers before it returns."""
-        self._collect(send, receive, lambda theirs: theirs)
-        return Done()
+        return self._collect(send, receive, lambda theirs: theirs)
 
-    def _collect(self, send: Array, receive: Array, mine: Callable[[Array], Array]) -> None:
+    def _collect(self, send: Array, receive: Array, mine: Callable[[Array], Array]) -> Request:
         check_buffer(send)
         check_buffer(receive)
         self._world.slots[self.rank] = send
@@ -119,6 +105,7 @@ class ThreadCommunicator(JsonObjects, FixedMembers):
         for row, theirs in zip(receive.reshape(self.size, -1), self._world.slots, strict=True):
             row[...] = mine(theirs).reshape(-1)
         self._end()
+        return Done()
 
     def on_host(self) -> "ThreadCommunicator":
         """Return the ranks of this host, by the hosts that `run_threads` was given."""
@@ -160,7 +147,7 @@ class ThreadCommunicator(JsonObjects, FixedMembers):
         self.barrier()
         array = self._world.slots[0]
         self.barrier()
-        return _ThreadMemory(array, self.barrier)
+        return SharedMemory(array, self.barrier, self.barrier)
 
     def _begin(self, operation: str, nbytes: int) -> None:
         """Enter a collective; return when every rank has filled its slot."""

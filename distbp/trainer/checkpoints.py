@@ -1,5 +1,6 @@
 """The checkpoints of a run: which files there are, which stay, which one is the newest valid one."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,18 @@ __all__ = ["Checkpoints"]
 Array = NDArray[Any]
 
 
+@dataclass
 class Checkpoints:
-    """The checkpoints of a run, ``step-000000123.safetensors``; rank 0 reads and writes them.
+    """The checkpoints of a run, ``step-000000123.safetensors``; rank 0 reads and writes them."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-    keep : int
-        How many of the newest stay; the best one stays as well.
-    """
+    folder: Path
+    """Where they are."""
+    keep: int = field(default=2, kw_only=True)
+    """How many of the newest stay; the best one stays as well."""
 
-    def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        if keep < 1:
-            raise ValueError(f"at least 1 checkpoint must be kept, not {keep}")
-        self.folder, self.keep = folder, keep
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise ValueError(f"at least 1 checkpoint must be kept, not {self.keep}")
 
     def path(self, step: int) -> Path:
         """File of the checkpoint of `step`."""

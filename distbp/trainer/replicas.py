@@ -20,27 +20,24 @@ def audit(comm: Communicator, network: Network | FunctionModel, shard: slice) ->
 
     Ranks with the same shard are replicas; where ranks of a host share memory, those are on other hosts.
     """
-    sums = []
-    for _, part in network.parts:
-        lo, hi = max(part.start, shard.start), min(part.stop, shard.stop)
-        sums.append(zlib.crc32(network.theta[lo:hi].data) if lo < hi else 0)
-    everyone: list[list[Any]] = comm.allgather_obj([shard.start, shard.stop, comm.host, *sums])
-    odd: dict[int, set[str]] = {}
-    for lo, hi in sorted({(row[0], row[1]) for row in everyone}):
+    start, stop = shard.start, shard.stop
+    names = [name for name, _ in network.parts]
+    sums = [zlib.crc32(network.theta[max(p.start, start) : min(p.stop, stop)].data) for _, p in network.parts]
+    everyone: list[list[Any]] = comm.allgather_obj([start, stop, comm.host, *sums])
+    odd: set[tuple[int, str]] = set()
+    for lo, hi in {(row[0], row[1]) for row in everyone}:
         ranks = [rank for rank, row in enumerate(everyone) if row[:2] == [lo, hi]]
-        for i in range(len(sums)):
+        for i, name in enumerate(names):
             values = {rank: everyone[rank][3 + i] for rank in ranks}
             (usual, count), *others = Counter(values.values()).most_common()
             if others:
                 most = count > others[0][1]  # of two that differ nobody knows which one is right
-                name = network.parts[i][0]
-                for rank in ranks:
-                    if not most or values[rank] != usual:
-                        odd.setdefault(rank, set()).add(name)
+                odd |= {(rank, name) for rank in ranks if not most or values[rank] != usual}
     if not odd:
         return ""
-    who = ", ".join(f"rank {comm.names[rank]} on {everyone[rank][2]}" for rank in sorted(odd))
+    who = ", ".join(f"rank {comm.names[rank]} on {everyone[rank][2]}" for rank in sorted({rank for rank, _ in odd}))
+    layers = ", ".join(sorted({name for _, name in odd}))
     return (
-        f"the parameters of {who} differ from the others' in {', '.join(sorted(set().union(*odd.values())))}: a flipped"
-        " bit in memory, or another library; resume from the last checkpoint, without that host"
+        f"the parameters of {who} differ from the others' in {layers}: a flipped bit in memory, or another library;"
+        " resume from the last checkpoint, without that host"
     )

@@ -6,6 +6,7 @@ next steps, from copies: its bits are those of the moment of `Saver.save`, and i
 
 import threading
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,64 +27,39 @@ Array = NDArray[Any]
 ON_ERROR = ("stop", "continue")
 
 
+@dataclass
 class Saver:
-    """The checkpoints of a run, for all its ranks.
+    """The checkpoints of a run, for all its ranks."""
 
-    Parameters
-    ----------
-    checkpoints : Checkpoints
-        The files.
-    comm : Communicator
-        The ranks.
-    every : int or Epochs
-        Steps or epochs between checkpoints; 0 is only at the end.
-    fingerprint : dict, optional
-        What a checkpoint must agree with to be resumed; stored in it.
-    on_error : {"stop", "continue"}
-        Whether a checkpoint that cannot be written ends the run.
-    background : bool
-        Write beside the next steps.
-    on_remark : callable, optional
-        Called on all ranks with a line about an error that does not end the run.
-    """
+    checkpoints: Checkpoints
+    """The files."""
+    comm: Communicator
+    _: KW_ONLY
+    every: int | Epochs = 0
+    """Steps or epochs between checkpoints; 0 is only at the end."""
+    fingerprint: dict[str, Any] | None = None
+    """What a checkpoint must agree with to be resumed; stored in it."""
+    on_error: str = "stop"
+    """Whether a checkpoint that cannot be written ends the run: ``stop`` or ``continue``."""
+    background: bool = False
+    """Whether to write beside the next steps."""
+    on_remark: Callable[[str], None] | None = None
+    """Called on all ranks with a line about an error that does not end the run."""
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _problem: str = field(default="", init=False)
 
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        comm: Communicator,
-        *,
-        every: int | Epochs = 0,
-        fingerprint: dict[str, Any] | None = None,
-        on_error: str = "stop",
-        background: bool = False,
-        on_remark: Callable[[str], None] | None = None,
-    ) -> None:
-        if on_error not in ON_ERROR:
-            raise ValueError(f"unknown reaction {on_error!r}: one of {', '.join(ON_ERROR)}")
-        self.checkpoints, self.every, self.fingerprint = checkpoints, every, fingerprint or {}
-        self.background = background
-        self._comm, self._on_error, self.on_remark = comm, on_error, on_remark
-        self._thread: threading.Thread | None = None
-        self._problem = ""
+    def __post_init__(self) -> None:
+        if self.on_error not in ON_ERROR:
+            raise ValueError(f"unknown reaction {self.on_error!r}: one of {', '.join(ON_ERROR)}")
 
     def save(
         self, memory: Memory, reducer: GradientReducer, *, best: int | None, last: bool = False,
         comm: Communicator | None = None,
     ) -> None:  # fmt: skip
-        """Write a checkpoint of what all ranks remember; all call it.
+        """Write a checkpoint of what all ranks remember; all call it, or all of `comm`.
 
-        Parameters
-        ----------
-        memory : Memory
-            Of this rank.
-        reducer : GradientReducer
-            Brings the shards together.
-        best : int, optional
-            Step of the best checkpoint, which stays.
-        last : bool
-            Whether it is written when this returns, and an error is one whatever `on_error` says.
-        comm : Communicator, optional
-            The ranks that call it, where they are not all.
+        The `reducer` brings the shards together, and the checkpoint of the step `best` stays. With `last` it is written
+        when this returns, and an error is one whatever `on_error` says.
 
         Raises
         ------
@@ -91,7 +67,7 @@ class Saver:
             On all ranks, if it or the one before it cannot be written.
         """
         arrays = self._whole(memory.arrays, reducer)
-        state = memory.state | {"fingerprint": self.fingerprint}
+        state = memory.state | {"fingerprint": self.fingerprint or {}}
         step = memory.state["components"]["position"]["step"]
         self.write(step, arrays, state, best=best, last=last, comm=comm)
 
@@ -108,15 +84,15 @@ class Saver:
                 self._problem = f"cannot write the checkpoint of step {step}: {error}"
 
         earlier, now = self._outcome(), ""
-        if self._comm.is_root and self.background and not last:
+        if self.comm.is_root and self.background and not last:
             self._thread = threading.Thread(target=put)
             self._thread.start()
-        elif self._comm.is_root:
+        elif self.comm.is_root:
             put()
             now = self._outcome()
-        earlier, now = (comm or self._comm).bcast_obj([earlier, now])
+        earlier, now = (comm or self.comm).bcast_obj([earlier, now])
         for problem, is_last in (earlier, False), (now, last):
-            if problem and (is_last or self._on_error == "stop"):
+            if problem and (is_last or self.on_error == "stop"):
                 raise UserError(f"{problem}; the one before it is intact")
             if problem and self.on_remark is not None:
                 self.on_remark(f"{problem}; the one before it is intact, training goes on")
@@ -127,10 +103,10 @@ class Saver:
         theta = arrays.pop("theta")  # which is whole on every rank
         for name, mine in arrays.items():
             whole = reducer.gather(mine)
-            if self._comm.is_root:
+            if self.comm.is_root:
                 arrays[name] = whole.copy()
             reducer.barrier()
-        arrays["theta"] = theta.copy() if self._comm.is_root and self.background else theta
+        arrays["theta"] = theta.copy() if self.comm.is_root and self.background else theta
         reducer.transport.forget()
         return arrays
 
@@ -161,15 +137,15 @@ class Saver:
         """
         given: dict[str, Array] = {}
         found: dict[str, Any] = {"name": "", "problem": "", "warnings": []}
-        if self._comm.is_root:
+        if self.comm.is_root:
             try:
                 path, given, state, found["warnings"] = self.checkpoints.newest()
                 if path is not None:
                     found |= {"name": str(path), "state": of_this_version(state), "arrays": list(given)}
-                    found["problem"] = _differences(state["fingerprint"], self.fingerprint, path.name)
+                    found["problem"] = _differences(state["fingerprint"], self.fingerprint or {}, path.name)
             except (UserError, OSError) as error:
                 found["problem"] = str(error)
-        found = self._comm.bcast_obj(found)
+        found = self.comm.bcast_obj(found)
         if found["problem"]:
             raise UserError(found["problem"])
         if not found["name"]:
@@ -177,7 +153,7 @@ class Saver:
         arrays = {}
         for name in found["arrays"]:
             array = given.get(name, np.empty_like(reducer.network.theta))
-            self._comm.bcast(array)
+            self.comm.bcast(array)
             arrays[name] = array[reducer.shard].copy()
         return Memory(arrays, found["state"]), found["name"], found["warnings"]
 
@@ -202,7 +178,5 @@ def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
 def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
     """Return what stands in the way of continuing a run under another configuration, or ""."""
     keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
-    if not keys:
-        return ""
     pairs = ", ".join(f"{k} was {theirs.get(k)!r} and is {ours.get(k)!r}" for k in keys)
-    return f"{name} is of another configuration: {pairs}; use another --run-dir, or the same options"
+    return pairs and f"{name} is of another configuration: {pairs}; use another --run-dir, or the same options"

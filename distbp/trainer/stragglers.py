@@ -27,17 +27,15 @@ class Stragglers:
     """Measures how long this rank computes in its steps, beside the others."""
 
     def __init__(self, comm: Communicator) -> None:
-        self._comm, self._computing = comm, 0.0
-        self._start = self._waited = 0.0
+        self._comm, self._computing, self._begun = comm, 0.0, 0.0
 
     def begin(self) -> None:
         """Begin a step."""
-        self._start, self._waited = time.perf_counter(), self._comm.recorder.waited
+        self._begun = time.perf_counter() - self._comm.recorder.waited
 
     def end(self) -> None:
         """End it."""
-        waited = self._comm.recorder.waited - self._waited
-        self._computing += time.perf_counter() - self._start - waited
+        self._computing += time.perf_counter() - self._comm.recorder.waited - self._begun
 
     def slow(self, rows: float) -> list[str]:
         """Return a line for each rank that was slow since the last call; `rows` is the `work` of this one in a step."""

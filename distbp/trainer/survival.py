@@ -6,96 +6,50 @@ whoever is behind gets everything from one that is ahead.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
 from distbp.errors import RankLost, UserError
 from distbp.trainer.memory import RunMemory
-from distbp.trainer.state import UNSETTLED, Memory, Position, TrainState
+from distbp.trainer.state import UNSETTLED, Memory, Position
 
-__all__ = ["Survival", "catch_up"]
-
-Array = NDArray[Any]
+__all__ = ["Survival"]
 
 _FALSE_ALARMS = 3
 
 
-def catch_up(comm: Communicator, place: list[int], arrays: dict[str, Array], state: TrainState) -> Memory | None:
-    """Return what a rank that is ahead remembers, for one that is behind; None for one that is not.
-
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks that are left.
-    place : list of int
-        How far this rank is: the greater, the further.
-    arrays, state : dict
-        All that it remembers: arrays of one length and dtype, one of them ``theta``; and JSON.
-
-    Raises
-    ------
-    RankLost
-        On all ranks, if another one is lost meanwhile; then all are where they were.
-    """
-    places: list[list[int]] = comm.allgather_obj(place)
-    source = places.index(max(places))
-    if min(places) == places[source]:
-        return None
-    found = comm.bcast_obj({"state": state, "arrays": list(arrays)}, source)
-    mine = comm.rank == source
-    given = {name: arrays[name] if mine else np.empty_like(arrays["theta"]) for name in found["arrays"]}
-    for array in given.values():
-        comm.bcast(array, source)
-    comm.agree()  # nobody begins to change what it has before all have it all
-    return Memory(given, found["state"]) if place < places[source] else None
-
-
+@dataclass
 class Survival:
-    """A context in which the loss of a rank is survived: whoever is left catches up, and repeats what it did.
+    """A context in which the loss of a rank is survived: whoever is left catches up, and repeats what it did."""
 
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks; nothing is survived where ``comm.elastic`` is off.
-    position : Position
-        Of the run, which is that of the rank that is ahead afterwards.
-    memory : RunMemory
-        All that this rank remembers.
-    replay : callable
-        Tells the observers what a rank that was behind has missed.
-    abandon : callable
-        Gives up what was under way.
-    rebuild : callable
-        ``rebuild(lost, start)`` does what takes fewer ranks, once all stand at the same place; the names of the lost
-        ranks, and the clock when the loss was noticed.
+    comm: Communicator
+    """The ranks; nothing is survived where ``comm.elastic`` is off."""
+    position: Position
+    """Of the run, which is that of the rank that is ahead afterwards."""
+    memory: RunMemory
+    """All that this rank remembers."""
+    replay: Callable[[], None]
+    """Tells the observers what a rank that was behind has missed."""
+    abandon: Callable[[], None]
+    """Gives up what was under way."""
+    rebuild: Callable[[list[int], float], None]
+    """Does what takes fewer ranks, once all stand at the same place.
+
+    It is told the names of the lost ranks, and the clock when the loss was noticed.
     """
-
-    def __init__(
-        self,
-        comm: Communicator,
-        position: Position,
-        *,
-        memory: RunMemory,
-        replay: Callable[[], None],
-        abandon: Callable[[], None],
-        rebuild: Callable[[list[int], float], None],
-    ) -> None:
-        self._comm, self._position = comm, position
-        self._memory, self._replay = memory, replay
-        self._abandon, self._rebuild = abandon, rebuild
-        self.repeats = False
-        """Whether what was interrupted by a loss is to be done again."""
-        self._before: Memory | None = None
-        self._false_alarms = self._alarm_at = 0
+    repeats: bool = False
+    """Whether what was interrupted by a loss is to be done again."""
+    _before: Memory | None = field(default=None, init=False)
+    _false_alarms: int = field(default=0, init=False)
+    _alarm_at: int = field(default=0, init=False)
 
     def keep(self) -> None:
         """Remember this place: what comes after a step can be done again from here."""
-        if self._comm.elastic:
-            self._before = self._memory.take()
+        if self.comm.elastic:
+            self._before = self.memory.take()
 
     def __enter__(self) -> None:
         """Begin what may be interrupted."""
@@ -114,23 +68,41 @@ class Survival:
         start, lost = time.perf_counter(), list[int]()
         while True:
             try:
-                lost += self._comm.recover()
-                self._abandon()
-                if self._position.phase == UNSETTLED and self._before is not None:
-                    self._memory.give(self._before)
-                arrays, state = self._memory.take()
-                ahead = catch_up(self._comm, [self._position.step, self._position.phase], arrays, state)
-                if ahead is not None:
-                    self._memory.give(ahead)
-                    self._replay()
-                    if self._position.phase == UNSETTLED:
+                lost += self.comm.recover()
+                self.abandon()
+                if self.position.phase == UNSETTLED and self._before is not None:
+                    self.memory.give(self._before)
+                if (ahead := self._from_ahead()) is not None:
+                    self.memory.give(ahead)
+                    self.replay()
+                    if self.position.phase == UNSETTLED:
                         self.keep()
-                self._rebuild(lost, start)
+                self.rebuild(lost, start)
                 break
             except RankLost as another:
                 error = another
-        step = self._position.step
+        step = self.position.step
         self._false_alarms = 0 if lost or self._alarm_at != step else self._false_alarms + 1
         self._alarm_at = step
         if self._false_alarms > _FALSE_ALARMS:
             raise UserError(f"step {step + 1}: MPI fails again and again, and no rank is lost: {error}")
+
+    def _from_ahead(self) -> Memory | None:
+        """Return what a rank that is ahead remembers, where this one is behind; all that are left call it.
+
+        If another one is lost meanwhile all raise `RankLost`, and are where they were.
+        """
+        comm, mine = self.comm, self.memory.take()
+        place = [self.position.step, self.position.phase]
+        places: list[list[int]] = comm.allgather_obj(place)
+        source = places.index(max(places))
+        if min(places) == places[source]:
+            return None
+        found = comm.bcast_obj({"state": mine.state, "arrays": list(mine.arrays)}, source)
+        given = mine.arrays
+        if comm.rank != source:  # all arrays are of one length and dtype
+            given = {name: np.empty_like(mine.arrays["theta"]) for name in found["arrays"]}
+        for array in given.values():
+            comm.bcast(array, source)
+        comm.agree()  # nobody begins to change what it has before all have it all
+        return Memory(given, found["state"]) if place < places[source] else None

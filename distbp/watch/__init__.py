@@ -3,8 +3,4 @@
 from distbp.watch.connection import Lifeline
 from distbp.watch.watcher import Watchdog, Watcher
 
-__all__ = [
-    "Lifeline",
-    "Watchdog",
-    "Watcher",
-]
+__all__ = ["Lifeline", "Watchdog", "Watcher"]

@@ -116,15 +116,8 @@ def _addresses() -> list[str]:
 class Lifeline:
     """Ends this rank when its neighbour in the ring of all ranks ends without a goodbye; a `Watch`.
 
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks, which all make one in the same place. With a single rank there is nothing to connect.
-    grace : float
-        Seconds after the end of a neighbour in which this rank may end by itself: all fail in step, or the launcher
-        acts.
-    clock : callable
-        The time in seconds.
+    All ranks of `comm` make one in the same place; with a single one there is nothing to connect. For `grace` seconds
+    after the end of a neighbour this rank may end by itself: all fail in step, or the launcher acts.
     """
 
     def __init__(self, comm: Communicator, *, grace: float = 2.0, clock: Callable[[], float] = time.monotonic) -> None:

@@ -8,6 +8,7 @@ a rank that is in another collective than the others
 nobody: all wait in the same one
 """
 
+import traceback
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,6 @@ _DOING = {
 }
 """Words for functions, by file and name; the innermost one that runs counts."""
 
-
-Ranks = Collection[int]
 Silent = tuple[str, str]
 """The host of a rank that does not report, and what is known for sure to keep it from going on, or ""."""
 
@@ -65,16 +64,9 @@ class Verdict(NamedTuple):
 
 
 def judge(reports: Mapping[int, Report], silent: Mapping[int, Silent], limit: float) -> Verdict:
-    """Decide which ranks keep the others waiting.
+    """Decide which ranks keep the others waiting, of those that have sent reports and those that are silent.
 
-    Parameters
-    ----------
-    reports : mapping of int to Report
-        By rank.
-    silent : mapping of int to Silent
-        The ranks that have not reported.
-    limit : float
-        Seconds without progress that are too many; half of it is what a rank that goes on never needs.
+    To make no progress for `limit` seconds is too long; half of that is what a rank that goes on never needs.
     """
     hosts = {rank: host for rank, (host, *_) in {**silent, **reports}.items()}
     reports = {rank: report for rank, report in reports.items() if report.inside != ASLEEP}
@@ -119,7 +111,9 @@ def _collective(report: Report) -> str:
     return f"collective {number}, {operation} of {nbytes} bytes"
 
 
-def out_of_reach(guilty: Ranks, silent: Mapping[int, Silent], reports: Mapping[int, Report], accused: Ranks) -> bool:
+def out_of_reach(
+    guilty: Collection[int], silent: Mapping[int, Silent], reports: Mapping[int, Report], accused: Collection[int]
+) -> bool:
     """Return whether silent ranks cannot be ended so that MPI notices: then all must end.
 
     Who reports can end a process of its host; of those who were `accused` before it is known that this did not help.
@@ -134,12 +128,8 @@ def doing(frame: FrameType | None) -> str:
     if frame is None:
         return "not running"
     line = f"({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
-    here: FrameType | None = frame
-    while here is not None:
-        path = Path(here.f_code.co_filename)
-        if path.is_relative_to(_PACKAGE):
-            key = path.relative_to(_PACKAGE).as_posix(), here.f_code.co_name
-            if key in _DOING:
-                return f"{_DOING[key]} {line}"
-        here = here.f_back
+    for here, _ in traceback.walk_stack(frame):
+        file = here.f_code.co_filename.removeprefix(f"{_PACKAGE}/")
+        if words := _DOING.get((file, here.f_code.co_name)):
+            return f"{words} {line}"
     return f"in {frame.f_code.co_name} {line}"

@@ -44,6 +44,7 @@ class Watch(Protocol):
 
     def hear(self, line: Line, message: Any) -> None:
         """Take a message; None at the end of the connection."""
+        return
 
     def look(self) -> float:
         """Look after this rank; return the seconds until the next look, which comes sooner after a message."""
@@ -114,10 +115,6 @@ class _Reports:
         content = {"rank": rank, "pid": self._pids[rank], **report._asdict()}
         atomic_write(self.path(rank), json.dumps(content).encode())
 
-    def withdraw(self, rank: int) -> None:
-        with contextlib.suppress(OSError):
-            self.path(rank).unlink()
-
     def read(self, ranks: Iterable[int]) -> dict[int, Report]:
         found = {}
         for rank in ranks if os.path.exists(self._folder) else []:
@@ -128,26 +125,12 @@ class _Reports:
         return found
 
 
-class Watchdog:
+class Watchdog(Watch):
     """Watches the progress of the ranks of `comm`, which all make one in the same place; a `Watch`.
 
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks.
-    folder : Path
-        Where reports go; all ranks must see it to be named rightly.
-    limit : float
-        Seconds without progress until the alarm; infinity for none, then it only ends orphans.
-    step : callable
-        The step under way.
-    clock : callable
-        The time in seconds.
-
-    Attributes
-    ----------
-    ending : bool
-        Whether it is about to end this process: signals of the launcher to the others are no news then.
+    It gives alarm after `limit` seconds without progress; infinity is never, then it only ends orphans. `step` returns
+    the step under way. All ranks must see the `folder` of the reports to be named rightly. Where it is `ending` this
+    process, signals of the launcher to the others are no news.
     """
 
     def __init__(
@@ -155,7 +138,7 @@ class Watchdog:
         *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._comm, self._limit, self._step, self._clock = comm, limit, step, clock
-        self._main = threading.current_thread().ident
+        self._main = threading.get_ident()
         # a process that nobody launched may well outlive the shell that started it
         self._parent = os.getppid() if launch_of(os.environ) is not None else None
         if comm.is_root:
@@ -167,9 +150,6 @@ class Watchdog:
         self._alarmed = self.ending = False
         self._course = self._watch()
         self.lines: dict[Line, int] = {}
-
-    def hear(self, line: Line, message: Any) -> None:
-        """Ignore it: there are no lines."""
 
     def look(self) -> float:
         """Look at this rank's progress and for alarms of others, or go on with an alarm."""
@@ -204,20 +184,20 @@ class Watchdog:
     def _alarm(self, idle: float) -> Iterator[float]:
         """Report where this rank is, wait for the others, say what follows, and end whom the verdict ends."""
         comm, names, recorder = self._comm, list(self._comm.names), self._comm.recorder
-        act = doing(sys._current_frames().get(self._main or 0))
+        act = doing(sys._current_frames().get(self._main))
         own = Report(comm.host, self._step(), recorder.inside, idle, act, list(recorder.last))
+        path = self._reports.path(comm.name)
         try:
             self._reports.write(comm.name, own)
         except OSError as error:
-            path = self._reports.path(comm.name)
             _say(f"rank {comm.name} on {comm.host}: cannot write {path}: {error}; {act}")
         deadline = self._clock() + _ANSWER
         while len(reports := self._reports.read(names) | {comm.name: own}) < len(names) and self._clock() <= deadline:
             yield _ASK
-        silent = {
-            name: (host, describe_process(pid, started) if host == comm.host else "")
-            for name, (host, pid, started) in self._processes.items() if name in names and name not in reports
-        }  # fmt: skip
+        silent = {}
+        for name in [name for name in names if name not in reports]:
+            host, pid, started = self._processes[name]
+            silent[name] = host, describe_process(pid, started) if host == comm.host else ""
         guilty, line, for_good = judge(reports, silent, self._limit)
         self.ending = for_good
         if for_good and comm.elastic and guilty:  # maybe the others can go on without them
@@ -227,7 +207,8 @@ class Watchdog:
             longest = max(report.idle for report in reports.values())
             _say(f"{line}, for {longest:.0f} s (--hang-timeout {self._limit:g})")
         yield _LAST_WORDS  # the others have read the same reports
-        self._reports.withdraw(comm.name)
+        with contextlib.suppress(OSError):
+            path.unlink()
         if for_good:
             self._end(guilty, silent)
         else:
