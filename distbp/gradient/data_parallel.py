@@ -13,7 +13,7 @@ Where a rank never passes more than so many rows at once, a leaf goes through th
 gradients are added up in its own vector first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -26,7 +26,7 @@ from distbp.gradient.node_products import NodeProducts
 from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_of_size, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
-from distbp.gradient.tree import Node, Operation, add_up, additions, nodes
+from distbp.gradient.tree import Node, Operation, Operations, add_up, additions, nodes
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
@@ -205,11 +205,16 @@ class DataParallel:
     def _make_parts(self, batch_size: int) -> Parts:
         rounds = max(1, -(-batch_size // (self.leaves * self._most)))
         rows = self._rows(batch_size)
-        made = [part for number in range(rounds) for part in self._round(batch_size, number, rows[0])]
-        made[-1].last, made[-1].sends = True, not self._adds
+        made = [
+            part
+            for number in range(rounds)
+            for part in self._round(batch_size, number, rows[0], sends=number == rounds - 1 and not self._adds)
+        ]
+        if self._adds:
+            made[-1].operations[0] += [([(self._memory.barrier, ())], None), *self._additions]
         return Parts(rows, made)
 
-    def _round(self, batch_size: int, number: int, start: int) -> Iterator[Part]:
+    def _round(self, batch_size: int, number: int, start: int, *, sends: bool) -> Iterator[Part]:
         """Yield the parts of one micro-batch of each leaf; with the last one comes the gradient of all."""
         bounds = [part_bounds(batch_size, leaf, self.leaves, number, self._most) for leaf in range(self.leaves)]
         sizes, mine = [hi - lo for lo, hi in bounds], range(*self._mine)
@@ -224,8 +229,8 @@ class DataParallel:
             lo, hi = (bounds[leaves[0]][0], bounds[leaves[-1]][1]) if leaves else (start, start)
             passed |= {leaf: (tape, mine_of) for leaf, mine_of in zip(leaves, rows_of, strict=True)}
             done = k == len(groups)
-            nothing: list[list[tuple[list[Operation], int]]] = [[] for _ in self._network.layers]
-            operations = self._products(passed, accumulates=number > 0) if done else nothing
+            nothing: list[Operations] = [[] for _ in self._network.layers]
+            operations = self._products(passed, accumulates=number > 0, sends=sends) if done else nothing
             rows = slice(lo - start, hi - start)
             work = Leaves(len(self._network.layers), rows_of or (slice(0, 0),))
             part = Part(tape, work, rows, rows, operations)
@@ -246,14 +251,14 @@ class DataParallel:
 
     # --- sums -------------------------------------------------------------------------------------------
 
-    def _make_additions(self, by_leaf: bool) -> list[tuple[list[Operation], int]]:
+    def _make_additions(self, by_leaf: bool) -> Operations:
         """Return what adds up, block by block of the shard, the nodes of all ranks that share the memory."""
         room = max(hi - lo for lo, hi in self._blocks)
         dtype, levels = self._network.dtype, self.leaves.bit_length()
         scratch = [(np.empty(room, dtype), np.empty(room, dtype)) for _ in range(levels)]
         wanted = list(zip(self.nodes_of_host(self._seats.host), self.vectors, strict=False))
         theirs = [self._nodes_of(place, by_leaf) for place in self._seats.here]
-        made = []
+        made: Operations = []
         for k, (start, stop) in reversed(list(enumerate(self._blocks))):
             block = slice(max(start, self.shard.start), min(stop, self.shard.stop))
             if block.start >= block.stop:
@@ -273,13 +278,3 @@ class DataParallel:
                 operations.append((self.table.measure, (k if self.exact else 0, self._network.grad[block])))
             made.append((operations, block.start))
         return made
-
-    def finish(self, part: Part, send: Callable[[int], None]) -> None:
-        """Add up the nodes of the ranks that share the memory, once all of them are there."""
-        if not (self._adds and part.last):
-            return
-        self._memory.barrier()
-        for operations, lo in self._additions:
-            for function, arguments in operations:
-                function(*arguments)
-            send(lo)

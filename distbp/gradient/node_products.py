@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.gradient.shards import Section
-from distbp.gradient.tree import Node, Operation, children
+from distbp.gradient.tree import Node, Operation, Operations, children
 from distbp.network.tape import Tape
 from distbp.network.work import compact, ones
 
@@ -37,13 +37,13 @@ class NodeProducts:
         self._sections, self._vectors, self._exact = sections, vectors, exact
         self._scratch: dict[int, Array] = {}
 
-    def __call__(self, passed: Passed, *, accumulates: bool) -> list[list[tuple[list[Operation], int]]]:
-        """Return what computes the gradient of each layer, section by section, with its first parameter.
+    def __call__(self, passed: Passed, *, accumulates: bool, sends: bool) -> list[Operations]:
+        """Return what computes the gradient of each layer, section by section; each is sent where it `sends`.
 
         With `accumulates` it is added to what is there.
         """
         return [
-            [(list(self._section(passed, i, section, accumulates)), section.lo) for section in sections]
+            [(list(self._section(passed, i, s, accumulates)), s.lo if sends else None) for s in sections]
             for i, sections in enumerate(self._sections)
         ]
 

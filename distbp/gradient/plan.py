@@ -35,7 +35,7 @@ from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.gradient.memory import Memory
 from distbp.gradient.statistics import STATISTICS, Table
-from distbp.gradient.tree import Operation
+from distbp.gradient.tree import Operations
 from distbp.network.tape import Tape
 from distbp.network.work import Work, leaf_sums
 
@@ -71,10 +71,8 @@ class Part:
         Where the passes write, and what this rank computes.
     rows, seen : slice
         Of the rows that this rank takes of a batch, those that it passes, and those whose units it computes.
-    operations : list of list of ([(function, arguments)], int)
-        For each layer what computes its gradient, and the parameter down to which that is complete.
-    last, sends : bool
-        Whether it is the last part of a batch, and whether what its operations complete can go on its way.
+    operations : list of Operations
+        For each layer what is done when its delta is there; what is left at the end comes with the first one.
     counted : slice
         Rows of the table of statistics where its leaves are counted.
     counts : ndarray of shape (leaves, 7)
@@ -89,9 +87,7 @@ class Part:
     work: Work
     rows: slice
     seen: slice
-    operations: list[list[tuple[list[Operation], int]]]
-    last: bool = False
-    sends: bool = False
+    operations: list[Operations]
     counted: slice = field(default_factory=lambda: slice(0, 1))
     counts: Array = field(default_factory=lambda: np.zeros((1, len(STATISTICS))))
     step: int | None = None
@@ -153,10 +149,6 @@ class Plan(Protocol):
 
     def parts(self, batch_size: int) -> Parts:
         """Return the parts of a batch of so many rows; at least one, and the same number on all ranks of a team."""
-        ...
-
-    def finish(self, part: Part, send: Callable[[int], None]) -> None:
-        """Do what is left after the operations of a part; ``send(lo)`` says that the shard is complete from `lo` on."""
         ...
 
     def work(self, batch_size: int) -> float:

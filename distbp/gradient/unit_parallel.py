@@ -18,7 +18,7 @@ is added up between them. The team of the exact mode are all ranks: the number o
 has them, and hosts send rows times units, layer by layer, and then their sections of the gradient.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from distbp.gradient.pace import row_numbers, share_of_work
 from distbp.gradient.plan import Layout, Part, Parts, Seats
 from distbp.gradient.shards import Section, sections_at, sections_within, shards, unit_edges
 from distbp.gradient.statistics import Table
-from distbp.gradient.tree import Operation
+from distbp.gradient.tree import Operation, Operations
 from distbp.network.dense import Network
 from distbp.network.tape import Tape
 from distbp.network.work import Cells, ones, span
@@ -227,13 +227,11 @@ class UnitParallel:
         messages = self._exchange.messages(list(self._blocks(tape, leaves))) if self._gather else []
         of_rank = [slice(leaf.start - mine.start, leaf.stop - mine.start) for leaf in leaves[lo:hi]]
         work = Cells(tape, cells, of_rank or [slice(0, 0)], lambda k: self._exchange(messages, k))
-        operations: list[list[tuple[list[Operation], int]]] = [[] for _ in self._network.layers]
-        measures = last and self._measures_at_once
-        operations[0] = list(self._operations(tape, accumulates=not first, measures=measures))
+        operations: list[Operations] = [[] for _ in self._network.layers]
+        operations[0] = self._operations(tape, accumulates=not first, last=last)
         part = Part(tape, work, slice(start + mine.start, start + mine.stop), slice(start, stop), operations)
         if self.exact:
             part.counted = slice(lo, hi) if lo < hi else slice(self.leaves, self.leaves + 1)
-        part.last, part.sends = last, last and self._gather is None
         return part
 
     def _blocks(self, tape: Tape, leaves: list[slice]) -> Iterator[list[Array]]:
@@ -252,35 +250,33 @@ class UnitParallel:
         yield from map(by_units, tape.deltas[:-1])
         yield by_rows(tape.deltas[-1])
 
-    def _operations(self, tape: Tape, *, accumulates: bool, measures: bool) -> Iterator[tuple[list[Operation], int]]:
-        """Yield what computes each section of this rank, in one product over all rows, and its first parameter."""
+    def _operations(self, tape: Tape, *, accumulates: bool, last: bool) -> Operations:
+        """Return what computes each section of this rank, in one product over all rows, and what is then left to do."""
+        made: Operations = []
         for block, i, section in self._sections:
             a, delta = tape.inputs[i], tape.deltas[i][:, section.units]
             place = self._network.grad[section.lo : section.hi]
             out = self._room(len(place)) if accumulates else place
-            operations: list[Operation] = []
             if section.biases:
-                operations.append((np.matmul, (ones(len(delta), delta.dtype), delta, out)))
+                operations: list[Operation] = [(np.matmul, (ones(len(delta), delta.dtype), delta, out))]
             else:
-                operations.append((np.matmul, (a.T, delta, out.reshape(-1, a.shape[1]).T)))
+                operations = [(np.matmul, (a.T, delta, out.reshape(-1, a.shape[1]).T))]
             if accumulates:
                 operations.append((np.add, (place, out, place)))
-            if measures:
+            if last and self._measures_at_once:
                 operations.append((self.table.measure, (block, place)))
-            yield operations, section.lo
+            made.append((operations, section.lo if last and self._gather is None else None))
+        if not last:  # the tape stays until all have read it
+            made.append(([(self._memory.barrier, ())], None))
+        elif self._gather is not None:
+            made.append(([(self._gather_sections, (self._gather,))], None))
+        return made
 
     def _room(self, n: int) -> Array:
         """Return n numbers of scratch memory."""
         if len(self._scratch) < n:
             self._scratch = np.empty(max(s.hi - s.lo for _, _, s in self._sections), self._network.dtype)
         return self._scratch[:n]
-
-    def finish(self, part: Part, send: Callable[[int], None]) -> None:
-        """Keep the tape until all have read it; at the end of a batch gather the sections of other hosts."""
-        if not part.last:
-            self._memory.barrier()
-        elif self._gather is not None:
-            self._gather_sections(self._gather)
 
     def _gather_sections(self, gather: Gather) -> None:
         """Bring together what the peers have computed of the shard."""
