@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
-from distbp.gradient.memory import HostMemory, Memory, OwnMemory
+from distbp.gradient.memory import HostMemory, Memory
 from distbp.gradient.pace import row_numbers
 from distbp.gradient.plan import Plan, Seats
 from distbp.gradient.reducer import GradientReducer
@@ -136,7 +136,7 @@ def gradient_reducer(
         reduction = choose_reduction(comm, network, shared_numbers)
     elif reduction == "shared" and (problem := _lacks_room(comm, network, shared_numbers)):
         raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
-    memory: Memory = HostMemory(comm, network) if reduction == "shared" else OwnMemory(comm, network)
+    memory = HostMemory(comm, network) if reduction == "shared" else Memory(comm, network)
     transport = Transport(memory.peers, compress)
     in_buckets = memory.peers.size > 1 and reduction != "allreduce"
     bucket = max(1, bucket_bytes // network.dtype.itemsize) if in_buckets else None

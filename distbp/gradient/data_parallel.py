@@ -146,14 +146,12 @@ class DataParallel:
         network = self._network
         item, n = network.dtype.itemsize, network.n_parameters
         if self.exact:
-            sections = [sections_of_size(layer, _PRODUCT_BYTES // item) for layer in network.layers]
-            blocks = [s for layer in network.layers for s in sections_of_size(layer, _BLOCK_BYTES // item)]
-            return sections, sorted((s.lo, s.hi) for s in blocks)
-        most = n if bucket is None else max(bucket, _PRODUCT_BYTES // item)
+            blocks = sections_of_size(network, _BLOCK_BYTES // item)
+            sections = sections_of_size(network, _PRODUCT_BYTES // item)
+            return sections, [(s.lo, s.hi) for of_layer in blocks for s in reversed(of_layer)]
         step = _BLOCK_BYTES // item
-        whole = slice(0, n)
         blocks_of = [(lo, min(lo + step, n)) for lo in range(0, n, step)]
-        return [sections_within(layer, whole, most) for layer in network.layers], blocks_of
+        return sections_within(network, slice(0, n), bucket), blocks_of
 
     def _norm_blocks(self) -> list[tuple[int, int]]:
         """Return the blocks of weights."""

@@ -48,8 +48,6 @@ _SECTION_BYTES = 1 << 16
 """Bytes of gradient that one product of exact mode gives at least."""
 _LEAF_ROWS = 16
 """Rows of a leaf of the last layer at least, in exact mode."""
-_PRODUCT_BYTES = 1 << 20
-"""Bytes of gradient that one product gives at least, while others are on their way: narrow ones are slow."""
 CELL_PRODUCTS = (
     f"{_CELLS} cells of {_CELL_UNITS} units at least, leaves of {_LEAF_ROWS} rows, sections of {_SECTION_BYTES} bytes"
 )
@@ -98,7 +96,7 @@ class UnitParallel:
         self._most = rows if micro_batch is None else min(rows, micro_batch)
         self._gather = gather if self.exact and len(seats.places) > 1 else None
         self._exchange = Exchange(memory, self._gather, network.dtype)
-        fixed = sorted(self._fixed_sections(), key=lambda section: section[1].lo)
+        fixed = self._fixed_sections()
         edges = [s.lo for _, s in fixed] if self.exact else unit_edges(network).tolist()[:-1]
         owned = shards(np.array([*edges, network.n_parameters]), memory.owners)
         self.shard = owned[memory.rank] if memory.rank < memory.owners else slice(0, 0)
@@ -116,9 +114,8 @@ class UnitParallel:
         if self.exact:
             self._sections = self._share_of_sections(fixed)
         else:
-            most = network.n_parameters if bucket is None else max(bucket, _PRODUCT_BYTES // network.dtype.itemsize)
-            layers = reversed(list(enumerate(network.layers)))
-            self._sections = [(0, i, s) for i, layer in layers for s in sections_within(layer, self.shard, most)]
+            layers = reversed(list(enumerate(sections_within(network, self.shard, bucket))))
+            self._sections = [(0, i, s) for i, of_layer in layers for s in of_layer]
         total = self._most * self.leaves
         self._tapes = network.tapes(
             total, own_rows=total if self.exact else self._most, allocate=memory.allocate,
@@ -184,7 +181,7 @@ class UnitParallel:
         while count > 1 and network.theta.nbytes < count * _SECTION_BYTES:
             count //= 2
         edges = {shard.start for shard in shards(unit_edges(network), count)}
-        return [(i, s) for i, layer in enumerate(network.layers) for s in sections_at(layer, edges)]
+        return [(i, s) for i, of_layer in enumerate(sections_at(network, edges)) for s in reversed(of_layer)]
 
     def _share_of_sections(self, fixed: list[tuple[int, Section]]) -> list[tuple[int, int, Section]]:
         """Return the sections of the shard that this rank computes, as its peers do others; each with its number."""
