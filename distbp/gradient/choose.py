@@ -10,7 +10,7 @@ from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
 from distbp.gradient.memory import HostMemory, Memory
 from distbp.gradient.pace import row_numbers
-from distbp.gradient.plan import Plan, Seats
+from distbp.gradient.plan import Cut, Plan, Seats
 from distbp.gradient.reducer import GradientReducer
 from distbp.gradient.statistics import STATISTICS
 from distbp.gradient.transport import Buckets, OneMessage, Transport
@@ -143,12 +143,13 @@ def gradient_reducer(
     rides = not memory.shared and leaves is None and compress == "none" and reduction != "overlap"
     message = np.zeros(n + len(STATISTICS), network.dtype) if rides else None
     seats = Seats(comm, memory)
-    common: dict[str, Any] = {"leaves": leaves, "rows": rows, "micro_batch": micro_batch, "bucket": bucket}
     plan: Plan
     if units and isinstance(network, Network) and (memory.shared or leaves):
-        plan = UnitParallel(network, memory, seats, gather=transport.gather, **common)
+        cut = Cut(leaves or here, leaves is not None, rows, passed, bucket)
+        plan = UnitParallel(network, memory, seats, cut, transport.gather)
     else:
-        plan = by_rows = DataParallel(network, memory, seats, apart=apart, message=message, **common)
+        cut = Cut(leaves or comm.size, leaves is not None, rows, passed, bucket)
+        plan = by_rows = DataParallel(network, memory, seats, cut, apart=apart, message=message)
         if leaves:
             transport.add_up = by_rows.add_received
     memory.bind(plan.shard)

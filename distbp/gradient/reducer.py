@@ -73,13 +73,11 @@ class GradientReducer:
         """
         if self._closed:
             raise RuntimeError("this reducer is closed: make a new Trainer to train on")
-        table = self.plan.table
-        table.clear(stop=self.wants_stop)
+        self.plan.table.clear(stop=self.wants_stop)
         layout = self.plan.parts(batch.size)
         rows = batch.between(*layout.rows)
         for part in layout.parts:
             part.step, part.positions, part.masked = batch.step, rows[part.rows], rows[part.seen]
-            part.counts = table.by_leaf[part.counted]
             yield part
 
     def ready(self, i: int, part: Part) -> None:
