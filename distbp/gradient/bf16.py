@@ -40,7 +40,3 @@ class ErrorFeedback:
         """Write what waits, rounded, to `out` (uint16); keep what is lost."""
         out[...] = to_bf16(self.residual)
         self.residual -= from_bf16(out)
-
-    def forget(self) -> None:
-        """Drop the residual."""
-        self.residual[...] = 0.0

@@ -89,7 +89,7 @@ class DataParallel(Plan):
             step = _BLOCK_BYTES // item
             self._blocks = [slice(lo, min(lo + step, n)) for lo in range(0, n, step)]
         by_leaf = cut.passed < cut.rows
-        self._mine = seats.assigned(self.leaves, seats.place)
+        self._mine = block_bounds(self.leaves, seats.place, seats.size)
         self._adds = memory.shared or by_leaf
         self.vectors = self._allocate(vectors_of(self.leaves, seats.size, by_leaf=by_leaf), message)
         # what is complete once the ranks of a host have added it up is squared there, while it is in the cache

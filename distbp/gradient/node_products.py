@@ -50,12 +50,10 @@ class NodeProducts:
     def _section(self, passed: Passed, i: int, section: Section, accumulates: bool) -> Iterator[Operation]:
         for node, vector in self._vectors:
             out = vector[section.lo : section.hi]
+            computed = self._room(-1, out) if accumulates else out
+            yield from self._node(passed, node, i, section, computed)
             if accumulates:
-                more = self._room(-1, out)
-                yield from self._node(passed, node, i, section, more)
-                yield np.add, (out, more, out)
-            else:
-                yield from self._node(passed, node, i, section, out)
+                yield np.add, (out, computed, out)
 
     def _node(
         self, passed: Passed, node: Node, i: int, section: Section, out: Array, depth: int = 0

@@ -25,6 +25,7 @@ Glossary.
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -140,28 +141,24 @@ class Seats:
         Of all ranks.
     host : int
         Number of this rank's memory: ranks that share one have the same.
-    places : dict of int to (int, int)
-        First place, and last + 1, of each memory.
+    places : dict of int to range
+        Those of each memory.
+    here : range
+        Those of this one.
     """
 
     def __init__(self, comm: Communicator, memory: Memory) -> None:
-        hosts: list[int] = comm.allgather_obj(memory.number)
-        order = sorted(range(comm.size), key=lambda rank: (hosts[rank], rank))
+        numbers: list[int] = comm.allgather_obj(memory.number)
+        order = sorted(range(comm.size), key=numbers.__getitem__)
         self.place, self.size, self.host = order.index(comm.rank), comm.size, memory.number
-        self.places: dict[int, tuple[int, int]] = {}
-        for place, rank in enumerate(order):
-            first, _ = self.places.get(hosts[rank], (place, place))
-            self.places[hosts[rank]] = first, place + 1
-        self.here = range(*self.places[self.host])
-
-    def assigned(self, n: int, place: int) -> tuple[int, int]:
-        """Return which of n things the rank in `place` has."""
-        return block_bounds(n, place, self.size)
+        numbers.sort()
+        self.places = {host: range(bisect_left(numbers, host), bisect_right(numbers, host)) for host in set(numbers)}
+        self.here = self.places[self.host]
 
     def of_host(self, n: int, host: int) -> tuple[int, int]:
         """Return which of n things the ranks of a host have together."""
-        first, stop = self.places[host]
-        return self.assigned(n, first)[0], self.assigned(n, stop - 1)[1]
+        places = self.places[host]
+        return block_bounds(n, places[0], self.size)[0], block_bounds(n, places[-1], self.size)[1]
 
 
 class Cut(NamedTuple):
