@@ -1,9 +1,6 @@
 """Which plan, memory and transport suit the ranks and the network: a `GradientReducer` from plain arguments."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
@@ -19,8 +16,6 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
 __all__ = ["BUCKET_BYTES", "EXACT_BITS", "REDUCTIONS", "choose_reduction", "gradient_reducer", "shares_units"]
-
-Array = NDArray[Any]
 
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 BUCKET_BYTES = 1 << 18
@@ -142,13 +137,11 @@ def gradient_reducer(
     bucket = max(1, bucket_bytes // network.dtype.itemsize) if in_buckets else None
     rides = not memory.shared and leaves is None and compress == "none" and reduction != "overlap"
     message = np.zeros(n + len(STATISTICS), network.dtype) if rides else None
-    seats = Seats(comm, memory)
+    seats, cut = Seats(comm, memory), Cut(leaves, rows, passed, bucket)
     plan: Plan
     if units and isinstance(network, Network) and (memory.shared or leaves):
-        cut = Cut(leaves or here, leaves is not None, rows, passed, bucket)
         plan = UnitParallel(network, memory, seats, cut, transport.gather)
     else:
-        cut = Cut(leaves or comm.size, leaves is not None, rows, passed, bucket)
         plan = by_rows = DataParallel(network, memory, seats, cut, apart=apart, message=message)
         if leaves:
             transport.add_up = by_rows.add_received

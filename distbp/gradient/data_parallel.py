@@ -78,10 +78,10 @@ class DataParallel(Plan):
         message: Array | None = None,
     ) -> None:
         item, n = network.dtype.itemsize, network.n_parameters
-        fixed = sections_of_size(network, _BLOCK_BYTES // item) if cut.exact else []
+        fixed = sections_of_size(network, _BLOCK_BYTES // item) if cut.leaves else []
         blocks = [section for of_layer in fixed for section in reversed(of_layer)]
         super().__init__(network, memory, seats, cut, blocks, message)
-        if cut.exact:
+        if self.exact:
             sections = sections_of_size(network, _PRODUCT_BYTES // item)
             self._blocks = [slice(s.lo, s.hi) for s in blocks]
         else:
@@ -89,18 +89,19 @@ class DataParallel(Plan):
             step = _BLOCK_BYTES // item
             self._blocks = [slice(lo, min(lo + step, n)) for lo in range(0, n, step)]
         by_leaf = cut.passed < cut.rows
-        self._mine = block_bounds(self.leaves, seats.place, seats.size)
+        self.leaves = cut.leaves or seats.size
+        self._mine = range(*block_bounds(self.leaves, seats.place, seats.size))
         self._adds = memory.shared or by_leaf
         self.vectors = self._allocate(vectors_of(self.leaves, seats.size, by_leaf=by_leaf), message)
         # what is complete once the ranks of a host have added it up is squared there, while it is in the cache
         measures_at_once = self._adds and memory.peers.size == 1
         self.measured = [] if measures_at_once else self._measured(message)
         self._additions = self._make_additions(by_leaf, measures_at_once) if self._adds else []
-        self._apart, passed = apart or not network.dense, self._mine[1] - self._mine[0]
+        self._apart, passed = apart or not network.dense, len(self._mine)
         together = 0 if self._apart or by_leaf or passed < 2 else self._most * passed
         mine = _nodes_of(seats.place, seats.size, self.leaves, by_leaf)
-        gradients = self._gradients[memory.rank * self._each :][: len(mine)]
-        self._products = NodeProducts(sections, list(zip(mine, gradients, strict=True)), exact=self.exact)
+        gradients = list(zip(mine, self._gradients[memory.rank], strict=False))
+        self._products = NodeProducts(sections, gradients, exact=self.exact)
         self._tapes = network.tapes(together)
         self._leaf_tapes = [network.tapes(self._most) for _ in range(max(1, passed))]
 
@@ -123,18 +124,17 @@ class DataParallel(Plan):
     # --- memory ---------------------------------------------------------------------------------------
 
     def _allocate(self, each: int, message: Array | None) -> list[Array]:
-        """Return this rank's gradients; `_gradients` are those of all that share the memory."""
+        """Return what travels; `_gradients` (ranks, each, n) are those of all that share the memory."""
         network, memory = self._network, self._memory
         n = network.n_parameters
         if message is not None:
-            self._gradients = message[None, :n]
+            self._gradients = message[None, None, :n]
         else:
             line = 64 // network.dtype.itemsize  # where a vector begins may settle the bits of its dot products
             apart = -(-n // line) * line
-            copies = memory.size * each
-            self._gradients = memory.allocate(copies * apart).reshape(copies, apart)[:, :n]
-        self._each, self.common = each, self._gradients[0]
-        mine = list(self._gradients[memory.rank * each : (memory.rank + 1) * each])
+            numbers = memory.allocate(memory.size * each * apart)
+            self._gradients = numbers.reshape(memory.size, each, apart)[:, :, :n]
+        self.common, mine = self._gradients[0, 0], list(self._gradients[memory.rank])
         for vector in mine:
             vector[:] = 0.0
         network.bind_gradient(mine[0])
@@ -154,8 +154,7 @@ class DataParallel(Plan):
     # --- the parts of a batch ---------------------------------------------------------------------------
 
     def _make_parts(self, batch_size: int) -> Parts:
-        lo, hi = self._mine
-        bounds = [block_bounds(batch_size, leaf, self.leaves) for leaf in range(lo, hi)] or [(0, 0)]
+        bounds = [block_bounds(batch_size, leaf, self.leaves) for leaf in self._mine] or [(0, 0)]
         rows = bounds[0][0], bounds[-1][1]
         rounds = max(1, -(-batch_size // (self.leaves * self._most)))
         made: list[Part] = []
@@ -169,7 +168,7 @@ class DataParallel(Plan):
     def _round(self, batch_size: int, number: int, start: int, *, sends: bool) -> Iterator[Part]:
         """Yield the parts of one micro-batch of each leaf; with the last one comes the gradient of all."""
         bounds = [part_bounds(batch_size, leaf, self.leaves, number, self._most) for leaf in range(self.leaves)]
-        sizes, mine = [hi - lo for lo, hi in bounds], range(*self._mine)
+        sizes, mine = [hi - lo for lo, hi in bounds], self._mine
         # a single row is another matter for NumPy and BLAS: where some leaf, or its last micro-batch, may have no more
         # than one, all are passed apart
         fits = self._most * self.leaves >= batch_size >= 2 * self.leaves
@@ -213,7 +212,7 @@ class DataParallel(Plan):
             if block.start >= block.stop:
                 continue
             given = {
-                node: self._gradients[rank * self._each + i, block]
+                node: self._gradients[rank, i, block]
                 for rank, of_rank in enumerate(theirs)
                 for i, node in enumerate(of_rank)
             }

@@ -166,18 +166,15 @@ class Cut(NamedTuple):
 
     Attributes
     ----------
-    leaves : int
-        Of a batch; of the rows of a host where its ranks share units without exact mode.
-    exact : bool
-        Whether this is fixed, whatever the number of ranks.
+    leaves : int, optional
+        A fixed number, whatever that of the ranks: exact mode.
     rows, passed : int
         Most rows of a leaf, and most of these that are passed at once.
     bucket : int, optional
         Parameters of a bucket, where buckets travel while others are computed.
     """
 
-    leaves: int
-    exact: bool
+    leaves: int | None
     rows: int
     passed: int
     bucket: int | None = None
@@ -202,6 +199,8 @@ class Plan(ABC):
         Where the gradient lies, and statistics behind it, if one message sums them.
     """
 
+    leaves: int
+    """Of a batch; where only the ranks of a host share units, of their rows."""
     vectors: Sequence[Array]
     """What travels between the peers; the first one is to hold the sum."""
     common: Array
@@ -221,18 +220,15 @@ class Plan(ABC):
         message: Array | None = None,
     ) -> None:
         self._network, self._memory, self._seats, self._most = network, memory, seats, cut.passed
-        self.exact, self.leaves, n = cut.exact, cut.leaves, network.n_parameters
-        edges = np.array([*(s.lo for s in blocks), n]) if cut.exact else unit_edges(network)
+        self.exact, n = cut.leaves is not None, network.n_parameters
+        edges = np.array([*(s.lo for s in blocks), n]) if self.exact else unit_edges(network)
         owned = shards(edges, memory.owners)
         self.shard = owned[memory.rank] if memory.rank < memory.owners else slice(0, 0)
         """The parameters that this rank updates, the same on all its peers."""
         self.norm_blocks = [slice(s.lo, s.hi) for s in blocks if not s.biases]
         """Of weights, where it matters in which order their squares are added up."""
-        self.table = Table(
-            cut.leaves if cut.exact else 0,
-            len(blocks) if cut.exact else 1,
-            None if message is None else message[n:],
-        )
+        tail = None if message is None else message[n:]
+        self.table = Table(cut.leaves or 0, len(blocks) if self.exact else 1, tail)
         """Where this rank counts."""
         self._kept: dict[int, Parts] = {}
 

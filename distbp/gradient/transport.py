@@ -109,15 +109,18 @@ class Transport:
         All its ranks start the same buckets in the same order.
     compress : {"none", "bf16"}
         What travels in place of float32; float64 is refused with a `ValueError`.
-    add_up : callable, optional
+
+    Attributes
+    ----------
+    add_up : callable
         ``add_up(received, out)`` writes the sum (n,) of what all ranks sent (ranks, vectors, n): by default of
         one vector each, in the order of the ranks.
     """
 
-    def __init__(self, comm: Communicator, compress: str = "none", add_up: AddUp = add_ranks) -> None:
+    def __init__(self, comm: Communicator, compress: str = "none") -> None:
         if compress not in COMPRESSIONS:
             raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
-        self.comm, self.compress, self.add_up = comm, compress, add_up
+        self.comm, self.compress, self.add_up = comm, compress, add_ranks
         self._buckets: dict[tuple[int, int], _Bucket] = {}
         self._under_way: list[_Bucket] = []
         self._gather: Request = Done()

@@ -71,9 +71,10 @@ class UnitParallel(Plan):
     _network: Network
 
     def __init__(self, network: Network, memory: Memory, seats: Seats, cut: Cut, gather: Gather) -> None:
-        fixed = _fixed_sections(network, cut.leaves) if cut.exact else []
+        fixed = _fixed_sections(network, cut.leaves) if cut.leaves else []
         super().__init__(network, memory, seats, cut, [section for _, section in fixed])
         self._team = range(seats.size) if self.exact else seats.here
+        self.leaves = cut.leaves or len(self._team)
         self._gather = gather if self.exact and len(seats.places) > 1 else None
         self._exchange = Exchange(memory, self._gather, network.dtype)
         self.common = memory.allocate(network.n_parameters)
@@ -165,7 +166,7 @@ class UnitParallel(Plan):
             _length(mine), first=mine.start, total=stop - start, units=[span(own) for own in cells],
             narrow=0 if self.exact else (stop - start) // self.leaves,
         )  # fmt: skip
-        messages = self._exchange.messages(list(self._blocks(tape, leaves))) if self._gather else []
+        messages = self._exchange.messages(self._blocks(tape, leaves))
         of_rank = [slice(leaf.start - mine.start, leaf.stop - mine.start) for leaf in leaves[counted]]
         work = Cells(tape, cells, of_rank or [slice(0, 0)], lambda k: self._exchange(messages, k))
         operations: list[Operations] = [[] for _ in self._network.layers]
