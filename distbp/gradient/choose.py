@@ -34,15 +34,8 @@ EXACT_BITS = f"{LEAF_SUMS}, {CELL_PRODUCTS}, up to {_EXACT_UNITS_BELOW} n"
 def shares_units(network: Network | FunctionModel, rows: int, leaves: int | None = None) -> bool:
     """Return whether activations and deltas are so few beside the parameters that ranks should share units.
 
-    Parameters
-    ----------
-    network : Network or FunctionModel
-        Only the units of dense networks can be shared; without exact mode, of those without dropout, whose masks are
-        drawn by rows.
-    rows : int
-        Most rows of a rank, in exact mode of a leaf, that are passed at once.
-    leaves : int, optional
-        Of exact mode.
+    Only the units of dense networks can be shared; without exact mode, of those without dropout, whose masks are drawn
+    by rows. `rows` are the most of a rank that are passed at once; in exact mode, which has `leaves`, of a leaf.
     """
     if not isinstance(network, Network):
         return False
@@ -58,9 +51,9 @@ def choose_reduction(comm: Communicator, network: Network | FunctionModel, share
     """
     if comm.size == 1:
         return "allreduce"
-    if not comm.elastic and min(comm.allgather_obj(comm.on_host().size)) > 1:
-        if not _lacks_room(comm, network, shared_numbers):
-            return "shared"
+    several = not comm.elastic and min(comm.allgather_obj(comm.on_host().size)) > 1
+    if several and not _lacks_room(comm, network, shared_numbers):
+        return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
 

@@ -17,16 +17,9 @@ Gather = Callable[[Array, Array], None]
 
 
 class Exchange:
-    """Exchanges blocks of matrices among the ranks of a team.
+    """Exchanges blocks of matrices, which lie in `memory`, among the ranks of a team.
 
-    Parameters
-    ----------
-    memory : Memory
-        Where the matrices lie.
-    gather : callable, optional
-        Given where the team has several memories.
-    dtype : data-type
-        Of the matrices.
+    `gather` is given where the team has several memories.
     """
 
     def __init__(self, memory: Memory, gather: Gather | None, dtype: DTypeLike) -> None:
@@ -41,14 +34,14 @@ class Exchange:
         return [self._message(blocks, self._gather) if self._memory.rank == 0 else [] for blocks in matrices]
 
     def _message(self, blocks: Sequence[Array], gather: Gather) -> list[Operation]:
-        rows, length, me = 1 + len(blocks), max(block.size for block in blocks), self.hosts.index(self._memory.number)
-        if len(self._buffer) < rows * length:  # one message after the other uses it
-            self._buffer = np.zeros(rows * length, self._buffer.dtype)
-        send, *receive = buffer = self._buffer[: rows * length].reshape(rows, length)
-        others = [(block, _stored_as(block, theirs)) for block, theirs in zip(blocks, receive, strict=True)]
-        del others[me]
+        hosts, length = len(blocks), max(block.size for block in blocks)
+        if len(self._buffer) < (1 + hosts) * length:  # one message after the other uses it
+            self._buffer = np.zeros((1 + hosts) * length, self._buffer.dtype)
+        buffer = self._buffer[: (1 + hosts) * length].reshape(1 + hosts, length)
+        send, receive, me = buffer[0], buffer[1:], self.hosts.index(self._memory.number)
         mine = _stored_as(blocks[me], send), blocks[me]
-        return [(np.copyto, mine), (gather, (send, buffer[1:])), *((np.copyto, of_host) for of_host in others)]
+        others = [(block, _stored_as(block, receive[k])) for k, block in enumerate(blocks) if k != me]
+        return [(np.copyto, mine), (gather, (send, receive)), *((np.copyto, of_host) for of_host in others)]
 
     def __call__(self, messages: Sequence[list[Operation]], k: int) -> None:
         """Return when all ranks of the team are here, and see what the others have written of matrix `k`."""

@@ -21,14 +21,8 @@ Passed = Mapping[int, tuple[Tape, slice]]
 class NodeProducts:
     """Makes the operations that compute the gradient of nodes of leaves.
 
-    Parameters
-    ----------
-    sections : list of list of Section
-        Of each layer what one product gives.
-    vectors : list of (Node, ndarray)
-        Each node, and where its gradient goes.
-    exact : bool
-        Whether the bits may not depend on where operands lie.
+    `sections` are what one product gives, of each layer, and `vectors` where the gradient of each node goes. In `exact`
+    mode the bits may not depend on where operands lie.
     """
 
     def __init__(

@@ -66,8 +66,7 @@ class _Bucket:
             self._all = self._bucket.reshape(self._comm.size, -1)
             self._sent = self._all.reshape(self._received.shape)
         elif self.feedback:
-            self.feedback[0].add(self._bucket)
-            self.feedback[0].round(self._sent.reshape(-1)[: len(self._bucket)])
+            self.feedback[0].round([self._bucket], self._sent.reshape(-1)[: len(self._bucket)])
         else:
             part = self._all.shape[1]
             for k, bucket in enumerate(buckets):
@@ -91,9 +90,7 @@ class _Bucket:
 
     def _add_up(self) -> None:
         if self.feedback:
-            for row in self._received[:, 0]:
-                self.feedback[1].add(from_bf16(row))
-            self.feedback[1].round(self._mine)
+            self.feedback[1].round(map(from_bf16, self._received[:, 0]), self._mine)
         else:
             self._sum_of_ranks(self._received, self._mine)
         self.summed = True
