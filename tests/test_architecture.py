@@ -119,7 +119,7 @@ BUDGET = {
     "optim": 640,
     "data": 1730,
     "comm": 1310,
-    "gradient": 2100,
+    "gradient": 1920,
     "trainer": 1910,
     "run": 1520,
     "watch": 575,

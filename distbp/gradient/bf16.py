@@ -4,6 +4,7 @@ What rounding loses is the *residual*: it is kept and added to the next gradient
 Karimireddy et al. 2019, algorithm 1), so that nothing is lost in the long run.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,15 +33,9 @@ class ErrorFeedback:
     def __init__(self, length: int) -> None:
         self.residual = np.zeros(length, np.float32)
 
-    def add(self, x: Array) -> None:
-        """Add `x` to what waits to be rounded."""
-        self.residual += x
-
-    def round(self, out: Array) -> None:
-        """Write what waits, rounded, to `out` (uint16); keep what is lost."""
+    def round(self, vectors: Iterable[Array], out: Array) -> None:
+        """Write the sum of vectors and residual, rounded, to `out` (uint16); keep what is lost."""
+        for x in vectors:
+            self.residual += x
         out[...] = to_bf16(self.residual)
         self.residual -= from_bf16(out)
-
-    def forget(self) -> None:
-        """Drop the residual."""
-        self.residual[...] = 0.0

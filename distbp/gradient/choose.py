@@ -1,16 +1,13 @@
 """Which plan, memory and transport suit the ranks and the network: a `GradientReducer` from plain arguments."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
-from distbp.gradient.memory import HostMemory, Memory, OwnMemory
+from distbp.gradient.memory import HostMemory, Memory
 from distbp.gradient.pace import row_numbers
-from distbp.gradient.plan import Plan, Seats
+from distbp.gradient.plan import Cut, Plan, Seats
 from distbp.gradient.reducer import GradientReducer
 from distbp.gradient.statistics import STATISTICS
 from distbp.gradient.transport import Buckets, OneMessage, Transport
@@ -19,8 +16,6 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
 __all__ = ["BUCKET_BYTES", "EXACT_BITS", "REDUCTIONS", "choose_reduction", "gradient_reducer", "shares_units"]
-
-Array = NDArray[Any]
 
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 BUCKET_BYTES = 1 << 18
@@ -39,15 +34,8 @@ EXACT_BITS = f"{LEAF_SUMS}, {CELL_PRODUCTS}, up to {_EXACT_UNITS_BELOW} n"
 def shares_units(network: Network | FunctionModel, rows: int, leaves: int | None = None) -> bool:
     """Return whether activations and deltas are so few beside the parameters that ranks should share units.
 
-    Parameters
-    ----------
-    network : Network or FunctionModel
-        Only the units of dense networks can be shared; without exact mode, of those without dropout, whose masks are
-        drawn by rows.
-    rows : int
-        Most rows of a rank, in exact mode of a leaf, that are passed at once.
-    leaves : int, optional
-        Of exact mode.
+    Only the units of dense networks can be shared; without exact mode, of those without dropout, whose masks are drawn
+    by rows. `rows` are the most of a rank that are passed at once; in exact mode, which has `leaves`, of a leaf.
     """
     if not isinstance(network, Network):
         return False
@@ -63,9 +51,9 @@ def choose_reduction(comm: Communicator, network: Network | FunctionModel, share
     """
     if comm.size == 1:
         return "allreduce"
-    if not comm.elastic and min(comm.allgather_obj(comm.on_host().size)) > 1:
-        if not _lacks_room(comm, network, shared_numbers):
-            return "shared"
+    several = not comm.elastic and min(comm.allgather_obj(comm.on_host().size)) > 1
+    if several and not _lacks_room(comm, network, shared_numbers):
+        return "shared"
     return "overlap" if network.theta.nbytes >= _OVERLAP_FROM else "allreduce"
 
 
@@ -136,19 +124,18 @@ def gradient_reducer(
         reduction = choose_reduction(comm, network, shared_numbers)
     elif reduction == "shared" and (problem := _lacks_room(comm, network, shared_numbers)):
         raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
-    memory: Memory = HostMemory(comm, network) if reduction == "shared" else OwnMemory(comm, network)
+    memory = HostMemory(comm, network) if reduction == "shared" else Memory(comm, network)
     transport = Transport(memory.peers, compress)
     in_buckets = memory.peers.size > 1 and reduction != "allreduce"
     bucket = max(1, bucket_bytes // network.dtype.itemsize) if in_buckets else None
     rides = not memory.shared and leaves is None and compress == "none" and reduction != "overlap"
     message = np.zeros(n + len(STATISTICS), network.dtype) if rides else None
-    seats = Seats(comm, memory)
-    common: dict[str, Any] = {"leaves": leaves, "rows": rows, "micro_batch": micro_batch, "bucket": bucket}
+    seats, cut = Seats(comm, memory), Cut(leaves, rows, passed, bucket)
     plan: Plan
     if units and isinstance(network, Network) and (memory.shared or leaves):
-        plan = UnitParallel(network, memory, seats, gather=transport.gather, **common)
+        plan = UnitParallel(network, memory, seats, cut, transport.gather)
     else:
-        plan = by_rows = DataParallel(network, memory, seats, apart=apart, message=message, **common)
+        plan = by_rows = DataParallel(network, memory, seats, cut, apart=apart, message=message)
         if leaves:
             transport.add_up = by_rows.add_received
     memory.bind(plan.shard)

@@ -1,7 +1,7 @@
 """Where parameters, gradient and activations lie: in a rank's own memory, or in memory that a host's ranks share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,84 +10,66 @@ from distbp.comm.communicator import Communicator, SharedMemory
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["HostMemory", "Memory", "OwnMemory"]
+__all__ = ["HostMemory", "Memory"]
 
 Array = NDArray[Any]
 
 
-class Memory(Protocol):
-    """Memory of the ranks that update one copy of the parameters."""
+class Memory:
+    """Memory of the ranks that update one copy of the parameters: here each rank has its own.
 
-    shared: bool
-    """Whether other ranks have it too."""
-    number: int
-    """The same for all ranks that have it, another for all others."""
-    rank: int
-    """Number of this rank among those that have it."""
-    size: int
-    """Ranks that have it."""
-    peers: Communicator
-    """The ranks that update the same shard of other copies."""
-    peer_numbers: Sequence[int]
-    """The `number` of each of these."""
-    owners: int
-    """Shards into which the parameters are cut, the same on all hosts."""
-
-    def allocate(self, n: int) -> Array:
-        """Return n numbers that all these ranks read and write."""
-        ...
-
-    def barrier(self) -> None:
-        """Return when all these ranks are here, and each sees what the others have written."""
-        ...
-
-    def bind(self, shard: slice) -> None:
-        """Let the parameters of the network lie here; each rank brings its shard."""
-        ...
-
-    def close(self) -> None:
-        """Give it back; the network keeps its parameters in memory of its own."""
-        ...
-
-
-class OwnMemory:
-    """A copy of the parameters for each rank."""
+    Attributes
+    ----------
+    shared : bool
+        Whether other ranks have it too.
+    rank, size : int
+        Number of this rank among those that have it, and how many they are.
+    owners : int
+        Shards into which the parameters are cut, the same on all hosts.
+    peers : Communicator
+        The ranks that update the same shard of other copies.
+    number : int
+        The same for all ranks that have it, another for all others.
+    peer_numbers : sequence of int
+        The `number` of each of the peers.
+    barrier : callable
+        Returns when all these ranks are here, and each sees what the others have written.
+    """
 
     shared = False
     rank, size, owners = 0, 1, 1
 
     def __init__(self, comm: Communicator, network: Network | FunctionModel) -> None:
-        self.peers, self.number, self._dtype = comm, comm.rank, network.dtype
+        self._network, self.peers, self.number = network, comm, comm.rank
         self.peer_numbers: Sequence[int] = range(comm.size)
+        self.barrier: Callable[[], None] = lambda: None
 
     def allocate(self, n: int) -> Array:
-        """Return n numbers."""
-        return np.empty(n, self._dtype)
-
-    def barrier(self) -> None:
-        """Return: nobody else writes here."""
+        """Return n numbers that all these ranks read and write."""
+        return np.empty(n, self._network.dtype)
 
     def bind(self, shard: slice) -> None:
-        """Leave the parameters where they are."""
+        """Let the parameters of the network lie here, if they do not yet; each rank brings its shard."""
 
     def close(self) -> None:
-        """Leave the parameters where they are."""
+        """Give it back; the network keeps its parameters in memory of its own."""
 
 
-class HostMemory:
+class HostMemory(Memory):
     """A copy of the parameters for each host, in shared windows (Win.Allocate_shared)."""
 
     shared = True
 
     def __init__(self, comm: Communicator, network: Network | FunctionModel) -> None:
-        self._network, self._group, self.peers = network, comm.on_host(), comm.across_hosts()
+        super().__init__(comm, network)
+        self._group, self.peers = comm.on_host(), comm.across_hosts()
         self.rank, self.size = self._group.rank, self._group.size
         self.number = self._group.bcast_obj(self.peers.rank)
-        self.peer_numbers: Sequence[int] = self.peers.allgather_obj(self.number)
+        self.peer_numbers = self.peers.allgather_obj(self.number)
         hosts = comm.allgather_obj(-1 if self.rank else self.size)
         self.owners = min(size for size in hosts if size > 0)  # a host with more ranks has some that own nothing
         self._windows: list[SharedMemory] = []
-        self.barrier: Callable[[], None] = self._group.barrier
+        self.barrier = self._group.barrier
 
     def allocate(self, n: int) -> Array:
         """Return n numbers that all ranks of the host read and write."""

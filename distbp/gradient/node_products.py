@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.gradient.shards import Section
-from distbp.gradient.tree import Node, Operation, children
+from distbp.gradient.tree import Node, Operation, Operations, children
 from distbp.network.tape import Tape
 from distbp.network.work import compact, ones
 
@@ -21,14 +21,8 @@ Passed = Mapping[int, tuple[Tape, slice]]
 class NodeProducts:
     """Makes the operations that compute the gradient of nodes of leaves.
 
-    Parameters
-    ----------
-    sections : list of list of Section
-        Of each layer what one product gives.
-    vectors : list of (Node, ndarray)
-        Each node, and where its gradient goes.
-    exact : bool
-        Whether the bits may not depend on where operands lie.
+    `sections` are what one product gives, of each layer, and `vectors` where the gradient of each node goes. In `exact`
+    mode the bits may not depend on where operands lie.
     """
 
     def __init__(
@@ -37,25 +31,23 @@ class NodeProducts:
         self._sections, self._vectors, self._exact = sections, vectors, exact
         self._scratch: dict[int, Array] = {}
 
-    def __call__(self, passed: Passed, *, accumulates: bool) -> list[list[tuple[list[Operation], int]]]:
-        """Return what computes the gradient of each layer, section by section, with its first parameter.
+    def __call__(self, passed: Passed, *, accumulates: bool, sends: bool) -> list[Operations]:
+        """Return what computes the gradient of each layer, section by section; each is sent where it `sends`.
 
         With `accumulates` it is added to what is there.
         """
         return [
-            [(list(self._section(passed, i, section, accumulates)), section.lo) for section in sections]
+            [(list(self._section(passed, i, s, accumulates)), s.lo if sends else None) for s in sections]
             for i, sections in enumerate(self._sections)
         ]
 
     def _section(self, passed: Passed, i: int, section: Section, accumulates: bool) -> Iterator[Operation]:
         for node, vector in self._vectors:
             out = vector[section.lo : section.hi]
+            computed = self._room(-1, out) if accumulates else out
+            yield from self._node(passed, node, i, section, computed)
             if accumulates:
-                more = self._room(-1, out)
-                yield from self._node(passed, node, i, section, more)
-                yield np.add, (out, more, out)
-            else:
-                yield from self._node(passed, node, i, section, out)
+                yield np.add, (out, computed, out)
 
     def _node(
         self, passed: Passed, node: Node, i: int, section: Section, out: Array, depth: int = 0

@@ -15,16 +15,8 @@ def row_numbers(network: Network) -> int:
 def share_of_work(network: Network, units: Sequence[int], rows: float, parameters: int) -> float:
     """Return the part of the multiplications of a batch that a rank does.
 
-    Parameters
-    ----------
-    network : Network
-        What is trained.
-    units : sequence of int
-        Of each hidden layer those that the rank computes for all rows.
-    rows : float
-        Part of the rows of the last layer.
-    parameters : int
-        Those whose gradient it computes.
+    It computes some `units` of each hidden layer for all rows, the last layer for a part of the `rows`, and the
+    gradient of so many `parameters`.
     """
     sizes = network.sizes
     computed = _passes(sizes, [*units, sizes[-1] * rows]) + parameters

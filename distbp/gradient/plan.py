@@ -24,9 +24,11 @@ Glossary.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +36,15 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.gradient.memory import Memory
+from distbp.gradient.shards import Section, shards, unit_edges
 from distbp.gradient.statistics import STATISTICS, Table
-from distbp.gradient.tree import Operation
+from distbp.gradient.tree import Operations
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
 from distbp.network.work import Work, leaf_sums
 
-__all__ = ["Batch", "Layout", "Part", "Parts", "Plan", "Seats"]
+__all__ = ["Batch", "Cut", "Part", "Parts", "Plan", "Seats"]
 
 Array = NDArray[Any]
 Positions = NDArray[np.int64]
@@ -71,14 +76,10 @@ class Part:
         Where the passes write, and what this rank computes.
     rows, seen : slice
         Of the rows that this rank takes of a batch, those that it passes, and those whose units it computes.
-    operations : list of list of ([(function, arguments)], int)
-        For each layer what computes its gradient, and the parameter down to which that is complete.
-    last, sends : bool
-        Whether it is the last part of a batch, and whether what its operations complete can go on its way.
-    counted : slice
-        Rows of the table of statistics where its leaves are counted.
+    operations : list of Operations
+        For each layer what is done when its delta is there; what is left at the end comes with the first one.
     counts : ndarray of shape (leaves, 7)
-        These rows.
+        Rows of the table of statistics where its leaves are counted.
     step : int
         Of the run, for dropout masks.
     positions, masked : ndarray of int64
@@ -89,11 +90,8 @@ class Part:
     work: Work
     rows: slice
     seen: slice
-    operations: list[list[tuple[list[Operation], int]]]
-    last: bool = False
-    sends: bool = False
-    counted: slice = field(default_factory=lambda: slice(0, 1))
-    counts: Array = field(default_factory=lambda: np.zeros((1, len(STATISTICS))))
+    operations: list[Operations]
+    counts: Array
     step: int | None = None
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
     masked: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -125,51 +123,11 @@ class Part:
         self.counts[:, _SQUARES] += squares
 
 
-@dataclass
-class Parts:
+class Parts(NamedTuple):
     """The parts of a batch of one size: the rows of the batch that this rank takes, and the parts that it passes."""
 
     rows: tuple[int, int]
     parts: list[Part]
-
-
-class Plan(Protocol):
-    """Decides who computes what; see above."""
-
-    exact: bool
-    leaves: int
-    shard: slice
-    """The parameters that this rank updates, the same on all its peers."""
-    vectors: Sequence[Array]
-    """What travels between the peers; the first one is to hold the sum."""
-    common: Array
-    """A vector that all ranks of the memory see, between two steps."""
-    norm_blocks: Sequence[slice]
-    """Of weights, where it matters in which order their squares are added up."""
-    table: Table
-    """Where this rank counts."""
-    measured: Sequence[tuple[int, slice]]
-    """Norm blocks that this rank measures when the gradient is there: their numbers and places."""
-
-    def parts(self, batch_size: int) -> Parts:
-        """Return the parts of a batch of so many rows; at least one, and the same number on all ranks of a team."""
-        ...
-
-    def finish(self, part: Part, send: Callable[[int], None]) -> None:
-        """Do what is left after the operations of a part; ``send(lo)`` says that the shard is complete from `lo` on."""
-        ...
-
-    def work(self, batch_size: int) -> float:
-        """Return what this rank computes in a step, in rows; 0 where that is too little to judge its pace by."""
-        ...
-
-    def describe(self) -> str:
-        """Say in a few words what the ranks of a host share, or ""."""
-        ...
-
-    def travels(self) -> int:
-        """Return how many activations and deltas are sent in a step, beside the vectors."""
-        ...
 
 
 class Seats:
@@ -183,40 +141,116 @@ class Seats:
         Of all ranks.
     host : int
         Number of this rank's memory: ranks that share one have the same.
-    places : dict of int to (int, int)
-        First place, and last + 1, of each memory.
+    places : dict of int to range
+        Those of each memory.
+    here : range
+        Those of this one.
     """
 
     def __init__(self, comm: Communicator, memory: Memory) -> None:
-        hosts: list[int] = comm.allgather_obj(memory.number)
-        order = sorted(range(comm.size), key=lambda rank: (hosts[rank], rank))
+        numbers: list[int] = comm.allgather_obj(memory.number)
+        order = sorted(range(comm.size), key=numbers.__getitem__)
         self.place, self.size, self.host = order.index(comm.rank), comm.size, memory.number
-        self.places: dict[int, tuple[int, int]] = {}
-        for place, rank in enumerate(order):
-            first, _ = self.places.get(hosts[rank], (place, place))
-            self.places[hosts[rank]] = first, place + 1
-        self.here = range(*self.places[self.host])
-
-    def assigned(self, n: int, place: int) -> tuple[int, int]:
-        """Return which of n things the rank in `place` has."""
-        return block_bounds(n, place, self.size)
+        numbers.sort()
+        self.places = {host: range(bisect_left(numbers, host), bisect_right(numbers, host)) for host in set(numbers)}
+        self.here = self.places[self.host]
 
     def of_host(self, n: int, host: int) -> tuple[int, int]:
         """Return which of n things the ranks of a host have together."""
-        first, stop = self.places[host]
-        return self.assigned(n, first)[0], self.assigned(n, stop - 1)[1]
+        places = self.places[host]
+        return block_bounds(n, places[0], self.size)[0], block_bounds(n, places[-1], self.size)[1]
 
 
-class Layout:
-    """Parts by batch size: made once, and kept."""
+class Cut(NamedTuple):
+    """How a batch and its gradient are cut.
 
-    def __init__(self, make: Callable[[int], Parts]) -> None:
-        self._make, self._kept = make, dict[int, Parts]()
+    Attributes
+    ----------
+    leaves : int, optional
+        A fixed number, whatever that of the ranks: exact mode.
+    rows, passed : int
+        Most rows of a leaf, and most of these that are passed at once.
+    bucket : int, optional
+        Parameters of a bucket, where buckets travel while others are computed.
+    """
 
-    def __call__(self, batch_size: int) -> Parts:
-        """Return the parts of a batch of so many rows."""
+    leaves: int | None
+    rows: int
+    passed: int
+    bucket: int | None = None
+
+
+class Plan(ABC):
+    """Decides who computes what; see above.
+
+    Parameters
+    ----------
+    network : Network or FunctionModel
+        Its gradient becomes a view of the plan's memory.
+    memory : Memory
+        Where the gradient lies, and what else ranks share.
+    seats : Seats
+        The ranks.
+    cut : Cut
+        How a batch and its gradient are cut.
+    blocks : sequence of Section
+        The norm blocks of exact mode, in order: each lies in one shard.
+    message : ndarray, optional
+        Where the gradient lies, and statistics behind it, if one message sums them.
+    """
+
+    leaves: int
+    """Of a batch; where only the ranks of a host share units, of their rows."""
+    vectors: Sequence[Array]
+    """What travels between the peers; the first one is to hold the sum."""
+    common: Array
+    """A vector that all ranks of the memory see, between two steps."""
+    measured: Sequence[tuple[int, slice]]
+    """Norm blocks that this rank measures when the gradient is there: their numbers and places."""
+    shares: str
+    """What the ranks of a host share, in a few words."""
+
+    def __init__(
+        self,
+        network: Network | FunctionModel,
+        memory: Memory,
+        seats: Seats,
+        cut: Cut,
+        blocks: Sequence[Section],
+        message: Array | None = None,
+    ) -> None:
+        self._network, self._memory, self._seats, self._most = network, memory, seats, cut.passed
+        self.exact, n = cut.leaves is not None, network.n_parameters
+        edges = np.array([*(s.lo for s in blocks), n]) if self.exact else unit_edges(network)
+        owned = shards(edges, memory.owners)
+        self.shard = owned[memory.rank] if memory.rank < memory.owners else slice(0, 0)
+        """The parameters that this rank updates, the same on all its peers."""
+        self.norm_blocks = [slice(s.lo, s.hi) for s in blocks if not s.biases]
+        """Of weights, where it matters in which order their squares are added up."""
+        tail = None if message is None else message[n:]
+        self.table = Table(cut.leaves or 0, len(blocks) if self.exact else 1, tail)
+        """Where this rank counts."""
+        self._kept: dict[int, Parts] = {}
+
+    def parts(self, batch_size: int) -> Parts:
+        """Return the parts of a batch of so many rows; at least one, and the same number on all ranks of a team."""
         if batch_size not in self._kept:
             if len(self._kept) >= 64:
                 self._kept.clear()
-            self._kept[batch_size] = self._make(batch_size)
+            self._kept[batch_size] = self._make_parts(batch_size)
         return self._kept[batch_size]
+
+    @abstractmethod
+    def _make_parts(self, batch_size: int) -> Parts: ...
+
+    @abstractmethod
+    def work(self, batch_size: int) -> float:
+        """Return what this rank computes in a step, in rows; 0 where that is too little to judge its pace by."""
+
+    def describe(self) -> str:
+        """Say in a few words what the ranks of a host share, or ""."""
+        return self.shares if self._memory.shared else ""
+
+    def travels(self) -> int:
+        """Return how many activations and deltas are sent in a step, beside the vectors."""
+        return 0

@@ -73,13 +73,11 @@ class GradientReducer:
         """
         if self._closed:
             raise RuntimeError("this reducer is closed: make a new Trainer to train on")
-        table = self.plan.table
-        table.clear(stop=self.wants_stop)
+        self.plan.table.clear(stop=self.wants_stop)
         layout = self.plan.parts(batch.size)
         rows = batch.between(*layout.rows)
         for part in layout.parts:
             part.step, part.positions, part.masked = batch.step, rows[part.rows], rows[part.seen]
-            part.counts = table.by_leaf[part.counted]
             yield part
 
     def ready(self, i: int, part: Part) -> None:
@@ -87,16 +85,14 @@ class GradientReducer:
         for operations, lo in part.operations[i]:
             for function, arguments in operations:
                 function(*arguments)
-            if part.sends:
+            if lo is not None:
                 self._sender.complete(lo)
-        if i == 0:
-            self.plan.finish(part, self._sender.complete)
 
     def send(self, part: Part) -> None:
         """Send what is there, as if the gradient of a part had just been computed; for benchmarks of messages alone."""
         for operations in reversed(part.operations):
             for _, lo in operations:
-                if part.sends:
+                if lo is not None:
                     self._sender.complete(lo)
 
     def wait(self) -> Statistics:

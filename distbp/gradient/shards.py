@@ -4,7 +4,7 @@ A *shard* is what one rank updates. A *section* is what one product gives: some 
 are cut between units, so that a section lies in one shard.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from distbp.network.function_model import FunctionModel
 __all__ = ["Section", "sections_at", "sections_of_size", "sections_within", "shards", "unit_edges"]
 
 Edges = NDArray[np.int64]
+
+_PRODUCT_BYTES = 1 << 20
+"""Bytes of gradient that one product gives at least, while others are on their way: narrow ones are slow."""
 
 
 class Section(NamedTuple):
@@ -46,37 +49,46 @@ def shards(edges: Edges, parts: int) -> list[slice]:
     return [slice(lo, hi) for lo, hi in pairwise(cuts)]
 
 
-def _biases(layer: Layer, lo: int, hi: int) -> list[Section]:
-    start = layer.bias.start
-    return [Section(True, slice(lo - start, hi - start), lo, hi)] if lo < hi else []
+def sections_of_size(network: Network | FunctionModel, most: int) -> list[list[Section]]:
+    """Cut each layer in sections of about `most` parameters, from the last to the first; its biases are one of them."""
+    made = []
+    for layer in network.layers:
+        count = max(1, round(layer.fan_in * layer.fan_out / most))
+        width = -(-layer.fan_out // (4 * count)) * 4
+        made.append(_sections(layer, [*range(0, layer.fan_out, width), layer.fan_out], layer.bias))
+    return made
 
 
-def sections_of_size(layer: Layer, most: int) -> list[Section]:
-    """Cut a layer in sections of about `most` parameters, from the last to the first; its biases are one of them."""
-    n, start = layer.fan_in, layer.weights.start
-    count = max(1, round(n * layer.fan_out / most))
-    width = -(-layer.fan_out // (4 * count)) * 4
-    units = [slice(lo, min(lo + width, layer.fan_out)) for lo in reversed(range(0, layer.fan_out, width))]
-    weights = [Section(False, u, start + u.start * n, start + u.stop * n) for u in units]
-    return _biases(layer, layer.bias.start, layer.bias.stop) + weights
+def sections_at(network: Network, edges: Iterable[int]) -> list[list[Section]]:
+    """Cut each layer at `edges` between its units, from the last section to the first; its biases are not cut."""
+    made = []
+    for layer in network.layers:
+        n, weights = layer.fan_in, layer.weights
+        inner = sorted((edge - weights.start) // n for edge in edges if weights.start < edge < weights.stop)
+        made.append(_sections(layer, [0, *inner, layer.fan_out], layer.bias))
+    return made
 
 
-def sections_at(layer: Layer, edges: Iterable[int]) -> list[Section]:
-    """Cut a layer at `edges` between its units, from the last section to the first; its biases are not cut."""
-    n, start = layer.fan_in, layer.weights.start
-    cuts = [start, *sorted(edge for edge in edges if start < edge < layer.weights.stop), layer.weights.stop]
-    weights = [Section(False, slice((lo - start) // n, (hi - start) // n), lo, hi) for lo, hi in pairwise(cuts)]
-    return _biases(layer, layer.bias.start, layer.bias.stop) + weights[::-1]
+def sections_within(network: Network | FunctionModel, shard: slice, bucket: int | None) -> list[list[Section]]:
+    """Cut what lies in `shard` of each layer in one section, or in some that complete the parameters of a bucket.
 
-
-def sections_within(layer: Layer, shard: slice, most: int) -> list[Section]:
-    """Cut what lies in `shard` of a layer in sections of at most `most` parameters, from the last to the first.
-
-    No section has fewer than 4 units, but for the first.
+    They come from the last to the first; none has fewer than 4 units, but for the first.
     """
-    start, n = layer.weights.start, layer.fan_in
-    biases = _biases(layer, max(layer.bias.start, shard.start), min(layer.bias.stop, shard.stop))
-    first, stop = max(0, (shard.start - start) // n), min(layer.fan_out, (shard.stop - start) // n)
-    step = max(4, most // n)
-    units = [slice(max(first, top - step), top) for top in range(stop, first, -step)]
-    return biases + [Section(False, u, start + u.start * n, start + u.stop * n) for u in units]
+    most = network.n_parameters if bucket is None else max(bucket, _PRODUCT_BYTES // network.dtype.itemsize)
+    made = []
+    for layer in network.layers:
+        start, n = layer.weights.start, layer.fan_in
+        first, stop = max(0, (shard.start - start) // n), min(layer.fan_out, (shard.stop - start) // n)
+        cuts = [first, *reversed(range(stop, first, -max(4, most // n)))]
+        biases = slice(max(layer.bias.start, shard.start), min(layer.bias.stop, shard.stop))
+        made.append(_sections(layer, cuts, biases))
+    return made
+
+
+def _sections(layer: Layer, cuts: Sequence[int], biases: slice) -> list[Section]:
+    """Return some biases, and the weights of the units between `cuts`, from the last to the first."""
+    n, start, b = layer.fan_in, layer.weights.start, layer.bias.start
+    sections = [Section(False, slice(lo, hi), start + lo * n, start + hi * n) for lo, hi in pairwise(cuts)]
+    if biases.start < biases.stop:
+        sections.append(Section(True, slice(biases.start - b, biases.stop - b), biases.start, biases.stop))
+    return sections[::-1]

@@ -72,6 +72,11 @@ class Table:
         self.by_leaf = self._numbers[: rows * n].reshape(rows, n) if message is None else message.reshape(1, n)
         self._squares = self._numbers[rows * n :]
 
+    def of_leaves(self, lo: int, hi: int) -> Array:
+        """Return the rows in which leaves `lo` to `hi` - 1 are counted: (leaves, 7)."""
+        last = len(self.by_leaf) - 1
+        return self.by_leaf[lo:hi] if lo < hi <= last else self.by_leaf[last:]
+
     def clear(self, *, stop: bool = False) -> None:
         """Begin a batch; `stop` is whether this rank wants to stop."""
         self._numbers[:] = 0.0

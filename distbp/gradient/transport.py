@@ -54,7 +54,7 @@ class _Bucket:
         self._sent = np.zeros((0 if self._in_place else comm.size, vectors, part), wire)
         self._received, self._mine = np.empty((comm.size, vectors, part), wire), np.empty(part, wire)
         self._all = np.zeros((0 if self._in_place else comm.size, part), wire)
-        self._feedback = (ErrorFeedback(length), ErrorFeedback(part)) if compress else None
+        self.feedback = [ErrorFeedback(length), ErrorFeedback(part)] if compress else []
         self._bucket: Array
         self.request: Request
         self.summed = True
@@ -65,47 +65,36 @@ class _Bucket:
         if self._in_place:
             self._all = self._bucket.reshape(self._comm.size, -1)
             self._sent = self._all.reshape(self._received.shape)
-        elif self._feedback is None:
+        elif self.feedback:
+            self.feedback[0].round([self._bucket], self._sent.reshape(-1)[: len(self._bucket)])
+        else:
             part = self._all.shape[1]
             for k, bucket in enumerate(buckets):
                 full = len(bucket) // part
                 self._sent[:full, k] = bucket[: full * part].reshape(full, part)
                 if full < len(self._sent):
                     self._sent[full, k, : len(bucket) - full * part] = bucket[full * part :]
-        else:
-            self._feedback[0].add(self._bucket)
-            self._feedback[0].round(self._sent.reshape(-1)[: len(self._bucket)])
         self.request = self._comm.ialltoall(self._sent, self._received)
 
     def test(self) -> bool:
         """Go on as far as it goes at once; return whether it is done."""
-        done = self.request.test()
-        if done and not self.summed:
+        if not self.request.test():
+            return False
+        if not self.summed:
             self._add_up()
             return False
-        if done:
-            self._finish()
-        return done
-
-    def _add_up(self) -> None:
-        if self._feedback is None:
-            self._sum_of_ranks(self._received, self._mine)
-        else:
-            for row in self._received[:, 0]:
-                self._feedback[1].add(from_bf16(row))
-            self._feedback[1].round(self._mine)
-        self.summed = True
-        self.request = self._comm.iallgather(self._mine, self._all)
-
-    def _finish(self) -> None:
         if not self._in_place:
             flat = self._all.reshape(-1)[: len(self._bucket)]
-            self._bucket[...] = flat if self._feedback is None else from_bf16(flat)
+            self._bucket[...] = from_bf16(flat) if self.feedback else flat
+        return True
 
-    def forget(self) -> None:
-        """Drop what rounding kept back."""
-        for feedback in self._feedback or ():
-            feedback.forget()
+    def _add_up(self) -> None:
+        if self.feedback:
+            self.feedback[1].round(map(from_bf16, self._received[:, 0]), self._mine)
+        else:
+            self._sum_of_ranks(self._received, self._mine)
+        self.summed = True
+        self.request = self._comm.iallgather(self._mine, self._all)
 
 
 class Transport:
@@ -117,15 +106,18 @@ class Transport:
         All its ranks start the same buckets in the same order.
     compress : {"none", "bf16"}
         What travels in place of float32; float64 is refused with a `ValueError`.
-    add_up : callable, optional
+
+    Attributes
+    ----------
+    add_up : callable
         ``add_up(received, out)`` writes the sum (n,) of what all ranks sent (ranks, vectors, n): by default of
         one vector each, in the order of the ranks.
     """
 
-    def __init__(self, comm: Communicator, compress: str = "none", add_up: AddUp = add_ranks) -> None:
+    def __init__(self, comm: Communicator, compress: str = "none") -> None:
         if compress not in COMPRESSIONS:
             raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
-        self.comm, self.compress, self.add_up = comm, compress, add_up
+        self.comm, self.compress, self.add_up = comm, compress, add_ranks
         self._buckets: dict[tuple[int, int], _Bucket] = {}
         self._under_way: list[_Bucket] = []
         self._gather: Request = Done()
@@ -179,7 +171,8 @@ class Transport:
     def forget(self) -> None:
         """Drop the residuals: from here on a run does not depend on what was rounded."""
         for bucket in self._buckets.values():
-            bucket.forget()
+            for feedback in bucket.feedback:
+                feedback.residual[:] = 0.0
 
     def abandon(self) -> None:
         """Wait, after a `RankLost`, until MPI is done with the buffers of what was under way; then close."""
@@ -225,19 +218,7 @@ class Transport:
 
 
 class Buckets:
-    """Cuts what is complete of a shard in buckets, from its end, and sends them.
-
-    Parameters
-    ----------
-    transport : Transport
-        Sums them.
-    vectors : sequence of ndarray
-        Flat vectors.
-    shard : slice
-        Of them.
-    length : int
-        Parameters of a bucket.
-    """
+    """Cuts what is complete of a shard of flat vectors in buckets of some `length`, from its end, and sends them."""
 
     def __init__(self, transport: Transport, vectors: Sequence[Array], shard: slice, length: int) -> None:
         self.transport, self._vectors, self._shard, self._length = transport, vectors, shard, max(1, length)
@@ -259,15 +240,7 @@ class Buckets:
 
 
 class OneMessage:
-    """Sums the whole gradient, and what rides behind it, in one Allreduce after backpropagation.
-
-    Parameters
-    ----------
-    comm : Communicator
-        The ranks.
-    message : ndarray
-        What is summed, in place.
-    """
+    """Sums a message, the whole gradient and what rides behind it, in one Allreduce after backpropagation."""
 
     def __init__(self, comm: Communicator, message: Array) -> None:
         self.transport, self._message, self.bytes = Transport(comm), message, message.nbytes

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Node", "Operation", "add_up", "additions", "children", "nodes"]
+__all__ = ["Node", "Operation", "Operations", "add_up", "additions", "children", "nodes"]
 
 Array = NDArray[Any]
 Node = tuple[int, int]
 """Leaves lo to hi - 1."""
 Operation = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
+Operations = list[tuple[list[Operation], int | None]]
+"""What is done in a row, each time with the parameter from which on the gradient is then complete and can be sent."""
 
 
 def children(node: Node) -> tuple[Node, Node]:

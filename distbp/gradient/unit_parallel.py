@@ -18,7 +18,8 @@ is added up between them. The team of the exact mode are all ranks: the number o
 has them, and hosts send rows times units, layer by layer, and then their sections of the gradient.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,9 @@ from distbp.blocks import block_bounds
 from distbp.gradient.exchange import Exchange, Gather
 from distbp.gradient.memory import Memory
 from distbp.gradient.pace import row_numbers, share_of_work
-from distbp.gradient.plan import Layout, Part, Parts, Seats
+from distbp.gradient.plan import Cut, Part, Parts, Plan, Seats
 from distbp.gradient.shards import Section, sections_at, sections_within, shards, unit_edges
-from distbp.gradient.statistics import Table
-from distbp.gradient.tree import Operation
+from distbp.gradient.tree import Operation, Operations
 from distbp.network.dense import Network
 from distbp.network.tape import Tape
 from distbp.network.work import Cells, ones, span
@@ -48,93 +48,56 @@ _SECTION_BYTES = 1 << 16
 """Bytes of gradient that one product of exact mode gives at least."""
 _LEAF_ROWS = 16
 """Rows of a leaf of the last layer at least, in exact mode."""
-_PRODUCT_BYTES = 1 << 20
-"""Bytes of gradient that one product gives at least, while others are on their way: narrow ones are slow."""
 CELL_PRODUCTS = (
     f"{_CELLS} cells of {_CELL_UNITS} units at least, leaves of {_LEAF_ROWS} rows, sections of {_SECTION_BYTES} bytes"
 )
 """What the bits of exact mode depend on in this module; a checkpoint remembers it."""
 
 
-class UnitParallel:
+class UnitParallel(Plan):
     """A plan of cells.
+
+    In exact mode all ranks are one team. Otherwise it is the ranks of a host, with a leaf and a cell for each.
 
     Parameters
     ----------
-    network : Network
-        Its gradient becomes a view of this plan's memory.
-    memory : Memory
-        Where activations, deltas and gradient lie.
-    seats : Seats
-        The ranks.
-    leaves : int, optional
-        A fixed number of leaves and, at most, of cells of a layer: exact mode, in which all ranks are one team. By
-        default the team are the ranks of a host, with a leaf and a cell for each.
-    rows : int
-        Most rows of a leaf.
-    micro_batch : int, optional
-        Most rows of a leaf that are passed at once.
-    bucket : int, optional
-        Parameters of a bucket, where buckets travel while others are computed.
-    gather : callable, optional
+    network, memory, seats, cut
+        See `Plan`.
+    gather : callable
         What brings together what several hosts of a team have computed.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        memory: Memory,
-        seats: Seats,
-        *,
-        leaves: int | None = None,
-        rows: int,
-        micro_batch: int | None = None,
-        bucket: int | None = None,
-        gather: Gather | None = None,
-    ) -> None:
-        self._network, self._memory, self._seats = network, memory, seats
-        self.exact = leaves is not None
-        self.leaves = len(seats.here) if leaves is None else leaves
-        self._most = rows if micro_batch is None else min(rows, micro_batch)
+    shares = "the rows of a batch and the units of the network"
+    _network: Network
+
+    def __init__(self, network: Network, memory: Memory, seats: Seats, cut: Cut, gather: Gather) -> None:
+        fixed = _fixed_sections(network, cut.leaves) if cut.leaves else []
+        super().__init__(network, memory, seats, cut, [section for _, section in fixed])
+        self._team = range(seats.size) if self.exact else seats.here
+        self.leaves = cut.leaves or len(self._team)
         self._gather = gather if self.exact and len(seats.places) > 1 else None
         self._exchange = Exchange(memory, self._gather, network.dtype)
-        fixed = sorted(self._fixed_sections(), key=lambda section: section[1].lo)
-        edges = [s.lo for _, s in fixed] if self.exact else unit_edges(network).tolist()[:-1]
-        owned = shards(np.array([*edges, network.n_parameters]), memory.owners)
-        self.shard = owned[memory.rank] if memory.rank < memory.owners else slice(0, 0)
-        gradient = memory.allocate(network.n_parameters)
-        network.bind_gradient(gradient)
-        self.common: Array = gradient
-        self.vectors: Sequence[Array] = [gradient]
-        self.norm_blocks: Sequence[slice] = [slice(s.lo, s.hi) for _, s in fixed if not s.biases] if self.exact else []
-        self.table = Table(self.leaves if self.exact else 0, len(fixed) if self.exact else 1)
+        self.common = memory.allocate(network.n_parameters)
+        network.bind_gradient(self.common)
+        self.vectors = [self.common]
         # what is not added up between hosts is squared when it is computed, while it is in the cache
         self._measures_at_once = self._gather is not None or memory.peers.size == 1
-        self.measured: Sequence[tuple[int, slice]] = (
-            [] if self._measures_at_once or memory.peers.rank else [(0, self.shard)]
-        )
+        self.measured = [] if self._measures_at_once or memory.peers.rank else [(0, self.shard)]
         if self.exact:
             self._sections = self._share_of_sections(fixed)
         else:
-            most = network.n_parameters if bucket is None else max(bucket, _PRODUCT_BYTES // network.dtype.itemsize)
-            layers = reversed(list(enumerate(network.layers)))
-            self._sections = [(0, i, s) for i, layer in layers for s in sections_within(layer, self.shard, most)]
+            layers = reversed(list(enumerate(sections_within(network, self.shard, cut.bucket))))
+            self._sections = [(0, i, s) for i, of_layer in layers for s in of_layer]
         total = self._most * self.leaves
         self._tapes = network.tapes(
             total, own_rows=total if self.exact else self._most, allocate=memory.allocate,
             own=lambda units: _length(span(self._own_cells(units))),
         )  # fmt: skip
-        self._scratch: Array = np.empty(0, network.dtype)
-        leaves_of = self._cut_rows(0, total)
-        rows_of = _length(span(leaves_of[slice(*self._assigned(len(leaves_of)))])) / max(1, total)
+        leaves_of = self._cut_rows(total)
+        rows_of = _length(span(leaves_of[self._assigned(len(leaves_of))])) / max(1, total)
         units = [_length(span(self._own_cells(n))) for n in network.sizes[1:-1]]
         part = share_of_work(network, units, rows_of, sum(s.hi - s.lo for _, _, s in self._sections))
-        self._part_of_work = part if self.exact else part * len(seats.here) / seats.size
-        self.parts = Layout(self._make_parts)
-
-    def describe(self) -> str:
-        """Say what the ranks of a host share."""
-        return "the rows of a batch and the units of the network" if self._memory.shared else ""
+        self._part_of_work = part * (len(self._team) / seats.size)
 
     def travels(self) -> int:
         """Return how many activations and deltas the hosts of a team send each other."""
@@ -146,45 +109,24 @@ class UnitParallel:
 
     # --- who has which leaves, cells and sections -------------------------------------------------------
 
-    def _assigned(self, n: int, host: int | None = None) -> tuple[int, int]:
-        """Return which of n things of the team this rank has, or all ranks of a host."""
-        if host is not None:
-            return self._seats.of_host(n, host)
-        if self.exact:
-            return self._seats.assigned(n, self._seats.place)
-        return block_bounds(n, self._seats.place - self._seats.here.start, len(self._seats.here))
+    def _assigned(self, n: int) -> slice:
+        """Return which of n things of the team this rank has."""
+        return slice(*block_bounds(n, self._seats.place - self._team.start, len(self._team)))
 
     def _cells(self, units: int) -> list[slice]:
         """Return the cells of a layer of so many units."""
-        if self.exact:
-            width = max(_CELL_UNITS, -(-units // (4 * min(_CELLS, self.leaves))) * 4)
-        else:
-            width = -(-units // (4 * self.leaves)) * 4  # a multiple of the width of the products' kernels
+        count, least = (min(_CELLS, self.leaves), _CELL_UNITS) if self.exact else (self.leaves, 1)
+        width = max(least, -(-units // (4 * count)) * 4)  # a multiple of the width of the products' kernels
         return [slice(lo, min(lo + width, units)) for lo in range(0, units, width)]
 
     def _own_cells(self, units: int) -> list[slice]:
         cells = self._cells(units)
-        if self.exact:
-            return cells[slice(*self._assigned(len(cells)))]
-        return cells[self._memory.rank : self._memory.rank + 1]
+        return cells[self._assigned(len(cells))]
 
-    def _cut_rows(self, start: int, stop: int) -> list[slice]:
+    def _cut_rows(self, total: int) -> list[slice]:
         """Return the leaves of some rows; in exact mode none has a single row beside others (see `data_parallel`)."""
-        total = stop - start
         count = min(self.leaves, max(1, total // _LEAF_ROWS)) if self.exact else self.leaves
-        bounds = (block_bounds(total, leaf, count) for leaf in range(count))
-        return [slice(start + lo, start + hi) for lo, hi in bounds]
-
-    def _fixed_sections(self) -> list[tuple[int, Section]]:
-        """Return the sections of all layers in exact mode, with the number of their layer."""
-        if not self.exact:
-            return []
-        network = self._network
-        count = min(_CELLS, self.leaves)
-        while count > 1 and network.theta.nbytes < count * _SECTION_BYTES:
-            count //= 2
-        edges = {shard.start for shard in shards(unit_edges(network), count)}
-        return [(i, s) for i, layer in enumerate(network.layers) for s in sections_at(layer, edges)]
+        return [slice(*block_bounds(total, leaf, count)) for leaf in range(count)]
 
     def _share_of_sections(self, fixed: list[tuple[int, Section]]) -> list[tuple[int, int, Section]]:
         """Return the sections of the shard that this rank computes, as its peers do others; each with its number."""
@@ -216,71 +158,65 @@ class UnitParallel:
 
     def _make_part(self, start: int, stop: int, *, first: bool, last: bool) -> Part:
         """Return the part of rows `start` to `stop` - 1 of those of the team."""
-        leaves = self._cut_rows(0, stop - start)
-        lo, hi = self._assigned(len(leaves))
-        mine = span(leaves[lo:hi])
+        leaves = self._cut_rows(stop - start)
+        counted = self._assigned(len(leaves))
+        mine = span(leaves[counted])
         cells = [self._own_cells(units) for units in self._network.sizes[1:-1]]
         tape = self._tapes(
             _length(mine), first=mine.start, total=stop - start, units=[span(own) for own in cells],
             narrow=0 if self.exact else (stop - start) // self.leaves,
         )  # fmt: skip
-        messages = self._exchange.messages(list(self._blocks(tape, leaves))) if self._gather else []
-        of_rank = [slice(leaf.start - mine.start, leaf.stop - mine.start) for leaf in leaves[lo:hi]]
+        messages = self._exchange.messages(self._blocks(tape, leaves))
+        of_rank = [slice(leaf.start - mine.start, leaf.stop - mine.start) for leaf in leaves[counted]]
         work = Cells(tape, cells, of_rank or [slice(0, 0)], lambda k: self._exchange(messages, k))
-        operations: list[list[tuple[list[Operation], int]]] = [[] for _ in self._network.layers]
-        measures = last and self._measures_at_once
-        operations[0] = list(self._operations(tape, accumulates=not first, measures=measures))
-        part = Part(tape, work, slice(start + mine.start, start + mine.stop), slice(start, stop), operations)
-        if self.exact:
-            part.counted = slice(lo, hi) if lo < hi else slice(self.leaves, self.leaves + 1)
-        part.last, part.sends = last, last and self._gather is None
-        return part
+        operations: list[Operations] = [[] for _ in self._network.layers]
+        operations[0] = self._operations(tape, accumulates=not first, last=last)
+        rows, counts = slice(start + mine.start, start + mine.stop), self.table.of_leaves(counted.start, counted.stop)
+        return Part(tape, work, rows, slice(start, stop), operations, counts)
 
     def _blocks(self, tape: Tape, leaves: list[slice]) -> Iterator[list[Array]]:
         """Yield the matrices of a tape as what the hosts write of each: leaves, or cells; inputs, and then deltas."""
-        hosts = self._exchange.hosts
+
+        def of_hosts(things: list[slice]) -> list[slice]:
+            return [span(things[slice(*self._seats.of_host(len(things), host))]) for host in self._exchange.hosts]
 
         def by_rows(matrix: Array) -> list[Array]:
-            return [matrix[span(leaves[slice(*self._assigned(len(leaves), host))])] for host in hosts]
+            return [matrix[rows] for rows in of_hosts(leaves)]
 
         def by_units(matrix: Array) -> list[Array]:
-            cells = self._cells(matrix.shape[1])
-            return [matrix[:, span(cells[slice(*self._assigned(len(cells), host))])] for host in hosts]
+            return [matrix[:, units] for units in of_hosts(self._cells(matrix.shape[1]))]
 
         yield by_rows(tape.inputs[0])
         yield from map(by_units, tape.inputs[1:])
         yield from map(by_units, tape.deltas[:-1])
         yield by_rows(tape.deltas[-1])
 
-    def _operations(self, tape: Tape, *, accumulates: bool, measures: bool) -> Iterator[tuple[list[Operation], int]]:
-        """Yield what computes each section of this rank, in one product over all rows, and its first parameter."""
+    def _operations(self, tape: Tape, *, accumulates: bool, last: bool) -> Operations:
+        """Return what computes each section of this rank, in one product over all rows, and what is then left to do."""
+        made: Operations = []
         for block, i, section in self._sections:
             a, delta = tape.inputs[i], tape.deltas[i][:, section.units]
             place = self._network.grad[section.lo : section.hi]
-            out = self._room(len(place)) if accumulates else place
-            operations: list[Operation] = []
+            out = self._scratch[: len(place)] if accumulates else place
             if section.biases:
-                operations.append((np.matmul, (ones(len(delta), delta.dtype), delta, out)))
+                operations: list[Operation] = [(np.matmul, (ones(len(delta), delta.dtype), delta, out))]
             else:
-                operations.append((np.matmul, (a.T, delta, out.reshape(-1, a.shape[1]).T)))
+                operations = [(np.matmul, (a.T, delta, out.reshape(-1, a.shape[1]).T))]
             if accumulates:
                 operations.append((np.add, (place, out, place)))
-            if measures:
+            if last and self._measures_at_once:
                 operations.append((self.table.measure, (block, place)))
-            yield operations, section.lo
-
-    def _room(self, n: int) -> Array:
-        """Return n numbers of scratch memory."""
-        if len(self._scratch) < n:
-            self._scratch = np.empty(max(s.hi - s.lo for _, _, s in self._sections), self._network.dtype)
-        return self._scratch[:n]
-
-    def finish(self, part: Part, send: Callable[[int], None]) -> None:
-        """Keep the tape until all have read it; at the end of a batch gather the sections of other hosts."""
-        if not part.last:
-            self._memory.barrier()
+            made.append((operations, section.lo if last and self._gather is None else None))
+        if not last:  # the tape stays until all have read it
+            made.append(([(self._memory.barrier, ())], None))
         elif self._gather is not None:
-            self._gather_sections(self._gather)
+            made.append(([(self._gather_sections, (self._gather,))], None))
+        return made
+
+    @cached_property
+    def _scratch(self) -> Array:
+        """Where a section is computed before it is added."""
+        return np.empty(max(s.hi - s.lo for _, _, s in self._sections), self._network.dtype)
 
     def _gather_sections(self, gather: Gather) -> None:
         """Bring together what the peers have computed of the shard."""
@@ -295,3 +231,12 @@ class UnitParallel:
 
 def _length(s: slice) -> int:
     return int(s.stop - s.start)
+
+
+def _fixed_sections(network: Network, leaves: int) -> list[tuple[int, Section]]:
+    """Return the sections of exact mode, in order, with the number of their layer."""
+    count = min(_CELLS, leaves)
+    while count > 1 and network.theta.nbytes < count * _SECTION_BYTES:
+        count //= 2
+    edges = {shard.start for shard in shards(unit_edges(network), count)}
+    return [(i, s) for i, of_layer in enumerate(sections_at(network, edges)) for s in reversed(of_layer)]
