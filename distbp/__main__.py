@@ -5,8 +5,6 @@ import sys
 from distbp import __version__
 from distbp.errors import USAGE
 
-__all__ = ["main"]
-
 _USAGE = """\
 usage: distbp COMMAND [options]
 

@@ -1,7 +1,5 @@
 """Blocks: n things in a row dealt to p parts, as evenly as it goes."""
 
-__all__ = ["block_bounds", "part_bounds"]
-
 
 def block_bounds(n: int, part: int, parts: int) -> tuple[int, int]:
     """First and last + 1 of the block that `part` of `parts` takes; sizes differ by at most one."""

@@ -4,8 +4,6 @@ A `UserError` carries one line that says what is wrong, where, and what to do. F
 that line and nothing else; any other exception is a defect of ours and leaves a traceback in a file.
 """
 
-__all__ = ["DONE", "FAILED", "STOPPED", "USAGE", "Diverged", "RankLost", "UsageError", "UserError"]
-
 DONE = 0
 FAILED = 1
 USAGE = 2

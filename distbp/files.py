@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from distbp.errors import UserError
 
-__all__ = ["DamagedFile", "atomic_write", "read_file", "write_file"]
-
 Array = NDArray[Any]
 
 _ZEROS = "0" * 64

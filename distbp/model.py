@@ -23,8 +23,6 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss, make_loss
 
-__all__ = ["Model"]
-
 _BLOCK = 4096
 
 

@@ -22,8 +22,6 @@ from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
 from distbp.trainer.evaluation import evaluate
 
-__all__ = ["main", "predict"]
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""

@@ -19,8 +19,6 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.run.entry_point import run
 
-__all__ = ["Answers", "Partition", "main", "partitions", "script"]
-
 _TEMPLATE = Path(__file__).with_name("job.sbatch")
 
 

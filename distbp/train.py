@@ -15,8 +15,6 @@ from distbp.run.job import Job
 from distbp.run.options import TrainConfig
 from distbp.watch.watcher import Watcher
 
-__all__ = ["main", "train"]
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Tree", "leaves_of", "like"]
-
 Tree = Any
 """An array or number, or tuples, lists and dicts of trees."""
 

@@ -8,8 +8,6 @@ import numpy as np
 from distbp.autodiff.reverse import vjp
 from distbp.trees import Tree, leaves_of, like
 
-__all__ = ["check_grads"]
-
 
 def check_grads(
     f: Callable[..., Tree], *args: Tree, order: int = 2, eps: float = 1e-5, tol: float = 1e-5, seed: int = 0

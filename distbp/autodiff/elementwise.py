@@ -9,8 +9,6 @@ from distbp.autodiff.operators import astype
 from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, Array, Rule, composes, defvjp, keep, linear
 from distbp.autodiff.tracing import identity, record, value_of
 
-__all__ = ["nonzero_or_one"]
-
 
 def _power_x(g: Array, ans: Array, x: Array, y: Array) -> Array:
     if type(y) in (int, float):

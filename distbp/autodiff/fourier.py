@@ -7,8 +7,6 @@ import numpy as np
 from distbp.autodiff.tables import COMPOSITIONS, Array, composes, defvjp, linear
 from distbp.autodiff.tracing import record
 
-__all__: list[str] = []
-
 # F is symmetric, so what goes back is conj(F conj(g))
 defvjp(np.fft.fft, lambda g, ans, x, n=None, axis=-1, norm=None: np.conj(np.fft.fft(np.conj(g), n, axis, norm)))
 defvjp(np.fft.ifft, lambda g, ans, x, n=None, axis=-1, norm=None: np.conj(np.fft.ifft(np.conj(g), n, axis, norm)))

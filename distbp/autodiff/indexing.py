@@ -16,8 +16,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from distbp.autodiff.tables import COMPOSITIONS, Array, NotDifferentiable, composes, defvjp, linear, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, record, value_of
 
-__all__ = ["add_at", "gather", "scatter"]
-
 
 def add_at(total: Array, index: Any, g: Array) -> None:
     """Compute ``total[index] += g``, also where the index names an element more than once."""

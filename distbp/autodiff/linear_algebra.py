@@ -11,8 +11,6 @@ from distbp.autodiff.reductions import axes_of, root_sum_squares
 from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, keep, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
-__all__: list[str] = []
-
 
 def _solve_a(g: Array, ans: Array, a: Array, b: Array) -> Array:
     gb = _solve_b(g, ans, a, b)

@@ -10,8 +10,6 @@ from distbp.autodiff.reverse import grad, vjp
 from distbp.autodiff.tables import Array, NotDifferentiable
 from distbp.trees import Tree, leaves_of
 
-__all__ = ["hessian_vector_product", "jacobian"]
-
 
 def jacobian(f: Callable[..., Array], argnum: int = 0) -> Callable[..., Array]:
     """Return all derivatives of an array by an array, as a function: a pull for each row.

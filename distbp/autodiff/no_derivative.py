@@ -6,8 +6,6 @@ from numpy.lib import scimath
 from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, UNSUPPORTED
 from distbp.autodiff.tracing import Traced, value_of
 
-__all__: list[str] = []
-
 CONSTANT |= {
     # element by element
     np.sign, np.floor, np.ceil, np.trunc, np.rint, np.fix, np.round, np.around, np.floor_divide, np.heaviside,

@@ -8,8 +8,6 @@ import numpy as np
 from distbp.autodiff.tables import Function
 from distbp.autodiff.tracing import NO_KEYWORDS, Traced, call, identity, make_node, primitive, record, value_of
 
-__all__ = ["astype"]
-
 _new = object.__new__
 
 

@@ -9,8 +9,6 @@ import numpy as np
 from distbp.autodiff.tables import COMPLEX, COMPOSITIONS, RULES, Array, NotDifferentiable, composes, keep, refuse_out
 from distbp.autodiff.tracing import Traced, primitive, record
 
-__all__ = ["contract"]
-
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 

@@ -9,8 +9,6 @@ from distbp.autodiff.elementwise import nonzero_or_one
 from distbp.autodiff.tables import COMPOSITIONS, METHODS, Array, NotDifferentiable, composes, defvjp, linear
 from distbp.autodiff.tracing import Traced, primitive, value_of
 
-__all__ = ["axes_of", "log_softmax", "logsumexp", "root_sum_squares", "softmax"]
-
 
 def axes_of(x: Array, axis: Any) -> tuple[int, ...]:
     """Return what `axis` means for `x`, one, several or all (None), as axes counted from 0."""

@@ -34,8 +34,6 @@ from distbp.autodiff.tables import COMPLEX, RULES, Array, NotDifferentiable
 from distbp.autodiff.tracing import Node, Traced, as_traced
 from distbp.trees import Tree, leaves_of, like
 
-__all__ = ["grad", "value_and_grad", "vjp"]
-
 
 def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool) -> dict[int, Array]:
     """Apply the chain rule, node by node: gradients of the variables, by number, from those of the results.

@@ -7,8 +7,6 @@ import numpy as np
 from distbp.autodiff.tables import Array, NotDifferentiable, composes, defvjp, keep, linear, refuse_out
 from distbp.autodiff.tracing import Traced, record, value_of
 
-__all__: list[str] = []
-
 
 def _maximum_x(g: Array, x: Array, y: Array, ignores_nan: bool = False) -> Array:
     """Return what x gets of the gradient of a maximum: half of it where x = y, all where either (or only y) is NaN."""

@@ -10,8 +10,6 @@ from distbp.autodiff.tables import COMPOSITIONS, RULES, Array, NotDifferentiable
 from distbp.autodiff.tracing import Traced, primitive, value_of
 from distbp.trees import leaves_of
 
-__all__: list[str] = []
-
 
 def _checked_order(order: str) -> Any:
     """Return `order`, but refuse the one that depends on how an array lies in memory."""

@@ -7,8 +7,6 @@ import numpy as np
 
 from distbp.autodiff.tables import CONSTANT, RULES
 
-__all__ = ["load_special"]
-
 
 def load_special() -> None:
     """Fill in the rules, where SciPy is loaded and they are not yet known."""

@@ -7,8 +7,6 @@ import numpy as np
 
 from distbp.autodiff.tables import Rule
 
-__all__ = ["SPECIAL_RULES", "s"]
-
 s: Any = None
 """The module scipy.special: `special` puts it here when it is loaded."""
 _EXP = 2.0 / sqrt(pi)

@@ -8,8 +8,6 @@ from distbp.autodiff.reductions import axes_of
 from distbp.autodiff.tables import COMPOSITIONS, Array, NotDifferentiable, composes, refuse_out
 from distbp.autodiff.tracing import Traced, value_of
 
-__all__: list[str] = []
-
 
 @composes(np.var)
 def _var(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,

@@ -24,11 +24,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "COMPLEX", "COMPOSITIONS", "CONSTANT", "KEEPS", "METHODS", "RULES", "UNSUPPORTED", "Array", "Function",
-    "NotDifferentiable", "Rule", "composes", "defvjp", "keep", "linear", "refusal", "refuse_out", "ufunc_options",
-]  # fmt: skip
-
 Array = Any
 """Of NumPy, or traced."""
 Function = Callable[..., Any]

@@ -36,10 +36,6 @@ from distbp.autodiff.tables import (
     ufunc_options,
 )
 
-__all__ = [
-    "NO_KEYWORDS", "Node", "Traced", "as_traced", "call", "identity", "make_node", "primitive", "record", "value_of",
-]  # fmt: skip
-
 NO_KEYWORDS: Mapping[str, Any] = {}
 _new = object.__new__
 _count = itertools.count(1).__next__

@@ -26,8 +26,6 @@ from distbp.network.user_functions import is_function_name, resolve
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
 
-__all__ = ["check", "main"]
-
 NETWORKS: dict[int, tuple[int, ...]] = {
     2: (4, 8, 12, 16), 4: (2, 4, 6, 8), 8: (2, 3, 4, 5, 8, 16, 32, 64), 16: (2,), 32: (2,), 64: (2,),
 }  # fmt: skip

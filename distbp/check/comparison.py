@@ -18,8 +18,6 @@ from distbp.network.dense import Network
 from distbp.network.user_functions import is_function_name
 from distbp.randomness import bits, key, normal
 
-__all__ = ["compare", "obstacle", "step_errors", "time_again"]
-
 _STEP = 1e-5
 _MOST_PATHS = 200_000
 _RANK_RUNS = 9

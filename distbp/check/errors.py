@@ -16,8 +16,6 @@ import numpy as np
 from distbp.check.gradients import differences
 from distbp.check.problem import Array, Problem
 
-__all__ = ["LIMITS", "METHODS", "Measurement", "Result", "disagreements", "relative_error", "results_of"]
-
 METHODS = {
     "recursion": "delta recursion",
     "autodiff": "autodiff",

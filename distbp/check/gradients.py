@@ -26,11 +26,6 @@ from distbp.data.sampling import BatchSampler
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
 
-__all__ = [
-    "by_autodiff", "complex_step", "count_paths", "differences", "path_sum", "recursion", "summed_by_ranks",
-    "why_no_complex_step",
-]  # fmt: skip
-
 COMPLEX_STEP = 1e-20
 
 

@@ -16,8 +16,6 @@ import numpy as np
 
 from distbp.autodiff import grad
 
-__all__ = ["Graph", "exponent", "factor", "graph_size", "product_graphs", "stopwatch", "timed"]
-
 _REPEAT_SECONDS = 0.02  # after which work is not repeated any more
 
 

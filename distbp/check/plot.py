@@ -7,8 +7,6 @@ from typing import Any
 
 from distbp.check.report import COLUMNS, Report
 
-__all__ = ["draw"]
-
 # Okabe & Ito 2008: eight colours that people with any colour vision tell apart
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#000000")
 _STYLES = {name: {"color": c, "marker": m, "ms": 4} for name, c, m in zip(COLUMNS, _COLOURS, "vos^Dx", strict=True)}

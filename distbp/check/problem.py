@@ -19,8 +19,6 @@ from distbp.network.user_functions import resolve
 from distbp.randomness import bits, key, normal
 from distbp.trees import Tree, leaves_of
 
-__all__ = ["ANALYTIC", "TARGETS", "Array", "Problem", "dense_problem", "model_problem"]
-
 Array = NDArray[Any]
 _Model = Network | FunctionModel
 _Function = Callable[[Any, Any], Any]

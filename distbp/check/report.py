@@ -8,8 +8,6 @@ import numpy as np
 from distbp.check.errors import LIMITS, METHODS, Measurement
 from distbp.check.growth import Graph, exponent, factor
 
-__all__ = ["COLUMNS", "Report", "seconds"]
-
 COLUMNS = ("paths", "recursion", "autodiff", "central", "complex", "ranks")
 
 

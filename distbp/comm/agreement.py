@@ -10,8 +10,6 @@ import numpy as np
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 
-__all__ = ["on_root", "require_equal", "wait_quietly"]
-
 
 def require_equal(comm: Communicator, value: Any, what: str) -> None:
     """Raise `UserError` on all ranks unless all have the same JSON `value`."""

@@ -18,8 +18,6 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.comm.host import shared_memory_free
 from distbp.comm.recorder import Recorder
 
-__all__ = ["OPERATIONS", "Communicator", "Done", "Host", "Members", "Request", "SharedMemory", "check_buffer"]
-
 Array = NDArray[Any]
 
 OPERATIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}

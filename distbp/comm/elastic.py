@@ -28,8 +28,6 @@ from distbp.comm.mpi import MPICommunicator, loaded_mpi
 from distbp.comm.processes import end_process, process_identity
 from distbp.errors import RankLost, UserError
 
-__all__ = ["ElasticCommunicator", "why_not_elastic"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TO_AVOID = ("han", "adapt")

@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-__all__ = ["available_cores", "shared_memory_free", "with_core"]
-
 
 def available_cores() -> list[int]:
     """Return the numbers of the cores that this process may use."""

@@ -8,8 +8,6 @@ MPI by its version string.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Launch", "cure", "launch_of"]
-
 OPEN_MPI_RUN, MPICH_RUN = "Open MPI's mpirun", "MPICH's mpirun"
 _UNDERSTOOD = {"Open MPI": (OPEN_MPI_RUN, "srun --mpi=pmix"), "MPICH": (MPICH_RUN, "srun --mpi=pmi2")}
 """How to launch for an MPI, by what its version string has."""

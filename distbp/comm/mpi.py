@@ -14,8 +14,6 @@ from distbp.comm.host import available_cores, with_core
 from distbp.comm.launchers import Launch, launch_of
 from distbp.comm.recorder import Recorder
 
-__all__ = ["MPICommunicator", "library_version", "loaded_mpi"]
-
 Array = NDArray[Any]
 
 CHUNK_BYTES = 1 << 30

@@ -5,8 +5,6 @@ import signal
 import time
 from pathlib import Path
 
-__all__ = ["GONE", "describe_process", "end_process", "process_identity", "process_state"]
-
 GONE = "its process is gone"
 _STUCK = {
     "T": "its process is stopped",

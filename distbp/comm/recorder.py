@@ -7,8 +7,6 @@ watchdog, when a run hangs, and the log, for ranks that are slower than the othe
 import time
 from collections import deque
 
-__all__ = ["ASLEEP", "Recorder"]
-
 ASLEEP = "the steps of others"
 """What a rank waits in that does not take part."""
 _KEPT = 64

@@ -11,8 +11,6 @@ from distbp.comm.communicator import Communicator, Done, Request, SharedMemory, 
 from distbp.comm.host import available_cores
 from distbp.comm.recorder import Recorder
 
-__all__ = ["SerialCommunicator"]
-
 Array = NDArray[Any]
 
 

@@ -12,8 +12,6 @@ from distbp.comm.communicator import OPERATIONS, Communicator, Done, Request, Sh
 from distbp.comm.host import available_cores
 from distbp.comm.recorder import Recorder
 
-__all__ = ["ThreadCommunicator", "ThreadWorld", "run_threads"]
-
 Array = NDArray[Any]
 T = TypeVar("T")
 

@@ -11,8 +11,6 @@ from distbp.comm.mpi import MPICommunicator, library_version
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import UserError
 
-__all__ = ["communicator"]
-
 
 def communicator(kind: str = "auto", *, elastic: bool | None = None) -> Communicator:
     """Return the communicator of this process.

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from distbp.data.dataset import ArrayDataset, Target, infer_target, parse_columns
 from distbp.errors import UserError
 
-__all__ = ["find_idx", "read_digits", "read_idx", "read_idx_pair", "read_npy", "read_npz"]
-
 Array = NDArray[Any]
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

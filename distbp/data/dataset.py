@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from distbp.errors import UserError
 
-__all__ = ["ArrayDataset", "Column", "Dataset", "Target", "infer_target", "parse_columns"]
-
 Array = NDArray[Any]
 Raw = tuple[Array, Array | None, Array | None]
 TargetKind = Literal["classes", "labels", "values"]

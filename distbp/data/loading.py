@@ -27,8 +27,6 @@ from distbp.data.synthetic import read_synthetic
 from distbp.data.tables import read_csv
 from distbp.errors import UserError
 
-__all__ = ["Data", "TableOptions", "load", "open_dataset"]
-
 
 @dataclass(frozen=True)
 class TableOptions:

@@ -14,8 +14,6 @@ from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.data.splitting import Subset
 
-__all__ = ["merge", "moments", "summarise"]
-
 Array = NDArray[Any]
 
 BLOCK_ELEMENTS = 1 << 19

@@ -13,8 +13,6 @@ from distbp.data.dataset import Target
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import Subset
 
-__all__ = ["Prepared"]
-
 Array = NDArray[Any]
 
 _MATERIALISE_BYTES = 2 << 30

@@ -20,8 +20,6 @@ from distbp.data.moments import summarise
 from distbp.data.splitting import Subset
 from distbp.errors import UserError
 
-__all__ = ["SCALINGS", "Preprocessor", "fit_preprocessor"]
-
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")

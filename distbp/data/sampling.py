@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.randomness import key
 
-__all__ = ["Batch", "BatchSampler", "Epochs", "Permutation"]
-
 Rows = NDArray[np.int64]
 
 # odd constants of MurmurHash3's 64-bit finaliser (Appleby)

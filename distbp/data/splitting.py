@@ -13,8 +13,6 @@ from distbp.data.sampling import Permutation
 from distbp.errors import UserError
 from distbp.randomness import key
 
-__all__ = ["STRATIFY_LIMIT", "Subset", "split"]
-
 Rows = NDArray[np.int64]
 
 STRATIFY_LIMIT = 10_000_000

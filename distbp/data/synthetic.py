@@ -17,8 +17,6 @@ from distbp.data.dataset import Column, Raw, Target
 from distbp.errors import UserError
 from distbp.randomness import bits, key, normal, uniform
 
-__all__ = ["SyntheticDataset", "read_synthetic"]
-
 _HIDDEN = 16
 _MOST_PIECES = 2000
 """Of the arm of a spiral."""

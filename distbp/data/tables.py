@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from distbp.data.dataset import ArrayDataset, Column, Target, infer_target, parse_columns
 from distbp.errors import UserError
 
-__all__ = ["MISSING", "read_csv"]
-
 Array = NDArray[Any]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})

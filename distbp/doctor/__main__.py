@@ -24,8 +24,6 @@ from distbp.doctor.launch import Library, check_launch, claimed_rank, find_libra
 from distbp.doctor.supervision import FORWARD, Supervision, leave, start_limit
 from distbp.errors import USAGE
 
-__all__ = ["examine", "main"]
-
 _PATIENCE = 2.0
 """Seconds in which all ranks fail, where it is not one that fails alone."""
 _ABORT = 10.0

@@ -19,8 +19,6 @@ from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, columns, ranks_
 from distbp.doctor.machine import text_of
 from distbp.errors import UserError
 
-__all__ = ["Disk", "check_data", "check_run_directory", "file_system", "probe_folder"]
-
 MiB, GiB = 1 << 20, 1 << 30
 _ENDS = 1 << 16
 _SLOW_FSYNC = 1.0

@@ -13,8 +13,6 @@ from typing import Any
 
 from distbp.comm.communicator import Communicator
 
-__all__ = ["EXIT_CODE", "FAILURE", "OK", "WARNING", "Finding", "Report", "columns", "hosts_of", "ranks_named", "worst"]
-
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 EXIT_CODE = {OK: 0, WARNING: 1, FAILURE: 2}
 _NAMED = 5

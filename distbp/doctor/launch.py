@@ -17,8 +17,6 @@ from distbp.comm.launchers import Launch, cure
 from distbp.comm.mpi import library_version, loaded_mpi
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding
 
-__all__ = ["Library", "check_launch", "claimed_rank", "find_library", "judge_fault_tolerance"]
-
 _FULL = "mpirun --with-ft ulfm --mca coll ^han,adapt"
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")

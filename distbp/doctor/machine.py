@@ -23,8 +23,6 @@ from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, columns, hosts_
 from distbp.doctor.launch import find_library
 from distbp.run.blas import bits_depend_on, blas_threads, kernel_warning, limited_blas
 
-__all__ = ["check_blas", "check_cores", "check_gemm", "check_limits", "check_versions", "free_memory", "text_of"]
-
 MiB = 1 << 20
 _FILES, _UNLIMITED = 1024, 1 << 30
 _MEMORY = 512 * MiB

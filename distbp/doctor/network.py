@@ -19,8 +19,6 @@ from distbp.doctor.launch import claimed_rank
 from distbp.doctor.machine import free_memory
 from distbp.doctor.supervision import FORWARD
 
-__all__ = ["check_allreduce", "check_clocks", "check_large_message", "check_shared_memory", "warn_of_little_memory"]
-
 MiB, GiB = 1 << 20, 1 << 30
 _LENGTHS = (1, 7, 100_003)
 _BEYOND = 4096

@@ -22,8 +22,6 @@ from distbp.watch.connection import BYE, Line, connect
 from distbp.watch.verdict import Report, judge
 from distbp.watch.watcher import Watcher
 
-__all__ = ["FORWARD", "Supervision", "leave", "start_limit"]
-
 _ANSWER = 1.0
 """Seconds for the threads of late ranks to say where their ranks are."""
 FORWARD = 0.5

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ErrorFeedback", "from_bf16", "to_bf16"]
-
 Array = NDArray[Any]
 
 

@@ -15,8 +15,6 @@ from distbp.gradient.unit_parallel import CELL_PRODUCTS, UnitParallel
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["BUCKET_BYTES", "EXACT_BITS", "REDUCTIONS", "choose_reduction", "gradient_reducer", "shares_units"]
-
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
 BUCKET_BYTES = 1 << 18
 """About the bytes of a bucket."""

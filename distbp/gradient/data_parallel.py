@@ -31,8 +31,6 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
 from distbp.network.work import Leaves
 
-__all__ = ["LEAF_SUMS", "DataParallel", "vectors_of"]
-
 Array = NDArray[Any]
 _PRODUCT_BYTES = 1 << 20
 """Bytes of gradient that one product gives: narrow ones are slow, and the sum of two should stay in the cache."""

@@ -9,8 +9,6 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.gradient.memory import Memory
 from distbp.gradient.tree import Operation
 
-__all__ = ["Exchange", "Gather"]
-
 Array = NDArray[Any]
 Gather = Callable[[Array, Array], None]
 """``gather(mine, all)`` brings what each of the peers calls `mine` to row r of `all`."""

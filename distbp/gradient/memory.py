@@ -10,8 +10,6 @@ from distbp.comm.communicator import Communicator, SharedMemory
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["HostMemory", "Memory"]
-
 Array = NDArray[Any]
 
 

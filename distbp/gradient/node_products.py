@@ -11,8 +11,6 @@ from distbp.gradient.tree import Node, Operation, Operations, children
 from distbp.network.tape import Tape
 from distbp.network.work import compact, ones
 
-__all__ = ["NodeProducts"]
-
 Array = NDArray[Any]
 Passed = Mapping[int, tuple[Tape, slice]]
 """Where the passes of each leaf write: tape, and rows of it."""

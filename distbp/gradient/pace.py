@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from distbp.network.dense import Network
 
-__all__ = ["row_numbers", "share_of_work"]
-
 
 def row_numbers(network: Network) -> int:
     """Return the number of activations and deltas of one row."""

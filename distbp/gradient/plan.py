@@ -44,8 +44,6 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.tape import Tape
 from distbp.network.work import Work, leaf_sums
 
-__all__ = ["Batch", "Cut", "Part", "Parts", "Plan", "Seats"]
-
 Array = NDArray[Any]
 Positions = NDArray[np.int64]
 
@@ -80,6 +78,8 @@ class Part:
         For each layer what is done when its delta is there; what is left at the end comes with the first one.
     counts : ndarray of shape (leaves, 7)
         Rows of the table of statistics where its leaves are counted.
+    waits : bool
+        Whether it begins when the ranks of the memory have done the part before, whose tape they all read.
     step : int
         Of the run, for dropout masks.
     positions, masked : ndarray of int64
@@ -92,6 +92,7 @@ class Part:
     seen: slice
     operations: list[Operations]
     counts: Array
+    waits: bool = False
     step: int | None = None
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
     masked: Positions = field(default_factory=lambda: np.zeros(0, np.int64))

@@ -20,8 +20,6 @@ from distbp.gradient.transport import Buckets, OneMessage
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["GradientReducer"]
-
 Array = NDArray[Any]
 
 
@@ -77,6 +75,8 @@ class GradientReducer:
         layout = self.plan.parts(batch.size)
         rows = batch.between(*layout.rows)
         for part in layout.parts:
+            if part.waits:
+                self._memory.barrier()
             part.step, part.positions, part.masked = batch.step, rows[part.rows], rows[part.seen]
             yield part
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from distbp.network.dense import Layer, Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["Section", "sections_at", "sections_of_size", "sections_within", "shards", "unit_edges"]
-
 Edges = NDArray[np.int64]
 
 _PRODUCT_BYTES = 1 << 20

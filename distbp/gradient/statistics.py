@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from distbp.comm.communicator import Communicator
 from distbp.optim.norms import squared_norm
 
-__all__ = ["STATISTICS", "Statistics", "Table", "square_of"]
-
 Array = NDArray[Any]
 
 

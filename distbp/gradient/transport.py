@@ -21,8 +21,6 @@ from distbp.comm.communicator import Communicator, Done, Request
 from distbp.errors import RankLost
 from distbp.gradient.bf16 import ErrorFeedback, from_bf16
 
-__all__ = ["COMPRESSIONS", "Buckets", "OneMessage", "Transport"]
-
 Array = NDArray[Any]
 
 COMPRESSIONS = ("none", "bf16")

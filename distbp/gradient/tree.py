@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Node", "Operation", "Operations", "add_up", "additions", "children", "nodes"]
-
 Array = NDArray[Any]
 Node = tuple[int, int]
 """Leaves lo to hi - 1."""

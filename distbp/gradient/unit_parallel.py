@@ -36,8 +36,6 @@ from distbp.network.dense import Network
 from distbp.network.tape import Tape
 from distbp.network.work import Cells, ones, span
 
-__all__ = ["CELL_PRODUCTS", "UnitParallel"]
-
 Array = NDArray[Any]
 
 _CELLS = 16
@@ -172,7 +170,7 @@ class UnitParallel(Plan):
         operations: list[Operations] = [[] for _ in self._network.layers]
         operations[0] = self._operations(tape, accumulates=not first, last=last)
         rows, counts = slice(start + mine.start, start + mine.stop), self.table.of_leaves(counted.start, counted.stop)
-        return Part(tape, work, rows, slice(start, stop), operations, counts)
+        return Part(tape, work, rows, slice(start, stop), operations, counts, waits=not first)
 
     def _blocks(self, tape: Tape, leaves: list[slice]) -> Iterator[list[Array]]:
         """Yield the matrices of a tape as what the hosts write of each: leaves, or cells; inputs, and then deltas."""
@@ -207,9 +205,7 @@ class UnitParallel(Plan):
             if last and self._measures_at_once:
                 operations.append((self.table.measure, (block, place)))
             made.append((operations, section.lo if last and self._gather is None else None))
-        if not last:  # the tape stays until all have read it
-            made.append(([(self._memory.barrier, ())], None))
-        elif self._gather is not None:
+        if last and self._gather is not None:
             made.append(([(self._gather_sections, (self._gather,))], None))
         return made
 

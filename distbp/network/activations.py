@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from distbp.errors import UserError
 from distbp.network.user_functions import is_function_name, resolve
 
-__all__ = ["ACTIVATIONS", "Activation", "activation_named", "activation_of", "sigmoid"]
-
 Array = NDArray[Any]
 
 LEAKY_SLOPE = 0.01

@@ -35,8 +35,6 @@ from distbp.network.initialisation import INITIALISATIONS, initialise
 from distbp.network.tape import Tapes
 from distbp.network.work import OwnPasses, Pass, leaf_sums, ones
 
-__all__ = ["Flat", "Layer", "Network"]
-
 Array = NDArray[Any]
 
 

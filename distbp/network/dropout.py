@@ -12,8 +12,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.randomness import bits, key
 
-__all__ = ["DropoutMasks"]
-
 Array = NDArray[Any]
 
 

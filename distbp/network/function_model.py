@@ -26,8 +26,6 @@ from distbp.network.work import Leaves, OwnPass, Pass
 from distbp.randomness import key
 from distbp.trees import Tree, leaves_of, like
 
-__all__ = ["FunctionModel"]
-
 Array = NDArray[Any]
 
 

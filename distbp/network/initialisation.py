@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from distbp.randomness import key, normal, uniform
 
-__all__ = ["INITIALISATIONS", "draw_weights", "initialise"]
-
 Array = NDArray[Any]
 
 _GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}

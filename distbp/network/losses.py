@@ -20,17 +20,6 @@ from distbp.errors import UserError
 from distbp.network.activations import sigmoid
 from distbp.network.user_functions import is_function_name, resolve
 
-__all__ = [
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "FunctionLoss",
-    "Huber",
-    "Loss",
-    "SoftmaxCrossEntropy",
-    "SquaredError",
-    "make_loss",
-]
-
 Array = NDArray[Any]
 
 

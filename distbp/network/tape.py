@@ -12,8 +12,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.trees import Tree
 
-__all__ = ["Tape", "Tapes"]
-
 Array = NDArray[Any]
 
 

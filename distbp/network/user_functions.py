@@ -10,8 +10,6 @@ from typing import Any
 
 from distbp.errors import UserError
 
-__all__ = ["is_function_name", "resolve"]
-
 
 def is_function_name(text: str) -> bool:
     """Return whether `text` names a function of the user's, not one of ours."""

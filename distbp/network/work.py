@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from distbp.network.tape import Tape, Tapes
 
-__all__ = ["Cells", "Leaves", "OwnPass", "OwnPasses", "Pass", "Work", "compact", "leaf_sums", "ones", "span"]
-
 Array = NDArray[Any]
 
 _KEPT = 64

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["clip_by_global_norm", "squared_norm"]
-
 Array = NDArray[Any]
 
 _DOT = 8192

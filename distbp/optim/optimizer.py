@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from distbp.optim.compiled import compiled_update
 from distbp.optim.norms import clip_by_global_norm, squared_norm
 
-__all__ = ["BLOCK", "Optimizer"]
-
 Array = NDArray[Any]
 
 BLOCK = 32768

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from distbp.optim.optimizer import Optimizer
 
-__all__ = ["LAMB", "LARS", "OPTIMIZERS", "SGD", "Adam", "AdamW", "Momentum", "Nesterov", "RMSProp", "make_optimizer"]
-
 Array = NDArray[Any]
 
 

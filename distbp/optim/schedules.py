@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["SCALINGS", "SCHEDULES", "PlateauState", "Schedule", "scale_rate"]
-
 SCHEDULES = ("constant", "step", "exponential", "cosine", "inverse", "plateau")
 SCALINGS: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,

@@ -16,16 +16,6 @@ import numpy as np
 from distbp.comm.communicator import Communicator, Host
 from distbp.comm.host import available_cores
 
-__all__ = [
-    "bits_depend_on",
-    "blas_threads",
-    "different_bits",
-    "kernel_warning",
-    "limited_blas",
-    "loaded_blas",
-    "slow_kernel",
-]
-
 _VECTOR = ("sse", "ssse", "avx", "fma", "amx", "asimd", "sve")
 
 # OpenBLAS kernels by the width in bits of what they add and multiply at once

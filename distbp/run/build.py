@@ -21,8 +21,6 @@ from distbp.trainer.options import Batches, Components, Gradient
 from distbp.trainer.saver import Saver
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["build_trainer", "load_data", "run_length"]
-
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""

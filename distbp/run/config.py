@@ -15,8 +15,6 @@ from typing import Any
 from distbp.errors import UsageError
 from distbp.run.options import TrainConfig, flag
 
-__all__ = ["parse_train_config"]
-
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 

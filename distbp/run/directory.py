@@ -26,8 +26,6 @@ from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.files import atomic_write
 
-__all__ = ["RunDirectory", "default_run_dir"]
-
 _PATIENCE = 10.0
 """Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
 

@@ -18,8 +18,6 @@ from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
 from distbp.watch.connection import Lifeline
 from distbp.watch.watcher import Watcher
 
-__all__ = ["on_stop_signals", "run"]
-
 _PATIENCE = 2.0
 """Seconds that a failing rank waits for the others to fail as well."""
 _FORWARD = 0.3

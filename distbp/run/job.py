@@ -26,8 +26,6 @@ from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
 from distbp.watch.watcher import Watchdog, Watcher
 
-__all__ = ["Job"]
-
 
 class Job:
     """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left."""

@@ -16,8 +16,6 @@ import distbp
 from distbp.comm.communicator import Communicator
 from distbp.run.blas import bits_depend_on, loaded_blas
 
-__all__ = ["bits_of", "describe"]
-
 
 def bits_of(manifest: Path) -> dict[str, str] | None:
     """Return what `bits_depend_on` was when this manifest was written; None where there is none."""

@@ -26,9 +26,6 @@ from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
 from distbp.trainer.saver import ON_ERROR
 
-__all__ = ["MAY_CHANGE", "TrainConfig", "flag", "parse_every", "parse_interval"]
-
-
 MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"

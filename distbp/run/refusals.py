@@ -6,8 +6,6 @@ from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig, flag
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["SUITABLE_LOSS", "idle_options", "refuse_loss", "refuse_mixtures"]
-
 SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
 """What ``--loss auto`` is, by the kind of the target."""
 _UNSUITABLE = {"labels": ("softmax-cross-entropy",), "values": ("softmax-cross-entropy", "binary-cross-entropy")}

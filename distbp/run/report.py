@@ -16,8 +16,6 @@ from typing import Any, TextIO
 from distbp.comm.launchers import launch_of
 from distbp.files import atomic_write
 
-__all__ = ["Reporter", "format_record", "read_records"]
-
 _KEPT = 16
 """Latest records that every rank remembers."""
 _SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")

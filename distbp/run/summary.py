@@ -7,8 +7,6 @@ from distbp.data.loading import Data
 from distbp.run.options import TrainConfig
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["closing", "opening", "plan_of"]
-
 
 def opening(data: Data, trainer: Trainer, path: Path) -> str:
     """Return the first lines of a run: data, network, batch, ranks."""

@@ -30,8 +30,6 @@ from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
 from distbp.study.trials import say, sort_results
 
-__all__ = ["EXPERIMENTS", "main", "study"]
-
 EXPERIMENTS = {"batch-size": BATCH_SIZE, "plan": PLAN, "stability": STABILITY, "tradeoff": TRADEOFF}
 
 _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")

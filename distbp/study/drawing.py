@@ -13,8 +13,6 @@ import numpy as np
 
 from distbp.errors import UserError
 
-__all__ = ["COLOURS", "Curve", "Label", "Level", "Plot", "draw", "labelled", "rendered", "shade", "style"]
-
 # Okabe & Ito 2008: colours that people with any colour vision tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vXP"

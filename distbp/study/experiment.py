@@ -19,11 +19,6 @@ from distbp.run.directory import data_name
 from distbp.run.options import TrainConfig, flag
 from distbp.study.trials import Trial
 
-__all__ = [
-    "Experiment", "OWN", "Range", "at_least_1", "batch_sizes", "default_folder", "listed", "numbers", "of_trial",
-    "read_study", "refuse",
-]  # fmt: skip
-
 Range = tuple[float, float, float]
 """Low, middle, high."""
 OWN = {"batch_size": "the batch sizes of this study are --batch-sizes", "lr": "the rates of this study are --rates"}

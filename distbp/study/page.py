@@ -26,8 +26,6 @@ from distbp.errors import UserError
 from distbp.files import atomic_write
 from distbp.study.drawing import draw, labelled, rendered
 
-__all__ = ["LANGUAGES", "Report", "compose", "number", "write"]
-
 LANGUAGES = ("en", "es")
 
 

@@ -23,11 +23,6 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.errors import Diverged
 from distbp.files import atomic_write
 
-__all__ = [
-    "Queue", "Trial", "by_name", "groups_of", "marks", "read_results", "say", "sort_results", "train_and_measure",
-    "work_through", "write_results",
-]  # fmt: skip
-
 _PAUSE = 0.1
 
 

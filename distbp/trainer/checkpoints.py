@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from distbp.files import DamagedFile, read_file, write_file
 
-__all__ = ["Checkpoints"]
-
 Array = NDArray[Any]
 
 

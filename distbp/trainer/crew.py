@@ -15,8 +15,6 @@ from distbp.comm.recorder import ASLEEP
 from distbp.errors import UserError
 from distbp.trainer.memory import RunMemory
 
-__all__ = ["Crew"]
-
 _NAP = 0.005
 """Seconds between looks of a rank that sleeps."""
 _ROOM = 1 << 20

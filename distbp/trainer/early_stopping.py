@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
 
-__all__ = ["Judge", "MetricTarget", "is_better"]
-
 Array = NDArray[Any]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

@@ -20,8 +20,6 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss
 
-__all__ = ["EVALUATION_BLOCK", "evaluate", "hits", "kind_of_metrics", "watched_metrics"]
-
 Array = NDArray[Any]
 
 EVALUATION_BLOCK = 512

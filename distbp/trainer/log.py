@@ -7,8 +7,6 @@ from distbp.data.sampling import Epochs
 from distbp.gradient.statistics import STATISTICS, Statistics
 from distbp.trainer.state import Latest
 
-__all__ = ["Log"]
-
 
 @dataclass
 class _State:

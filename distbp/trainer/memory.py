@@ -15,8 +15,6 @@ from distbp.optim.optimizer import Optimizer
 from distbp.trainer.early_stopping import Judge
 from distbp.trainer.state import Memory, TrainState
 
-__all__ = ["RunMemory"]
-
 Array = NDArray[Any]
 
 

@@ -23,8 +23,6 @@ from dataclasses import dataclass, field
 from distbp.data.sampling import Epochs
 from distbp.gradient.statistics import Statistics
 
-__all__ = ["NoiseScale", "averaged", "estimate", "figures"]
-
 _DECAY = 0.95
 
 

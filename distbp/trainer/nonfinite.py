@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from distbp.errors import Diverged
 from distbp.gradient.statistics import Statistics
 
-__all__ = ["Nonfinite"]
-
 _MAX_SKIPPED = 100
 
 

@@ -18,8 +18,6 @@ from distbp.trainer.noise_scale import NoiseScale
 from distbp.trainer.nonfinite import Nonfinite
 from distbp.trainer.saver import Saver
 
-__all__ = ["Batches", "Components", "Gradient", "Observer"]
-
 
 @dataclass(frozen=True)
 class Batches:

@@ -12,8 +12,6 @@ from typing import Any
 
 from distbp.comm.communicator import Communicator
 
-__all__ = ["Profile"]
-
 _MOST_EVENTS = 20_000
 """Of the trace; the totals count everything."""
 

@@ -12,8 +12,6 @@ from distbp.comm.communicator import Communicator
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
-__all__ = ["audit"]
-
 
 def audit(comm: Communicator, network: Network | FunctionModel, shard: slice) -> str:
     """Return what differs between replicas of the parameters, or ""; the same on all ranks.

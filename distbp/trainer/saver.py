@@ -20,8 +20,6 @@ from distbp.gradient.statistics import STATISTICS
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.state import Memory
 
-__all__ = ["ON_ERROR", "Saver"]
-
 Array = NDArray[Any]
 
 ON_ERROR = ("stop", "continue")

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from distbp.gradient.statistics import Statistics
 
-__all__ = ["FINISHED", "SETTLED", "UNSETTLED", "Latest", "Memory", "Position", "TrainState"]
-
 Array = NDArray[Any]
 
 UNSETTLED, SETTLED, FINISHED = 0, 1, 2

@@ -20,8 +20,6 @@ from distbp.network.losses import Loss
 from distbp.optim.optimizer import Optimizer
 from distbp.trainer.evaluation import hits
 
-__all__ = ["Counts", "step"]
-
 Array = NDArray[Any]
 
 

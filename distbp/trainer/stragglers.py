@@ -5,8 +5,6 @@ from statistics import median
 
 from distbp.comm.communicator import Communicator
 
-__all__ = ["Stragglers", "slow_ranks"]
-
 _SLOW = 1.5
 """Factor above the median of the others from which a rank is called slow."""
 _ENOUGH = 0.5

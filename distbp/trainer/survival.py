@@ -16,8 +16,6 @@ from distbp.errors import RankLost, UserError
 from distbp.trainer.memory import RunMemory
 from distbp.trainer.state import UNSETTLED, Memory, Position
 
-__all__ = ["Survival"]
-
 _FALSE_ALARMS = 3
 
 

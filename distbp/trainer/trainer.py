@@ -31,8 +31,6 @@ from distbp.trainer.step import Counts, step
 from distbp.trainer.stragglers import Stragglers
 from distbp.trainer.survival import Survival
 
-__all__ = ["Outcome", "Trainer"]
-
 Array = NDArray[Any]
 Outcome = Literal["done", "stopped", "early", "target"]
 

@@ -22,8 +22,6 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.errors import FAILED
 
-__all__ = ["BYE", "Lifeline", "Line", "connect"]
-
 BYE, GONE, _WELCOME = "bye", "gone", "welcome"
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR of Linux
 

@@ -18,8 +18,6 @@ from typing import NamedTuple
 from distbp.comm.processes import GONE
 from distbp.comm.recorder import ASLEEP
 
-__all__ = ["Report", "Verdict", "doing", "judge", "out_of_reach"]
-
 _PACKAGE = Path(__file__).parents[1]
 _DOING = {
     ("data/prepared.py", "take"): "reading rows",

@@ -28,8 +28,6 @@ from distbp.files import atomic_write
 from distbp.watch.connection import Line
 from distbp.watch.verdict import Report, doing, judge, out_of_reach
 
-__all__ = ["Watch", "Watchdog", "Watcher"]
-
 _LOOK, _LISTEN = 0.25, 2.0
 """Seconds between looks at this rank's progress, and for alarms of others; or a tenth of a limit that is shorter."""
 _ANSWER, _ASK, _LAST_WORDS = 3.0, 0.05, 0.3

@@ -128,6 +128,19 @@ def numbers_of(record):
     return [record.get(name) for name in ("noise_trace", "noise_square")]
 
 
+def test_micro_batches_of_shared_units_are_counted_before_they_are_overwritten():
+    """The ranks of a host share a tape: who is ahead waits, or what is squared belongs to the rows that come next."""
+
+    def estimated(comm):
+        model = Network([7, 160, 130, 4], "tanh", dtype=np.float64, seed=3)
+        record = logged(comm, model, batch=60, steps=20, leaves=4, micro_batch=8, reduction="shared")
+        return record["noise_trace"], record["noise_square"]
+
+    alone = estimated(SerialCommunicator())
+    for _ in range(3):
+        assert run_threads(3, estimated) == [alone] * 3
+
+
 def test_estimates_in_some_steps_only():
     """None before the first, and then that of the last one."""
     traces = [r.get("noise_trace") for r in all_logged(SerialCommunicator(), noise_every=4, steps=8)]

@@ -14,8 +14,6 @@ from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, read_ba
 from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade
 from distbp.study.experiment import Range
 
-__all__ = ["figures"]
-
 _DOTTED, _DASHED = {"color": "0.5", "linestyle": ":"}, {"color": COLOURS[1], "linestyle": "--"}
 _STAR = {"color": COLOURS[1], "linestyle": "", "marker": "*", "markersize": 13}
 

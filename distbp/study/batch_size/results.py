@@ -20,11 +20,6 @@ from distbp.study.batch_size.scaling import ScalingFit, fit_scaling
 from distbp.study.experiment import Range, read_study
 from distbp.study.trials import by_name, read_results
 
-__all__ = [
-    "BUDGETS", "BatchSize", "Results", "choose_goal", "crossing", "judge", "judged", "median_band",
-    "rates_worth_repeating", "read_batch_sizes",
-]  # fmt: skip
-
 Array = NDArray[Any]
 Mark = dict[str, Any]
 BUDGETS = ("epoch", "step", "seconds")

@@ -30,8 +30,6 @@ from distbp.study.trials import groups_of, marks, say, train_and_measure, work_t
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["BATCH_SIZE", "BatchSizeTrial", "batch_sizes_up_to", "run_trial"]
-
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
 
 

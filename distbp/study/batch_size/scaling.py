@@ -27,8 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "ScalingFit", "fit_scaling"]
-
 Array = NDArray[Any]
 
 _BEYOND = 12.0

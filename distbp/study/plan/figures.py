@@ -9,8 +9,6 @@ from distbp.study.experiment import read_study
 from distbp.study.plan.model import Network, Plan, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results
 
-__all__ = ["figures", "read_plan"]
-
 
 def read_plan(folder: Path) -> Plan:
     """Read ``study.json`` and ``trials.jsonl``, and predict."""

@@ -19,8 +19,6 @@ import numpy as np
 
 from distbp.study.experiment import Range
 
-__all__ = ["Network", "Plan", "Prediction", "Steps", "StepTime", "fit_allreduce", "predict"]
-
 _WORTH = 0.5
 """Efficiency below which more ranks are called a waste."""
 

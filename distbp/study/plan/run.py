@@ -29,8 +29,6 @@ from distbp.study.experiment import Experiment, at_least_1, batch_sizes, default
 from distbp.study.plan.figures import figures
 from distbp.study.trials import Trial, say, write_results
 
-__all__ = ["PLAN", "first_ranks", "group_sizes", "powers_between", "quartiles", "time_allreduce", "time_step"]
-
 _DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
 _SECONDS = 20.0
 _ROUNDS = 4

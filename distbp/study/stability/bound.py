@@ -31,8 +31,6 @@ from numpy.typing import NDArray
 from distbp.data.prepared import Prepared
 from distbp.data.sampling import BatchSampler
 
-__all__ = ["Constants", "constants", "growth", "largest_rate", "meetings"]
-
 Array = NDArray[Any]
 
 _BLOCK = 4096

@@ -15,8 +15,6 @@ import numpy as np
 from distbp.study.drawing import COLOURS, Curve, Label, Level, Plot, shade
 from distbp.study.stability.results import Result, Results, middle, rank_correlation, spread
 
-__all__ = ["figures"]
-
 Cases = Sequence[tuple[float, list[Result]]]  # by learning rate or batch size
 _ZERO = Level((), 0.0, {"color": "black", "linewidth": 0.8})
 

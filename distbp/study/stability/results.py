@@ -18,8 +18,6 @@ from distbp.errors import UserError
 from distbp.study.experiment import read_study
 from distbp.study.trials import read_results
 
-__all__ = ["Result", "Results", "at_loss", "middle", "rank_correlation", "spread"]
-
 Array = NDArray[Any]
 Result = dict[str, Any]
 """A pair: its line of the results, and ``gap/loss`` and ``gap/error`` at each mark, of held-out less training rows."""

@@ -32,8 +32,6 @@ from distbp.study.stability.twins import apart, by_layer, twins
 from distbp.study.trials import by_name, groups_of, marks, say, train_and_measure, work_through
 from distbp.trainer.trainer import Trainer
 
-__all__ = ["STABILITY", "Pair", "pairs", "run_pair"]
-
 _CONVEX: dict[str, Any] = {
     "hidden": "none", "model": None, "loss": "softmax-cross-entropy", "optimizer": "sgd", "schedule": "constant",
     "warmup": "0", "weight_decay": 0.0, "clip_norm": None, "dropout": 0.0, "dtype": "float64",

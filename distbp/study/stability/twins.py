@@ -21,8 +21,6 @@ from distbp.data.prepared import Prepared
 from distbp.data.sampling import Permutation
 from distbp.randomness import key, uniform
 
-__all__ = ["RowsOf", "apart", "by_layer", "twins"]
-
 Array = NDArray[Any]
 
 

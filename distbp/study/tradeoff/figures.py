@@ -11,8 +11,6 @@ from distbp.study.tradeoff.race import EXACT_RATES, Heats, common, label_of, spr
 from distbp.study.tradeoff.split import NAMES, Split
 from distbp.study.trials import read_results
 
-__all__ = ["figures"]
-
 _CLOCKS = ("examples", "steps", "seconds")
 
 

@@ -23,8 +23,6 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.work import Leaves, OwnPass
 
-__all__ = ["BLOCK", "Objective", "lbfgs", "objective"]
-
 Array = NDArray[Any]
 Objective = Callable[[Array], tuple[float, Array]]
 

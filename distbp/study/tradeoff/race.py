@@ -44,11 +44,6 @@ from distbp.study.tradeoff.objective import BLOCK, Objective, lbfgs, objective
 from distbp.study.trials import by_name, marks, train_and_measure
 from distbp.trainer.evaluation import evaluate
 
-__all__ = [
-    "Curve", "EXACT_RATES", "Heats", "MEASURED", "OVERHEAD", "Race", "Rows", "common", "drawn", "in_memory", "label_of",
-    "last_within", "race", "spread", "trained",
-]  # fmt: skip
-
 Array = NDArray[Any]
 Curve = dict[str, list[float]]
 """``steps``, ``examples``, ``seconds``; what was measured there: ``error``, ``loss`` (test) and ``train`` (loss)."""

@@ -32,8 +32,6 @@ from distbp.study.tradeoff.split import Fit, fit
 from distbp.study.trials import groups_of, say, work_through
 from distbp.trainer.evaluation import EVALUATION_BLOCK
 
-__all__ = ["TRADEOFF"]
-
 _LEAST = 2 * EVALUATION_BLOCK
 
 

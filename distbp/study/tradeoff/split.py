@@ -36,8 +36,6 @@ from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.race import MEASURED, OVERHEAD, Curve, Rows, drawn, in_memory, last_within, spread, trained
 from distbp.study.trials import marks
 
-__all__ = ["NAMES", "Fit", "Parts", "Split", "budgets", "fit", "leading"]
-
 NAMES = ("app", "est", "opt")
 """Approximation, estimation, optimisation."""
 
