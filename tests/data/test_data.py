@@ -351,6 +351,17 @@ def test_an_all_missing_column_becomes_zero(scaling, impute):
     assert everything(rows)[0][:, 1].tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("impute", ["mean", "zero"])
+def test_an_infinite_number_is_a_missing_one(impute):
+    """It would be the loss of every row of its batch."""
+    missing, infinite = np.arange(12.0).reshape(6, 2), np.arange(12.0).reshape(6, 2)
+    missing[[1, 3], [0, 1]], infinite[[1, 3], [0, 1]] = np.nan, (np.inf, -np.inf)
+    both = [
+        everything(prepared(X, np.arange(6) / 5, scaling="standardize", impute=impute)) for X in (missing, infinite)
+    ]
+    assert np.array_equal(both[0][0], both[1][0]) and np.isfinite(both[1][0]).all()
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write a table; its path."""
