@@ -72,20 +72,12 @@ def build_trainer(
     )  # fmt: skip
     gradient = Gradient(
         config.reduction, config.leaves if config.exact else None, config.micro_batch,
-        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress,
+        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress, config.oversubscribe,
     )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
         batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=gradient,
         schedule=schedule, components=_components(config, comm, checkpoints, fingerprint),
-    )  # fmt: skip
-
-
-def _gradient(config: TrainConfig) -> Gradient:
-    """Make the way of the gradient."""
-    return Gradient(
-        config.reduction, config.leaves if config.exact else None, config.micro_batch,
-        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress, config.oversubscribe,
     )  # fmt: skip
 
 

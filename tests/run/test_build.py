@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbp import Checkpoints, Epochs, SerialCommunicator, UserError, load
+from distbp import Checkpoints, Epochs, Gradient, SerialCommunicator, UserError, load
 from distbp.run.build import build_trainer
 from distbp.run.config import parse_train_config
 
@@ -34,6 +34,9 @@ def test_options_reach_the_trainer(digits, tmp_path):
     assert (t.sampler.batch_size, t.noise.every, t.schedule.warmup) == (16, 5, 9)
     assert (t.judge.every, t.log.every, t.saver.every, t.audit_every) == (Epochs(2), 7, Epochs(1), 0)
     assert built(digits).noise.every == 0
+    assert built(digits).gradient == Gradient()
+    way = "--exact --leaves 3 --micro-batch 2 --bucket-mb 0.5 --reduction allreduce --oversubscribe".split()
+    assert built(digits, *way).gradient == Gradient("allreduce", 3, 2, 1 << 19, "none", True)
 
 
 def test_rate_and_schedule_follow_the_batch_size(digits):
