@@ -30,6 +30,8 @@ CASES = [
     ({0: report(), 1: report(), 2: report(last=[(7, "bcast", 8)])}, {}, [2],
      "rank 2 on node1 waits in collective 7, bcast of 8 bytes, the others in collective 7, allreduce of 80 bytes"),
     ({0: report(), 1: report(last=[(8, "barrier", 0)])}, {}, [], "the ranks are in different collectives of step 8"),
+    # who came to a collective a moment ago is not busy: it waits
+    ({0: report(idle=0.5), 1: READING}, {}, [1], "rank 1 on node7 did not reach the end of step 8: reading rows"),
     # ranks without a core of their own wait for nobody
     ({0: report(), 1: READING, 2: report(inside=ASLEEP), 3: report(inside=ASLEEP)}, {}, [1], "rank 1 on node7"),
     ({0: report(), 1: report(), 2: report(inside=ASLEEP, last=[(1, "bcast", 8)])}, {}, [], "all ranks wait in collec"),
