@@ -70,7 +70,7 @@ with watch.check("second"):
         {act}
     comm.barrier()
 watch.close()
-print("went on")
+print(f"rank {{comm.rank}} went on")
 """
 
 
@@ -92,7 +92,9 @@ def test_a_rank_that_hangs_or_dies_is_named(launch, rank, act, says):
             break
     assert time.monotonic() - began < 25  # alone it takes 1 to 4
     assert f"rank {rank} on" in output and says in output, output
-    assert done.returncode != 0 and "went on" not in output and "Traceback" not in output
+    assert done.returncode != 0 and "Traceback" not in output
+    # Open MPI wakes a stopped rank before it ends it, which then finds all in the barrier
+    assert {line for line in output.splitlines() if "went on" in line} <= {f"rank {rank} went on"}, output
 
 
 ALONE = "import sys, time\nfrom distbp.doctor.supervision import start_limit\nwith start_limit(1.0):\n    {act}\n"

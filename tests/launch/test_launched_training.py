@@ -35,7 +35,7 @@ def test_bad_input_on_ranks_gets_one_line_and_an_exit_code(launch, tmp_path, arg
 
 
 @pytest.mark.parametrize("ranks", [0, 2, 4] if NIGHTLY else [3])
-def test_train_then_predict(launch, tmp_path, ranks):
+def test_train_then_predict(launch, here, tmp_path, ranks):
     done = launch(*TRAIN, *QUICK, ranks=ranks)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
@@ -53,6 +53,9 @@ def test_train_then_predict(launch, tmp_path, ranks):
     assert done.returncode == 0 and "accuracy 0." in done.stderr
     table = (tmp_path / "out.csv").read_text().splitlines()
     assert len(table) == 1798 and table[0].startswith("digit,p(0),p(1)")
+    assert here(*PREDICT, "run", "digits", "--out", "alone.csv").returncode == 0
+    found, alone = (np.loadtxt(tmp_path / name, delimiter=",", skiprows=1) for name in ("out.csv", "alone.csv"))
+    np.testing.assert_allclose(found, alone, atol=1e-5)  # each row by one of the ranks
 
 
 def test_the_same_model_on_any_number_of_ranks(launch, here, tmp_path):

@@ -246,6 +246,8 @@ def test_predictions_are_probabilities_or_in_the_units_of_the_target():
         p = one.predict(RAW)
         assert p.shape == shape
         np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-6)
+    z = one.network.predict(rows.take(np.arange(50))[0])[:, 0]  # the log-odds of the second class
+    np.testing.assert_allclose(p[:, 1], 1.0 / (1.0 + np.exp(-z)), rtol=1e-5)
     one, rows = model("values", np.float64)
     X = rows.take(np.arange(50))[0]
     scale, shift = np.array(rows.preprocessor.target_scale), np.array(rows.preprocessor.target_shift)
