@@ -12,12 +12,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
-from distbp.run.entry_point import run
+from distbp.run.entry_point import Parser, run
 
 _TEMPLATE = Path(__file__).with_name("job.sbatch")
 
@@ -134,14 +133,9 @@ def partitions() -> list[Partition]:
     return list(found.values())
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
     as_it_stands = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("python -m distbp.slurm", description=__doc__, formatter_class=as_it_stands, allow_abbrev=False)
+    parser = Parser("python -m distbp.slurm", description=__doc__, formatter_class=as_it_stands, allow_abbrev=False)
     add = parser.add_argument
     add("kind", nargs="?", choices=_EXAMPLES, default="train", help="what the job does [train]")
     for answer in fields(Answers)[1:]:
@@ -153,19 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    options: argparse.Namespace | None = None
-    problem = ""
+    options, problem = argparse.Namespace(), None
     try:
         options = _parser().parse_args(arguments)  # which exits after --help
     except UsageError as error:
-        problem = str(error)
-
-    def work(comm: Communicator) -> int:
-        if options is None:
-            raise UsageError(problem)
-        return _write(options)
-
-    return run(work, SerialCommunicator)
+        problem = error
+    return run(lambda comm: _write(options), SerialCommunicator, problem=problem)
 
 
 def _write(options: argparse.Namespace) -> int:

@@ -19,23 +19,16 @@ from distbp.watch.watcher import Watcher
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    config: TrainConfig | None = None
-    problem: UsageError | None = None
-    watcher = Watcher()
+    config, problem, watcher = TrainConfig(elastic=False), None, Watcher()
     try:
         config = parse_train_config(arguments)
     except UsageError as error:
         problem = error
-
-    def work(comm: Communicator) -> int:
-        if problem is not None or config is None:
-            raise problem or AssertionError
-        return train(config, comm, watcher=watcher)
-
     return run(
-        work,
-        lambda: communicator(config.communicator, elastic=config.elastic) if config else communicator(elastic=False),
+        lambda comm: train(config, comm, watcher=watcher),
+        lambda: communicator(config.communicator, elastic=config.elastic),
         watcher=watcher,
+        problem=problem,
     )
 
 

@@ -75,7 +75,7 @@ class Supervision:
         self._root, self._ranks, self._hosts, self.unseen = connect(comm, 0)
         self._up = {self._root: 0} if self._root else {}
         self.lines = self._ranks | self._up
-        # on rank 0, of all: where they are, when they said so, and the checks, and when the first of them entered it
+        # on rank 0, of all: where they are, when they reported that, and the checks, and when the first one entered it
         self._reports = {rank: Report(self._hosts[rank], 0, "", 0.0, place=(0, 0)) for rank in self._ranks.values()}
         self._checks: list[tuple[str, float]] = []
         self._heard, self._asked = dict.fromkeys(self._reports, -math.inf), math.inf

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.errors import UsageError
+from distbp.run.entry_point import Parser
 from distbp.run.options import TrainConfig, flag
 
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
@@ -23,13 +24,8 @@ def _type(field: "dataclasses.Field[Any]") -> Any:
     return (typing.get_args(field.type) or [field.type])[0]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m distbp.train",
         usage="[mpirun -n P] python -m distbp.train [options]",
         description="Train a feed-forward network by mini-batch backpropagation."

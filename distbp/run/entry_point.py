@@ -5,6 +5,7 @@ one line. Ranks that all fail (a missing file) end in step and rank 0 speaks; a 
 says so with its name and ends the others, who would wait for it for ever.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from distbp.comm.communicator import Communicator, Members
 from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
@@ -24,12 +26,22 @@ _FORWARD = 0.3
 """Seconds for the launcher to pass the message on: MPICH's drops what it has not read when a rank aborts."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Parses a command line; what is wrong with it is a `UsageError`, for `run` to say once."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise UsageError(message)
+
+
 def run(
-    main: Callable[[Communicator], int], make: Callable[[], Communicator], *, watcher: Watcher | None = None
-) -> int:
+    main: Callable[[Communicator], int], make: Callable[[], Communicator], *, watcher: Watcher | None = None,
+    problem: UsageError | None = None,
+) -> int:  # fmt: skip
     """Call ``main(make())``, the work with a communicator, on this rank; return the exit code.
 
-    What the user can mend `main` raises as a `UserError`. It may have something to be watched, too: by `watcher`.
+    What the user can mend `main` raises as a `UserError`; a `problem` of the command line takes its place. It may have
+    something to be watched, too: by `watcher`.
     """
     try:
         comm = make()
@@ -42,6 +54,8 @@ def run(
         os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
     goodbye = _hold(comm, watcher or Watcher())
     try:
+        if problem is not None:
+            raise problem
         code = main(comm)
         goodbye()
         return code

@@ -70,7 +70,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("lr_floor", lambda x: 0 <= x <= 1, "a number in [0, 1]"),
     ("hang_timeout", lambda x: 0 <= x < math.inf, "seconds, or 0 for never"),
 )
-"""Options, what their values have to be where there is one, and how that is said."""
+"""Options, the range of their values where there is one, and its description."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from distbp.files import atomic_write
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data
 from distbp.run.config import parse_train_config
-from distbp.run.entry_point import run
+from distbp.run.entry_point import Parser, run
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
@@ -36,13 +36,8 @@ _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
 """What another start of the same study may say differently."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UsageError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m distbp.study", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -69,13 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         config = parse_train_config([*EXPERIMENTS[options.experiment].defaults, *rest])
     except UsageError as error:
         problem = error
-
-    def work(comm: Communicator) -> int:
-        if problem is not None:
-            raise problem
-        return study(options, config, comm, shlex.join(["python", "-m", "distbp.study", *arguments]))
-
-    return run(work, lambda: communicator(config.communicator, elastic=False))
+    command = shlex.join(["python", "-m", "distbp.study", *arguments])
+    return run(
+        lambda comm: study(options, config, comm, command),
+        lambda: communicator(config.communicator, elastic=False),
+        problem=problem,
+    )
 
 
 def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, command: str = "") -> int:

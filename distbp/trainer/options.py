@@ -76,7 +76,7 @@ class Gradient:
         )  # fmt: skip
 
 
-def _pass_over(*news: Any) -> None:
+def _ignore(*news: Any) -> None:
     """Do nothing with what happens."""
 
 
@@ -96,10 +96,10 @@ class Observer:
         With a line about what does not end the run: a slow rank, a checkpoint that failed.
     """
 
-    on_record: Callable[[dict[str, Any]], object] = _pass_over
-    on_step: Callable[[Any], object] = _pass_over
-    on_lost: Callable[[list[int], float], object] = _pass_over
-    on_remark: Callable[[str], object] = _pass_over
+    on_record: Callable[[dict[str, Any]], object] = _ignore
+    on_step: Callable[[Any], object] = _ignore
+    on_lost: Callable[[list[int], float], object] = _ignore
+    on_remark: Callable[[str], object] = _ignore
 
     def replay(self, records: Sequence[dict[str, Any]]) -> None:
         """Tell of log records."""
