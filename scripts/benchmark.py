@@ -30,8 +30,7 @@ from pathlib import Path
 
 from contenders import Lines
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parent.parent
 NETS = [[784, 128, 10], [784, 256, 128, 10], [784, 1024, 1024, 10]]
 BATCHES = [32, 128, 512, 2048]
 OPTIMIZERS = ["sgd", "adam"]
@@ -67,15 +66,16 @@ class Contender:
     `commands` start them: one for all (mpirun), or one for each process.
     """
 
-    def __init__(self, name, listener, *, python, arguments, commands, processes, more=()):
+    def __init__(self, name, listener, *, python, arguments, commands, processes, root=ROOT, more=()):
         self.name, self.children = name, []
         host, port = listener.getsockname()
-        program = [python, HERE / "contenders.py", arguments[0], f"{host}:{port}", *arguments[1:]]
+        program = [python, root / "scripts" / "contenders.py", arguments[0], f"{host}:{port}", *arguments[1:]]
         with socket.socket() as probe:
             probe.bind((host, 0))
             free = probe.getsockname()[1]
         for rank, command in enumerate(commands):
-            one = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": host, "MASTER_PORT": free, **dict(more)}
+            one = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": host, "MASTER_PORT": free}
+            one |= {"PYTHONPATH": root, **dict(more)}
             one |= {"OMP_NUM_THREADS": 1} if len(commands) > 1 else {}
             variables = environment(**{k: str(v) for k, v in one.items()})
             self.children.append(subprocess.Popen([*command, *program], env=variables))
@@ -106,27 +106,28 @@ class Contender:
                 child.kill()
 
 
-def start(name, folder, listener):
-    """The contender of that name; virtual environments are in `folder`."""
+def start(name, folder, listener, root=ROOT):
+    """The contender of that name, of the checkout `root`; virtual environments are in `folder`."""
     venv, processes, arguments = CONTENDERS[name]
     bin_ = folder / venv / "bin"
     if processes == 1 or arguments[0] == "ddp":
         commands = [[] for _ in range(processes)]
     else:
         commands = [[bin_ / "mpirun", "-n", str(processes)]]
+    python = bin_ / "python"
     return Contender(
-        name, listener, python=bin_ / "python", arguments=arguments, commands=commands, processes=processes
-    )
+        name, listener, python=python, arguments=arguments, commands=commands, processes=processes, root=root
+    )  # fmt: skip
 
 
-def measure(contenders, setting, repetitions, seconds):
-    """Seconds a step of each contender, all turns."""
+def measure(contenders, setting, repetitions, seconds, pause=0.12):
+    """Seconds a step of each contender, all turns, `pause` seconds between them."""
     steps = {c.name: max(3, min(20000, round(seconds / c.turn(setting, 5)))) for c in contenders}
     turns = {c.name: [] for c in contenders}
     for repetition in range(repetitions):
         k = repetition % len(contenders)  # nobody always follows the same neighbour
         for c in contenders[k:] + contenders[:k]:
-            time.sleep(0.12)  # threads of the last one may still spin
+            time.sleep(pause)  # threads of the last one may still spin
             turns[c.name].append(c.turn(setting, steps[c.name]))
     return turns
 

@@ -118,10 +118,11 @@ class Part:
     def count(self, losses: Array, hits: int = 0, squares: Array | float = 0.0, groups: int = 0) -> None:
         """Add up the statistics of the rows: losses (n,), `hits` among them, and squared norms of `groups` of rows."""
         sums, n = leaf_sums(self.work, losses), len(losses)
-        bad = 0 if math.isfinite(sums.sum()) else n - np.count_nonzero(np.isfinite(losses))
+        bad = 0 if math.isfinite(np.add.reduce(sums)) else n - np.count_nonzero(np.isfinite(losses))
         self.counts[0] += (0.0, n, hits, 0, bad, 0.0, groups)
         self.counts[:, _LOSS] += sums
-        self.counts[:, _SQUARES] += squares
+        if groups:
+            self.counts[:, _SQUARES] += squares
 
 
 class Parts(NamedTuple):

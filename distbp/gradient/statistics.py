@@ -90,7 +90,7 @@ class Table:
         """Return the sums over all ranks."""
         if not self._rides:
             comm.allreduce(self._numbers)
-        return Statistics._make([*self.by_leaf.sum(axis=0).tolist(), float(self._squares.sum())])
+        return Statistics._make([*np.add.reduce(self.by_leaf).tolist(), float(np.add.reduce(self._squares))])
 
 
 def square_of(x: Array) -> float:

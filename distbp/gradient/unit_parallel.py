@@ -20,6 +20,7 @@ has them, and hosts send rows times units, layer by layer, and then their sectio
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ _SECTION_BYTES = 1 << 16
 """Bytes of gradient that one product of exact mode gives at least."""
 _LEAF_ROWS = 16
 """Rows of a leaf of the last layer at least, in exact mode."""
+_MEASURED = 1 << 16
+"""Numbers of a gradient of the plain mode that are squared at once: they are in the cache still, and calls are few."""
 CELL_PRODUCTS = (
     f"{_CELLS} cells of {_CELL_UNITS} units at least, leaves of {_LEAF_ROWS} rows, sections of {_SECTION_BYTES} bytes"
 )
@@ -192,7 +195,8 @@ class UnitParallel(Plan):
     def _operations(self, tape: Tape, *, accumulates: bool, last: bool) -> Operations:
         """Return what computes each section of this rank, in one product over all rows, and what is then left to do."""
         made: Operations = []
-        for block, i, section in self._sections:
+        top = 0  # of sections of one norm block, which lie in a row from the end towards 0
+        for (block, i, section), below in zip_longest(self._sections, [other for other, *_ in self._sections[1:]]):
             a, delta = tape.inputs[i], tape.deltas[i][:, section.units]
             place = self._network.grad[section.lo : section.hi]
             out = self._scratch[: len(place)] if accumulates else place
@@ -202,8 +206,10 @@ class UnitParallel(Plan):
                 operations = [(np.matmul, (a.T, delta, out.reshape(-1, a.shape[1]).T))]
             if accumulates:
                 operations.append((np.add, (place, out, place)))
-            if last and self._measures_at_once:
-                operations.append((self.table.measure, (block, place)))
+            top = top or section.hi
+            if last and self._measures_at_once and (below != block or top - section.lo >= _MEASURED):
+                operations.append((self.table.measure, (block, self._network.grad[section.lo : top])))
+                top = 0
             made.append((operations, section.lo if last and self._gather is None else None))
         if last and self._gather is not None:
             made.append(([(self._gather_sections, (self._gather,))], None))
