@@ -18,6 +18,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -73,21 +74,23 @@ class RunDirectory:
         if self._lock is not None:
             return
         deadline = time.monotonic() + patience
-        self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+        lock = open(self.path / "lock", "a+", encoding="utf-8")
         while True:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
                 if time.monotonic() >= deadline:
-                    self._lock.seek(0)
-                    by = f"another run ({self._lock.read().strip() or 'unknown'})"
+                    lock.seek(0)
+                    by = f"another run ({lock.read().strip() or 'unknown'})"
+                    lock.close()
                     wait = "wait for it or give another --run-dir"
                     raise UserError(f"the run directory {self.path} is in use by {by}: {wait}") from None
                 time.sleep(0.01)
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {self._comm.host}")
-        self._lock.flush()
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {self._comm.host}")
+        lock.flush()
+        self._lock = lock
 
     def take_over(self) -> None:
         """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
@@ -113,7 +116,9 @@ class RunDirectory:
         self.write(name, json.dumps(value, indent=1) + "\n")
 
     def close(self) -> None:
-        """Let others in."""
+        """Let others in; an empty lock says that its holder ended by itself."""
         if self._lock is not None:
+            with suppress(OSError):
+                self._lock.truncate(0)
             self._lock.close()
             self._lock = None

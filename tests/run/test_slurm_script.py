@@ -1,7 +1,10 @@
 """The job script, and its writer: what it knows about the cluster, what it refuses."""
 
+import contextlib
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,30 @@ def test_what_it_writes_is_a_script(kind):
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
+@contextlib.contextmanager
+def submitted(folder, mpirun, *arguments, kind="train"):
+    """The script runs as a job with a launcher that does `mpirun`; who queues the job again ends it."""
+    programs = {".venv/bin/python": "", ".venv/bin/mpirun": mpirun, "bin/scontrol": "kill -KILL $PPID"}
+    for name, text in programs.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    (folder / "job.sbatch").write_text(script(Answers(kind=kind)))
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "DISTBP_"))}
+    env |= {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_ID": "7", "SLURM_TASKS_PER_NODE": "2(x2),1"}
+    env["PATH"] = f"{folder / 'bin'}:{env['PATH']}"
+    with subprocess.Popen(
+        ["bash", "job.sbatch", *arguments], env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as job:  # fmt: skip
+        try:
+            yield job
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
 TRAIN = ("train --run-dir {folder}/runs/job-7 --resume auto", "runs/job-7/results.json")
 STUDY = ("study batch-size --run-dir {folder}/studies/job-7", "studies/job-7/report.html")
 
@@ -65,23 +92,32 @@ STUDY = ("study batch-size --run-dir {folder}/studies/job-7", "studies/job-7/rep
 )
 def test_one_script_trains_and_studies(tmp_path, kind, arguments, does):
     """With an mpirun that writes down its arguments, and the last files of a training and of a study."""
-    programs = tmp_path / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    for name in ("python", "mpirun"):
-        (programs / name).write_text(
-            '#!/bin/sh\necho "$*" >told; sleep 0.1; cd */job-7; touch results.json report.html\n'
-        )
-        (programs / name).chmod(0o755)
-    (tmp_path / "job.sbatch").write_text(script(Answers(kind=kind)))
-    job = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_TASKS_PER_NODE": "2(x2),1"}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "DISTBP_"))}
-    done = subprocess.run(
-        ["bash", "job.sbatch", *arguments], env=kept | job, cwd=tmp_path, capture_output=True, text=True, timeout=30
-    )
+    with submitted(
+        tmp_path, 'echo "$*" >told; sleep 0.1; cd */job-7; touch results.json report.html', *arguments, kind=kind
+    ) as job:
+        stdout, stderr = job.communicate(timeout=30)
     command, last = does
-    assert done.returncode == 0 and f"distbp: done: {tmp_path / last}\n" in done.stdout, done.stderr
+    assert job.returncode == 0 and f"distbp: done: {tmp_path / last}\n" in stdout, stderr
     told = (tmp_path / "told").read_text()
-    assert told == f"-n 5 {programs}/python -m distbp.{command.format(folder=tmp_path)}\n"
+    assert told == f"-n 5 {tmp_path}/.venv/bin/python -m distbp.{command.format(folder=tmp_path)}\n"
+
+
+# ranks that begin, and end with a checkpoint when they are told to
+RANKS = """cd */job-7; echo "process 1" >lock; touch manifest.json
+trap 'mkdir checkpoints; touch checkpoints/step-1; : >lock; ended=1' USR1
+while [ -z "$ended" ]; do sleep 0.1; done"""
+
+
+@pytest.mark.parametrize("launcher", ["exit 75", "while :; do sleep 0.1; done"])
+def test_a_launcher_that_outlives_its_ranks_is_not_waited_for(tmp_path, launcher):
+    with submitted(tmp_path, f"{RANKS}\n{launcher}") as job:
+        begun = tmp_path / "runs" / "job-7" / "manifest.json"
+        while not begun.exists():
+            time.sleep(0.05)
+        begin = time.monotonic()
+        job.send_signal(signal.SIGUSR1)
+        stdout, _ = job.communicate(timeout=60)
+        assert "queueing job 7 again" in stdout and time.monotonic() - begin < 15
 
 
 def test_partitions(sinfo):

@@ -188,7 +188,7 @@ def test_a_rank_that_dies_fails_the_job_soon(cluster, death, launch):
 
 
 def test_a_study_goes_on_after_preemption(cluster):
-    options = "study batch-size --batch-sizes 64,256 --rates 0.1,0.2 --seeds 2 --hidden 16 --least-steps 8000".split()
+    options = "study batch-size --batch-sizes 64,256 --rates 0.1,0.2 --seeds 2 --hidden 16 --least-steps 3000".split()
     job = cluster.submit(LAUNCHES[1], cluster.folder(), *options, sbatch=on(1, "--job-name=distbp-study"))
     trials = job.folder / "run" / "trials.jsonl"
     job.wait_until(lambda: trials.exists() and trials.read_text().count("\n") >= 2)
