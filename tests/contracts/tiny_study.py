@@ -28,6 +28,13 @@ def without_times(folder):
     return re.sub(r'("seconds|"compute|"reduction|"evaluation)": [^,}{]+', r'\1": 0', text)
 
 
+def are_pictures(figures):
+    """Whether the files of this folder are whole pictures, each as PNG and as SVG."""
+    png, svg = ({path.stem: path.read_bytes() for path in figures.glob(f"*.{kind}")} for kind in ("png", "svg"))
+    whole = all(x.startswith(b"\x89PNG") for x in png.values()) and all(x.endswith(b"</svg>\n") for x in svg.values())
+    return whole and set(png) == set(svg) != set()
+
+
 def report_on(folder, name="batch-size", language="en"):
     """The report of a study as text, by its parts, and with its charts."""
     report = compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder))

@@ -133,7 +133,6 @@ def test_what_the_report_says(tmp_path, how, text):
 def in_a_hurry(monkeypatch):
     monkeypatch.setattr("distbp.study.plan.run._SECONDS", 0.4)
     monkeypatch.setattr("distbp.study.plan.run._TURN", 0.001)
-    monkeypatch.setattr("distbp.study.page.rendered", lambda figure: (b"", b""))
 
 
 def test_a_plan_from_a_study(tmp_path, in_a_hurry):

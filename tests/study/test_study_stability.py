@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import prepared
-from tiny_study import report_on
+from tiny_study import are_pictures, report_on
 
 from distbp import Network, SerialCommunicator, SoftmaxCrossEntropy, UserError, run_threads
 from distbp.comm.communicator import Communicator
@@ -337,13 +337,15 @@ def test_report_says_what_was_found(whole):
 @pytest.mark.parametrize(
     ("language", "word", "foreign"), [("en", "Learning rate", "Tasa"), ("es", "Tasa", "Learning rate")]
 )
-def test_report_is_written_in_both_languages(language, word, foreign, whole, tmp_path):
+def test_report_is_written_in_both_languages(language, word, foreign, whole, tmp_path, request):
     folder = tmp_path / "copy"
+    if language == "en":
+        request.getfixturevalue("pictures")
     shutil.copytree(whole, folder)
     assert start(folder, "--report-only", "--language", language) == 0
     text = (folder / "report.md").read_text()
     assert word in text and foreign not in text
-    assert len(list((folder / "figures").glob("*.svg"))) == 9
+    assert len(list((folder / "figures").glob("*.svg"))) == 9 and are_pictures(folder / "figures") == (language == "en")
     assert f'lang="{language}"' in (folder / "report.html").read_text()
 
 

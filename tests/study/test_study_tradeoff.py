@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import prepared
-from tiny_study import report_on
+from tiny_study import are_pictures, report_on
 
 from distbp import BinaryCrossEntropy, Network, SerialCommunicator, SoftmaxCrossEntropy, SyntheticDataset, run_threads
 from distbp.errors import UserError
@@ -368,7 +368,7 @@ def without_times(folder):
     return trials
 
 
-def test_the_report_in_both_languages_and_a_rerun_that_does_nothing(done, capsys):
+def test_the_report_in_both_languages_and_a_rerun_that_does_nothing(done, capsys, request):
     english, trials = (done / "report.md").read_text(), (done / "trials.jsonl").read_bytes()
     assert "## The race" in english and "24 approximate steps" in english
     assert {path.stem for path in (done / "figures").glob("*.svg")} == {
@@ -380,7 +380,9 @@ def test_the_report_in_both_languages_and_a_rerun_that_does_nothing(done, capsys
     spanish = (done / "report.md").read_text()
     assert "## La carrera" in spanish and "## The race" not in spanish
     assert (done / "trials.jsonl").read_bytes() == trials
+    request.getfixturevalue("pictures")
     assert main(["tradeoff", "--run-dir", str(done), "--report-only"]) == 0
+    assert are_pictures(done / "figures")
     again = (done / "report.md").read_text()
     assert again.split("## How to")[0] == english.split("## How to")[0]  # below it the command, which was another
 
