@@ -88,7 +88,8 @@ def _crowding(host: str, masks: dict[int, tuple[int, ...]], there: int) -> list[
             return [Finding("ranks and cores", WARNING, f"{bound}, of {there}", advice, same)]
     cores = len(set().union(*masks.values()))
     if len(masks) > cores:
-        advice = f"They wait for each other: start at most {cores} rank{'s' * (cores > 1)} on {host}."
+        gain = "In a training those without a core sleep, elsewhere they take turns"
+        advice = f"{gain}: more than {cores} rank{'s' * (cores > 1)} on {host} gain nothing."
         crowd = f"{len(masks)} ranks on {cores} cores of {host}"
         return [Finding("ranks and cores", WARNING, crowd, advice, tuple(masks))]
     return []
