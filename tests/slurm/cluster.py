@@ -62,7 +62,11 @@ class Cluster:
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.home.chmod(0o755)  # munged insists
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PMI", "OMPI", "OPENBLAS", "OMP_"))}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("SLURM", "PMI", "OMPI", "PRTE", "OPENBLAS", "OMP_"))
+        }
         self.env = kept | _HERE | {"MINI_SLURM_DIR": str(self.home / "s"), "COVERAGE_RCFILE": os.devnull}
         self._tool("start", "4", "4")
         self.env["SLURM_CONF"] = str(self.home / "s" / "etc" / "slurm.conf")

@@ -20,7 +20,7 @@ SHORT = "--exact --leaves 8 --hidden 32 --epochs 2 --checkpoint-every 20".split(
 
 def some_seconds(launch: Launch, nodes: int = 2) -> list[str]:
     """A training that a signal meets: where ranks do not know that they share cores, MPICH's take ten times as long."""
-    epochs = "8" if launch.venv == MPICH and nodes > 1 else "80"
+    epochs = "12" if launch.venv == MPICH and nodes > 1 else "160"
     return ["--exact", "--leaves", "8", "--hidden", "32", "--checkpoint-every", "20", "--epochs", epochs]
 
 
@@ -79,7 +79,7 @@ def test_preempted_at_a_random_moment(cluster, models, k):
     options = some_seconds(launch, nodes)
     job = cluster.submit(launch, cluster.folder(), *options, sbatch=on(nodes))
     job.wait_for("RUNNING")
-    time.sleep(draw.uniform(0.0, 5.0))
+    time.sleep(draw.uniform(0.0, 3.5))
     job.signal()
     job.start_again(*(["NumNodes=1-1", "NumTasks=2"] if fewer else []))
     assert is_whole(job, models(options))
