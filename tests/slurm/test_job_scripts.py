@@ -20,7 +20,7 @@ SHORT = "--exact --leaves 8 --hidden 32 --epochs 2 --checkpoint-every 20".split(
 
 def some_seconds(launch: Launch, nodes: int = 2) -> list[str]:
     """A training that a signal meets: where ranks do not know that they share cores, MPICH's take ten times as long."""
-    epochs = "12" if launch.venv == MPICH and nodes > 1 else "160"
+    epochs = "600" if nodes == 1 else "12" if launch.venv == MPICH else "160"
     return ["--exact", "--leaves", "8", "--hidden", "32", "--checkpoint-every", "20", "--epochs", epochs]
 
 
