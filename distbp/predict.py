@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
+from distbp.data.dataset import ArrayDataset
 from distbp.data.loading import TableOptions, open_dataset
+from distbp.data.prepared import Prepared
+from distbp.data.splitting import Subset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
@@ -47,17 +50,24 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     model = Model.load(path)
     how = TableOptions(
         target=options.target, header=options.header, bad_rows=options.bad_rows,
-        like=model.target, columns_like=model.columns,
+        like=model.target, columns_like=model.columns, blank_target=True,
     )  # fmt: skip
     dataset, remarks = open_dataset(options.data, how)
-    assert dataset is not None
-    rows = model.prepare(dataset)
+    assert isinstance(dataset, ArrayDataset)
+    rows, judged = model.prepare(dataset.without_target()), dataset.judged()
     with limited_blas(comm):
         lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
         predictions = np.zeros((rows.n_rows, model.target.n_outputs))
         predictions[lo:hi] = model.predict_rows(rows, np.arange(lo, hi))
         comm.allreduce(predictions)  # zeros elsewhere
-        figures = evaluate(model.network, model.loss, rows, comm) if dataset.target else {}
+        known = Prepared(Subset(dataset, judged), model.preprocessor, model.network.dtype) if len(judged) else None
+        figures = evaluate(model.network, model.loss, known, comm) if known else {}
+    if dataset.slots is not None:  # a bad row has an empty line
+        n_rows, slots = dataset.slots
+        predictions, found = np.full((n_rows, predictions.shape[1]), np.nan), predictions
+        predictions[slots] = found
+    if figures and len(judged) < rows.n_rows:
+        remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
     if comm.is_root:
         for remark in remarks:
             print(remark, file=sys.stderr)
@@ -75,14 +85,16 @@ def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> N
         return
     target = model.target
     with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
-        writer = csv.writer(stream)
+        writer = csv.writer(stream, lineterminator="\n")
         if target.kind == "classes":
             writer.writerow([*target.names, *(f"p({name})" for name in target.classes)])
             for row in predictions:
-                writer.writerow([target.classes[int(row.argmax())], *(f"{p:.6g}" for p in row)])
+                blank = np.isnan(row).all()
+                best = "" if blank else target.classes[int(row.argmax())]
+                writer.writerow([best, *("" if blank else f"{p:.6g}" for p in row)])
         else:
             writer.writerow(target.names)
-            writer.writerows([f"{value:.8g}" for value in row] for row in predictions)
+            writer.writerows(["" if np.isnan(value) else f"{value:.8g}" for value in row] for row in predictions)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1530,
     "optim": 640,
-    "data": 1730,
+    "data": 2500,
     "comm": 1310,
     "gradient": 1920,
     "trainer": 1910,

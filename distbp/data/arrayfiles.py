@@ -7,6 +7,7 @@ larger than the memory.
 import contextlib
 import gzip
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.dataset import ArrayDataset, Target, infer_target, parse_columns
+from distbp.data.dataset import ArrayDataset, Target, infer_target, is_one_hot, parse_columns
 from distbp.errors import UserError
 
 Array = NDArray[Any]
@@ -81,14 +82,17 @@ def read_idx_pair(images: Path, labels: Path, *, task: str = "auto", like: Targe
 
 
 def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Find the pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``)."""
+    """Find the pairs of a directory: ``train`` and, where there is one, ``test`` (``t10k-*``, or test in its name)."""
     pairs: dict[str, tuple[Path, Path]] = {}
     for images in sorted(folder.glob("*images*idx3*")):
         labels = folder / images.name.replace("images", "labels").replace("idx3", "idx1")
         if not labels.exists():
             raise UserError(f"{folder}: {images.name} has no {labels.name} beside it")
-        is_test = images.name.startswith(("t10k", "test"))
-        pairs.setdefault("test" if is_test else "train", (images, labels))
+        part = "test" if re.search("t10k|test", images.name.partition("images")[0]) else "train"
+        if part in pairs:
+            both = f"{pairs[part][0].name} and {images.name}"
+            raise UserError(f"{folder}: {both} are both to {part}: name a pair, --data IMAGES,LABELS")
+        pairs[part] = images, labels
     if not pairs:
         raise UserError(f"{folder}: no idx files (*images*idx3*, plain or .gz) in this directory")
     if "train" not in pairs:
@@ -164,6 +168,8 @@ def _of_arrays(
         y = np.char.decode(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    if task != "regression" and is_one_hot(y) and (like is None or like.kind == "classes"):
+        y = y.argmax(axis=1)
     names = tuple(f"target {i}" for i in range(y.shape[1])) if y.ndim == 2 else ("target",)
     meaning = infer_target(y, names, source, task=task, like=like)
     return ArrayDataset(X, y, *meaning, weights=weights, source=source)

@@ -23,6 +23,8 @@ TargetKind = Literal["classes", "labels", "values"]
 
 MAX_CLASSES = 100
 """Whole numbers with more different values than this are taken for a regression target."""
+_SOME, _ROWS = 20, 5
+"""So are those with more values than the first and fewer rows for each than the second."""
 _SCAN = 1 << 20
 _FEW = 4
 """Values that are called by their names."""
@@ -113,6 +115,8 @@ class ArrayDataset:
         width = len(inputs) if inputs is not None else int(np.prod(X.shape[1:]))
         self.columns = columns or tuple(Column(str(i)) for i in range(width))
         self.in_memory = not isinstance(X, np.memmap)
+        self.slots: tuple[int, Array] | None = None
+        """Rows of the file, good and bad, and the place of each row among them; None where none was bad."""
         if y is not None and len(y) != len(X):
             raise UserError(f"{source}: {len(X)} rows of inputs but {len(y)} targets")
         if weights is not None:
@@ -129,6 +133,19 @@ class ArrayDataset:
     def take_target(self, rows: Array) -> Array | None:
         """Return the target of `rows`; see `Dataset.take_target`."""
         return None if self._y is None else self._encode(self._y[rows], rows)
+
+    def judged(self) -> Array:
+        """Return the rows whose target is known: a class of the training, or a number."""
+        y = self._y
+        if y is None or self.target is None:
+            return np.zeros(0, np.int64)
+        if self._class_values is not None:
+            return np.flatnonzero(np.isin(y.reshape(len(y)), self._class_values))
+        return np.flatnonzero(np.isfinite(np.asarray(y, np.float64).reshape(len(y), -1)).all(axis=1))
+
+    def without_target(self) -> "ArrayDataset":
+        """Return the inputs alone."""
+        return ArrayDataset(self._X, columns=self.columns, inputs=self._inputs, lines=self._lines, source=self.source)
 
     def _encode(self, y: Array, rows: Array) -> Array:
         if self._class_values is not None:
@@ -173,8 +190,8 @@ def infer_target(
 ) -> tuple[Target, Array | None]:
     """Infer what `y` is; return the target, and for classes the sorted raw value of each.
 
-    Text and booleans are classes; so are whole numbers with at most `MAX_CLASSES` different values;
-    several columns of zeros and ones are labels; all else is a regression. `task` overrules it, and
+    Text and booleans are classes; so are whole numbers with at most `MAX_CLASSES` different values, and some rows of
+    each; several columns of zeros and ones are labels; all else is a regression. `task` overrules it, and
     with `like`, the target of a trained model or of the training file, it is that one.
     """
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] < 1):
@@ -201,6 +218,13 @@ def infer_target(
     return Target("classes", names, labels), classes
 
 
+def is_one_hot(y: Array) -> bool:
+    """Return whether a target is a row of zeros with one 1 for each row: a class, written out."""
+    if y.ndim != 2 or y.shape[1] < 3 or y.dtype.kind not in "biuf":
+        return False
+    return all(((part == 0) | (part == 1)).all() and (part.sum(axis=1) == 1).all() for _, part in _scan(y))
+
+
 def _scan(y: Array) -> Iterator[tuple[int, Array]]:
     return ((lo, np.asarray(y[lo : lo + _SCAN])) for lo in range(0, len(y), _SCAN))
 
@@ -218,7 +242,8 @@ def _distinct(y: Array, source: str, task: str) -> Array | None:
         found = np.union1d(found, values)
         if task == "auto" and y.dtype.kind in "iuf" and (len(found) > MAX_CLASSES or not _whole(found)):
             return None
-    return found
+    scarce = len(found) > _SOME and len(y) < _ROWS * len(found)
+    return None if task == "auto" and y.dtype.kind in "iuf" and scarce else found
 
 
 def _whole(values: Array) -> bool:

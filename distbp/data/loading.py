@@ -34,7 +34,8 @@ class TableOptions:
 
     `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
     auto, classification or regression; `like` and `columns_like` are target and columns of the training
-    data or of a trained model, for data that is read later; for the others see `read_csv`.
+    data or of a trained model, for data that is read later; with `blank_target` the target of a row may be missing;
+    for the others see `read_csv`.
     """
 
     target: str | None = None
@@ -44,8 +45,14 @@ class TableOptions:
     weight: str | None = None
     ignore: str | None = None
     categorical: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    missing: str | None = None
     like: Target | None = None
     columns_like: tuple[Column, ...] = ()
+    blank_target: bool = False
 
 
 @dataclass
@@ -72,34 +79,51 @@ def open_dataset(
         return (read_digits(**meaning) if part == "train" else None), []
     if word == "synthetic":
         return (read_synthetic(rest) if part == "train" else None), []
-    path, *others = paths = [Path(piece).expanduser() for piece in name.split(",")]
+    path, *others = paths = paths_of(name)
     if missing := [each for each in paths if not each.exists()]:
         raise UserError(f"no such data: {missing[0]} (a file, a directory of idx files, digits, or synthetic:...)")
+    suffix = suffix_of(path)
     if path.is_dir():
         pairs = find_idx(path)
         return (read_idx_pair(*pairs[part], **meaning) if part in pairs else None), []
-    if path.name.endswith(".npz"):
+    if suffix == ".npz":
         return read_npz(path, part, weight=o.weight, **meaning), []
     if part != "train":
         return None, []
-    if path.name.endswith(".npy"):
+    if suffix == ".npy":
         return read_npy(path, o.target, others[0] if others else None, **meaning), []
     if len(paths) == 2:
         return read_idx_pair(*paths, **meaning), []
-    if path.name.removesuffix(".gz").endswith(_TABLES):
+    if suffix in _TABLES:
         return read_csv(path, **vars(o))
-    raise UserError(f"{path}: what format is this? known are .csv, .npz, .npy, and idx pairs IMAGES,LABELS")
+    known = ", ".join([*_TABLES, ".npz", ".npy"])
+    raise UserError(f"{path}: what format is this? known are {known}, and idx pairs IMAGES,LABELS")
 
 
-_TABLES = (".csv", ".tsv", ".txt", ".data")
-_APPLIES = {"weight": (*_TABLES, ".npz"), "ignore": _TABLES, "categorical": _TABLES, "target": (*_TABLES, ".npy")}
+def paths_of(name: str) -> list[Path]:
+    """Return the files that a text names: one, whatever its name, or several with commas between."""
+    whole = Path(name).expanduser()
+    return [whole] if whole.exists() else [Path(piece).expanduser() for piece in name.split(",")]
+
+
+def suffix_of(path: Path | str) -> str:
+    """Return the end of a file's name that tells its format, in lower case, without that of a compression."""
+    name = str(path).lower()
+    for compression in (".gz", ".bz2", ".xz"):
+        name = name.removesuffix(compression)
+    return Path(name).suffix
+
+
+_TABLES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
+_TEXT_ONLY = ("ignore", "categorical", "encoding", "delimiter", "decimal", "thousands", "missing")
+_APPLIES = {"weight": (*_TABLES, ".npz"), "target": (*_TABLES, ".npy")} | dict.fromkeys(_TEXT_ONLY, _TABLES)
 
 
 def _refuse_unused(name: str, options: TableOptions) -> None:
     """Refuse options that a format cannot follow: who gives them believes in them."""
     for option, suffixes in _APPLIES.items():
-        pair = option == "target" and "," in name
-        if getattr(options, option) and (pair or not name.removesuffix(".gz").endswith(suffixes)):
+        pair = option == "target" and len(paths_of(name)) > 1
+        if getattr(options, option) and (pair or suffix_of(name) not in suffixes):
             flag = "sample-weight" if option == "weight" else option
             raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
     if options.task == "regression" and name.startswith("synthetic"):

@@ -1,5 +1,6 @@
 """From a configuration to objects: the only place below the front doors that knows its options."""
 
+import dataclasses
 from typing import Any
 
 from distbp.comm.communicator import Communicator
@@ -29,12 +30,23 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
         TableOptions(
             target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
             weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
+            encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
+            missing=config.missing,
         ),
         comm=comm, validation_data=config.validation_data, test_data=config.test_data,
         validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed,
     )  # fmt: skip
+
+
+def with_batch_that_fits(config: TrainConfig, data: Data) -> TrainConfig:
+    """Return the configuration with the default batch cut to the training rows; whoever asks for one keeps it."""
+    n = data.train.n_rows
+    if config.batch_size != TrainConfig.batch_size or config.batch_size <= n:
+        return config
+    data.remarks.append(f"the batch is all {n} training rows, not {config.batch_size}")
+    return dataclasses.replace(config, batch_size=n)
 
 
 def build_trainer(

@@ -13,7 +13,7 @@ from distbp.errors import DONE, STOPPED, RankLost, UserError
 from distbp.gradient.choose import EXACT_BITS
 from distbp.model import Model
 from distbp.run.blas import different_bits, kernel_warning
-from distbp.run.build import build_trainer, load_data, run_length
+from distbp.run.build import build_trainer, load_data, run_length, with_batch_that_fits
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.manifest import bits_of, describe
@@ -64,6 +64,7 @@ class Job:
                     return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
                 self.data = load_data(config, comm)
+                self.config = config = with_batch_that_fits(config, self.data)
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
                     Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))

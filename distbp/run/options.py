@@ -94,6 +94,16 @@ class TrainConfig:
     bad_rows: str = _data("error", "what a bad row of a CSV does", ("error", "skip"))
     categorical: str | None = _data(None, "columns of a CSV to treat as categories", metavar="COLUMNS")
     ignore: str | None = _data(None, "columns of a CSV to leave out", metavar="COLUMNS")
+    encoding: str | None = _data(None, "of a table of text; UTF-8, or what its first bytes say", metavar="NAME")
+    delimiter: str | None = _data(
+        None, "between the fields of a table of text, or comma, semicolon, tab, pipe, space; else found out",
+        metavar="CHARACTER",
+    )  # fmt: skip
+    decimal: str | None = _data(None, "what begins the fraction of a number in a table of text", (".", ","))
+    thousands: str | None = _data(None, "what parts the thousands of a number in a table of text", metavar="CHARACTER")
+    missing: str | None = _data(
+        None, "texts that mean a missing value, with commas between; '' for empty cells alone", metavar="TEXTS"
+    )
     sample_weight: str | None = _data(
         None, "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN"
     )

@@ -23,6 +23,8 @@ from distbp.network.losses import FunctionLoss, Loss
 Array = NDArray[Any]
 
 EVALUATION_BLOCK = 512
+_CONFUSION = 100
+"""Classes up to which the matrix of confusion is kept: it has a number for each pair."""
 
 
 def hits(z: Array, y: Array, kind: str) -> int:
@@ -78,7 +80,8 @@ class _Classes(_Figures):
         out: dict[str, Any] = {"accuracy": float(right.sum() / n), "macro_f1": float(f1.mean())}
         if 1 < self.k < self.c:
             out[f"top{self.k}"] = float(self.counts[-1] / n)
-        out["confusion"] = confusion.astype(int).tolist()
+        if self.c <= _CONFUSION:
+            out["confusion"] = confusion.astype(int).tolist()
         return out
 
 

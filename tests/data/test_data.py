@@ -147,8 +147,11 @@ def test_wrong_synthetic_specification(text, message):
         ([0.5, 1.0], "auto", "values", ()),
         ([0.5, 1.0], "classification", "classes", ("0.5", "1")),
         ([3, 1, 3], "regression", "values", ()),
-        (np.arange(MAX_CLASSES), "auto", "classes", tuple(map(str, range(MAX_CLASSES)))),
-        (np.arange(MAX_CLASSES + 1), "auto", "values", ()),
+        (np.arange(5 * MAX_CLASSES) % MAX_CLASSES, "auto", "classes", tuple(map(str, range(MAX_CLASSES)))),
+        (np.arange(5 * MAX_CLASSES + 5) % (MAX_CLASSES + 1), "auto", "values", ()),
+        (np.arange(100) % 21, "auto", "values", ()),  # fewer than five rows of each
+        (np.arange(105) % 21, "auto", "classes", tuple(map(str, range(21)))),
+        (np.arange(20), "auto", "classes", tuple(map(str, range(20)))),
         (np.arange(MAX_CLASSES + 1), "classification", "classes", tuple(map(str, range(MAX_CLASSES + 1)))),
         ([[0, 1], [1, 1]], "auto", "labels", ()),
         ([[0, 1], [1, 1]], "regression", "values", ()),

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import UserError
-from distbp.data import tables
+from distbp.data import columns
 from distbp.data.dataset import Target
-from distbp.data.tables import MISSING, read_csv
+from distbp.data.kinds import MISSING
+from distbp.data.tables import read_csv
 
 PLAIN = "a,b,y\n1,2,0\n3,4,1\n5,6,0\n"
 
@@ -213,8 +213,8 @@ ERRORS = {
     "unknown categorical": (PLAIN.encode(), {"categorical": "z"}, "no column 'z'"),
     "unknown weight": (PLAIN.encode(), {"weight": "z"}, "no column 'z'"),
     "duplicate names": (b"a,a,y\n1,2,0\n", {}, "two columns are called 'a'"),
-    "empty": (b"", {}, "first line is empty"),
-    "empty first line": (b"\na,y\n1,0\n", {}, "first line is empty"),
+    "empty": (b"", {}, "the table is empty"),
+    "blank": (b"\n  \n", {}, "every line is blank"),
     "header only": (b"a,y\n", {}, "no rows"),
     "all rows bad": (b"a,y\n1\n2\n", {"bad_rows": "skip"}, "no rows"),
     "not UTF-8": (b"a,y\n\xff\xfe,1\n", {}, "UTF-8"),
@@ -236,15 +236,16 @@ def test_errors_say_what_is_wrong(read, content, options, message):
 def test_a_damaged_gz_is_an_error(tmp_path, damage):
     path = tmp_path / "t.csv.gz"
     path.write_bytes(damage(gzip.compress(PLAIN.encode() * 50)))
-    with pytest.raises(UserError, match="not a whole CSV file"):
+    with pytest.raises(UserError, match="not a whole table of text"):
         read_csv(path)
 
 
-def test_too_many_categories(read, monkeypatch):
-    monkeypatch.setattr(tables, "_MAX_CATEGORIES", 3)
-    assert len(read("c,y\np,0\nq,1\nr,1\n")[0].columns[0].categories) == 3
-    with pytest.raises(UserError, match="'c' has 4 different texts.*--ignore c"):
-        read("c,y\np,0\nq,1\nr,1\ns,0\n")
+def test_too_many_categories_are_left_out(read, monkeypatch):
+    monkeypatch.setattr(columns, "_MAX_CATEGORIES", 3)
+    assert len(read("c,x,y\np,1,0\nq,2,1\nr,3,1\n")[0].columns[0].categories) == 3
+    dataset, remarks = read("c,x,y\np,1,0\nq,2,1\nr,3,1\ns,4,0\n")
+    assert names(dataset) == ["x"] and remarks == ["t.csv: left out: c (a different text in every row)"]
+    assert read("c,x,y\np,1,0\nq,2,1\nr,3,1\ns,4,0\ns,4,0\n")[1] == ["t.csv: left out: c (4 different texts)"]
 
 
 def test_a_class_unseen_in_training_names_its_line(read):
@@ -260,24 +261,6 @@ def test_a_numeric_target_where_classes_were_text(read):
         read("a,y\n1,0\n2,1\n", like=trained.target)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 4])
-def test_chunks_do_not_matter(read, monkeypatch, chunk):
-    text = "a,c,y\n" + "".join(f"{i},{'uvw'[i % 3]},{i % 2}\n" for i in range(7)) + "bad,u,1\n"
-    whole = read(text, bad_rows="skip")
-    monkeypatch.setattr(tables, "_CHUNK", chunk)
-    parts = read(text, bad_rows="skip")
-    assert whole[1] == parts[1] and whole[0].columns == parts[0].columns
-    for one, other in zip(everything(whole[0])[:2], everything(parts[0])[:2], strict=True):
-        assert np.array_equal(one, other)
-
-
-def test_a_column_of_text_whose_first_chunk_is_missing(read, monkeypatch):
-    text = "c,y\n,0\n,1\n,0\nu,1\nv,0\nu,1\n"
-    whole = everything(read(text)[0])[0]
-    monkeypatch.setattr(tables, "_CHUNK", 3)
-    assert np.array_equal(everything(read(text)[0])[0], whole, equal_nan=True)
-
-
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs", "Cc"]), st.just("\n")), max_size=5).map("t".__add__)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -290,15 +273,14 @@ def written_tables(draw):
 
 
 @examples(150)
-@given(written_tables(), st.sampled_from([",", ";", "\t"]), st.integers(1, 10))
-def test_what_csv_writes_is_read_back(tmp_path_factory, table, separator, chunk):
+@given(written_tables(), st.sampled_from([",", ";", "\t"]))
+def test_what_csv_writes_is_read_back(tmp_path_factory, table, separator):
     is_text, rows = table
     path = tmp_path_factory.mktemp("table") / "t.csv"
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter=separator)
         writer.writerows([[*(f"c{i}" for i in range(len(is_text))), "y"], *rows])
-    with mock.patch.object(tables, "_CHUNK", chunk):
-        dataset, remarks = read_csv(path, task="regression")
+    dataset, remarks = read_csv(path, task="regression")
     X, y, _ = everything(dataset)
     assert not remarks and y[:, 0].tolist() == [row[-1] for row in rows]
     for i, (column, text) in enumerate(zip(dataset.columns, is_text, strict=True)):

@@ -162,7 +162,11 @@ def cores(*masks, there=4, threads=1, hosts="aaaa", limited=True):
         (cores([0, 1, 2, 3], threads=4), OK, ["1 host, 1 rank on 4 cores, 4 BLAS threads each"]),
         (cores([0, 1], [2, 3], [0, 1], [2, 3], hosts="aabb", threads=2), OK, ["2 hosts, 2 + 2 ranks on 4 cores"]),
         (cores([0], [1], [2, 3]), OK, ["1 host, 3 ranks on 4 cores, 1 BLAS thread each"]),
-        (cores([0, 1], [0, 1], [0, 1], there=2), WARNING, ["3 ranks on 2 cores of a", "more than 2 ranks on a gain nothing"]),
+        (
+            cores([0, 1], [0, 1], [0, 1], there=2),
+            WARNING,
+            ["3 ranks on 2 cores of a", "more than 2 ranks on a gain nothing"],
+        ),
         (cores([0], [0], [1], [2]), WARNING, ["ranks 0, 1 on a are bound to core 0, of 4", "--bind-to none"]),
         (cores([0], [0], [0], [0], hosts="aabb"), WARNING, ["ranks 0, 1 on a", "--cpu-bind=none"]),
         (cores([0, 1, 2, 3], [0, 1, 2, 3], threads=4, limited=False), WARNING, ["OMP_NUM_THREADS=2", "8 BLAS threads"]),

@@ -1,0 +1,96 @@
+"""What the texts of a column are: numbers, also in the dress of a country or a currency, or names of categories."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MISSING = frozenset(
+    "|na|n/a|n.a.|#n/a|#n/a n/a|#na|<na>|nan|-nan|nat|null|(null)|\\n|none|nil|?|-|--|.|#value!|#div/0!|#ref!|#name?"
+    "|#num!|#null!|1.#ind|-1.#ind|1.#qnan|-1.#qnan".split("|")
+)
+"""Texts that mean a missing value, in lower case: those of pandas, R, SQL, Excel, and common hands."""
+
+_PLAIN = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|infinity)", re.I)
+_CODE = re.compile(r"[-+]?0\d+")
+_MONEY = r"(?:[$\u20ac\u00a3\u00a5\u20b9]|[A-Z]{3}\b|US\$)"
+_UNITS = r"kg|mg|lbs?|oz|km|cm|mm|mi|ft|in|ml|cl|hrs?|min|sec|ms|us|ns|kb|mb|gb|tb|kw|kwh|hp|cc|mph|kmh"
+_UNIT = rf"(?:[%\u2030\u00b0$\u20ac\u00a3\u00a5\u20b9]|\s[^\W\d_]{{1,4}}\.?|(?:{_UNITS})\b)"
+_DRESSED = re.compile(
+    rf"'?([-+]?)\s*({_MONEY}?)\s*([-+]?)\s*(\d(?:[\d.,' \u00a0\u202f]*\d)?[.,]?|[.,]\d+)\s*({_UNIT}?)", re.I
+)
+_GROUPED = {mark: re.compile(rf"\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+") for mark in ",.' \u00a0\u202f"}
+
+
+@dataclass(frozen=True)
+class Dress:
+    """How the numbers of a column are written: what begins the fraction, parts thousands, and stands around."""
+
+    decimal: str = "."
+    thousands: str = ""
+    around: str = ""
+
+    def __str__(self) -> str:
+        said = [f"in {self.around}"] if self.around else []
+        said += ["a decimal comma"] if self.decimal == "," else []
+        said += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        return " and ".join(said) or "signs around"
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number as programs write it; a code with leading zeros is none."""
+    return _PLAIN.fullmatch(text) is not None
+
+
+def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
+    """Return whether a text means that there is no value."""
+    return text.strip().lower() in missing
+
+
+def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | None = None) -> str | Dress:
+    """Return what the texts of a column are, of which none is missing: ``number``, ``text``, or numbers in a dress.
+
+    A column is numeric when most of its texts are numbers and none is a code with leading zeros; in a dress all have
+    to be.
+    """
+    stripped = [text.strip() for text in texts]
+    if any(_CODE.fullmatch(text) for text in stripped):
+        return "text"
+    plain = sum(map(is_number, stripped))
+    if decimal in (None, ".") and not thousands and 2 * plain > len(stripped):
+        return "number"
+    return dress_of(stripped, decimal, thousands) or ("number" if 2 * plain > len(stripped) else "text")
+
+
+def dress_of(texts: Sequence[str], decimal: str | None = None, thousands: str | None = None) -> Dress | None:
+    """Return how the numbers of a column are written, None where one is none or they disagree."""
+    bodies, around = [], Counter[str]()
+    for text in texts:
+        found = _DRESSED.fullmatch(text)
+        if not found or (found[1] and found[3]):
+            return None
+        bodies.append(found[4].strip())
+        around[found[2] or found[5]] += 1
+    if len(around) > 1 + ("" in around):
+        return None
+    for mark in [decimal] if decimal else [".", ","]:
+        group = thousands if thousands is not None else _grouping(bodies, mark)
+        if group is not None and all(_written(body, mark, group) for body in bodies):
+            return Dress(mark, group, next((unit for unit in around if unit), ""))
+    return None
+
+
+def _grouping(bodies: Sequence[str], decimal: str) -> str | None:
+    """Return what parts thousands where `decimal` begins the fraction, "" for nothing; None where that cannot be."""
+    whole = [body.partition(decimal)[0] for body in bodies]
+    marks = {mark for body in whole for mark in body if not mark.isdigit()}
+    if not marks:
+        return ""
+    return marks.pop() if len(marks) == 1 and marks <= set(_GROUPED) else None
+
+
+def _written(body: str, decimal: str, thousands: str) -> bool:
+    whole, point, fraction = body.partition(decimal)
+    if point and not fraction.isdigit() and fraction:
+        return False
+    return not whole or whole.isdigit() or bool(thousands and _GROUPED[thousands].fullmatch(whole))

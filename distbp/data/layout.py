@@ -1,0 +1,204 @@
+"""How a table of text is laid out: encoding, lines above the header, separator, quotes, and the names of the columns.
+
+What is found comes from the first lines. Whoever knows better says so: ``--encoding``, ``--delimiter``, ``--header``.
+"""
+
+import codecs
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distbp.errors import UserError
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
+"""Names of the usual separators; ``space`` is any run of spaces and tabs."""
+_PREFERRED = "\t;|, "  # a decimal comma lies within fields that semicolons part, and a space within a text
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_LINES = 200
+"""Lines that are looked at."""
+_TITLES = 20
+"""Lines above the header at most."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Describe a table of text.
+
+    Attributes
+    ----------
+    encoding : str
+        In Python's words.
+    delimiter : str
+        Of fields; a space stands for any run of spaces and tabs.
+    header : tuple of str
+        The names as they stand in the first line; empty where it is a row.
+    names : tuple of str
+        Of the columns; the number, from 0, of one that has none.
+    skipped : int
+        Lines above the first row.
+    remarks : list of str
+        What the user may want to know.
+    """
+
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+    names: tuple[str, ...]
+    skipped: int
+    remarks: list[str] = field(default_factory=list)
+
+
+def encoding_of(head: bytes, source: str, wanted: str | None = None) -> str:
+    """Return the encoding of a file that begins with `head`: the one wanted, that of its byte-order mark, or UTF-8."""
+    if wanted:
+        try:
+            found = codecs.lookup(wanted).name
+        except LookupError:
+            raise UserError(f"--encoding {wanted}: Python knows no such encoding; try utf-8, cp1252, utf-16") from None
+        return "utf-8-sig" if found == "utf-8" else found
+    return next((name for mark, name in _BOMS if head.startswith(mark)), "utf-8-sig")
+
+
+def not_in(encoding: str, source: str, line: int, byte: int | None = None) -> UserError:
+    """Return the error of a byte that the encoding does not have."""
+    other = "cp1252" if encoding.startswith("utf-8") else "utf-8"
+    text = f"line {line} is not in {encoding.removesuffix('-sig').upper()}"
+    text += "" if byte is None else f" (byte 0x{byte:02x})"
+    return UserError(f"{source}, {text}: say which it is, e.g. --encoding {other}")
+
+
+def find_layout(
+    head: str, source: str, encoding: str = "utf-8", *, delimiter: str | None = None, header: str = "auto",
+    target: str | None = None, known: Sequence[str] = (), prefer: str = "",
+) -> Layout:  # fmt: skip
+    """Find out how a table is laid out from its first lines.
+
+    Parameters
+    ----------
+    head : str
+        Whole lines from the beginning of the file.
+    source : str
+        Name of the file, for messages.
+    encoding : str
+        Passed on.
+    delimiter : str, optional
+        The separator, or its name in `DELIMITERS`; else the one that parts most lines alike.
+    header : {"auto", "yes", "no"}
+        Whether the first line holds names.
+    target : str, optional
+        Names of target columns: a first line that has them all is a header.
+    known : sequence of str
+        Names that a header is expected to have.
+    prefer : str
+        A separator that the file's name speaks for.
+    """
+    lines, remarks, above = re.split(r"\r\n|\n|\r", head)[: _LINES + _TITLES], list[str](), 0
+    if lines and (said := re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.I)):  # Excel's
+        delimiter, above = delimiter or said[1], 1
+    while above < len(lines) and not lines[above].strip():
+        above += 1
+    if above == len(lines):
+        raise UserError(f"{source}: the table is empty" + (": every line is blank" if head else ""))
+    separator = _delimiter(lines[above:], DELIMITERS.get(str(delimiter), delimiter), prefer)
+    records = list(records_of(lines[above:], separator))
+    titles = _titles(records)
+    if skipped := sum(1 for _, fields in records[:titles] if fields):
+        remarks.append(f"{source}: {skipped} line{'s' * (skipped > 1)} above the table left out: {lines[above][:60]!r}")
+    above += records[titles][0]
+    rows = [fields for _, fields in records[titles:] if fields]
+    first = [name.strip() for name in rows[0]]
+    if first[0][:2] in ("b'", 'b"') and first[0].count(first[0][1]) == 1:
+        remarks.append(f"{source}: removed a stray {first[0][:2]} before the header")
+        first[0] = first[0][2:]
+    named = header == "yes" or (header == "auto" and is_header(first, rows[1:], target, known))
+    names = tuple(name if named and name else str(i) for i, name in enumerate(first))
+    if named and (twice := next((name for name in names if name and names.count(name) > 1), "")):
+        raise UserError(f"{source}: two columns are called {twice!r}")
+    if header == "auto" and named and all(map(_is_number, first)):
+        remarks.append(f"{source}: the first line, {','.join(first)[:60]}, is the header (--header no: it is a row)")
+    return Layout(encoding, separator, tuple(first) if named else (), names, above + named, remarks)
+
+
+def _titles(records: Sequence[tuple[int, list[str]]]) -> int:
+    """Count the records above the table: comments, and lines with fewer fields than the usual row."""
+    widths = Counter(len(fields) for _, fields in records if fields)
+    usual = max(widths, key=lambda width: (widths[width], width))
+    for i, (_, fields) in enumerate(records[: _TITLES + 1]):
+        if fields and (len(fields) >= usual or usual == 1) and not (fields[0].startswith("#") and len(fields) < usual):
+            return i if i < len(records) - 1 else 0
+    return 0
+
+
+def records_of(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (lines before it, fields) of each record, up to one that does not end; a blank line has no fields."""
+    if delimiter == " ":
+        yield from ((i, line.split()) for i, line in enumerate(lines))
+        return
+    reader, start = csv.reader(iter([line + "\n" for line in lines]), delimiter=delimiter, skipinitialspace=True), 0
+    try:
+        for fields in reader:
+            yield start, fields if any(field.strip() for field in fields) else []
+            start = reader.line_num
+    except csv.Error:  # a field that does not end within these lines, or is too long
+        return
+
+
+def _delimiter(lines: Sequence[str], wanted: str | None, prefer: str) -> str:
+    """Return the separator that parts most lines in the same number of fields, more than one."""
+    if wanted:
+        if len(wanted) != 1:
+            names = ", ".join(DELIMITERS)
+            raise UserError(f"--delimiter {wanted!r}: one character, or {names}")
+        return wanted
+    scores: dict[str, Any] = {}
+    for separator in _PREFERRED:
+        widths = Counter(len(fields) for _, fields in records_of(lines, separator) if fields)
+        width = max((n for n in widths if n > 1), key=lambda n: (widths[n], n), default=1)
+        if width > 1:
+            share = widths[width] / widths.total()
+            scores[separator] = separator == prefer and share > 0.5, share > 0.9, round(share, 1)
+    return max(scores, key=scores.__getitem__, default=",")  # the first of equals
+
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*")
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None
+
+
+def is_header(
+    first: Sequence[str], rows: Sequence[Sequence[str]], target: str | None = None, known: Sequence[str] = ()
+) -> bool:
+    """Return whether a first line holds names, not values.
+
+    It does when it has half of the known names or names the target, when its numbers count up, when some column holds
+    numbers below a text, and, where all is text, when no name comes again in its column.
+    """
+    if known and not all(name.isdigit() and int(name) < len(known) for name in known):
+        if 2 * len(set(known) & set(first)) >= len(known):
+            return True
+    names = [name.strip() for name in target.split(",")] if target else []
+    if names and all(name in first for name in names) and not all(name.lstrip("-").isdigit() for name in names):
+        return True
+    numbers = [int(name) for name in first if re.fullmatch(r"\d{1,9}", name)]
+    if names and set(names) <= set(first) and _count_up(numbers):
+        return True
+    if len(numbers) >= max(2, len(first) - 1) and _count_up(numbers) and (len(numbers) > 2 or not numbers[0]):
+        return [list(first)] != [list(row) for row in rows[:1]]
+    texts = [i for i, name in enumerate(first) if name and not _is_number(name)]
+    if not texts or not rows:
+        return bool(texts)
+    below = [[row[i].strip() for row in rows if i < len(row) and row[i].strip()] for i in texts]
+    if any(column and sum(map(_is_number, column)) > 0.5 * len(column) for column in below):
+        return True
+    if len(texts) * 2 <= len(first):  # numbers in most places, and texts where the rows have some
+        return False
+    return len(set(first)) == len(first) and not any(first[i] in column for i, column in zip(texts, below, strict=True))
+
+
+def _count_up(numbers: Sequence[int]) -> bool:
+    return bool(numbers) and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -1,0 +1,95 @@
+"""What is known of a table of text from its beginning, and how it is to be read."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from distbp.data.kinds import MISSING, Dress, is_missing, kind_of
+from distbp.data.layout import encoding_of, find_layout, records_of
+from distbp.data.textfile import TextFile, decode, head_of
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Say how a table of text is to be read; see `read_csv`."""
+
+    header: str = "auto"
+    bad_rows: str = "error"
+    weight: str | None = None
+    ignore: str | None = None
+    categorical: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    missing: str | None = None
+
+
+class Reading:
+    """The state of reading one table: what its columns are taken for, until all rows agree."""
+
+    def __init__(self, path: Path, options: TextOptions, target: str | None, names: tuple[str, ...]) -> None:
+        self.path, self.source, self.options = path, path.name, options
+        head, self.whole = head_of(path)
+        encoding = encoding_of(head, self.source, options.encoding)
+        text = decode(head, encoding, self.source)
+        prefer = "\t" if re.search(r"\.(tsv|tab)(\.\w+)?$", path.name, re.I) else ""
+        self.layout = find_layout(
+            text, self.source, encoding, delimiter=options.delimiter, header=options.header, target=target,
+            known=names, prefer=prefer,
+        )  # fmt: skip
+        self.remarks = list(self.layout.remarks)
+        self.missing = MISSING if options.missing is None else frozenset(
+            {"", *(word.strip().lower() for word in options.missing.split(","))}
+        )  # fmt: skip
+        lines = re.split(r"\r\n|\n|\r", text)[self.layout.skipped :]
+        rows = [fields for _, fields in records_of(lines, self.layout.delimiter) if fields]
+        self.sample = [[row[i] for row in rows if i < len(row)] for i in range(len(self.layout.names))]
+
+    def texts(self, i: int) -> list[str]:
+        """Return the texts of a column in the first lines that are there."""
+        return [text for text in self.sample[i] if not is_missing(text, self.missing)]
+
+    def kind(self, i: int) -> str | Dress:
+        """Return what a column is taken for."""
+        texts = self.texts(i)
+        return kind_of(texts, self.options.decimal, self.options.thousands) if texts else "number"
+
+    def unnamed(self) -> set[int]:
+        """Return columns without a name that hold nothing, as behind a last separator, or count the rows."""
+        found = set()
+        for i, name in enumerate(self.layout.names if self.layout.header else ()):
+            if name != str(i) or name in self.layout.header:
+                continue
+            texts = self.texts(i)
+            counts = [int(text) for text in texts if text.strip().isdigit()]
+            if not texts:
+                found.add(i)
+            elif len(counts) == len(texts) and np.all(np.diff(counts) == 1):
+                found.add(i)
+                self.remarks.append(f"{self.source}: left out: column {i}, which has no name and counts the rows")
+        return found
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the library cannot read the file as it is."""
+        ours = self.layout.encoding.startswith("utf-8") and self.path.suffix.lower() not in (".bz2", ".xz")
+        return not ours or self.layout.delimiter == " "
+
+    @contextlib.contextmanager
+    def clean(self, copied: bool) -> Iterator[Path]:
+        """Give the file, or a copy in UTF-8 with one separator and one end of lines, line for line as this one."""
+        if not copied:
+            yield self.path
+            return
+        with TemporaryDirectory(prefix="distbp-") as folder:
+            copy = Path(folder) / "table.csv"
+            with open(copy, "w", encoding="utf-8", newline="") as out:
+                for line in TextFile(self.path, self.source, self.layout).text(newline=None):
+                    out.write("\t".join(line.split()) + "\n" if self.layout.delimiter == " " else line)
+            yield copy

@@ -1,0 +1,117 @@
+"""A table of text as a file: its lines, its records, and where they stand."""
+
+import bz2
+import codecs
+import csv
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from distbp.data.database import Reject
+from distbp.data.layout import Layout, not_in
+from distbp.errors import UserError
+
+Array = NDArray[Any]
+
+_HEAD = 1 << 20
+"""Bytes that are looked at to find out what the columns are."""
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+def opened(path: Path, mode: str, **more: Any) -> Any:
+    """Open a file, compressed or not."""
+    return _OPENERS.get(path.suffix.lower(), open)(path, mode, **more)
+
+
+def head_of(path: Path) -> tuple[bytes, bool]:
+    """Return the beginning of a file, and whether that is all of it."""
+    try:
+        with opened(path, "rb") as stream:
+            head = stream.read(_HEAD + 1)
+    except _DAMAGED as error:
+        raise UserError(f"{path}: not a whole table of text: {error}") from error
+    if len(head) <= _HEAD:
+        return head, True
+    return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1 or _HEAD], False
+
+
+def decode(head: bytes, encoding: str, source: str) -> str:
+    """Return the text of the beginning of a file."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError as error:
+        raise not_in(encoding, source, 1 + head[: error.start].count(b"\n"), head[error.start]) from None
+
+
+@dataclass
+class TextFile:
+    """A table of text: where it is, how it is laid out, and what its parts that are no rows are."""
+
+    path: Path
+    source: str
+    layout: Layout
+    quote: str = '"'
+    clean: Path | None = None
+    """The copy that was read in its place, line for line."""
+    rejects: list[Reject] = field(default_factory=list)
+
+    def text(self, newline: str | None = "") -> Iterator[str]:
+        """Yield its lines, their ends as they are, or with None all alike."""
+        with opened(self.path, "rt", encoding=self.layout.encoding, newline=newline) as stream:
+            yield from stream
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield (line, fields) of each record below the header, also of bad ones, as the standard library has it."""
+        lines, first = self.text(), self.layout.skipped
+        for _ in range(first):
+            next(lines, None)
+        if self.layout.delimiter == " ":
+            yield from ((first + i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
+            return
+        quoting: Any = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
+        reader = csv.reader(lines, delimiter=self.layout.delimiter, quoting=quoting, skipinitialspace=True)
+        start = 0
+        for fields in reader:
+            if fields:
+                yield first + start + 1, fields
+            start = reader.line_num
+
+    @cached_property
+    def bad_lines(self) -> dict[int, Reject]:
+        """The lines in which rejects begin."""
+        if not self.rejects:
+            return {}
+        found: dict[int, Reject] = {}
+        wanted, byte, line = sorted(self.rejects, key=lambda reject: (reject.byte, reject.why == "CAST")), 0, 1
+        with opened(self.clean or self.path, "rb") as stream:
+            for reject in wanted:
+                while byte < reject.byte and (part := stream.read(min(1 << 20, reject.byte - byte))):
+                    byte, line = byte + len(part), line + part.count(b"\n")
+                found.setdefault(line, reject)
+        return found
+
+    def place(self, row: int) -> tuple[int, str]:
+        """Return line and content of a row."""
+        good = ((line, fields) for line, fields in self.records() if line not in self.bad_lines)
+        for k, (line, fields) in enumerate(good):
+            if k == row:
+                return line, self.layout.delimiter.join(fields)
+        return self.layout.skipped + 1 + row, ""
+
+
+class Lines:
+    """Give the line of the file in which a row stands, found when it is asked for."""
+
+    def __init__(self, file: TextFile, rows: Array) -> None:
+        self._file, self._rows = file, rows
+
+    def __getitem__(self, row: int) -> int:
+        return self._file.place(int(self._rows[row]))[0]
