@@ -8,10 +8,10 @@ Nothing in the file depends on the ranks, the time or the host.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
 from distbp.data.prepared import Prepared
@@ -89,21 +89,35 @@ class Model:
         """Raw data as this network sees it."""
         return Prepared(Subset(dataset), self.preprocessor, self.network.dtype)
 
-    def predict(self, data: Dataset | NDArray[Any]) -> NDArray[np.float64]:
+    def predict(self, data: Dataset | ArrayLike) -> NDArray[np.float64]:
         """Predictions for raw rows, as they stand in a file.
 
         Parameters
         ----------
-        data : Dataset or ndarray of shape (n, n_columns)
-            The columns of the training data, by name in a data set and in their order in an array.
+        data : Dataset or array_like of shape (n, n_columns)
+            The columns of the training data, by name in a data set and in their order in an array, where a category is
+            the number of its place.
 
         Returns
         -------
         ndarray of shape (n, n_classes), (n, n_labels) or (n, n_values)
             Probabilities, or values in the units of the target.
         """
-        rows = self.prepare(ArrayDataset(data) if isinstance(data, np.ndarray) else data)
+        rows = self.prepare(self._dataset(data))
         return self.predict_rows(rows, np.arange(rows.n_rows))
+
+    def _dataset(self, data: Dataset | ArrayLike) -> Dataset:
+        """Return rows as a data set; an array of another width, or of texts, is a `UserError`."""
+        if hasattr(data, "take_target"):
+            return cast(Dataset, data)
+        try:
+            X = np.asarray(data, None if np.asarray(data).dtype.kind in "biuf" else np.float64)
+        except (TypeError, ValueError):
+            raise UserError("rows to predict must be numbers: a matrix (rows, columns)") from None
+        if X.ndim < 2 or int(np.prod(X.shape[1:])) != len(self.columns):
+            wanted = f"the model was trained on {len(self.columns)} columns"
+            raise UserError(f"an array of shape {X.shape}: {wanted}, so (rows, {len(self.columns)})")
+        return ArrayDataset(X, columns=self.columns)
 
     def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions for some rows of what `prepare` gave, block by block."""

@@ -131,12 +131,12 @@ def _refuse_unused(name: str, options: TableOptions) -> None:
 
 
 def load(
-    name: str = "digits",
+    name: str | Path = "digits",
     options: TableOptions | None = None,
     *,
     comm: Communicator | None = None,
-    validation_data: str | None = None,
-    test_data: str | None = None,
+    validation_data: str | Path | None = None,
+    test_data: str | Path | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     scaling: str = "auto",
@@ -156,7 +156,7 @@ def load(
     >>> data.train.n_rows, data.validation.n_rows, data.test.n_rows
     (1258, 180, 359)
     """
-    comm, options = comm or SerialCommunicator(), options or TableOptions()
+    comm, options, name = comm or SerialCommunicator(), options or TableOptions(), str(name)
     dataset, remarks = open_dataset(name, options)
     assert dataset is not None
     if dataset.target is None:
@@ -164,7 +164,7 @@ def load(
     like = replace(options, like=dataset.target, columns_like=dataset.columns)
     parts: dict[str, Subset] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
-        other, more = open_dataset(path, like) if path else open_dataset(name, like, part)
+        other, more = open_dataset(str(path), like) if path else open_dataset(name, like, part)
         remarks += more
         if other is None:
             continue

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from front_doors import PREDICT, TRAIN
 
+from distbp import Model, UserError, load
+
 INCH = '"7 inch'
 ONE = ("--epochs", "1", "--hidden", "4")
 
@@ -161,3 +163,23 @@ def test_idx_pairs_of_other_names(here, tmp_path):
     idx("emnist-digits-test-images-idx3-ubyte", (3, 2, 2), range(12))
     idx("emnist-digits-test-labels-idx1-ubyte", (3,), range(3))
     assert "name a pair, --data IMAGES,LABELS" in here(*TRAIN, "--data", "pics", *ONE).stderr
+
+
+def test_from_python_with_paths_lists_and_objects(trained, tmp_path):
+    trained(["x,z,y", *(f"{i},{i % 5},{i % 2}" for i in range(90))])
+    assert load(tmp_path / "t.csv").train.n_rows == 63
+    model = Model.load(tmp_path / "run")
+    expected = model.predict(np.array([[1.0, 2.0]]))
+    assert np.array_equal(model.predict([[1, 2]]), expected)
+    assert np.array_equal(model.predict(np.array([[1.0, 2.0]], object)), expected)
+    for bad, says in (
+        ([[1.0]], r"shape \(1, 1\): the model was trained on 2 columns"),
+        ([["a", "b"]], "must be numbers"),
+    ):
+        with pytest.raises(UserError, match=says):
+            model.predict(bad)
+
+
+def test_a_configuration_with_a_byte_order_mark(here, tmp_path):
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfsteps = 2\n")
+    assert "2 steps in" in here(*TRAIN, "--config", "bom.toml").stdout
