@@ -174,20 +174,22 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+def done_by(command: list[str], **more) -> subprocess.CompletedProcess[str]:
+    """Run a command, again where mpirun did not start on a busy machine."""
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, **more)
+        if _NOT_STARTED not in done.stdout + done.stderr:
+            break
+    return done
+
+
 @pytest.fixture
 def launch(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python ARGUMENTS`` in an empty folder, on `ranks` ranks where it is given."""
 
     def run(*arguments: str, ranks: int = 0, timeout: float = 60, cwd: Path = tmp_path, **env: str):
         command = [*(mpirun(ranks) if ranks else []), sys.executable, *map(str, arguments)]
-        for _ in range(3):
-            done = subprocess.run(
-                command, cwd=cwd, env=clean_environment() | env, capture_output=True, text=True, timeout=timeout,
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            if _NOT_STARTED not in done.stdout + done.stderr:
-                break
-        return done
+        return done_by(command, cwd=cwd, env=clean_environment() | env, timeout=timeout, stdin=subprocess.DEVNULL)
 
     return run
 

@@ -28,22 +28,22 @@ class Subset:
 
     def rows(self, positions: Rows) -> Rows:
         """Return the rows of the data set at `positions` of the subset."""
-        match self._rows:
-            case None:
-                return positions
-            case permutation, start, _:
-                return permutation(positions + start)
+        if self._rows is None:
+            return positions
+        if isinstance(self._rows, tuple):
+            permutation, start, _ = self._rows
+            return permutation(positions + start)
         return self._rows[positions]
 
     def rows_between(self, lo: int, hi: int) -> Rows:
         """Return the rows of the subset that lie in ``lo .. hi - 1`` of the data set, in its order."""
         every = np.arange(lo, hi)
-        match self._rows:
-            case None:
-                return every
-            case permutation, start, count:
-                positions = permutation.inverse(every) - start
-                return every[(positions >= 0) & (positions < count)]
+        if self._rows is None:
+            return every
+        if isinstance(self._rows, tuple):  # "case permutation, start, count" would take an array of three rows, too
+            permutation, start, count = self._rows
+            positions = permutation.inverse(every) - start
+            return every[(positions >= 0) & (positions < count)]
         return self._rows[slice(*np.searchsorted(self._rows, (lo, hi)))]
 
 

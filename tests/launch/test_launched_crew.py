@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import clean_environment, mpirun
+from conftest import clean_environment, done_by, mpirun
 from front_doors import QUICK, TRAIN
 from test_launched_training import SLOW, lines, ranks_of, wait_for_step
 
@@ -26,9 +26,7 @@ def command(ranks, *arguments):
 
 def run(tmp_path, ranks, *arguments):
     environment = clean_environment() | {"PRTE_MCA_hwloc_default_binding_policy": "none"}
-    done = subprocess.run(
-        command(ranks, *arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = done_by(command(ranks, *arguments), cwd=tmp_path, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
