@@ -18,6 +18,10 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
+"""What `str.strip` takes away; DuckDB's trim takes spaces alone if it is told nothing."""
+
+
 class Reject(NamedTuple):
     """A part of the file that is no row: where it begins (bytes from 0), how many lines it has, why, and its text."""
 
@@ -101,8 +105,8 @@ def read_text(
 
 def value_of(i: int, missing: Sequence[str]) -> str:
     """Return the SQL of a text: without blanks around it, NULL where it means that there is no value."""
-    no_value = ", ".join(map(quoted, missing))
-    return f"CASE WHEN lower(trim(c{i})) IN ({no_value}) THEN NULL ELSE trim(c{i}) END"
+    no_value, text = ", ".join(map(quoted, missing)), f"trim(c{i}, {quoted(_BLANKS)})"
+    return f"CASE WHEN lower({text}) IN ({no_value}) THEN NULL ELSE {text} END"
 
 
 def number_in(i: int, dress: Dress, missing: Sequence[str]) -> str:

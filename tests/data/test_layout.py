@@ -187,3 +187,10 @@ def test_a_quote_that_closes_in_another_row_swallows_none(tmp_path, closes):
 def test_ends_of_lines_of_all_kinds_in_one_file(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,y\r\n1,0\n2,1\r\n3,0\r4,1\n" + b"5,1\r\n6,0\n" * 50)
     assert read_csv(tmp_path / "t.csv")[0].n_rows == 104
+
+
+def test_blanks_of_all_kinds_around_a_text(tmp_path):
+    (tmp_path / "t.csv").write_text('a,y\n"t\n",0\n\u00a0t\t,1\n" \u3000",0\nt,1\n', encoding="utf-8")
+    dataset, _ = read_csv(tmp_path / "t.csv")
+    assert dataset.columns[0].categories == ("t",)
+    assert np.array_equal(dataset.take(np.arange(4))[0][:, 0], [0, 0, np.nan, 0], equal_nan=True)
