@@ -50,6 +50,7 @@ def connection(threads: int | None = None) -> Iterator[Any]:
         config: dict[str, Any] = {"temp_directory": folder, "autoinstall_known_extensions": "false"}
         database = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
         try:
+            database.execute("SET enable_progress_bar = false")  # it would go to standard output
             yield database
         finally:
             database.close()
