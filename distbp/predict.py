@@ -53,8 +53,12 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
         like=model.target, columns_like=model.columns, blank_target=True,
     )  # fmt: skip
     dataset, remarks = open_dataset(options.data, how)
-    assert isinstance(dataset, ArrayDataset)
-    rows, judged = model.prepare(dataset.without_target()), dataset.judged()
+    assert dataset is not None
+    judged, slots = np.arange(dataset.n_rows if dataset.target else 0), None
+    inputs = dataset
+    if isinstance(dataset, ArrayDataset):  # what is computed has no holes
+        inputs, judged, slots = dataset.without_target(), dataset.judged(), dataset.slots
+    rows = model.prepare(inputs)
     with limited_blas(comm):
         lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
         predictions = np.zeros((rows.n_rows, model.target.n_outputs))
@@ -62,10 +66,10 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
         comm.allreduce(predictions)  # zeros elsewhere
         known = Prepared(Subset(dataset, judged), model.preprocessor, model.network.dtype) if len(judged) else None
         figures = evaluate(model.network, model.loss, known, comm) if known else {}
-    if dataset.slots is not None:  # a bad row has an empty line
-        n_rows, slots = dataset.slots
+    if slots is not None:  # a bad row has an empty line
+        n_rows, places = slots
         predictions, found = np.full((n_rows, predictions.shape[1]), np.nan), predictions
-        predictions[slots] = found
+        predictions[places] = found
     if figures and len(judged) < rows.n_rows:
         remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
     if comm.is_root:

@@ -58,7 +58,8 @@ def read_csv(
     known = {column.name: column for column in columns_like}
     left_out = set() if known else reading.unnamed()
     targets = _target_columns(target, like, names, source, last=max(set(range(len(names))) - left_out, default=0))
-    weights = parse_columns(there(how.weight), names, source)[:1]
+    by_number = how.weight is not None and how.weight.strip().lstrip("-").isdigit()
+    weights = parse_columns(how.weight if by_number else there(how.weight), names, source)[:1]
     apart = {*targets, *weights, *left_out, *parse_columns(there(how.ignore), names, source)}
     inputs = [i for i, name in enumerate(names) if i not in apart]
     if set(known) <= set(names):
@@ -66,12 +67,11 @@ def read_csv(
     if not inputs:
         raise UserError(f"{source}: no input column is left beside the target")
     kinds: dict[int, str | Dress] = {i: reading.kind(i) for i in inputs}
+    categorical = set(parse_columns(there(how.categorical), names, source))
     for i in inputs:
         if names[i] in known and known[names[i]].categories is None and kinds[i] == "text":
             kinds[i] = "number"
-        if i in parse_columns(there(how.categorical), names, source) or (
-            names[i] in known and known[names[i]].categories
-        ):
+        if i in categorical or (names[i] in known and known[names[i]].categories):
             kinds[i] = "text"
     kinds |= {i: reading.kind(i) for i in weights}
     with database.connection() as tables:

@@ -7,6 +7,7 @@ import pytest
 from front_doors import PREDICT, TRAIN
 
 from distbp import Model, UserError, load
+from distbp.data.loading import TableOptions
 
 INCH = '"7 inch'
 ONE = ("--epochs", "1", "--hidden", "4")
@@ -183,3 +184,17 @@ def test_from_python_with_paths_lists_and_objects(trained, tmp_path):
 def test_a_configuration_with_a_byte_order_mark(here, tmp_path):
     (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfsteps = 2\n")
     assert "2 steps in" in here(*TRAIN, "--config", "bom.toml").stdout
+
+
+def test_predictions_of_computed_rows(here, tmp_path):
+    data = "synthetic:blobs,rows=200,classes=3"
+    assert here(*TRAIN, "--data", data, "--run-dir", "run", *ONE).returncode == 0
+    done = here(*PREDICT, "run", data)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 201 and "accuracy" in done.stderr
+
+
+def test_the_weights_of_a_test_file_by_the_number_of_their_column(tmp_path):
+    for name, weight in ("a.csv", "1"), ("b.csv", "3"):
+        (tmp_path / name).write_text("x,w,y\n" + "".join(f"{i},{weight},{i % 2}\n" for i in range(20)))
+    data = load(tmp_path / "a.csv", TableOptions(weight="1"), test_data=tmp_path / "b.csv")
+    assert data.test.take(np.arange(20))[2].tolist() == [3.0] * 20
