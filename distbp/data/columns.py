@@ -32,7 +32,7 @@ class Table:
         self.reading, self.tables, self.kinds, self.blank_target = reading, tables, kinds, blank_target
         self.layout, self.names, self.source = reading.layout, reading.layout.names, reading.source
         self.missing = sorted(reading.missing)
-        self.file = TextFile(reading.path, self.source, self.layout, clean=clean)
+        self.file = TextFile(reading.path, self.layout, clean=clean)
         self.remarks, self.bad = list(reading.remarks), list[tuple[int, str, str]]()
         spellings = {"", *(text for i in kinds for text in reading.sample[i] if is_missing(text, reading.missing))}
         for _ in range(4):
@@ -48,7 +48,7 @@ class Table:
     def _read(self, clean: Path, spellings: Sequence[str]) -> None:
         def attempt(quote: str) -> list[Reject]:
             return database.read_text(
-                self.tables, clean, delimiter="\t" if self.layout.delimiter == " " else self.layout.delimiter,
+                self.tables, clean, delimiter=self.layout.separator,
                 quote=quote, skipped=self.layout.skipped, missing=spellings,
                 numeric=[self.kinds.get(i) == "number" for i in range(len(self.names))],
             )  # fmt: skip
@@ -96,9 +96,7 @@ class Table:
     def _fields(self, reject: Reject) -> list[str]:
         text = reject.text.rstrip("\r\n")
         try:
-            return next(
-                csv.reader([text], delimiter="\t" if self.layout.delimiter == " " else self.layout.delimiter), []
-            )
+            return next(csv.reader([text], delimiter=self.layout.separator), [])
         except csv.Error:
             return [text]
 

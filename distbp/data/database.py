@@ -42,13 +42,13 @@ def quoted(text: str) -> str:
 
 
 @contextlib.contextmanager
-def connection(threads: int | None = None) -> Iterator[Any]:
+def connection() -> Iterator[Any]:
     """Open a database in memory, which may leave it for a folder of its own."""
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="distbp-") as folder:
         config: dict[str, Any] = {"temp_directory": folder, "autoinstall_known_extensions": "false"}
-        database = duckdb.connect(config=config | ({"threads": threads} if threads else {}))
+        database = duckdb.connect(config=config)
         try:
             database.execute("SET enable_progress_bar = false")  # it would go to standard output
             yield database

@@ -50,8 +50,13 @@ class Layout:
     skipped: int
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def separator(self) -> str:
+        """Return what stands between fields where the library reads them."""
+        return "\t" if self.delimiter == " " else self.delimiter
 
-def encoding_of(head: bytes, source: str, wanted: str | None = None) -> str:
+
+def encoding_of(head: bytes, wanted: str | None = None) -> str:
     """Return the encoding of a file that begins with `head`: the one wanted, that of its byte-order mark, or UTF-8."""
     if wanted:
         try:

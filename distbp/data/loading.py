@@ -22,6 +22,7 @@ from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_np
 from distbp.data.dataset import Column, Dataset, Target
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor, fit_preprocessor
+from distbp.data.reading import TextOptions
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
 from distbp.data.tables import read_csv
@@ -29,7 +30,7 @@ from distbp.errors import UserError
 
 
 @dataclass(frozen=True)
-class TableOptions:
+class TableOptions(TextOptions):
     """Say how to read a file; what does not concern its format is ignored.
 
     `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
@@ -40,16 +41,6 @@ class TableOptions:
 
     target: str | None = None
     task: str = "auto"
-    header: str = "auto"
-    bad_rows: str = "error"
-    weight: str | None = None
-    ignore: str | None = None
-    categorical: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    thousands: str | None = None
-    missing: str | None = None
     like: Target | None = None
     columns_like: tuple[Column, ...] = ()
     blank_target: bool = False

@@ -35,8 +35,8 @@ class Reading:
 
     def __init__(self, path: Path, options: TextOptions, target: str | None, names: tuple[str, ...]) -> None:
         self.path, self.source, self.options = path, path.name, options
-        head, self.whole = head_of(path)
-        encoding = encoding_of(head, self.source, options.encoding)
+        head = head_of(path)
+        encoding = encoding_of(head, options.encoding)
         text = decode(head, encoding, self.source)
         prefer = "\t" if re.search(r"\.(tsv|tab)(\.\w+)?$", path.name, re.I) else ""
         self.layout = find_layout(
@@ -90,6 +90,6 @@ class Reading:
         with TemporaryDirectory(prefix="distbp-") as folder:
             copy = Path(folder) / "table.csv"
             with open(copy, "w", encoding="utf-8", newline="") as out:
-                for line in TextFile(self.path, self.source, self.layout).text(newline=None):
-                    out.write("\t".join(line.split()) + "\n" if self.layout.delimiter == " " else line)
+                for line in TextFile(self.path, self.layout).text(newline=None):
+                    out.write(self.layout.separator.join(line.split()) + "\n" if self.layout.delimiter == " " else line)
             yield copy

@@ -31,16 +31,16 @@ def opened(path: Path, mode: str, **more: Any) -> Any:
     return _OPENERS.get(path.suffix.lower(), open)(path, mode, **more)
 
 
-def head_of(path: Path) -> tuple[bytes, bool]:
-    """Return the beginning of a file, and whether that is all of it."""
+def head_of(path: Path) -> bytes:
+    """Return the beginning of a file, in whole lines."""
     try:
         with opened(path, "rb") as stream:
-            head = stream.read(_HEAD + 1)
+            head: bytes = stream.read(_HEAD + 1)
     except _DAMAGED as error:
         raise UserError(f"{path}: not a whole table of text: {error}") from error
     if len(head) <= _HEAD:
-        return head, True
-    return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1 or _HEAD], False
+        return head
+    return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1 or _HEAD]
 
 
 def decode(head: bytes, encoding: str, source: str) -> str:
@@ -56,7 +56,6 @@ class TextFile:
     """A table of text: where it is, how it is laid out, and what its parts that are no rows are."""
 
     path: Path
-    source: str
     layout: Layout
     quote: str = '"'
     clean: Path | None = None

@@ -114,7 +114,7 @@ def test_another_encoding_is_named_with_its_line(tmp_path):
     with pytest.raises(UserError, match=r"t.csv, line 3 is not in UTF-8 \(byte 0xf6\).*--encoding cp1252"):
         read_csv(tmp_path / "t.csv")
     with pytest.raises(UserError, match="--encoding nonsense: Python knows no such encoding"):
-        encoding_of(b"", "t.csv", "nonsense")
+        encoding_of(b"", "nonsense")
 
 
 def test_another_encoding_far_below(tmp_path):
