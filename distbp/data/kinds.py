@@ -31,10 +31,10 @@ class Dress:
     around: str = ""
 
     def __str__(self) -> str:
-        said = [f"in {self.around}"] if self.around else []
-        said += ["a decimal comma"] if self.decimal == "," else []
-        said += [f"{self.thousands!r} between thousands"] if self.thousands else []
-        return " and ".join(said) or "signs around"
+        parts = [f"in {self.around}"] if self.around else []
+        parts += ["a decimal comma"] if self.decimal == "," else []
+        parts += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        return " and ".join(parts) or "signs around"
 
 
 def is_number(text: str) -> bool:

@@ -101,8 +101,8 @@ def find_layout(
         A separator that the file's name speaks for.
     """
     lines, remarks, above = re.split(r"\r\n|\n|\r", head)[: _LINES + _TITLES], list[str](), 0
-    if lines and (said := re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.I)):  # Excel's
-        delimiter, above = delimiter or said[1], 1
+    if lines and (given := re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.I)):  # Excel's
+        delimiter, above = delimiter or given[1], 1
     while above < len(lines) and not lines[above].strip():
         above += 1
     if above == len(lines):
