@@ -138,7 +138,7 @@ def test_a_node_cut_off(cluster, models):
 # over it, by UCX (one death in ten): then its mpirun knows of that rank only
 GONE = (
     r"process of rank [01] on node1 has ended|unexpectedly disconnected.*Peer host: *node1"
-    r"|running at node2.*exit code: 11.*segmentation fault|exit code:? *"
+    r"|running at node2.*exit code: 11.*segmentation fault|(?:exit|ended with) code:? *"
 )
 DEATHS = {
     "raise": ('raise ZeroDivisionError("planted")', r"rank 1 on node\d: error: ZeroDivisionError: planted"),
