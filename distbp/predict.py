@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
-from distbp.data.dataset import ArrayDataset
-from distbp.data.loading import TableOptions, open_dataset
+from distbp.data.dataset import ArrayDataset, Dataset
+from distbp.data.loading import open_dataset
 from distbp.data.prepared import Prepared
 from distbp.data.splitting import Subset
+from distbp.data.table.conversion import TableOptions
+from distbp.data.table.records import TableDataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
@@ -55,8 +57,8 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     dataset, remarks = open_dataset(options.data, how)
     assert dataset is not None
     judged, slots = np.arange(dataset.n_rows if dataset.target else 0), None
-    inputs = dataset
-    if isinstance(dataset, ArrayDataset):  # what is computed has no holes
+    inputs: Dataset = dataset
+    if isinstance(dataset, (ArrayDataset, TableDataset)):  # what is computed has no holes
         inputs, judged, slots = dataset.without_target(), dataset.judged(), dataset.slots
     rows = model.prepare(inputs)
     with limited_blas(comm):

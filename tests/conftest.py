@@ -9,6 +9,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from distbp import ArrayDataset, Prepared, Subset, communicator, fit_preprocesso
 from distbp.comm.communicator import Communicator
 from distbp.comm.launchers import launch_of
 from distbp.comm.serial import SerialCommunicator
-from distbp.data.dataset import infer_target
+from distbp.data.targets import infer_target
 
 UNDER_MPIRUN = launch_of(os.environ) is not None
 SKIP_IS_FAILURE = bool(os.environ.get("DISTBP_SKIP_IS_FAILURE"))
@@ -32,6 +33,9 @@ if not UNDER_MPIRUN:  # where each rank would import it for nothing
 
     settings.register_profile("distbp", examples(100))
     settings.load_profile("distbp")
+if "DISTBP_CACHE" not in os.environ:  # converted tables of the tests, and of all that they start
+    _CACHE = tempfile.TemporaryDirectory(prefix="distbp-cache-")
+    os.environ["DISTBP_CACHE"] = _CACHE.name
 _NOT_STARTED = "listener thread failed to start"
 """What Open MPI's mpirun says on a busy machine, now and then, before it has started anything."""
 collect_ignore = [

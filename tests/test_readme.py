@@ -11,6 +11,7 @@ README = (ROOT / "README.md").read_text()
 FOLDERS = [
     "distbp",
     *(f"distbp/{p.parent.name}" for p in sorted(ROOT.glob("distbp/*/__init__.py"))),
+    "distbp/data/table",
     "scripts",
     "examples",
 ]

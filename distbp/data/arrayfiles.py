@@ -19,7 +19,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.dataset import ArrayDataset, Target, infer_target, is_one_hot, parse_columns
+from distbp.data.dataset import ArrayDataset, Target, parse_columns
+from distbp.data.targets import infer_target, is_one_hot
 from distbp.errors import UserError
 
 Array = NDArray[Any]

@@ -5,9 +5,10 @@ synthetic:blobs,rows=1000       computed, see `synthetic`
 FOLDER, or IMAGES,LABELS        idx files, plain or .gz
 FILE.npz                        X and y; X_test and y_test are the test set
 FILE.npy, or X.npy,Y.npy        mapped, not read
-FILE.csv                        a table, plain or .gz
+FILE.csv, .parquet, .jsonl      a table, or a directory of them, or a pattern; plain or compressed
 """
 
+import glob
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,31 +20,15 @@ from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
-from distbp.data.dataset import Column, Dataset, Target
+from distbp.data.dataset import Dataset, Target
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor, fit_preprocessor
-from distbp.data.reading import TextOptions
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
-from distbp.data.tables import read_csv
+from distbp.data.table.cache import folder_of, read_once
+from distbp.data.table.conversion import FORMATS, TEXTS, TableOptions, suffix_of
+from distbp.data.table.records import TableDataset
 from distbp.errors import UserError
-
-
-@dataclass(frozen=True)
-class TableOptions(TextOptions):
-    """Say how to read a file; what does not concern its format is ignored.
-
-    `target` names or numbers the target columns (None: the last one; ``""``: there is none), `task` is
-    auto, classification or regression; `like` and `columns_like` are target and columns of the training
-    data or of a trained model, for data that is read later; with `blank_target` the target of a row may be missing;
-    for the others see `read_csv`.
-    """
-
-    target: str | None = None
-    task: str = "auto"
-    like: Target | None = None
-    columns_like: tuple[Column, ...] = ()
-    blank_target: bool = False
 
 
 @dataclass
@@ -56,12 +41,15 @@ class Data:
     preprocessor: Preprocessor
     target: Target
     remarks: list[str] = field(default_factory=list)
+    summary: str = ""
+    """A line that says what the columns of a table are."""
 
 
 def open_dataset(
-    name: str, options: TableOptions | None = None, part: str = "train"
-) -> tuple[Dataset | None, list[str]]:
-    """Open raw data by name or path; `part` ``test`` is what a format holds as its test set, or None."""
+    name: str, options: TableOptions | None = None, part: str = "train", *, comm: Communicator | None = None,
+    cache: str | Path | None = None,
+) -> tuple[Dataset | None, list[str]]:  # fmt: skip
+    """Open raw data by name or path, on all ranks; `part` ``test`` is what a format holds as its test set, or None."""
     o = options or TableOptions()
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
@@ -83,39 +71,47 @@ def open_dataset(
         return None, []
     if suffix == ".npy":
         return read_npy(path, o.target, others[0] if others else None, **meaning), []
+    if suffix in FORMATS:
+        return read_once(paths, o, comm or SerialCommunicator(), folder_of(cache))
     if len(paths) == 2:
         return read_idx_pair(*paths, **meaning), []
-    if suffix in _TABLES:
-        return read_csv(path, **vars(o))
-    known = ", ".join([*_TABLES, ".npz", ".npy"])
+    known = ", ".join([*FORMATS, ".npz", ".npy"])
     raise UserError(f"{path}: what format is this? known are {known}, and idx pairs IMAGES,LABELS")
 
 
 def paths_of(name: str) -> list[Path]:
-    """Return the files that a text names: one, whatever its name, or several with commas between."""
+    """Return the files that a text names: one, whatever its name, those of a pattern or of a directory of tables, or
+    several with commas between.
+    """
     whole = Path(name).expanduser()
-    return [whole] if whole.exists() else [Path(piece).expanduser() for piece in name.split(",")]
+    if whole.is_dir():
+        tables = [path for path in sorted(whole.rglob("*")) if suffix_of(path) in FORMATS and path.name[0] not in "._"]
+        return tables or [whole]
+    if whole.exists():
+        return [whole]
+    if any(mark in name for mark in "*?["):
+        found = sorted(map(Path, glob.glob(str(whole), recursive=True)))
+        if not found:
+            raise UserError(f"no such data: no file is called {name}")
+        return found
+    return [Path(piece).expanduser() for piece in name.split(",")]
 
 
-def suffix_of(path: Path | str) -> str:
-    """Return the end of a file's name that tells its format, in lower case, without that of a compression."""
-    name = str(path).lower()
-    for compression in (".gz", ".bz2", ".xz"):
-        name = name.removesuffix(compression)
-    return Path(name).suffix
-
-
-_TABLES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
-_TEXT_ONLY = ("ignore", "categorical", "encoding", "delimiter", "decimal", "thousands", "missing")
-_APPLIES = {"weight": (*_TABLES, ".npz"), "target": (*_TABLES, ".npy")} | dict.fromkeys(_TEXT_ONLY, _TABLES)
+_TEXT_ONLY = ("encoding", "delimiter")
+_APPLIES = {"weight": (*FORMATS, ".npz"), "target": (*FORMATS, ".npy")} | dict.fromkeys(
+    ("ignore", "categorical", "decimal", "thousands", "missing", "keep_columns"), FORMATS
+) | dict.fromkeys(_TEXT_ONLY, TEXTS)  # fmt: skip
 
 
 def _refuse_unused(name: str, options: TableOptions) -> None:
     """Refuse options that a format cannot follow: who gives them believes in them."""
     for option, suffixes in _APPLIES.items():
-        pair = option == "target" and len(paths_of(name)) > 1
-        if getattr(options, option) and (pair or suffix_of(name) not in suffixes):
-            flag = "sample-weight" if option == "weight" else option
+        if not getattr(options, option):
+            continue
+        paths = paths_of(name)
+        pair = option == "target" and len(paths) > 1 and suffix_of(paths[0]) not in FORMATS
+        if pair or suffix_of(paths[0]) not in suffixes:
+            flag = "sample-weight" if option == "weight" else option.replace("_", "-")
             raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
     if options.task == "regression" and name.startswith("synthetic"):
         raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
@@ -136,6 +132,7 @@ def load(
     class_weight: str = "none",
     dtype: DTypeLike = np.float32,
     seed: int = 0,
+    cache: str | Path | None = "auto",
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
@@ -148,22 +145,25 @@ def load(
     (1258, 180, 359)
     """
     comm, options, name = comm or SerialCommunicator(), options or TableOptions(), str(name)
-    dataset, remarks = open_dataset(name, options)
+    options = replace(options, compact=np.dtype(dtype).itemsize < 8)
+    where: dict[str, Any] = {"comm": comm, "cache": cache}
+    dataset, remarks = open_dataset(name, options, **where)
     assert dataset is not None
     if dataset.target is None:
         raise UserError(f"{name}: it has no target to learn")
     like = replace(options, like=dataset.target, columns_like=dataset.columns)
     parts: dict[str, Subset] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
-        other, more = open_dataset(str(path), like) if path else open_dataset(name, like, part)
+        other, more = open_dataset(str(path), like, **where) if path else open_dataset(name, like, part, **where)
         remarks += more
         if other is None:
             continue
         if other.target is None:
             raise UserError(f"{path or name}: the {part} data has no target {', '.join(dataset.target.names)!r}")
-        if not other.n_rows:
+        known = other.judged() if isinstance(other, TableDataset) else None
+        parts[part] = Subset(other, None if known is None or len(known) == other.n_rows else known)
+        if not parts[part].n_rows:
             raise UserError(f"{path or name}: the {part} data has no rows")
-        parts[part] = Subset(other)
     # data that ranks read differently: they would train on other batches, or wait for each other for ever
     looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
     require_equal(comm, looks, "the data")
@@ -180,4 +180,12 @@ def load(
 
     validation, test = parts.get("validation", validation), parts.get("test", test)
     prepared = Prepared(train, preprocessor, dtype)
-    return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks)
+    return Data(
+        prepared,
+        prepare(validation),
+        prepare(test),
+        preprocessor,
+        dataset.target,
+        remarks,
+        getattr(dataset, "summary", ""),
+    )

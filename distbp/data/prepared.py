@@ -27,9 +27,11 @@ class Prepared:
         self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
         self.n_rows = subset.n_rows
         self.target: Target | None = subset.dataset.target
-        self.columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
-        self._order = preprocessor.match(self.columns, getattr(subset.dataset, "source", "the data"))
-        self._in_order = self._order == list(range(len(self.columns)))
+        columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
+        self._order = preprocessor.match(columns, getattr(subset.dataset, "source", "the data"))
+        self._in_order = self._order == list(range(len(columns)))
+        self.columns = columns
+        self._in_their_order = columns if self._in_order else tuple(columns[i] for i in self._order)
         self._ready: tuple[Array, Array | None, Array | None] | None = None
         self._affine: tuple[Array, Array] | None = None
         self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
@@ -83,12 +85,11 @@ class Prepared:
 
     def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
         X, y, w = self._raw.dataset.take(self._raw.rows(positions))
-        columns = self.columns
         if not self._in_order:
-            X, columns = X[:, self._order], tuple(columns[i] for i in self._order)
+            X = X[:, self._order]
         w = self.preprocessor.weights(y, w, self.dtype)
         target = None if y is None else self.preprocessor.transform_target(y, self.dtype)
         if keep_bytes and X.dtype == np.uint8:
             self._affine = self.preprocessor.affine(self.dtype)
             return X, target, w
-        return self.preprocessor.transform(X, columns, self.dtype), target, w
+        return self.preprocessor.transform(X, self._in_their_order, self.dtype), target, w

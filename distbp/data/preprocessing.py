@@ -1,8 +1,9 @@
 """Preprocessing: from raw rows to inputs of a network, fitted on the training rows only.
 
-Numeric columns are standardised or brought to [0, 1], holes are filled, categories become one-hot
-columns; a regression target is standardised too. Everything that was fitted goes into the model file,
-and `predict` applies it.
+Numeric columns are standardised or brought to [0, 1], holes are filled, and told of by an input of their own where
+they are not rare. Categories become one-hot columns: those that few rows have share one, which unseen ones get too,
+and a missing one has its own. A regression target is standardised. Everything that was fitted goes into the model
+file, and `predict` applies it.
 
 The fit is the same to the last bit on any number of ranks: see `moments`.
 """
@@ -23,6 +24,10 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
+_MOST_CATEGORIES = 1000
+"""Those of a column that get an input of their own."""
+_RARELY_MISSING = 0.01
+"""Part of the rows up to which nothing is learnt from the holes of a column of numbers."""
 
 
 @dataclass
@@ -37,6 +42,10 @@ class Preprocessor:
         A numeric column becomes ``(x - shift) * scale``.
     fill : list of float
         What stands for a number that is missing or infinite, in raw units.
+    blank : list of str
+        Columns that have an input that is 1 where the value is missing.
+    others : list of str
+        Columns that have an input for all categories that are not named.
     target_shift, target_scale : list of float
         A value is learnt as ``(y - shift) * scale``.
     class_weight : list of float
@@ -49,6 +58,8 @@ class Preprocessor:
     shift: list[float]
     scale: list[float]
     fill: list[float]
+    blank: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     target_shift: list[float] = field(default_factory=list)
     target_scale: list[float] = field(default_factory=list)
     class_weight: list[float] = field(default_factory=list)
@@ -58,14 +69,14 @@ class Preprocessor:
         self._numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
         self._all_numeric = len(self._numeric) == len(self.columns)
         self._shift, self._scale, self._fill = np.array(self.shift), np.array(self.scale), np.array(self.fill)
-        self._one_hot = {
-            i: {t: j for j, t in enumerate(texts)} for i, (_, texts) in enumerate(self.columns) if texts is not None
-        }
+        self._indicated = [i for i in self._numeric if self.columns[i][0] in self.blank]
+        self._bound: tuple[tuple[Column, ...], dict[int, Array]] | None = None
 
     @property
     def n_inputs(self) -> int:
-        """Count the inputs of the network: one for a number, one for each category."""
-        return sum(1 if texts is None else len(texts) for _, texts in self.columns)
+        """Count the inputs of the network: of a number, of each category, of those not named, of a missing value."""
+        own = sum(1 if texts is None else len(texts) for _, texts in self.columns)
+        return own + len(self.blank) + len(self.others)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that was fitted, for JSON."""
@@ -99,16 +110,33 @@ class Preprocessor:
         out = np.empty((len(X), self.n_inputs), dtype)
         k = len(self._numeric)
         np.multiply(numbers - self._shift, self._scale, out=out[:, :k], casting="same_kind")
-        for i, places in self._one_hot.items():
-            out[:, k : k + len(places)] = 0.0
-            # a category unknown in training, or missing, is all zeros
-            here = columns[i].categories or ()
-            rows = np.flatnonzero(~np.isnan(X[:, i]))
-            codes, of_row = np.unique(X[rows, i].astype(np.int64), return_inverse=True)
-            hot = np.array([places.get(here[code], -1) for code in codes], np.int64)[of_row]
-            out[rows[hot >= 0], k + hot[hot >= 0]] = 1.0
-            k += len(places)
+        if self._indicated:
+            out[:, k : k + len(self._indicated)] = ~np.isfinite(X[:, self._indicated])
+        if not self._all_numeric:
+            out[:, k + len(self._indicated) :] = 0.0
+            for i, inputs in self._inputs_of(columns).items():
+                codes = X[:, i]
+                hot = inputs[np.where(np.isnan(codes), len(inputs) - 1, codes).astype(np.int64)]
+                rows = np.flatnonzero(hot >= 0)
+                out[rows, hot[rows]] = 1.0
         return out
+
+    def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
+        """Return for each column of categories the input of each code, -1 for none; the last is that of a hole."""
+        if self._bound is None or self._bound[0] is not columns:
+            found, k = {}, len(self._numeric) + len(self._indicated)
+            for i, (name, texts) in enumerate(self.columns):
+                if texts is None:
+                    continue
+                places = {text: k + j for j, text in enumerate(texts)}
+                k += len(texts)
+                unseen = k if name in self.others else -1
+                k += name in self.others
+                hole = k if name in self.blank else unseen
+                k += name in self.blank
+                found[i] = np.array([*(places.get(text, unseen) for text in columns[i].categories or ()), hole])
+            self._bound = columns, found
+        return self._bound[1]
 
     def affine(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Return shift and scale of each column, all of which are numeric."""
@@ -162,13 +190,17 @@ def fit_preprocessor(
     mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
     shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
     scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
-    seen = totals["categories"]  # a category that no training row has is left out
-    described = [
-        (column.name, None if column.categories is None else list(compress(column.categories, seen[i])))
-        for i, column in enumerate(columns)
-    ]
+    described: list[tuple[str, list[str] | None]] = [(column.name, None) for column in columns]
+    blank = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if _often_missing(n, train.n_rows)]
+    others = []
+    for i, counts in totals["categories"].items():
+        named = _named(counts, train.n_rows)
+        name, categories = columns[i].name, columns[i].categories or ()
+        described[i] = name, list(compress(categories, named))
+        others += [name] * bool((counts[~named] > 0).any())
+        blank += [name] * _often_missing(counts.sum(), train.n_rows, 0.0)
     fill = mean if impute == "mean" else np.zeros_like(mean)
-    fitted = Preprocessor(described, shift=shift.tolist(), scale=scale.tolist(), fill=fill.tolist())
+    fitted = Preprocessor(described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others)
     if not fitted.n_inputs:
         raise UserError("the training rows have no usable input column")
     if target and target.kind == "values" and scale_target:
@@ -184,6 +216,19 @@ def fit_preprocessor(
         raise UserError("the sample weights of the training rows sum to zero")
     fitted.weight_scale = train.n_rows / total
     return fitted
+
+
+def _often_missing(count: float, n_rows: int, rarely: float = _RARELY_MISSING) -> bool:
+    return bool(0 < count < (1 - rarely) * n_rows)
+
+
+def _named(counts: Array, n_rows: int) -> Array:
+    """Return which categories have an input of their own: the commonest, with 2 rows at least, in large tables 10."""
+    named = counts >= min(max(2, n_rows // 10_000), 10)
+    if named.sum() > _MOST_CATEGORIES:
+        named[:] = False
+        named[np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES]] = True
+    return named
 
 
 def _spread(of: dict[str, Array], scaling: str) -> Array:

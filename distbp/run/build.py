@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data, TableOptions, load
+from distbp.data.loading import Data, load
 from distbp.data.sampling import BatchSampler
+from distbp.data.table.conversion import TableOptions
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
@@ -31,12 +32,12 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
             target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
             weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
             encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
-            missing=config.missing,
+            missing=config.missing, keep_columns=config.keep_columns,
         ),
         comm=comm, validation_data=config.validation_data, test_data=config.test_data,
         validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
-        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed,
+        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from distbp.trainer.saver import ON_ERROR
 MAY_CHANGE = frozenset(
     "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " noise_scale hang_timeout audit_every checkpoint_async on_checkpoint_error oversubscribe".split()
+    " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -79,7 +79,7 @@ class TrainConfig:
 
     data: str = _data(
         "digits",
-        "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .npz, .npy file",
+        "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .parquet, .jsonl, .npz, .npy file",
         metavar="NAME_OR_PATH",
     )
     target: str | None = _data(
@@ -90,10 +90,13 @@ class TrainConfig:
     test_data: str | None = _data(None, "a separate file to test on", metavar="PATH")
     validation_fraction: float = _data(0.1, "part of the rows to validate on")
     test_fraction: float = _data(0.2, "part of the rows to test on")
-    header: str = _data("auto", "whether the first line of a CSV holds names", ("auto", "yes", "no"))
-    bad_rows: str = _data("error", "what a bad row of a CSV does", ("error", "skip"))
-    categorical: str | None = _data(None, "columns of a CSV to treat as categories", metavar="COLUMNS")
-    ignore: str | None = _data(None, "columns of a CSV to leave out", metavar="COLUMNS")
+    header: str = _data("auto", "whether the first line of a table holds names", ("auto", "yes", "no"))
+    bad_rows: str = _data("error", "what a bad row of a table does", ("error", "skip"))
+    categorical: str | None = _data(None, "columns of a table to treat as categories", metavar="COLUMNS")
+    ignore: str | None = _data(None, "columns of a table to leave out", metavar="COLUMNS")
+    keep_columns: str | None = _data(
+        None, "columns of a table to keep although nothing seems to be learnt from them", metavar="COLUMNS"
+    )
     encoding: str | None = _data(None, "of a table of text; UTF-8, or what its first bytes say", metavar="NAME")
     delimiter: str | None = _data(
         None, "between the fields of a table of text, or comma, semicolon, tab, pipe, space; else found out",
@@ -104,8 +107,11 @@ class TrainConfig:
     missing: str | None = _data(
         None, "texts that mean a missing value, with commas between; '' for empty cells alone", metavar="TEXTS"
     )
+    cache: str = _data(
+        "auto", "where converted tables are kept: a folder, none, or auto: the user's (~/.cache/distbp)", metavar="DIR"
+    )
     sample_weight: str | None = _data(
-        None, "column of a CSV, or array of an .npz, with the weight of each row", metavar="COLUMN"
+        None, "column of a table, or array of an .npz, with the weight of each row", metavar="COLUMN"
     )
     class_weight: str = _data("none", "balanced: each class counts the same", ("none", "balanced"))
     preprocessing: str = _data(

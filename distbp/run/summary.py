@@ -15,8 +15,9 @@ def opening(data: Data, trainer: Trainer, path: Path) -> str:
         if part is not None:
             parts.append(f"{part.n_rows:,} to {name}")
     net, ranks = trainer.network, trainer.comm.size
+    columns = f"{data.summary}\n" if data.summary else ""
     return (
-        f"{data.target}: {', '.join(parts)}\n"
+        f"{data.target}: {', '.join(parts)}\n{columns}"
         f"{net.describe()}, {net.n_parameters:,} parameters,"
         f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
     )

@@ -12,7 +12,7 @@ from fits import SERIAL, fit_values, fit_weighted, mixed
 from grids import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -33,8 +33,9 @@ from distbp import (
     split,
 )
 from distbp.data import moments, splitting
-from distbp.data.dataset import MAX_CLASSES, infer_target, parse_columns
+from distbp.data.dataset import parse_columns
 from distbp.data.synthetic import read_synthetic
+from distbp.data.targets import MAX_CLASSES, infer_target
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -283,9 +284,10 @@ def test_preprocessing_equals_that_of_scikit_learn(scaling, impute):
     if scaling != "none":
         scaler = StandardScaler() if scaling == "standardize" else MinMaxScaler()
         theirs = scaler.fit(numbers[rows]).transform(theirs)
-    encoder = OneHotEncoder(categories=[[0, 1, 2], [0, 1]], handle_unknown="ignore", sparse_output=False)
-    hot = encoder.fit(np.nan_to_num(codes)).transform(np.where(np.isnan(codes), 9, codes))
-    np.testing.assert_allclose(ours, np.hstack([theirs, hot]), rtol=1e-12, atol=1e-12)
+    holes = MissingIndicator(features="missing-only").fit(numbers[rows]).transform(numbers)
+    encoder = OneHotEncoder(categories=[[0, 1, 2, 9], [0, 1, 9]], sparse_output=False)
+    hot = encoder.fit_transform(np.where(np.isnan(codes), 9, codes))
+    np.testing.assert_allclose(ours, np.hstack([theirs, holes, hot]), rtol=1e-12, atol=1e-12)
 
 
 def test_the_target_is_standardised_by_the_training_rows():
@@ -468,7 +470,7 @@ def test_a_preprocessor_survives_json():
     fitted = fit_preprocessor(Subset(data), SERIAL)
     text = json.dumps(fitted.as_dict())
     back = Preprocessor(**json.loads(text))
-    assert json.dumps(back.as_dict()) == text and back.n_inputs == fitted.n_inputs == 9
+    assert json.dumps(back.as_dict()) == text and back.n_inputs == fitted.n_inputs == 15
     one, two = (everything(Prepared(Subset(data), p, np.float32)) for p in (fitted, back))
     assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
 
@@ -632,7 +634,7 @@ def test_california_housing_names_its_stray_line():
 def test_california_housing_without_its_stray_line():
     data = load(real("california-housing.csv"), TableOptions(target="median_house_value", bad_rows="skip"))
     assert data.train.n_rows + data.validation.n_rows + data.test.n_rows == 20640
-    assert data.preprocessor.n_inputs == 13 and data.target == Target("values", ("median_house_value",))
+    assert data.preprocessor.n_inputs == 14 and data.target == Target("values", ("median_house_value",))
     assert len(data.remarks) == 2 and "stray b'" in data.remarks[0] and "dropped 1 bad rows" in data.remarks[1]
     X, y, _ = everything(data.train)
     assert np.isfinite(X).all() and np.isfinite(y).all()

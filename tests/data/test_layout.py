@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from distbp import UserError
-from distbp.data.kinds import Dress, kind_of
-from distbp.data.layout import encoding_of, find_layout, is_header
-from distbp.data.tables import read_csv
+from distbp.data.table.conversion import read_table
+from distbp.data.table.dates import Dates
+from distbp.data.table.kinds import Dress, kind_of
+from distbp.data.table.layout import encoding_of, find_layout, is_header
 
 TABLE = "a,b,y\n1,2.5,u\n3,4.5,v\n5,6.5,u\n"
 
@@ -67,7 +68,10 @@ def test_whether_the_first_line_is_a_header(first, rows, target, header):
         ("1 2.5 -3e4 .5", "number"), ("1 x 2", "number"), ("x y 1", "text"), ("007 008", "text"), ("1_1 1_2", "text"),
         ("0 0.5 10", "number"), ("1,5 2,25", Dress(",")), ("1,234 12,345", Dress(".", ",")), ("k1 k2", "text"),
         ("1.234,5 2", Dress(",", ".")), ("$1,200.50 $3", Dress(".", ",", "$")), ("12% 5.5%", Dress(around="%")),
-        ("12kg 3kg", Dress(around="kg")), ("12kg 3lb", "text"), ("2020-01-01", "text"), ("12:30", "text"),
+        ("12kg 3kg", Dress(around="kg")), ("12kg 3lb", "text"), ("2020-01-01 2020-1-2T03:04:05Z", Dates()), 
+        ("12:30 1:02:03", Dates(("%H:%M:%S", "%H:%M"), clock=True)),
+        ("31.12.2024 1.2.2024", Dates(("%d.%m.%Y",))), ("1/2/2024 3/4/2024", Dates(("%m/%d/%Y",))),
+        ("1/2/2024 13/4/2024", Dates(("%d/%m/%Y",))), ("5-Jan-2024", Dates(("%d-%b-%Y",))), ("31.31.2024", "text"),
         ("10A", "text"),
         ("'12 '3", Dress()), ("-5\u20ac 3\u20ac", Dress(around="\u20ac")), ("1,500 2,75", Dress(",")),
     ],
@@ -89,7 +93,7 @@ def test_what_a_column_is(texts, kind):
 def test_numbers_in_a_dress_are_read_and_named(tmp_path, texts, numbers, says):
     rows = "".join(f"{text};{i % 2}\n" for i, text in enumerate(texts.split("|")))
     (tmp_path / "t.csv").write_text("a;y\n" + rows, encoding="utf-8")
-    dataset, remarks = read_csv(tmp_path / "t.csv")
+    dataset, remarks = read_table(tmp_path / "t.csv")
     X = dataset.take(np.arange(3))[0]
     assert np.array_equal(X[:, 0], numbers, equal_nan=True)
     assert remarks == [f"t.csv: the numbers of 'a' have {says}"]
@@ -105,14 +109,14 @@ def test_encodings(tmp_path, encoding, name):
     content = "h\u00f6he;y\n1,5;0\n2,5;1\n".encode(encoding)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     wanted = encoding if encoding in ("cp1252", "latin-1") else None
-    dataset, _ = read_csv(tmp_path / name, encoding=wanted)
+    dataset, _ = read_table(tmp_path / name, encoding=wanted)
     assert dataset.columns[0].name == "h\u00f6he" and dataset.take(np.arange(2))[0].tolist() == [[1.5], [2.5]]
 
 
 def test_another_encoding_is_named_with_its_line(tmp_path):
     (tmp_path / "t.csv").write_bytes("a,y\n1,x\n2,h\u00f6he\n".encode("cp1252"))
     with pytest.raises(UserError, match=r"t.csv, line 3 is not in UTF-8 \(byte 0xf6\).*--encoding cp1252"):
-        read_csv(tmp_path / "t.csv")
+        read_table(tmp_path / "t.csv")
     with pytest.raises(UserError, match="--encoding nonsense: Python knows no such encoding"):
         encoding_of(b"", "nonsense")
 
@@ -122,16 +126,16 @@ def test_another_encoding_far_below(tmp_path):
     lines[300_000] = b"5,h\xf6he\n"
     (tmp_path / "t.csv").write_bytes(b"a,y\n" + b"".join(lines))
     with pytest.raises(UserError, match="t.csv, line 300002 is not in UTF-8"):
-        read_csv(tmp_path / "t.csv")
+        read_table(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("delimiter", ["semicolon", ";"])
 def test_a_delimiter_that_the_user_names(tmp_path, delimiter):
     (tmp_path / "t.csv").write_text("a,1;b;y\n1,2;3;4\n5,6;7;9\n")
-    dataset, _ = read_csv(tmp_path / "t.csv", delimiter=delimiter)
+    dataset, _ = read_table(tmp_path / "t.csv", delimiter=delimiter)
     assert [column.name for column in dataset.columns] == ["a,1", "b"]
     with pytest.raises(UserError, match="--delimiter 'ab': one character, or comma, semicolon"):
-        read_csv(tmp_path / "t.csv", delimiter="ab")
+        read_table(tmp_path / "t.csv", delimiter="ab")
 
 
 @pytest.mark.parametrize(
@@ -145,8 +149,8 @@ def test_a_delimiter_that_the_user_names(tmp_path, delimiter):
 def test_a_bad_row_of_a_file_that_is_copied_to_be_read(tmp_path, content, options):
     (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(UserError, match="t.txt, line 4: 3 fields where the header has 2: 'x.+y.+z'"):
-        read_csv(tmp_path / "t.txt", **options)
-    dataset, remarks = read_csv(tmp_path / "t.txt", bad_rows="skip", **options)
+        read_table(tmp_path / "t.txt", **options)
+    dataset, remarks = read_table(tmp_path / "t.txt", bad_rows="skip", **options)
     assert "dropped 1 bad rows, the first line 4" in remarks[0]
     n_slots, slots = dataset.slots
     assert n_slots == dataset.n_rows + 1 and 2 not in slots
@@ -159,15 +163,16 @@ def test_a_bad_row_far_below_and_behind_texts_of_several_lines(tmp_path, name):
     content = ("a,t,y\n" + "\n".join(rows) + "\n").encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(UserError, match=f"{name}, line 8002: 1 fields where the header has 3: 'oops'"):
-        read_csv(tmp_path / name)
+        read_table(tmp_path / name)
 
 
-def test_a_class_that_training_had_not_is_named_with_its_line(tmp_path):
+def test_a_class_that_training_had_not_is_said(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n1,u\n2,v\n")
-    target = read_csv(tmp_path / "t.csv")[0].target
+    target = read_table(tmp_path / "t.csv")[0].target
     (tmp_path / "s.csv").write_text('a,y\n"1",u\n\n2,w\n')
-    dataset, _ = read_csv(tmp_path / "s.csv", like=target)
-    with pytest.raises(UserError, match="s.csv, line 4: the target w is none of the classes"):
+    dataset, remarks = read_table(tmp_path / "s.csv", like=target)
+    assert "1 rows have a class that training has not ('w')" in remarks[0] and dataset.judged().tolist() == [0]
+    with pytest.raises(UserError, match="none of the classes"):
         dataset.take(np.arange(2))
 
 
@@ -176,21 +181,21 @@ def test_a_quote_that_closes_in_another_row_swallows_none(tmp_path, closes):
     rows = [f"{i},name {i % 5},{i % 2}" for i in range(300)]
     rows[100], rows[closes - 1] = '100,"open,0', f'{closes},closed",1'
     (tmp_path / "t.csv").write_text("a,n,y\n" + "\n".join(rows) + "\n")
-    dataset, remarks = read_csv(tmp_path / "t.csv")
+    dataset, remarks = read_table(tmp_path / "t.csv")
     assert dataset.n_rows == 300 and remarks == ["t.csv: quotes are taken as part of the text: some do not end"]
     rows[7] = '7,"a, b",1'  # quotes that are wanted
     (tmp_path / "t.csv").write_text("a,n,y\n" + "\n".join(rows) + "\n")
     with pytest.raises(UserError, match="t.csv, line 102: a quote opens here and closes in another row"):
-        read_csv(tmp_path / "t.csv")
+        read_table(tmp_path / "t.csv")
 
 
 def test_ends_of_lines_of_all_kinds_in_one_file(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,y\r\n1,0\n2,1\r\n3,0\r4,1\n" + b"5,1\r\n6,0\n" * 50)
-    assert read_csv(tmp_path / "t.csv")[0].n_rows == 104
+    assert read_table(tmp_path / "t.csv")[0].n_rows == 104
 
 
 def test_blanks_of_all_kinds_around_a_text(tmp_path):
     (tmp_path / "t.csv").write_text('a,y\n"t\n",0\n\u00a0t\t,1\n" \u3000",0\nt,1\n', encoding="utf-8")
-    dataset, _ = read_csv(tmp_path / "t.csv")
+    dataset, _ = read_table(tmp_path / "t.csv")
     assert dataset.columns[0].categories == ("t",)
     assert np.array_equal(dataset.take(np.arange(4))[0][:, 0], [0, 0, np.nan, 0], equal_nan=True)

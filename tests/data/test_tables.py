@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import UserError
-from distbp.data import columns
 from distbp.data.dataset import Target
-from distbp.data.kinds import MISSING
-from distbp.data.tables import read_csv
+from distbp.data.table import columns, inputs
+from distbp.data.table.conversion import read_table
+from distbp.data.table.kinds import MISSING
 
 PLAIN = "a,b,y\n1,2,0\n3,4,1\n5,6,0\n"
 
@@ -26,7 +26,7 @@ def read(tmp_path):
         content = content.encode() if isinstance(content, str) else content
         path = tmp_path / name
         path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return read_csv(path, **options)
+        return read_table(path, **options)
 
     return run
 
@@ -99,7 +99,8 @@ def test_missing_values(read, text):
 
 
 def test_an_all_missing_column_is_numeric(read):
-    dataset, _ = read("a,b,y\n,1,0\n,2,1\n")
+    assert names(read("a,b,y\n,1,0\n,2,1\n")[0]) == ["b"]
+    dataset, _ = read("a,b,y\n,1,0\n,2,1\n", keep_columns="a")
     assert np.isnan(everything(dataset)[0][:, 0]).all() and dataset.columns[0].categories is None
 
 
@@ -237,27 +238,23 @@ def test_a_damaged_gz_is_an_error(tmp_path, damage):
     path = tmp_path / "t.csv.gz"
     path.write_bytes(damage(gzip.compress(PLAIN.encode() * 50)))
     with pytest.raises(UserError, match="not a whole table of text"):
-        read_csv(path)
+        read_table(path)
 
 
 def test_too_many_categories_are_left_out(read, monkeypatch):
-    monkeypatch.setattr(columns, "_MAX_CATEGORIES", 3)
-    assert len(read("c,x,y\np,1,0\nq,2,1\nr,3,1\n")[0].columns[0].categories) == 3
-    dataset, remarks = read("c,x,y\np,1,0\nq,2,1\nr,3,1\ns,4,0\n")
-    assert names(dataset) == ["x"] and remarks == ["t.csv: left out: c (a different text in every row)"]
-    assert read("c,x,y\np,1,0\nq,2,1\nr,3,1\ns,4,0\ns,4,0\n")[1] == ["t.csv: left out: c (4 different texts)"]
-
-
-def test_a_class_unseen_in_training_names_its_line(read):
-    trained, _ = read("a,y\n1,no\n2,yes\n")
-    dataset, _ = read("a,y\n1,no\n2,maybe\n", like=trained.target)
-    with pytest.raises(UserError, match="line 3: the target maybe is none of the classes"):
-        everything(dataset)
+    monkeypatch.setattr(inputs, "MANY", 30)
+    table = "c,x,y\n" + "".join(f"p{i},{i},{i % 2}\n" for i in range(25))
+    dataset, _ = read(table)
+    assert names(dataset) == ["x"] and "left out: c (different in every row)" in dataset.summary
+    assert names(read(table + "p1,4,0\n")[0]) == ["c", "x"]
+    more = table + "".join(f"p{i},{i},{i % 2}\n" for i in range(25, 40)) + "p1,4,0\n"
+    monkeypatch.setattr(columns, "MANY", 30)
+    assert "left out: c (more than 30 different texts)" in read(more)[0].summary
 
 
 def test_a_numeric_target_where_classes_were_text(read):
     trained, _ = read("a,y\n1,no\n2,yes\n")
-    with pytest.raises(UserError, match="numeric here.*no, yes"):
+    with pytest.raises(UserError, match="none of the classes.*no, yes"):
         read("a,y\n1,0\n2,1\n", like=trained.target)
 
 
@@ -276,11 +273,12 @@ def written_tables(draw):
 @given(written_tables(), st.sampled_from([",", ";", "\t"]))
 def test_what_csv_writes_is_read_back(tmp_path_factory, table, separator):
     is_text, rows = table
+    kept = ",".join(f"c{i}" for i in range(len(is_text)))
     path = tmp_path_factory.mktemp("table") / "t.csv"
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter=separator)
         writer.writerows([[*(f"c{i}" for i in range(len(is_text))), "y"], *rows])
-    dataset, remarks = read_csv(path, task="regression")
+    dataset, remarks = read_table(path, task="regression", compact=False, keep_columns=kept)
     X, y, _ = everything(dataset)
     assert not remarks and y[:, 0].tolist() == [row[-1] for row in rows]
     for i, (column, text) in enumerate(zip(dataset.columns, is_text, strict=True)):

@@ -216,4 +216,4 @@ def test_ranks_that_read_different_files_are_refused(tmp_path):
         table = "".join(f"{i},{i % 2}\n" for i in range(n))
         (tmp_path / f"rank{rank}.csv").write_text("x,y\n" + table)
     with pytest.raises(UserError, match="the data on rank 2 differ from rank 0's"):
-        run_threads(3, lambda comm: load(str(tmp_path / f"rank{comm.rank}.csv"), comm=comm))
+        run_threads(3, lambda comm: load(str(tmp_path / f"rank{comm.rank}.csv"), comm=comm), ranks_per_host=1)

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from distbp.data.kinds import MISSING, Dress, is_missing, kind_of
-from distbp.data.layout import encoding_of, find_layout, records_of
-from distbp.data.textfile import TextFile, decode, head_of
+from distbp.data.table.kinds import MISSING, Kind, is_missing, kind_of
+from distbp.data.table.layout import encoding_of, find_layout, records_of
+from distbp.data.table.textfile import TextFile, decode, head_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class TextOptions:
     decimal: str | None = None
     thousands: str | None = None
     missing: str | None = None
+    keep_columns: str | None = None
 
 
 class Reading:
@@ -44,9 +45,7 @@ class Reading:
             known=names, prefer=prefer,
         )  # fmt: skip
         self.remarks = list(self.layout.remarks)
-        self.missing = MISSING if options.missing is None else frozenset(
-            {"", *(word.strip().lower() for word in options.missing.split(","))}
-        )  # fmt: skip
+        self.missing = MISSING if options.missing is None else spellings(options.missing)
         lines = re.split(r"\r\n|\n|\r", text)[self.layout.skipped :]
         rows = [fields for _, fields in records_of(lines, self.layout.delimiter) if fields]
         self.sample = [[row[i] for row in rows if i < len(row)] for i in range(len(self.layout.names))]
@@ -55,7 +54,7 @@ class Reading:
         """Return the texts of a column in the first lines that are there."""
         return [text for text in self.sample[i] if not is_missing(text, self.missing)]
 
-    def kind(self, i: int) -> str | Dress:
+    def kind(self, i: int) -> Kind:
         """Return what a column is taken for."""
         texts = self.texts(i)
         return kind_of(texts, self.options.decimal, self.options.thousands) if texts else "number"
@@ -93,3 +92,8 @@ class Reading:
                 for line in TextFile(self.path, self.layout).text(newline=None):
                     out.write(self.layout.separator.join(line.split()) + "\n" if self.layout.delimiter == " " else line)
             yield copy
+
+
+def spellings(missing: str) -> frozenset[str]:
+    """Return the texts that mean a missing value, of a list with commas between."""
+    return frozenset({"", *(word.strip().lower() for word in missing.split(","))})

@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.database import Reject
-from distbp.data.layout import Layout, not_in
+from distbp.data.table.database import Reject
+from distbp.data.table.layout import Layout, not_in
 from distbp.errors import UserError
 
 Array = NDArray[Any]
@@ -105,12 +106,8 @@ class TextFile:
                 return line, self.layout.delimiter.join(fields)
         return self.layout.skipped + 1 + row, ""
 
-
-class Lines:
-    """Give the line of the file in which a row stands, found when it is asked for."""
-
-    def __init__(self, file: TextFile, rows: Array) -> None:
-        self._file, self._rows = file, rows
-
-    def __getitem__(self, row: int) -> int:
-        return self._file.place(int(self._rows[row]))[0]
+    def slots(self, keep: Array) -> tuple[int, Array]:
+        """Return how many rows the file has, bad ones with them, and the place among them of each row to keep."""
+        within = {start + k for start, reject in self.bad_lines.items() for k in range(1, reject.lines)}
+        good = np.array([line not in self.bad_lines for line, _ in self.records() if line not in within])
+        return len(good), np.flatnonzero(good)[keep]

@@ -1,9 +1,11 @@
-"""What the texts of a column are: numbers, also in the dress of a country or a currency, or names of categories."""
+"""What the texts of a column are: numbers, also in the dress of a country or a currency, dates, or categories."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from distbp.data.table.dates import Dates, dates_of
 
 MISSING = frozenset(
     "|na|n/a|n.a.|#n/a|#n/a n/a|#na|<na>|nan|-nan|nat|null|(null)|\\n|none|nil|?|-|--|.|#value!|#div/0!|#ref!|#name?"
@@ -12,6 +14,7 @@ MISSING = frozenset(
 """Texts that mean a missing value, in lower case: those of pandas, R, SQL, Excel, and common hands."""
 
 _PLAIN = re.compile(r"[-+]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|infinity)", re.I)
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9]\d*)\.0+")
 _CODE = re.compile(r"[-+]?0\d+")
 _MONEY = r"(?:[$\u20ac\u00a3\u00a5\u20b9]|[A-Z]{3}\b|US\$)"
 _UNITS = r"kg|mg|lbs?|oz|km|cm|mm|mi|ft|in|ml|cl|hrs?|min|sec|ms|us|ns|kb|mb|gb|tb|kw|kwh|hp|cc|mph|kmh"
@@ -47,11 +50,15 @@ def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
     return text.strip().lower() in missing
 
 
-def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | None = None) -> str | Dress:
-    """Return what the texts of a column are, of which none is missing: ``number``, ``text``, or numbers in a dress.
+Kind = str | Dress | Dates
+"""``number``, ``text``, numbers in a dress, or dates."""
+
+
+def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | None = None) -> Kind:
+    """Return what the texts of a column are, of which none is missing.
 
     A column is numeric when most of its texts are numbers and none is a code with leading zeros; in a dress all have
-    to be.
+    to be, and all be dates where it holds them.
     """
     stripped = [text.strip() for text in texts]
     if any(_CODE.fullmatch(text) for text in stripped):
@@ -59,7 +66,21 @@ def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | N
     plain = sum(map(is_number, stripped))
     if decimal in (None, ".") and not thousands and 2 * plain > len(stripped):
         return "number"
-    return dress_of(stripped, decimal, thousands) or ("number" if 2 * plain > len(stripped) else "text")
+    if dressed := dress_of(stripped, decimal, thousands):
+        return dressed
+    return "number" if 2 * plain > len(stripped) else dates_of(stripped) or "text"
+
+
+def same(texts: Iterable[str]) -> dict[str, str]:
+    """Return for each text the one that stands for its value: ``1`` and ``1.0``, ``TRUE`` and ``True`` are one."""
+    texts = list(texts)
+    logical = {text.lower() for text in texts} <= {"true", "false"}
+    return {text: text.lower() if logical else value_of(text) for text in texts}
+
+
+def value_of(text: str) -> str:
+    """Return a text without a fraction of zeros, where it is a number."""
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
 def dress_of(texts: Sequence[str], decimal: str | None = None, thousands: str | None = None) -> Dress | None:

@@ -1,0 +1,175 @@
+"""Tables converted once: by one rank of a host, for all that map the result, and for the next start.
+
+A converted table lies in a folder that is called by a digest of the content of its files, the options, and the code
+that converts. It is written under another name, flushed to the disk, and renamed: who finds it finds all of it. Those
+who want the same one at the same moment wait for each other at a lock; where a file system has none, each converts.
+Without a cache the result lies in memory, or in a temporary folder, while the ranks map it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from distbp.comm.agreement import wait_quietly
+from distbp.comm.communicator import Communicator
+from distbp.data.table import records
+from distbp.data.table.conversion import TableOptions, convert
+from distbp.data.table.records import CannotWrite, TableDataset
+from distbp.errors import UserError
+
+_WHOLE_BYTES = 64 << 20
+"""Of a file of more the digest takes blocks of `_BLOCK_BYTES` all over it, beside its size and time."""
+_BLOCK_BYTES, _BLOCKS = 1 << 16, 256
+_DAYS_UNUSED = 30
+_MEMORY = Path("/dev/shm")
+
+
+def folder_of(cache: str | Path | None) -> Path | None:
+    """Return the folder of ``--cache``: ``auto`` is that of this user, ``none`` is None."""
+    if cache is None or str(cache) == "none":
+        return None
+    if str(cache) != "auto":
+        return Path(cache).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("DISTBP_CACHE") or Path(home) / "distbp").expanduser()
+
+
+def read_once(
+    paths: Sequence[Path], options: TableOptions, comm: Communicator, cache: Path | None
+) -> tuple[TableDataset, list[str]]:
+    """Map a converted table, on all ranks; return it, and remarks for the user.
+
+    One rank of each host converts it, unless it finds it in `cache`. What is wrong there is a `UserError` on all ranks.
+    """
+    here = comm.on_host()
+    folder, temporary, remarks, error = "", False, list[str](), ""
+    if here.is_root:
+        try:
+            found, temporary, remarks = _find_or_convert(paths, options, cache)
+            folder = str(found)
+        except UserError as wrong:
+            error = str(wrong)
+    wait_quietly(here)
+    if errors := list(filter(None, comm.allgather_obj(error))):
+        raise UserError(errors[0])
+    folder, temporary, remarks = here.bcast_obj([folder, temporary, remarks])
+    dataset, more = TableDataset.open(Path(folder))
+    if temporary:
+        here.barrier()
+        if here.is_root:
+            shutil.rmtree(folder, ignore_errors=True)
+    return dataset, remarks + more
+
+
+def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path | None) -> tuple[Path, bool, list[str]]:
+    """Return the folder of the converted table, whether it is a temporary one, and remarks."""
+    remarks = []
+    if cache is not None:
+        try:
+            return _cached(paths, options, cache), False, []
+        except (CannotWrite, PermissionError, NotADirectoryError, FileExistsError) as error:
+            where = f"no cache in {cache}: {error.strerror}"
+            remarks.append(f"{paths[0].name}: converted for this run alone: {where}")
+    why: str | None = None
+    for place in (_MEMORY, Path(tempfile.gettempdir())):
+        if not os.access(place, os.W_OK):
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="distbp-table-", dir=place))
+        try:
+            _convert(paths, options, folder)
+            return folder, True, remarks
+        except CannotWrite as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            why = error.strerror
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    raise UserError(f"{paths[0]}: no room for the converted table ({why}): free some, or say where: --cache DIR")
+
+
+def _convert(paths: Sequence[Path], options: TableOptions, folder: Path) -> None:
+    convert(list(paths), options, lambda *converted: records.write(folder, *converted))
+
+
+def _cached(paths: Sequence[Path], options: TableOptions, cache: Path) -> Path:
+    """Return the folder of a table in the cache, converted now where it is not there."""
+    entry = cache / f"{paths[0].stem[:40]}-{_digest(paths, options)}"
+    if _is_there(entry):
+        return entry
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f".{entry.name}.lock"):
+        if _is_there(entry):
+            return entry
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=".new-", dir=cache))
+        except OSError as error:
+            raise CannotWrite(*error.args) from error
+        try:
+            _convert(paths, options, folder)
+            folder.chmod(0o755)
+            with contextlib.suppress(OSError):  # another host was faster, where locks do not reach
+                folder.rename(entry)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        _tidy(cache)
+    return entry
+
+
+def _is_there(entry: Path) -> bool:
+    if not (entry / "table.json").exists():
+        return False
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, where the file system has them."""
+    import fcntl
+
+    try:
+        stream = open(path, "w")  # noqa: SIM115
+    except OSError as error:
+        raise CannotWrite(*error.args) from error
+    with stream:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _tidy(cache: Path) -> None:
+    """Remove what nobody has used for long, and what a start that was killed has left."""
+    for entry in cache.iterdir():
+        with contextlib.suppress(OSError):
+            days = (time.time() - entry.stat().st_mtime) / 86400
+            if days > (1 if entry.name.startswith(".") else _DAYS_UNUSED):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _digest(paths: Sequence[Path], options: TableOptions) -> str:
+    """Return what names a converted table."""
+    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.read_bytes())
+    for path in paths:
+        there = path.stat()
+        digest.update(f"{path.name} {there.st_size} {there.st_mtime_ns}".encode())
+        with open(path, "rb") as stream:
+            if there.st_size <= _WHOLE_BYTES:
+                digest.update(stream.read())
+                continue
+            for k in range(_BLOCKS):
+                stream.seek(k * (there.st_size - _BLOCK_BYTES) // (_BLOCKS - 1))
+                digest.update(stream.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:32]

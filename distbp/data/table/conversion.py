@@ -1,0 +1,255 @@
+"""Tables: columns with names, kinds and holes, as programs and people write them.
+
+How a text is laid out, and what the columns are, is found out from its beginning (`layout`, `kinds`); then the
+library reads it (`database`), and what it has read becomes records (`records`). A row is *bad* when it has more or
+fewer fields than the others, text in a numeric column, or no target. A bad row is an error that names line and
+content; or, on request, it is dropped and counted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.dataset import Column, Target, parse_columns
+from distbp.data.table import database, records
+from distbp.data.table.columns import Stored, Table
+from distbp.data.table.inputs import Inputs, base_of
+from distbp.data.table.kinds import MISSING, Kind
+from distbp.data.table.parsing import TextReader
+from distbp.data.table.reading import Reading, TextOptions, spellings
+from distbp.data.table.records import Meaning, TableDataset
+from distbp.data.table.target import target_of
+from distbp.errors import UserError
+
+Array = NDArray[Any]
+
+TEXTS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".psv")
+_RELATIONS = {
+    ".parquet": "read_parquet({})", ".pq": "read_parquet({})", ".jsonl": "read_json({})", ".ndjson": "read_json({})",
+    ".json": "read_json({})",
+}  # fmt: skip
+FORMATS = (*TEXTS, *_RELATIONS)
+"""Ends of the names of files that are tables."""
+
+
+@dataclass(frozen=True)
+class TableOptions(TextOptions):
+    """Say how to read a table; what does not concern its format is ignored.
+
+    `target` names or numbers the target columns (None: the last one, or those of `like` where they are there; ``""``:
+    there is none), `task` is auto, classification or regression; `like` and `columns_like` are target and columns of
+    the training data or of a trained model, for data that is read later; with `blank_target` the target of a row may
+    be missing; fractions become float32 where `compact`.
+    """
+
+    target: str | None = None
+    task: str = "auto"
+    like: Target | None = None
+    columns_like: tuple[Column, ...] = ()
+    blank_target: bool = False
+    compact: bool = True
+
+
+Writer = Callable[[Meaning, np.dtype[Any], int, Iterator[Array]], None]
+"""Takes what the records of a table mean, their type, how many there are, and all of them in order."""
+
+
+def read_table(
+    source: Path | Sequence[Path] | Any, options: TableOptions | None = None, **more: Any
+) -> tuple[TableDataset, list[str]]:
+    """Read a table into memory; return the data, and remarks for the user.
+
+    Parameters
+    ----------
+    source : Path, list of Path, or a table
+        Files of one format, or anything with ``__arrow_c_stream__``, or a data frame of pandas.
+    options : TableOptions
+        See there.
+    **more
+        Single ones, in their place.
+    """
+    found: list[Any] = []
+
+    def keep(meaning: Meaning, dtype: np.dtype[Any], n_rows: int, parts: Iterator[Array]) -> None:
+        found.append((np.concatenate([np.zeros(0, dtype), *parts]), meaning))
+
+    convert(source, options or TableOptions(**more), keep)
+    ((rows, meaning),) = found
+    return TableDataset(rows, meaning), meaning.remarks
+
+
+def convert(source: Any, options: TableOptions, write: Writer) -> None:
+    """Read a table and give it to `write`, converted."""
+    paths = [source] if isinstance(source, Path) else source if isinstance(source, list) else []
+    if paths and suffix_of(paths[0]) in TEXTS:
+        _convert_text(paths, options, write)
+        return
+    with database.connection() as tables:
+        try:
+            name, relation = _relation(tables, source, paths)
+            names, types = database.view(tables, relation)
+            missing = MISSING if options.missing is None else spellings(options.missing)
+            table = Table(
+                tables, name, names, types, {}, missing=missing, unit="row",
+                place=lambda row: (row + 1, database.row(tables, row, len(names))),
+                decimal=options.decimal, thousands=options.thousands,
+            )  # fmt: skip
+            roles = Roles(names, name, options)
+            _write(table, roles, options, write)
+        except database.NotReadable as error:
+            raise UserError(f"{paths[0] if paths else 'the table'}: not a whole table: {error}") from error
+
+
+def _relation(tables: Any, source: Any, paths: Sequence[Path]) -> tuple[str, str]:
+    """Return name and SQL of what is no text."""
+    if not paths:
+        tables.register("frame", source)
+        return "the table", "frame"
+    files = "[" + ", ".join(database.quoted(str(path)) for path in paths) + "]"
+    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/", _RELATIONS[suffix_of(paths[0])].format(
+        files
+    )
+
+
+def _convert_text(paths: Sequence[Path], options: TableOptions, write: Writer) -> None:
+    if len(paths) > 1:
+        raise UserError(f"{paths[1]}: several files of text are not read as one table")
+    path = paths[0]
+    expected = (*(column.name for column in options.columns_like), *(options.like.names if options.like else ()))
+    reading = Reading(path, options, options.target, expected)
+    roles = Roles(list(reading.layout.names), reading.source, options, reading.unnamed)
+    kinds: dict[int, Kind] = {i: reading.kind(i) for i in (*roles.inputs, *roles.weights)}
+    roles.decide(kinds)
+    with database.connection() as tables:
+        for copied in (reading.is_foreign, True):
+            try:
+                with reading.clean(copied) as clean:
+                    table = TextReader(reading, clean, tables, kinds).table()
+                    _write(table, roles, options, write)
+                return
+            except database.NotReadable as error:  # such as lines that end now in one way, now in another
+                if copied:
+                    raise UserError(str(error)) from error
+
+
+class Roles:
+    """Say which columns are inputs, target and weight, by their names and what is known from before."""
+
+    def __init__(
+        self, names: list[str], source: str, options: TableOptions, unnamed: Callable[[], set[int]] = set
+    ) -> None:
+        self.names, self.source, self.options = names, source, options
+        self.known = {column.name: column for column in options.columns_like}
+        left_out = set() if self.known else unnamed()
+        last = max(set(range(len(names))) - left_out, default=0)
+        self.targets = self._targets(last)
+        by_number = options.weight is not None and options.weight.strip().lstrip("-").isdigit()
+        self.weights = parse_columns(options.weight if by_number else self._there(options.weight), names, source)[:1]
+        ignored = parse_columns(self._there(options.ignore), names, source)
+        apart = {*self.targets, *self.weights, *left_out, *ignored}
+        self.inputs = [i for i in range(len(names)) if i not in apart]
+        bases = {name: base_of(name, names) for name in self.known}
+        if self.known and None not in bases.values():
+            self.inputs = [i for i in self.inputs if names[i] in set(bases.values())]
+        if not self.inputs:
+            raise UserError(f"{source}: no input column is left beside the target")
+        self.categorical = set(parse_columns(self._there(options.categorical), names, source))
+        self.keep = set(parse_columns(options.keep_columns, names, source)) if not self.known else set()
+
+    def _there(self, wanted: str | None) -> str | None:
+        """Leave out what data that is read later need not have."""
+        later = bool(self.known or self.options.like)
+        kept = [item for item in wanted.split(",") if not later or item.strip() in self.names] if wanted else []
+        return ",".join(kept)
+
+    def _targets(self, last: int) -> list[int]:
+        options, names = self.options, self.names
+        if options.target is not None:
+            return parse_columns(options.target, names, self.source)
+        if options.like is None:
+            return [last]
+        return [names.index(name) for name in options.like.names] if set(options.like.names) <= set(names) else []
+
+    def decide(self, kinds: dict[int, Kind]) -> None:
+        """Change what columns are taken for to what was asked for, and to what they were before."""
+        for i in self.inputs:
+            column = self.known.get(self.names[i])
+            if column is not None and column.categories is None and kinds.get(i) == "text":
+                kinds[i] = "number"
+            if i in self.categorical or (column is not None and column.categories is not None):
+                kinds[i] = "text"
+
+
+def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> None:
+    """Convert the columns that have a role."""
+    for i in (*roles.inputs, *roles.weights):
+        table.kind(i)
+    roles.decide(table.kinds)
+    table.settle(options.bad_rows)  # before what is left of it seems to be of one class
+    inputs = Inputs(table, roles.inputs, roles.known, roles.keep, options.compact, bool(roles.targets))
+    target, y = None, list[Stored]()
+    if roles.targets:
+        target, y = target_of(table, roles.targets, task=options.task, like=options.like, blank=options.blank_target)
+        inputs.leave_out_copies(roles.targets)
+    w = [_weight(table, i) for i in roles.weights]
+    table.remarks += filter(None, [table.settle(options.bad_rows)])
+    if not inputs.stored:
+        why = f"; left out: {inputs.omitted()}; --keep-columns NAME keeps a column" if inputs.left_out else ""
+        raise UserError(f"{table.source}: no input column is left beside the target{why}")
+    slots = table.slots() if table.bad else None
+    more = [("y", y[0].dtype, len(y))] if y else []
+    more += [("w", "f8", 1)] if w else []
+    more += [("slot", "i8", 1)] if slots else []
+    dtype, places = records.layout([column.dtype for column in inputs.stored], more)
+    columns = tuple(Column(column.name, column.categories) for column in inputs.stored)
+    meaning = Meaning(
+        table.source, columns, tuple(places), target, table.remarks, "" if roles.known else inputs.summary(),
+        slots[0] if slots else 0,
+    )  # fmt: skip
+    at = [*places, *(("y", k) for k in range(len(y))), *(("w", 0) for _ in w)]
+    parts = _records(table, dtype, list(zip([*inputs.stored, *y, *w], at, strict=True)), slots)
+    write(meaning, dtype, int(table.keep.sum()), parts)
+
+
+def _weight(table: Table, i: int) -> Stored:
+    name = table.names[i]
+    if table.kind(i) == "text":
+        raise UserError(f"{table.source}: the sample weights in {name!r} are text")
+    sql = table.number(i)
+    (summary,) = table.summaries([sql])
+    table.numeric(i, sql, summary)
+    if summary.count < table.n_rows - len(table.bad) or summary.low < 0 or not np.isfinite(summary.high):
+        raise UserError(f"{table.source}: the sample weights in {name!r} must be one number of at least 0 for each row")
+    return Stored(name, f"coalesce({sql}, 'nan'::DOUBLE)", "f8")
+
+
+def _records(
+    table: Table, dtype: np.dtype[Any], columns: Sequence[tuple[Stored, tuple[str, int]]],
+    slots: tuple[int, Array] | None,
+) -> Iterator[Array]:  # fmt: skip
+    """Yield the records of the good rows."""
+    lo = n_before = 0
+    everything = bool(table.keep.all())
+    for values in database.stream(table.tables, [column.sql for column, _ in columns]):
+        n = len(values[0])
+        chosen = np.flatnonzero(table.keep[lo : lo + n])
+        out = np.zeros(len(chosen), dtype)
+        for (column, (name, k)), value in zip(columns, values, strict=True):
+            value = value if everything else value[chosen]
+            out[name][:, k] = value if column.codes is None else column.codes[value]
+        if slots is not None:
+            out["slot"][:, 0] = slots[1][n_before : n_before + len(out)]
+        lo, n_before = lo + n, n_before + len(out)
+        yield out
+
+
+def suffix_of(path: Path | str) -> str:
+    """Return the end of a file's name that tells its format, in lower case, without that of a compression."""
+    name = str(path).lower()
+    for compression in (".gz", ".bz2", ".xz", ".zst"):
+        name = name.removesuffix(compression)
+    return Path(name).suffix

@@ -1,0 +1,219 @@
+"""The input columns of a table: how each is stored, and which are left out because nothing can be learnt from them."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distbp.data.dataset import Column
+from distbp.data.table import database
+from distbp.data.table.columns import MANY, Stored, Summary, Table
+from distbp.data.table.dates import DATE_FEATURES, Dates
+from distbp.data.table.kinds import Dress, is_missing, same
+
+_IDS = re.compile(r"(.*[_ -])?(id|idx|index|no|nr|row|rowid|rownames|unnamed: ?\d+|level_0)|#|", re.I)
+"""Names of columns that number the rows, or tell which one it is."""
+_FEATURE = re.compile(rf"(.+) \(({'|'.join(DATE_FEATURES)})\)")
+_FEW_ROWS = 20
+"""Rows of a table in which different values in all rows mean nothing."""
+
+
+def base_of(name: str, names: Sequence[str]) -> str | None:
+    """Return the column of a table that an input is made of: itself, or the date that it is a part of."""
+    if name in names:
+        return name
+    found = _FEATURE.fullmatch(name)
+    return found[1] if found and found[1] in names else None
+
+
+class Inputs:
+    """Find out how the input columns of a table are stored.
+
+    Parameters
+    ----------
+    table : Table
+    columns : list of int
+        Those that are wanted.
+    known : dict of str to Column
+        Columns of the training data; then there is nothing to decide.
+    keep : set of int
+        Columns that are not left out.
+    compact : bool
+        Whether fractions may become float32.
+    choose : bool
+        Whether columns from which nothing can be learnt are left out.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        columns: Sequence[int],
+        known: Mapping[str, Column],
+        keep: set[int],
+        compact: bool,
+        choose: bool = True,
+    ) -> None:
+        self.table, self.known, self.compact = table, known, compact
+        self.keep = keep if choose and not known else set(columns)
+        self.stored: list[Stored] = []
+        self.left_out: dict[str, str] = {}
+        self.kinds: Counter[str] = Counter()
+        self.wide: list[tuple[str, int]] = []
+        self._of: dict[str, int] = {}
+        self._numbers: dict[str, Summary] = {}
+        self._categories = {i: self._category(i) for i in columns if table.kind(i) == "text"}
+        numbers = {name: (i, sql) for i in columns for name, sql in self._expressions(i).items()}
+        summaries = table.summaries([sql for _, sql in numbers.values()])
+        self._numbers = dict(zip(numbers, summaries, strict=True))
+        for i in columns:
+            self._add(i, {name: sql for name, (of, sql) in numbers.items() if of == i})
+
+    def _expressions(self, i: int) -> dict[str, str]:
+        """Return the SQL of the numbers that a column gives, by the names of the inputs."""
+        table, name, kind = self.table, self.table.names[i], self.table.kind(i)
+        if isinstance(kind, Dates):
+            parts = {f"{name} ({part})": sql for part, sql in table.dates(i, kind).items()}
+            return {part: sql for part, sql in parts.items() if not self.known or part in self.known}
+        return {name: table.number(i)} if kind == "number" or isinstance(kind, Dress) else {}
+
+    def _add(self, i: int, numbers: Mapping[str, str]) -> None:
+        table, name, kind = self.table, self.table.names[i], self.table.kind(i)
+        free = i not in self.keep
+        if kind == "":
+            self.left_out[name] = f"{table.types[i].lower()}: no number, text or date"
+        elif kind == "text":
+            self._add_category(i, free)
+        else:
+            if isinstance(kind, Dress):
+                table.remarks.append(f"{table.source}: the numbers of {name!r} have {kind}")
+            if isinstance(kind, Dates) and kind.formats and not self.known:
+                table.remarks.append(f"{table.source}: {name!r} is read as dates, {kind.formats[-1]}")
+            if numbers:
+                first = next(iter(numbers))
+                table.numeric(i, numbers[first], self._numbers[first], "a date" * isinstance(kind, Dates) or "numeric")
+            why = self._useless(i, numbers) if free else ""
+            if why:
+                self.left_out[name] = why
+                return
+            self.kinds["date" if isinstance(kind, Dates) else "number"] += 1
+            for part, sql in numbers.items():
+                summary = self._numbers[part]
+                if part != name and free and _constant(summary, table.n_rows):
+                    continue
+                dtype = summary.dtype(table.n_rows, self.compact)
+                whole = dtype[0] in "iu"
+                self.stored.append(Stored(part, f"({sql})::BIGINT" if whole else f"coalesce({sql}, 'nan')", dtype))
+                self._of[part] = i
+
+    def _useless(self, i: int, numbers: Mapping[str, str]) -> str:
+        """Return why nothing can be learnt from a column of numbers or dates, if so."""
+        table, name = self.table, self.table.names[i]
+        summaries = [self._numbers[part] for part in numbers]
+        if not any(each.count for each in summaries):
+            return "empty"
+        if all(_constant(each, table.n_rows) for each in summaries):
+            return "constant"
+        first, n = summaries[0], table.n_rows
+        if n >= _FEW_ROWS and name in numbers and first.whole and first.count == n and _IDS.fullmatch(name):
+            if database.query(table.tables, f"SELECT count(DISTINCT c{i}) FROM t")[0][0] == n:
+                return "different in every row"
+        return ""
+
+    def _category(self, i: int) -> tuple[list[str], dict[str, int]]:
+        """Return the categories of a column, and the place of each text among them."""
+        table, name = self.table, self.table.names[i]
+        counts = {text: n for text, n in table.texts(i).items() if not is_missing(text, table.missing)}
+        values = same(text.strip() for text in counts)
+        if name in self.known:
+            categories = list(self.known[name].categories or ())
+            place = {value: k for k, value in enumerate(same(categories).values())}
+        else:
+            best: dict[str, str] = {}
+            for text in sorted(counts, key=lambda text: (-counts[text], text)):
+                best.setdefault(values[text.strip()], text.strip())
+            categories = sorted(best.values())
+            place = {values[text]: k for k, text in enumerate(categories)}
+        codes = {text: place.get(values[text.strip()], -1) for text in counts}
+        if unseen := [text for text, code in codes.items() if code < 0]:
+            rows = sum(counts[text] for text in unseen)
+            few = ", ".join(map(repr, unseen[:3])) + " ..." * (len(unseen) > 3)
+            what = f"{len(unseen)} of {len(counts)} values ({few}; {rows} rows) were not in the training data"
+            table.remarks.append(f"{table.source}: column {name!r}: {what}")
+        return categories, codes
+
+    def _add_category(self, i: int, free: bool) -> None:
+        table, name = self.table, self.table.names[i]
+        categories, codes = self._categories[i]
+        present = sum(table.texts(i).values())
+        if free:
+            if not categories:
+                self.left_out[name] = "empty"
+            elif len(categories) == 1 and sum(table.texts(i)[text] for text in codes) == table.n_rows:
+                self.left_out[name] = "constant"
+            elif len(codes) >= MANY or (len(categories) == table.n_rows and table.n_rows >= _FEW_ROWS):
+                exact = len(codes) < MANY
+                self.left_out[name] = "different in every row" if exact else f"more than {MANY:,} different texts"
+            elif present and 2 * len(categories) > present and len(categories) > 1000:
+                self.left_out[name] = f"{len(categories):,} different texts"
+        if name in self.left_out:
+            return
+        sql, lookup, dtype = table.coded(i, {**codes, **{t: c for t, c in codes.items() if c >= 0}}, -1)
+        missing = len(categories)
+        lookup = lookup.astype("i8")
+        lookup[lookup < 0] = missing
+        dtype = Summary(1, 0, missing, 0.0, True).dtype(1, True)
+        self.stored.append(Stored(name, sql, dtype, tuple(categories), lookup.astype(dtype)))
+        self._of[name] = i
+        self.kinds["category"] += 1
+        self.wide.append((name, len(categories)))
+
+    def leave_out_copies(self, target: Sequence[int]) -> None:
+        """Leave out columns that hold the same as the target in every row."""
+        if len(target) != 1 or self.known:
+            return
+        table, t = self.table, target[0]
+        for stored in list(self.stored):
+            i = self._of[stored.name]
+            if i in self.keep or stored.name != table.names[i] or not _may_equal(table, i, t):
+                continue
+            one, other = f"c{i}::VARCHAR", f"c{t}::VARCHAR"
+            if table.kind(i) != "text":
+                one, other = table.number(i), table.number(t, "number")
+            if not database.query(table.tables, f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"):
+                self.stored.remove(stored)
+                self.left_out[stored.name] = "the same as the target"
+                self.kinds["category" if stored.categories else "number"] -= 1
+
+    def summary(self) -> str:
+        """Return a line that says what the columns are."""
+        words = {"number": "numbers", "category": "categories", "date": "dates"}
+        parts = [f"{n} {words[kind] if n > 1 else kind}" for kind, n in sorted(self.kinds.items()) if n]
+        wide = sorted(self.wide, key=lambda one: -one[1])[:3]
+        if self.kinds["category"]:
+            most = ", ".join(f"{name} {n:,}" for name, n in wide if name not in self.left_out)
+            parts = [
+                part + f" ({most}{', ...' if self.kinds['category'] > 3 else ''})" * ("categor" in part)
+                for part in parts
+            ]
+        n = sum(self.kinds.values()) + len(self.left_out)
+        line = f"{n} column{'s' * (n > 1)}: {', '.join(parts)}"
+        return line + (f"; left out: {self.omitted()}" if self.left_out else "")
+
+    def omitted(self) -> str:
+        """Return which columns are left out, and why."""
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            by_reason.setdefault(why, []).append(name or "''")
+        return ", ".join(
+            f"{', '.join(names[:5])}{' ...' * (len(names) > 5)} ({why})" for why, names in by_reason.items()
+        )
+
+
+def _constant(summary: Summary, n_rows: int) -> bool:
+    return summary.low == summary.high and summary.count == n_rows
+
+
+def _may_equal(table: Table, i: int, t: int) -> bool:
+    """Return whether two columns may hold the same, by a look at some of their rows."""
+    rows: list[Any] = database.query(table.tables, f"SELECT c{i}::VARCHAR, c{t}::VARCHAR FROM t LIMIT 20")
+    return all(same([a])[a] == same([b])[b] if a and b else a == b for a, b in rows)

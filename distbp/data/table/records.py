@@ -1,0 +1,209 @@
+"""A converted table: its rows as records of compact numbers, in a file that all ranks of a host map.
+
+A folder holds ``rows.npy``, a record a row (its columns of the same type side by side, then the target and the
+weight), and ``table.json``, what they mean. A missing number is NaN, a missing category the one behind the last.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.dataset import Column, Raw, Target
+from distbp.errors import UserError
+
+Array = NDArray[Any]
+
+IN_MEMORY_BYTES = 32 << 20
+"""A table of more is prepared as its rows are taken; one of less once, on each rank."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Say what the records of a table mean.
+
+    Attributes
+    ----------
+    source : str
+        Name of the file, for messages.
+    columns : tuple of Column
+        Inputs, in the order of the file.
+    places : tuple of (str, int)
+        Field of the record, and place in it, of each input.
+    target : Target or None
+        Field ``y`` holds the number of the class, -1 for one that is not known, or values.
+    remarks : list of str
+        What the user may want to know.
+    summary : str
+        A line that says what the columns are.
+    slots : int
+        Rows of the file, bad ones with them; field ``slot`` has the place of each row where some were bad.
+    """
+
+    source: str
+    columns: tuple[Column, ...]
+    places: tuple[tuple[str, int], ...]
+    target: Target | None
+    remarks: list[str] = field(default_factory=list)
+    summary: str = ""
+    slots: int = 0
+
+    def as_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> "Meaning":
+        """Return what `as_json` gave."""
+        d = json.loads(text)
+        columns = tuple(Column(one["name"], one["categories"] and tuple(one["categories"])) for one in d["columns"])
+        target = d["target"] and Target(d["target"]["kind"], *(tuple(d["target"][k]) for k in ("names", "classes")))
+        return cls(d["source"], columns, tuple(map(tuple, d["places"])), target, d["remarks"], d["summary"], d["slots"])
+
+
+def layout(dtypes: Sequence[str], more: Sequence[tuple[str, str, int]]) -> tuple[np.dtype[Any], list[tuple[str, int]]]:
+    """Return the type of a record with columns of `dtypes`, and the field and the place in it of each.
+
+    `more` are name, type and width of further fields. Fields of larger numbers come first: all are aligned.
+    """
+    widths: dict[str, int] = {}
+    places = []
+    for dtype in dtypes:
+        places.append((dtype, widths.get(dtype, 0)))
+        widths[dtype] = places[-1][1] + 1
+    fields = [(name, name, width) for name, width in widths.items()] + list(more)
+    fields.sort(key=lambda one: -np.dtype(one[1]).itemsize)
+    return np.dtype([(name, dtype, (width,)) for name, dtype, width in fields], align=True), places
+
+
+class CannotWrite(OSError):
+    """There is no room, or no right, to write a converted table."""
+
+
+def write(folder: Path, meaning: Meaning, dtype: np.dtype[Any], n_rows: int, parts: Iterable[Array]) -> None:
+    """Write a converted table; `parts` are its records, in order."""
+    header = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n_rows,)}
+    np.lib.format.write_array_header_2_0(header, about)
+    rows = (part.view(np.uint8).data for part in parts)
+    _write(folder / "rows.npy", itertools.chain([header.getbuffer()], rows))
+    _write(folder / "table.json", [memoryview(meaning.as_json().encode())])
+
+
+def _write(path: Path, parts: Iterable[memoryview]) -> None:
+    """Write a file and flush it to the disk."""
+    with _writing():
+        stream = open(path, "wb")  # noqa: SIM115
+    with stream:
+        for part in parts:
+            with _writing():
+                stream.write(part)
+        with _writing():
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(*error.args) from error
+
+
+class TableDataset:
+    """Give rows of a converted table.
+
+    Parameters
+    ----------
+    records : ndarray
+        Of a type of `layout`, in memory or mapped.
+    meaning : Meaning
+        What they mean.
+    """
+
+    def __init__(self, records: Array, meaning: Meaning) -> None:
+        self._records, self._places = records, meaning.places
+        self.n_rows, self.source, self.columns = len(records), meaning.source, meaning.columns
+        self.summary = meaning.summary
+        self.target, self.in_memory = meaning.target, records.nbytes <= IN_MEMORY_BYTES
+        self._fields = self._fields_of_inputs()
+        names = records.dtype.names or ()
+        self._has_target, self._has_weights = self.target is not None and "y" in names, "w" in names
+        self.slots = (meaning.slots, records["slot"][:, 0].astype(np.int64)) if "slot" in names else None
+        """Rows of the file, good and bad, and the place of each row among them; None where none was bad."""
+
+    @classmethod
+    def open(cls, folder: Path) -> tuple["TableDataset", list[str]]:
+        """Map a converted table; return it, and its remarks."""
+        meaning = Meaning.of_json((folder / "table.json").read_text(encoding="utf-8"))
+        return cls(np.load(folder / "rows.npy", mmap_mode="r"), meaning), meaning.remarks
+
+    def _fields_of_inputs(self) -> list[tuple[str, Any]]:
+        """Return each field that holds inputs, and the inputs that it holds."""
+        found: dict[str, list[int]] = {}
+        for i, (name, _) in enumerate(self._places):
+            found.setdefault(name, []).append(i)
+        every = list(range(len(self._places)))
+        return [(name, slice(None) if inputs == every else np.array(inputs)) for name, inputs in found.items()]
+
+    def take(self, rows: Array) -> Raw:
+        """Return inputs, target and weights of `rows`; see `Dataset.take`."""
+        records = self._records[rows]
+        if len(self._fields) == 1 and self._all_numeric:
+            X = records[self._fields[0][0]]
+            X = X if X.dtype.kind == "f" else X.astype(np.float64)
+        else:
+            X = np.empty((len(rows), len(self.columns)))
+            for name, inputs in self._fields:
+                X[:, inputs] = records[name]
+            for i, n in self._missing:
+                X[X[:, i] == n, i] = np.nan
+        w = records["w"][:, 0] if self._has_weights else None
+        return X, self._target_of(records), w
+
+    def take_target(self, rows: Array) -> Array | None:
+        """Return the target of `rows`; see `Dataset.take_target`."""
+        return self._target_of({"y": self._records["y"][rows]}) if self._has_target else None
+
+    @property
+    def _all_numeric(self) -> bool:
+        return not self._missing
+
+    @property
+    def _missing(self) -> list[tuple[int, int]]:
+        """Return the inputs of categories, and the code of a missing one."""
+        return [(i, len(column.categories)) for i, column in enumerate(self.columns) if column.categories is not None]
+
+    def _target_of(self, records: Any) -> Array | None:
+        if not self._has_target or self.target is None:
+            return None
+        y = records["y"]
+        if self.target.kind != "classes":
+            return np.asarray(y, np.float64)
+        codes: Array = y[:, 0].astype(np.int64)
+        if len(codes) and codes.min() < 0:
+            raise UserError(f"{self.source}: a target is none of the classes")
+        return codes
+
+    def judged(self) -> Array:
+        """Return the rows whose target is known: a class of the training, or a number."""
+        if not self._has_target or self.target is None:
+            return np.zeros(0, np.int64)
+        y = self._records["y"]
+        known = y[:, 0] >= 0 if self.target.kind == "classes" else np.isfinite(y).all(axis=1)
+        return np.flatnonzero(known)
+
+    def without_target(self) -> "TableDataset":
+        """Return the inputs alone."""
+        other = TableDataset.__new__(TableDataset)
+        vars(other).update(vars(self), _has_target=False, target=None)
+        return other
