@@ -27,8 +27,8 @@ def moments(X: Array) -> Array:
     full = bool(there.all())
     mean = (X if full else np.where(there, X, 0.0)).sum(axis=0) / np.maximum(count, 1.0)
     centred = X - mean if full else np.where(there, X - mean, 0.0)
-    low = np.where(there, X, np.inf).min(axis=0, initial=np.inf)
-    high = np.where(there, X, -np.inf).max(axis=0, initial=-np.inf)
+    low = (X if full else np.where(there, X, np.inf)).min(axis=0, initial=np.inf)
+    high = (X if full else np.where(there, X, -np.inf)).max(axis=0, initial=-np.inf)
     return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
 
 

@@ -27,19 +27,28 @@ _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "
 _TEXT = ("VARCHAR", "ENUM", "UUID", "BOOLEAN")
 _PARTS = {"days": "epoch({})/86400", "year": "year({})", "month": "month({})", "weekday": "isodow({})",
           "hour": "hour({0})+minute({0})/60"}  # fmt: skip
+_LARGEST_FLOAT32 = 3e38
+_TYPES = {"i1": "TINYINT", "u1": "UTINYINT", "i2": "SMALLINT", "u2": "USMALLINT", "i4": "INTEGER", "u4": "UINTEGER",
+          "f4": "FLOAT", "f8": "DOUBLE"}  # fmt: skip
+"""SQL's names of NumPy's types."""
+_FIRST_ROWS = 20_000
 _SUMMARY_WIDTH = 400
 """Expressions that are summarised at a time."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Say how many numbers an expression has, the least, the greatest, their deviation, and whether all are whole."""
+    """Say how many numbers an expression has, the least, the greatest, and whether all are whole.
+
+    `mean`, without its sign, and `deviation` are those of the first rows.
+    """
 
     count: int
     low: float
     high: float
-    deviation: float
-    whole: bool
+    mean: float = 0.0
+    deviation: float = 0.0
+    whole: bool = True
 
     def dtype(self, n_rows: int, compact: bool) -> str:
         """Return the smallest type that loses nothing, or, of a fraction, less than a millionth of the deviation."""
@@ -50,7 +59,9 @@ class Summary:
                 if self.low >= 0 and self.high < 2**bits:
                     return f"u{bits // 8}"
         largest = max(abs(self.low), abs(self.high))
-        small = largest <= 1 << 24 if self.whole else compact and largest <= 16 * self.deviation
+        if largest > _LARGEST_FLOAT32 and math.isfinite(largest):
+            return "f8"
+        small = largest <= 1 << 24 if self.whole else compact and self.mean <= 16 * self.deviation
         return "f4" if small or not self.count else "f8"
 
 
@@ -162,6 +173,11 @@ class Table:
             text = f"replace({text}, {quoted(kind.decimal)}, '.')"
         return f"nullif(try_cast({text} AS DOUBLE), 'nan'::DOUBLE)"
 
+    def stored(self, name: str, sql: str, dtype: str) -> Stored:
+        """Return how numbers are stored."""
+        cast = f"({sql})::{_TYPES[dtype]}"
+        return Stored(name, cast if dtype[0] in "iu" else f"coalesce({cast}, 'nan'::{_TYPES[dtype]})", dtype)
+
     def dates(self, i: int, kind: Dates) -> dict[str, str]:
         """Return the SQL of the numbers that a network gets of a date, by their names."""
         instant = f"c{i}::TIMESTAMP"
@@ -174,19 +190,29 @@ class Table:
         return {part: f"({_PARTS[part].format(instant)})::DOUBLE" for part in kind.features}
 
     def summaries(self, expressions: Sequence[str]) -> list[Summary]:
-        """Summarise the numbers of expressions, those of all rows."""
+        """Summarise the numbers of expressions: those of all rows, but their deviation from the first rows alone."""
         found: list[Summary] = []
         for lo in range(0, len(expressions), _SUMMARY_WIDTH):
-            some = list(enumerate(expressions[lo : lo + _SUMMARY_WIDTH]))
-            within = ", ".join(f"{sql} AS v{k}" for k, sql in some)
-            finite = "CASE WHEN isfinite(v{0}) THEN v{0} END"
-            each = "count(v{0}), min(v{0}), max(v{0}), bool_and(v{0} = trunc(v{0})), stddev_pop(" + finite + ")"
-            asked = ", ".join(each.format(k) for k, _ in some)
-            row = database.query(self.tables, f"SELECT {asked} FROM (SELECT {within} FROM t)")[0]
-            for k in range(len(some)):
-                count, low, high, whole, deviation = row[5 * k : 5 * k + 5]
-                whole = bool(whole) and math.isfinite(low) and math.isfinite(high)
-                found.append(Summary(count, low or 0.0, high or 0.0, deviation or 0.0, whole or not count))
+            found += self._summaries(expressions[lo : lo + _SUMMARY_WIDTH])
+        return found
+
+    def _summaries(self, expressions: Sequence[str]) -> list[Summary]:
+        n = len(expressions)
+        if not n:
+            return []
+        finite = ", ".join(f"CASE WHEN isfinite({sql}) THEN {sql} END AS v{k}" for k, sql in enumerate(expressions))
+        asked = ", ".join(f"avg(v{k}), stddev_pop(v{k}), bool_and(v{k} = trunc(v{k}))" for k in range(n))
+        (first,) = database.query(self.tables, f"SELECT {asked} FROM (SELECT {finite} FROM t LIMIT {_FIRST_ROWS})")
+        within = ", ".join(f"{sql} AS v{k}" for k, sql in enumerate(expressions))
+        whole = [f", bool_and(v{k} = trunc(v{k}))" if first[3 * k + 2] is not False else ", false" for k in range(n)]
+        asked = ", ".join(f"count(v{k}), min(v{k}), max(v{k}){whole[k]}" for k in range(n))
+        (row,) = database.query(self.tables, f"SELECT {asked} FROM (SELECT {within} FROM t)")
+        found = []
+        for k in range(n):
+            count, low, high, is_whole = row[4 * k : 4 * k + 4]
+            low, high = low or 0.0, high or 0.0
+            is_whole = is_whole is not False and math.isfinite(low) and math.isfinite(high)
+            found.append(Summary(count, low, high, abs(first[3 * k] or 0.0), first[3 * k + 1] or 0.0, is_whole))
         return found
 
     def holes(self, i: int) -> str:
@@ -241,5 +267,5 @@ class Table:
         texts = list(numbers)
         codes = np.array([default, *(numbers[text] for text in texts)])
         low, high = int(codes.min()), int(codes.max())
-        dtype = Summary(1, low, high, 0.0, True).dtype(1, True)
+        dtype = Summary(1, low, high).dtype(1, True)
         return database.code_of(self.tables, i, texts), codes.astype(dtype), dtype

@@ -75,7 +75,7 @@ def read_table(
     found: list[Any] = []
 
     def keep(meaning: Meaning, dtype: np.dtype[Any], n_rows: int, parts: Iterator[Array]) -> None:
-        found.append((np.concatenate([np.zeros(0, dtype), *parts]), meaning))
+        found.append((np.concatenate([np.zeros(0, dtype), *(part.copy() for part in parts)]), meaning))
 
     convert(source, options or TableOptions(**more), keep)
     ((rows, meaning),) = found
@@ -224,20 +224,24 @@ def _weight(table: Table, i: int) -> Stored:
     table.numeric(i, sql, summary)
     if summary.count < table.n_rows - len(table.bad) or summary.low < 0 or not np.isfinite(summary.high):
         raise UserError(f"{table.source}: the sample weights in {name!r} must be one number of at least 0 for each row")
-    return Stored(name, f"coalesce({sql}, 'nan'::DOUBLE)", "f8")
+    return table.stored(name, sql, "f8")
 
 
 def _records(
     table: Table, dtype: np.dtype[Any], columns: Sequence[tuple[Stored, tuple[str, int]]],
     slots: tuple[int, Array] | None,
 ) -> Iterator[Array]:  # fmt: skip
-    """Yield the records of the good rows."""
+    """Yield the records of the good rows, in memory that is used again for those after the next ones."""
     lo = n_before = 0
+    buffer, other = np.zeros(0, dtype), np.zeros(0, dtype)
     everything = bool(table.keep.all())
     for values in database.stream(table.tables, [column.sql for column, _ in columns]):
         n = len(values[0])
         chosen = np.flatnonzero(table.keep[lo : lo + n])
-        out = np.zeros(len(chosen), dtype)
+        buffer, other = other, buffer  # the last records are still being written
+        if len(chosen) > len(buffer):
+            buffer = np.zeros(len(chosen), dtype)
+        out = buffer[: len(chosen)]
         for (column, (name, k)), value in zip(columns, values, strict=True):
             value = value if everything else value[chosen]
             out[name][:, k] = value if column.codes is None else column.codes[value]

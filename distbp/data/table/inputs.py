@@ -100,9 +100,7 @@ class Inputs:
                 summary = self._numbers[part]
                 if part != name and free and _constant(summary, table.n_rows):
                     continue
-                dtype = summary.dtype(table.n_rows, self.compact)
-                whole = dtype[0] in "iu"
-                self.stored.append(Stored(part, f"({sql})::BIGINT" if whole else f"coalesce({sql}, 'nan')", dtype))
+                self.stored.append(table.stored(part, sql, summary.dtype(table.n_rows, self.compact)))
                 self._of[part] = i
 
     def _useless(self, i: int, numbers: Mapping[str, str]) -> str:
@@ -161,7 +159,7 @@ class Inputs:
         missing = len(categories)
         lookup = lookup.astype("i8")
         lookup[lookup < 0] = missing
-        dtype = Summary(1, 0, missing, 0.0, True).dtype(1, True)
+        dtype = Summary(1, 0, missing).dtype(1, True)
         self.stored.append(Stored(name, sql, dtype, tuple(categories), lookup.astype(dtype)))
         self._of[name] = i
         self.kinds["category"] += 1

@@ -1,6 +1,7 @@
 """What is known of a table of text from its beginning, and how it is to be read."""
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import numpy as np
 from distbp.data.table.kinds import MISSING, Kind, is_missing, kind_of
 from distbp.data.table.layout import encoding_of, find_layout, records_of
 from distbp.data.table.textfile import TextFile, decode, head_of
+
+_ROWS = 2000
+"""Rows that tell what a column is, until others disagree."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Reading:
         self.remarks = list(self.layout.remarks)
         self.missing = MISSING if options.missing is None else spellings(options.missing)
         lines = re.split(r"\r\n|\n|\r", text)[self.layout.skipped :]
-        rows = [fields for _, fields in records_of(lines, self.layout.delimiter) if fields]
+        records = (fields for _, fields in records_of(lines, self.layout.delimiter) if fields)
+        rows = list(itertools.islice(records, _ROWS))
         self.sample = [[row[i] for row in rows if i < len(row)] for i in range(len(self.layout.names))]
 
     def texts(self, i: int) -> list[str]:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,14 @@ def _write(path: Path, parts: Iterable[memoryview]) -> None:
     """Write a file and flush it to the disk."""
     with _writing():
         stream = open(path, "wb")  # noqa: SIM115
-    with stream:
+    with stream, ThreadPoolExecutor(1) as pool:  # what is written and what is computed next take their time together
+        pending = pool.submit(int)
         for part in parts:
             with _writing():
-                stream.write(part)
+                pending.result()
+            pending = pool.submit(stream.write, part)
         with _writing():
+            pending.result()
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -136,6 +140,8 @@ class TableDataset:
         self.summary = meaning.summary
         self.target, self.in_memory = meaning.target, records.nbytes <= IN_MEMORY_BYTES
         self._fields = self._fields_of_inputs()
+        texts = [(i, column.categories) for i, column in enumerate(self.columns)]
+        self._categories = [(i, len(names)) for i, names in texts if names is not None]
         names = records.dtype.names or ()
         self._has_target, self._has_weights = self.target is not None and "y" in names, "w" in names
         self.slots = (meaning.slots, records["slot"][:, 0].astype(np.int64)) if "slot" in names else None
@@ -152,36 +158,27 @@ class TableDataset:
         found: dict[str, list[int]] = {}
         for i, (name, _) in enumerate(self._places):
             found.setdefault(name, []).append(i)
-        every = list(range(len(self._places)))
-        return [(name, slice(None) if inputs == every else np.array(inputs)) for name, inputs in found.items()]
+        return [(name, _as_slice(inputs)) for name, inputs in found.items()]
 
     def take(self, rows: Array) -> Raw:
         """Return inputs, target and weights of `rows`; see `Dataset.take`."""
         records = self._records[rows]
-        if len(self._fields) == 1 and self._all_numeric:
+        if len(self._fields) == 1 and not self._categories:
             X = records[self._fields[0][0]]
             X = X if X.dtype.kind == "f" else X.astype(np.float64)
         else:
             X = np.empty((len(rows), len(self.columns)))
             for name, inputs in self._fields:
                 X[:, inputs] = records[name]
-            for i, n in self._missing:
-                X[X[:, i] == n, i] = np.nan
+            for i, n in self._categories:
+                name, k = self._places[i]
+                X[records[name][:, k] == n, i] = np.nan
         w = records["w"][:, 0] if self._has_weights else None
         return X, self._target_of(records), w
 
     def take_target(self, rows: Array) -> Array | None:
         """Return the target of `rows`; see `Dataset.take_target`."""
         return self._target_of({"y": self._records["y"][rows]}) if self._has_target else None
-
-    @property
-    def _all_numeric(self) -> bool:
-        return not self._missing
-
-    @property
-    def _missing(self) -> list[tuple[int, int]]:
-        """Return the inputs of categories, and the code of a missing one."""
-        return [(i, len(column.categories)) for i, column in enumerate(self.columns) if column.categories is not None]
 
     def _target_of(self, records: Any) -> Array | None:
         if not self._has_target or self.target is None:
@@ -207,3 +204,9 @@ class TableDataset:
         other = TableDataset.__new__(TableDataset)
         vars(other).update(vars(self), _has_target=False, target=None)
         return other
+
+
+def _as_slice(places: Sequence[int]) -> Any:
+    """Return an index of some places; a slice, where they are neighbours, is faster."""
+    first, last = places[0], places[-1] + 1
+    return slice(first, last) if last - first == len(places) else np.array(places)
