@@ -10,6 +10,7 @@ usage: distbp COMMAND [options]
 
   train      train a network; put 'mpirun -n P' in front of it for P ranks
   predict    predictions of a trained model for new rows
+  data       how the columns of a table are understood
   check      one gradient by several methods: their errors, their times, and how they grow
   slurm      write a job script for this cluster
   doctor     is this launch, machine, MPI, BLAS sane? what to change
@@ -30,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
             from distbp import predict
 
             return predict.main(rest)
+        case ["data", *rest]:
+            from distbp.data import __main__ as data
+
+            return data.main(rest)
         case ["check", *rest]:
             from distbp.check import __main__ as check
 

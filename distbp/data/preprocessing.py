@@ -69,14 +69,12 @@ class Preprocessor:
         self._numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
         self._all_numeric = len(self._numeric) == len(self.columns)
         self._shift, self._scale, self._fill = np.array(self.shift), np.array(self.scale), np.array(self.fill)
-        self._indicated = [i for i in self._numeric if self.columns[i][0] in self.blank]
-        self._bound: tuple[tuple[Column, ...], dict[int, Array]] | None = None
-
-    @property
-    def n_inputs(self) -> int:
-        """Count the inputs of the network: of a number, of each category, of those not named, of a missing value."""
+        blank = set(self.blank)
+        self._indicated = [i for i in self._numeric if self.columns[i][0] in blank]
         own = sum(1 if texts is None else len(texts) for _, texts in self.columns)
-        return own + len(self.blank) + len(self.others)
+        self.n_inputs = own + len(self.blank) + len(self.others)
+        """Inputs of the network: of a number, of each category, of those not named, of a missing value."""
+        self._bound: tuple[tuple[Column, ...], dict[int, Array]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that was fitted, for JSON."""
@@ -93,12 +91,13 @@ class Preprocessor:
 
     def _places(self, there: list[str], source: str) -> list[int]:
         wanted = [name for name, _ in self.columns]
+        place = {name: i for i, name in enumerate(there)}
         if set(wanted) <= set(there):
-            return [there.index(name) for name in wanted]
+            return [place[name] for name in wanted]
         unnamed = any(all(name.isdigit() for name in names) for names in (there, wanted))
         if unnamed and len(there) == len(wanted):
             return list(range(len(wanted)))
-        missing = [name for name in wanted if name not in there]
+        missing = [name for name in wanted if name not in place]
         trained = f"the model was trained on {len(wanted)} columns"
         raise UserError(f"{source}: {trained}; without {_few(missing)} here are {len(there)}: {_few(there)}")
 
@@ -124,16 +123,16 @@ class Preprocessor:
     def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
         """Return for each column of categories the input of each code, -1 for none; the last is that of a hole."""
         if self._bound is None or self._bound[0] is not columns:
-            found, k = {}, len(self._numeric) + len(self._indicated)
+            found, k, blank, others = {}, len(self._numeric) + len(self._indicated), set(self.blank), set(self.others)
             for i, (name, texts) in enumerate(self.columns):
                 if texts is None:
                     continue
                 places = {text: k + j for j, text in enumerate(texts)}
                 k += len(texts)
-                unseen = k if name in self.others else -1
-                k += name in self.others
-                hole = k if name in self.blank else unseen
-                k += name in self.blank
+                unseen = k if name in others else -1
+                k += name in others
+                hole = k if name in blank else unseen
+                k += name in blank
                 found[i] = np.array([*(places.get(text, unseen) for text in columns[i].categories or ()), hole])
             self._bound = columns, found
         return self._bound[1]

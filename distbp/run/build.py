@@ -27,17 +27,22 @@ from distbp.trainer.trainer import Trainer
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""
     return load(
-        config.data,
-        TableOptions(
-            target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
-            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
-            encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
-            missing=config.missing, keep_columns=config.keep_columns,
-        ),
+        config.data, table_options(config),
         comm=comm, validation_data=config.validation_data, test_data=config.test_data,
         validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
+    )  # fmt: skip
+
+
+def table_options(config: TrainConfig) -> TableOptions:
+    """Return how the tables of a configuration are read."""
+    return TableOptions(
+        target=config.target, task=config.task, header=config.header, bad_rows=config.bad_rows,
+            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
+            encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
+            missing=config.missing, keep_columns=config.keep_columns,
+        compact=config.dtype != "float64",
     )  # fmt: skip
 
 

@@ -122,6 +122,7 @@ class Table:
         self.missing, self._place, self._slots, self._unit = missing, place, slots, unit
         self.notation = decimal, thousands
         self.remarks, self.bad = list(remarks), list[tuple[int, str, str]]()
+        database.plan_simply(tables, len(names))
         self.n_rows = int(database.query(tables, "SELECT count(*) FROM t")[0][0])
         self.keep = np.ones(self.n_rows, bool)
         self._texts: dict[int, dict[str, int]] = {}

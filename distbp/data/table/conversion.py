@@ -208,7 +208,7 @@ def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> 
     columns = tuple(Column(column.name, column.categories) for column in inputs.stored)
     meaning = Meaning(
         table.source, columns, tuple(places), target, table.remarks, "" if roles.known else inputs.summary(),
-        slots[0] if slots else 0,
+        inputs.left_out, slots[0] if slots else 0,
     )  # fmt: skip
     at = [*places, *(("y", k) for k in range(len(y))), *(("w", 0) for _ in w)]
     parts = _records(table, dtype, list(zip([*inputs.stored, *y, *w], at, strict=True)), slots)

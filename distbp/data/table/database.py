@@ -18,6 +18,9 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 
+_MANY_COLUMNS = 300
+
+
 class Reject(NamedTuple):
     """A part of the file that is no row: where it begins (bytes from 0), how many lines it has, why, and its text."""
 
@@ -101,6 +104,12 @@ def read_text(
         place = None if column is None else column - 1
         rejects.append(Reject(byte - 1, 1 + (text or "").rstrip("\r\n").count("\n"), place, why, text or ""))
     return rejects
+
+
+def plan_simply(database: Any, n_columns: int) -> None:
+    """Let queries of very many columns be as they are: the time to make them better grows with their square."""
+    if n_columns > _MANY_COLUMNS:
+        database.execute("PRAGMA disable_optimizer")
 
 
 def view(database: Any, relation: str) -> tuple[list[str], list[str]]:

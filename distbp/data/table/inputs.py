@@ -26,6 +26,12 @@ def base_of(name: str, names: Sequence[str]) -> str | None:
     return found[1] if found and found[1] in names else None
 
 
+def part_of(name: str) -> str | None:
+    """Return the column of dates that an input is a part of, by its name."""
+    found = _FEATURE.fullmatch(name)
+    return found[1] if found else None
+
+
 class Inputs:
     """Find out how the input columns of a table are stored.
 
@@ -62,11 +68,11 @@ class Inputs:
         self._of: dict[str, int] = {}
         self._numbers: dict[str, Summary] = {}
         self._categories = {i: self._category(i) for i in columns if table.kind(i) == "text"}
-        numbers = {name: (i, sql) for i in columns for name, sql in self._expressions(i).items()}
-        summaries = table.summaries([sql for _, sql in numbers.values()])
-        self._numbers = dict(zip(numbers, summaries, strict=True))
+        numbers = {i: self._expressions(i) for i in columns}
+        every = {name: sql for each in numbers.values() for name, sql in each.items()}
+        self._numbers = dict(zip(every, table.summaries(list(every.values())), strict=True))
         for i in columns:
-            self._add(i, {name: sql for name, (of, sql) in numbers.items() if of == i})
+            self._add(i, numbers[i])
 
     def _expressions(self, i: int) -> dict[str, str]:
         """Return the SQL of the numbers that a column gives, by the names of the inputs."""
@@ -170,9 +176,10 @@ class Inputs:
         if len(target) != 1 or self.known:
             return
         table, t = self.table, target[0]
+        first: list[Any] = database.query(table.tables, "SELECT * FROM t LIMIT 20")
         for stored in list(self.stored):
             i = self._of[stored.name]
-            if i in self.keep or stored.name != table.names[i] or not _may_equal(table, i, t):
+            if i in self.keep or stored.name != table.names[i] or not all(_equal(row[i], row[t]) for row in first):
                 continue
             one, other = f"c{i}::VARCHAR", f"c{t}::VARCHAR"
             if table.kind(i) != "text":
@@ -211,7 +218,9 @@ def _constant(summary: Summary, n_rows: int) -> bool:
     return summary.low == summary.high and summary.count == n_rows
 
 
-def _may_equal(table: Table, i: int, t: int) -> bool:
-    """Return whether two columns may hold the same, by a look at some of their rows."""
-    rows: list[Any] = database.query(table.tables, f"SELECT c{i}::VARCHAR, c{t}::VARCHAR FROM t LIMIT 20")
-    return all(same([a])[a] == same([b])[b] if a and b else a == b for a, b in rows)
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two values may be the same, one of them as text."""
+    if one is None or other is None:
+        return one is other
+    a, b = str(one), str(other)
+    return same([a])[a] == same([b])[b]

@@ -45,6 +45,8 @@ class Meaning:
         What the user may want to know.
     summary : str
         A line that says what the columns are.
+    left_out : dict of str to str
+        Columns that are no inputs, and why.
     slots : int
         Rows of the file, bad ones with them; field ``slot`` has the place of each row where some were bad.
     """
@@ -55,6 +57,7 @@ class Meaning:
     target: Target | None
     remarks: list[str] = field(default_factory=list)
     summary: str = ""
+    left_out: dict[str, str] = field(default_factory=dict)
     slots: int = 0
 
     def as_json(self) -> str:
@@ -67,7 +70,16 @@ class Meaning:
         d = json.loads(text)
         columns = tuple(Column(one["name"], one["categories"] and tuple(one["categories"])) for one in d["columns"])
         target = d["target"] and Target(d["target"]["kind"], *(tuple(d["target"][k]) for k in ("names", "classes")))
-        return cls(d["source"], columns, tuple(map(tuple, d["places"])), target, d["remarks"], d["summary"], d["slots"])
+        return cls(
+            d["source"],
+            columns,
+            tuple(map(tuple, d["places"])),
+            target,
+            d["remarks"],
+            d["summary"],
+            d["left_out"],
+            d["slots"],
+        )
 
 
 def layout(dtypes: Sequence[str], more: Sequence[tuple[str, str, int]]) -> tuple[np.dtype[Any], list[tuple[str, int]]]:
@@ -137,7 +149,7 @@ class TableDataset:
     def __init__(self, records: Array, meaning: Meaning) -> None:
         self._records, self._places = records, meaning.places
         self.n_rows, self.source, self.columns = len(records), meaning.source, meaning.columns
-        self.summary = meaning.summary
+        self.summary, self.left_out = meaning.summary, meaning.left_out
         self.target, self.in_memory = meaning.target, records.nbytes <= IN_MEMORY_BYTES
         self._fields = self._fields_of_inputs()
         texts = [(i, column.categories) for i, column in enumerate(self.columns)]
@@ -190,6 +202,11 @@ class TableDataset:
         if len(codes) and codes.min() < 0:
             raise UserError(f"{self.source}: a target is none of the classes")
         return codes
+
+    def values(self, i: int) -> Array:
+        """Return the numbers of an input as they are stored, of all rows."""
+        name, k = self._places[i]
+        return np.ascontiguousarray(self._records[name][:, k])
 
     def judged(self) -> Array:
         """Return the rows whose target is known: a class of the training, or a number."""

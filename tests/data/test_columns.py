@@ -1,0 +1,164 @@
+"""How columns are understood: dates, booleans, categories, those from which nothing can be learnt; other formats."""
+
+import json
+
+import duckdb
+import numpy as np
+import pytest
+
+from distbp import UserError, load
+from distbp.data.table.conversion import read_table
+
+ROWS = 60
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write rows as a table and read it: the data set and the remarks."""
+
+    def run(header, row, n=ROWS, **options):
+        path = tmp_path / "t.csv"
+        path.write_text("\n".join([header, *(row(i) for i in range(n))]) + "\n", encoding="utf-8")
+        return read_table(path, **options)
+
+    return run
+
+
+def inputs(dataset):
+    X = dataset.take(np.arange(dataset.n_rows))[0]
+    return {column.name: X[:, i] for i, column in enumerate(dataset.columns)}
+
+
+DATES = {
+    "iso": lambda i: f"2024-02-{1 + i % 28:02d}",
+    "day first": lambda i: f"{1 + i % 28}.2.2024",
+    "month first": lambda i: f"02/{1 + i % 28}/2024",
+    "names": lambda i: f"{1 + i % 28}-Feb-2024",
+    "year first": lambda i: f"2024/02/{1 + i % 28}",
+    "month name first": lambda i: f'"Feb {1 + i % 28}, 2024"',
+}
+
+
+@pytest.mark.parametrize("written", DATES.values(), ids=DATES)
+def test_dates_become_numbers(read, written):
+    dataset, _ = read("when,x,y", lambda i: f"{written(i)},{i % 7},{i % 2}")
+    found = inputs(dataset)
+    assert set(found) == {"when (days)", "when (weekday)", "x"}  # year, month and hour do not vary
+    days = np.datetime64("2024-02-01") - np.datetime64("1970-01-01") + np.arange(ROWS) % 28
+    assert found["when (days)"].tolist() == days.astype(int).tolist()
+    assert found["when (weekday)"][:4].tolist() == [4, 5, 6, 7]  # Thursday to Sunday
+
+
+def test_times_of_several_zones_are_one_clock(read):
+    dataset, _ = read(
+        "when,x,y", lambda i: f"2024-02-01T{i % 10 + 10}:30:00{'+02:00' if i % 2 else 'Z'},{i % 7},{i % 2}"
+    )
+    expected = [(i % 10 + 10 - 2 * (i % 2)) + 0.5 for i in range(ROWS)]
+    np.testing.assert_allclose(inputs(dataset)["when (hour)"], expected)
+
+
+def test_a_time_of_day(read):
+    dataset, _ = read("at,x,y", lambda i: f"{i % 24}:15,{i % 7},{i % 2}")
+    np.testing.assert_allclose(inputs(dataset)["at (hour)"][:3], [0.25, 1.25, 2.25])
+
+
+def test_a_bad_date_is_a_bad_row(read):
+    with pytest.raises(UserError, match="line 3002: column 'when' is a date: 'soon,2,0'"):
+        read("when,x,y", lambda i: f"{'soon' if i == 3000 else '2024-02-01'},{i % 7 if i != 3000 else 2},{i % 2}", 3100)
+
+
+def test_one_value_is_one_category_however_it_is_written(read):
+    some, logical = ("1", "1.0", "2", "z"), ("TRUE", "True", "false")
+    dataset, _ = read("c,b,x,y", lambda i: f"{some[i % 4]},{logical[i % 3]},{i % 7},{i % 2}", categorical="c")
+    assert dataset.columns[0].categories == ("1", "2", "z") and len(dataset.columns[1].categories) == 2
+
+
+LEFT_OUT = {
+    "constant": lambda i: "7",
+    "constant text": lambda i: "same",
+    "empty": lambda i: "",
+    "different in every row": lambda i: f"u{i}x",
+    "the same as the target": lambda i: f"k{i % 2}",
+}
+
+
+@pytest.mark.parametrize("why", LEFT_OUT)
+def test_columns_from_which_nothing_is_learnt_are_left_out(read, why):
+    row = lambda i: f"{LEFT_OUT[why](i)},{i % 7},k{i % 2}"  # noqa: E731
+    dataset, _ = read("c,x,y", row)
+    assert [column.name for column in dataset.columns] == ["x"]
+    assert f"left out: c ({why.removesuffix(' text')})" in dataset.summary
+    assert read("c,x,y", row, keep_columns="c")[0].columns[0].name == "c"
+
+
+@pytest.mark.parametrize(("name", "out"), [("id", True), ("customer_id", True), ("Unnamed: 0", True), ("area", False)])
+def test_numbers_that_tell_which_row_it_is(read, name, out):
+    dataset, _ = read(f"{name},x,y", lambda i: f"{i * 17 % 61},{i % 7},{i % 2}")
+    assert (name in [column.name for column in dataset.columns]) is not out
+
+
+def test_a_target_of_numbers_is_no_copy_by_chance(read):
+    dataset, _ = read("a,x,y", lambda i: f"{i * 1.5},{i % 7},{i * 1.5 + (i == 40)}")
+    assert len(dataset.columns) == 2
+
+
+def test_labels_come_back_as_they_are_written_most(read):
+    dataset, remarks = read("x,y", lambda i: f"{i},{('1.0', '1.0', '1', '0')[i % 4]}")
+    assert dataset.target.classes == ("0", "1.0")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The same table in several formats: a function from a suffix to a path."""
+
+    def write(suffix):
+        path = tmp_path / f"t{suffix}"
+        source = (
+            f"SELECT i::INT AS a, i / 7 AS b, 'k' || i % 3 AS c, i % 2 = 0 AS d, DATE '2024-01-01' + i::INT AS e,"
+            f" CASE WHEN i % 5 > 0 THEN i % 4 END AS f, [i] AS g, i % 2 AS y FROM range({ROWS}) t(i)"
+        )
+        how = {".parquet": "parquet", ".jsonl": "json", ".json": "json, ARRAY true"}[suffix]
+        duckdb.execute(f"COPY ({source}) TO '{path}' (FORMAT {how})")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".json"])
+def test_other_formats(files, suffix):
+    dataset, _ = read_table(files(suffix))
+    found = inputs(dataset)
+    assert found["a"].tolist() == list(range(ROWS)) and np.isnan(found["f"]).sum() == ROWS // 5
+    np.testing.assert_allclose(found["b"], np.arange(ROWS) / 7, rtol=1e-7)
+    assert dict(dataset.left_out)["g"].endswith("no number, text or date") and "e (days)" in found
+    assert dataset.target.classes == ("0", "1")
+    again, _ = read_table(files(suffix), like=dataset.target, columns_like=dataset.columns)
+    for name, values in inputs(again).items():
+        assert np.array_equal(values, found[name], equal_nan=True)
+
+
+def test_a_table_in_several_files(files, tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    content = files(".parquet").read_bytes()
+    for k in range(3):
+        (folder / f"part-{k}.parquet").write_bytes(content)
+    data = load(folder, validation_fraction=0, test_fraction=0)
+    assert data.train.n_rows == 3 * ROWS
+    assert load(f"{folder}/part-[01].parquet", validation_fraction=0, test_fraction=0).train.n_rows == 2 * ROWS
+
+
+def test_a_damaged_parquet_file_is_one_line(files):
+    path = files(".parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{path.name}: not a whole table"):
+        read_table(path)
+
+
+def test_a_bad_row_of_json_is_named(tmp_path):
+    path = tmp_path / "t.jsonl"
+    rows = [{"x": f"{i}.5" if i != 30 else "oops", "y": i % 2} for i in range(ROWS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="row 31: column 'x' is numeric: 'oops,0'"):
+        read_table(path)
+    assert read_table(path, bad_rows="skip")[0].n_rows == ROWS - 1
