@@ -71,7 +71,8 @@ def test_every_module_has_a_layer():
 def test_imports_go_strictly_downward(module):
     here = module.split(".")[0]
     ours = {name.split(".")[1] for name in imported(module) if name.startswith("distbp.")} - {here}
-    upward = {name for name in ours if name in LAYER and LAYER[name] >= LAYER[here]}
+    floor = LAYER["train"] if module == "data.__main__" else LAYER[here]  # a front door in a room of its own
+    upward = {name for name in ours if name in LAYER and LAYER[name] >= floor}
     assert not upward, f"{module} imports {upward} of its own or a higher layer"
 
 

@@ -26,7 +26,7 @@ from distbp.data.preprocessing import Preprocessor, fit_preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
 from distbp.data.table.cache import folder_of, read_once
-from distbp.data.table.conversion import FORMATS, TEXTS, TableOptions, suffix_of
+from distbp.data.table.conversion import FORMATS, TEXTS, TableOptions, read_table, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import UserError
 
@@ -46,11 +46,16 @@ class Data:
 
 
 def open_dataset(
-    name: str, options: TableOptions | None = None, part: str = "train", *, comm: Communicator | None = None,
+    name: Any, options: TableOptions | None = None, part: str = "train", *, comm: Communicator | None = None,
     cache: str | Path | None = None,
 ) -> tuple[Dataset | None, list[str]]:  # fmt: skip
-    """Open raw data by name or path, on all ranks; `part` ``test`` is what a format holds as its test set, or None."""
+    """Open raw data by name or path, or a data frame, on all ranks; `part` ``test`` is a test set in it, or None."""
     o = options or TableOptions()
+    if isinstance(name, list) and name and all(isinstance(each, str | Path) for each in name):
+        name = ",".join(map(str, name))
+    if not isinstance(name, str | Path):
+        return read_table(name, o) if part == "train" else (None, [])
+    name = str(name)
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
     word, _, rest = name.partition(":")
@@ -117,13 +122,18 @@ def _refuse_unused(name: str, options: TableOptions) -> None:
         raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
 
 
+def _label(name: Any) -> str:
+    """Return what messages call data."""
+    return str(name) if isinstance(name, str | Path) else "the table"
+
+
 def load(
-    name: str | Path = "digits",
+    name: Any = "digits",
     options: TableOptions | None = None,
     *,
     comm: Communicator | None = None,
-    validation_data: str | Path | None = None,
-    test_data: str | Path | None = None,
+    validation_data: Any = None,
+    test_data: Any = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     scaling: str = "auto",
@@ -136,7 +146,8 @@ def load(
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
-    Separate files, or the test set that a format holds, go before fractions.
+    A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
+    files, or the test set that a format holds, go before fractions.
 
     Examples
     --------
@@ -144,33 +155,34 @@ def load(
     >>> data.train.n_rows, data.validation.n_rows, data.test.n_rows
     (1258, 180, 359)
     """
-    comm, options, name = comm or SerialCommunicator(), options or TableOptions(), str(name)
+    comm, options = comm or SerialCommunicator(), options or TableOptions()
     options = replace(options, compact=np.dtype(dtype).itemsize < 8)
     where: dict[str, Any] = {"comm": comm, "cache": cache}
     dataset, remarks = open_dataset(name, options, **where)
     assert dataset is not None
     if dataset.target is None:
-        raise UserError(f"{name}: it has no target to learn")
+        raise UserError(f"{_label(name)}: it has no target to learn")
     like = replace(options, like=dataset.target, columns_like=dataset.columns)
     parts: dict[str, Subset] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
-        other, more = open_dataset(str(path), like, **where) if path else open_dataset(name, like, part, **where)
+        other, more = open_dataset(path, like, **where) if path is not None else open_dataset(name, like, part, **where)
         remarks += more
         if other is None:
             continue
+        label = _label(name if path is None else path)
         if other.target is None:
-            raise UserError(f"{path or name}: the {part} data has no target {', '.join(dataset.target.names)!r}")
+            raise UserError(f"{label}: the {part} data has no target {', '.join(dataset.target.names)!r}")
         known = other.judged() if isinstance(other, TableDataset) else None
         parts[part] = Subset(other, None if known is None or len(known) == other.n_rows else known)
         if not parts[part].n_rows:
-            raise UserError(f"{path or name}: the {part} data has no rows")
+            raise UserError(f"{label}: the {part} data has no rows")
     # data that ranks read differently: they would train on other batches, or wait for each other for ever
     looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
     require_equal(comm, looks, "the data")
     fractions = {"validation": validation_fraction, "test": test_fraction} | dict.fromkeys(parts, 0.0)
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
-        remarks.append(f"{name}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
+        remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
     preprocessor = fit_preprocessor(
         train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight
     )

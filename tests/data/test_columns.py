@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from distbp import UserError, load
+from distbp import TableOptions, UserError, load
 from distbp.data.table.conversion import read_table
 
 ROWS = 60
@@ -162,3 +162,41 @@ def test_a_bad_row_of_json_is_named(tmp_path):
     with pytest.raises(UserError, match="row 31: column 'x' is numeric: 'oops,0'"):
         read_table(path)
     assert read_table(path, bad_rows="skip")[0].n_rows == ROWS - 1
+
+
+def test_several_texts_are_one_table(tmp_path):
+    for k, end in enumerate(("\n", "", "\n")):
+        rows = "\n".join(f"{i + 20 * k},{i % 2}" for i in range(20))
+        (tmp_path / f"part{k}.csv").write_text(f"x,y\n{rows}{end}")
+    data = load(tmp_path / "part?.csv", validation_fraction=0, test_fraction=0)
+    assert data.train.n_rows == 60
+    assert (
+        load([tmp_path / "part0.csv", tmp_path / "part2.csv"], validation_fraction=0, test_fraction=0).train.n_rows
+        == 40
+    )
+    (tmp_path / "part2.csv").write_text("x,y\n1,0\n2,1\noops,1\n")
+    with pytest.raises(UserError, match="part2.csv, line 4: column 'x' is numeric"):
+        load(tmp_path)
+    (tmp_path / "part1.csv").write_text("x,z\n1,0\n2,1\n")
+    with pytest.raises(UserError, match="part1.csv: other columns than part0.csv: with z, without y"):
+        load(tmp_path)
+
+
+class Frame:
+    """A table of another library, as Arrow's interface has it."""
+
+    def __init__(self, sql):
+        self._relation = duckdb.sql(sql)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._relation.__arrow_c_stream__(requested_schema)
+
+
+def test_a_frame_is_a_table():
+    frame = Frame("SELECT i AS a, 'k' || i % 3 AS c, i % 2 AS y FROM range(60) t(i)")
+    data = load(frame, TableOptions(target="y"))
+    assert data.train.n_rows == 42 and data.summary == "2 columns: 1 category (c 3), 1 number"
+    other = Frame("SELECT 'k' || i % 4 AS c, i AS a, i % 2 AS y FROM range(8) t(i)")
+    assert load(frame, TableOptions(target="y"), test_data=other).test.n_rows == 8
+    with pytest.raises(UserError, match="a dict is no table"):
+        load({"a": 1})

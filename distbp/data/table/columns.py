@@ -106,20 +106,21 @@ class Table:
         Texts that mean a missing value, in lower case.
     place : callable
         Returns line, or number, and content of a row.
+    where : callable
+        Returns the name of the file and the line in it, for messages, of what `place` gives.
     slots : callable, optional
         Returns how many rows the file has and the place of each that is kept, where bad ones are no rows here.
-    unit : str
-        What `place` counts.
     """
 
     def __init__(
         self, tables: Any, source: str, names: Sequence[str], types: Sequence[str], kinds: dict[int, Kind], *,
         missing: frozenset[str], place: Callable[[int], tuple[int, str]],
-        slots: Callable[[Array], tuple[int, Array]] | None = None, remarks: Sequence[str] = (), unit: str = "line",
+        where: Callable[[int], str], slots: Callable[[Array], tuple[int, Array]] | None = None,
+        remarks: Sequence[str] = (),
         decimal: str | None = None, thousands: str | None = None,
     ) -> None:  # fmt: skip
         self.tables, self.source, self.names, self.types, self.kinds = tables, source, names, types, kinds
-        self.missing, self._place, self._slots, self._unit = missing, place, slots, unit
+        self.missing, self._place, self._slots, self._where = missing, place, slots, where
         self.notation = decimal, thousands
         self.remarks, self.bad = list(remarks), list[tuple[int, str, str]]()
         database.plan_simply(tables, len(names))
@@ -242,10 +243,12 @@ class Table:
         found = ""
         if self.bad:
             line, why, text = min(self.bad)
-            first = f"{self._unit} {line}: {why}: {text if len(text) <= 60 else text[:57] + '...'!r}"
+            first = f"{self._where(line)}: {why}: {text if len(text) <= 60 else text[:57] + '...'!r}"
             if bad_rows != "skip":
-                raise UserError(f"{self.source}, {first}; {self._cure(why, text)}")
-            found = f"{self.source}: dropped {len(self.bad)} bad rows, the first {first}"
+                raise UserError(f"{first}; {self._cure(why, text)}")
+            found = (
+                f"{self.source}: dropped {len(self.bad)} bad rows, the first {first.removeprefix(self.source + ', ')}"
+            )
         if not self.keep.any():
             raise UserError(f"{self.source}: no rows")
         return found

@@ -84,7 +84,9 @@ def read_table(
 
 def convert(source: Any, options: TableOptions, write: Writer) -> None:
     """Read a table and give it to `write`, converted."""
-    paths = [source] if isinstance(source, Path) else source if isinstance(source, list) else []
+    paths = [source] if isinstance(source, Path) else []
+    if isinstance(source, list) and all(isinstance(path, Path) for path in source):
+        paths = source
     if paths and suffix_of(paths[0]) in TEXTS:
         _convert_text(paths, options, write)
         return
@@ -94,7 +96,7 @@ def convert(source: Any, options: TableOptions, write: Writer) -> None:
             names, types = database.view(tables, relation)
             missing = MISSING if options.missing is None else spellings(options.missing)
             table = Table(
-                tables, name, names, types, {}, missing=missing, unit="row",
+                tables, name, names, types, {}, missing=missing, where=lambda number: f"{name}, row {number}",
                 place=lambda row: (row + 1, database.row(tables, row, len(names))),
                 decimal=options.decimal, thousands=options.thousands,
             )  # fmt: skip
@@ -107,7 +109,7 @@ def convert(source: Any, options: TableOptions, write: Writer) -> None:
 def _relation(tables: Any, source: Any, paths: Sequence[Path]) -> tuple[str, str]:
     """Return name and SQL of what is no text."""
     if not paths:
-        tables.register("frame", source)
+        database.register(tables, "frame", source)
         return "the table", "frame"
     files = "[" + ", ".join(database.quoted(str(path)) for path in paths) + "]"
     return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/", _RELATIONS[suffix_of(paths[0])].format(
@@ -116,11 +118,9 @@ def _relation(tables: Any, source: Any, paths: Sequence[Path]) -> tuple[str, str
 
 
 def _convert_text(paths: Sequence[Path], options: TableOptions, write: Writer) -> None:
-    if len(paths) > 1:
-        raise UserError(f"{paths[1]}: several files of text are not read as one table")
-    path = paths[0]
     expected = (*(column.name for column in options.columns_like), *(options.like.names if options.like else ()))
-    reading = Reading(path, options, options.target, expected)
+    reading = Reading(paths[0], options, options.target, expected)
+    reading.append(paths[1:])
     roles = Roles(list(reading.layout.names), reading.source, options, reading.unnamed)
     kinds: dict[int, Kind] = {i: reading.kind(i) for i in (*roles.inputs, *roles.weights)}
     roles.decide(kinds)

@@ -121,6 +121,15 @@ def view(database: Any, relation: str) -> tuple[list[str], list[str]]:
     return names, [str(row[1]) for row in described]
 
 
+def register(database: Any, name: str, table: Any) -> None:
+    """Let a table in memory have a name."""
+    try:
+        database.register(name, table)
+    except Exception as error:  # what cannot be a table ends in many ways
+        kind = type(table).__name__
+        raise UserError(f"a {kind} is no table: a path, a data frame, or what has __arrow_c_stream__") from error
+
+
 def query(database: Any, sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query; what is wrong with a file is `NotReadable`."""
     import duckdb

@@ -120,7 +120,7 @@ def find_layout(
         first[0] = first[0][2:]
     named = header == "yes" or (header == "auto" and is_header(first, rows[1:], target, known))
     names = tuple(name if named and name else str(i) for i, name in enumerate(first))
-    if named and (twice := next((name for name in names if name and names.count(name) > 1), "")):
+    if named and (twice := next((name for name, n in Counter(names).items() if name and n > 1), "")):
         raise UserError(f"{source}: two columns are called {twice!r}")
     if header == "auto" and named and all(map(_is_number, first)):
         remarks.append(f"{source}: the first line, {','.join(first)[:60]}, is the header (--header no: it is a row)")

@@ -23,7 +23,10 @@ class TextReader:
     def __init__(self, reading: Reading, clean: Path, tables: Any, kinds: dict[int, Kind]) -> None:
         self.reading, self.tables, self.kinds = reading, tables, kinds
         self.layout, self.names, self.source = reading.layout, reading.layout.names, reading.source
-        self.file, self.remarks = TextFile(reading.path, self.layout, clean=clean), list(reading.remarks)
+        self.file, self.remarks = (
+            TextFile(reading.path, self.layout, clean=clean, more=reading.more),
+            list(reading.remarks),
+        )
         spellings = {"", *(text for i in kinds for text in reading.sample[i] if is_missing(text, reading.missing))}
         for _ in range(4):
             self._read(clean, sorted(spellings))
@@ -35,7 +38,7 @@ class TextReader:
         numeric = ["DOUBLE" if self.kinds.get(i) == "number" else "VARCHAR" for i in range(len(self.names))]
         table = Table(
             self.tables, self.source, self.names, numeric, self.kinds, missing=self.reading.missing,
-            place=self.file.place, slots=self.file.slots, remarks=self.remarks,
+            place=self.file.place, where=self.file.where, slots=self.file.slots, remarks=self.remarks,
             decimal=self.reading.options.decimal, thousands=self.reading.options.thousands,
         )  # fmt: skip
         table.drop(np.isin(np.arange(table.n_rows), self.swallowing), "a quote opens here and closes in another row")

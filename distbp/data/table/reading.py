@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from distbp.data.table.kinds import MISSING, Kind, is_missing, kind_of
-from distbp.data.table.layout import encoding_of, find_layout, records_of
+from distbp.data.table.layout import Layout, encoding_of, find_layout, records_of
 from distbp.data.table.textfile import TextFile, decode, head_of
+from distbp.errors import UserError
 
 _ROWS = 2000
 """Rows that tell what a column is, until others disagree."""
@@ -49,11 +50,29 @@ class Reading:
             known=names, prefer=prefer,
         )  # fmt: skip
         self.remarks = list(self.layout.remarks)
+        self.more: tuple[tuple[Path, Layout], ...] = ()
         self.missing = MISSING if options.missing is None else spellings(options.missing)
         lines = re.split(r"\r\n|\n|\r", text)[self.layout.skipped :]
         records = (fields for _, fields in records_of(lines, self.layout.delimiter) if fields)
         rows = list(itertools.islice(records, _ROWS))
         self.sample = [[row[i] for row in rows if i < len(row)] for i in range(len(self.layout.names))]
+
+    def append(self, others: Sequence[Path]) -> None:
+        """Let the rows of other files follow, which have the same columns."""
+        found = []
+        for path in others:
+            layout = Reading(path, self.options, None, self.layout.names).layout
+            if layout.names != self.layout.names and layout.header:
+                raise UserError(
+                    f"{path}: other columns than {self.path.name}: {_differences(layout.names, self.layout.names)}"
+                )
+            if len(layout.names) != len(self.layout.names):
+                raise UserError(
+                    f"{path}: {len(layout.names)} columns where {self.path.name} has {len(self.layout.names)}"
+                )
+            found.append((path, layout))
+        self.more = tuple(found)
+        self.source = f"{self.path.name} and {len(found)} more" if found else self.source
 
     def texts(self, i: int) -> list[str]:
         """Return the texts of a column in the first lines that are there."""
@@ -82,6 +101,8 @@ class Reading:
     @property
     def is_foreign(self) -> bool:
         """Return whether the library cannot read the file as it is."""
+        if self.more:
+            return True
         ours = self.layout.encoding.startswith("utf-8") and self.path.suffix.lower() not in (".bz2", ".xz")
         return not ours or self.layout.delimiter == " "
 
@@ -94,7 +115,7 @@ class Reading:
         with TemporaryDirectory(prefix="distbp-") as folder:
             copy = Path(folder) / "table.csv"
             with open(copy, "w", encoding="utf-8", newline="") as out:
-                for line in TextFile(self.path, self.layout).text(newline=None):
+                for line in TextFile(self.path, self.layout, more=self.more).text(newline=None):
                     out.write(self.layout.separator.join(line.split()) + "\n" if self.layout.delimiter == " " else line)
             yield copy
 
@@ -102,3 +123,9 @@ class Reading:
 def spellings(missing: str) -> frozenset[str]:
     """Return the texts that mean a missing value, of a list with commas between."""
     return frozenset({"", *(word.strip().lower() for word in missing.split(","))})
+
+
+def _differences(here: Sequence[str], there: Sequence[str]) -> str:
+    more, fewer = sorted(set(here) - set(there)), sorted(set(there) - set(here))
+    parts = [f"{word} {', '.join(names[:5])}" for word, names in (("with", more), ("without", fewer)) if names]
+    return ", ".join(parts) or "in another order"

@@ -4,6 +4,7 @@ import bz2
 import codecs
 import csv
 import gzip
+import itertools
 import lzma
 import zlib
 from collections.abc import Iterator
@@ -62,11 +63,27 @@ class TextFile:
     clean: Path | None = None
     """The copy that was read in its place, line for line."""
     rejects: list[Reject] = field(default_factory=list)
+    more: tuple[tuple[Path, Layout], ...] = ()
+    """Files whose rows follow."""
 
     def text(self, newline: str | None = "") -> Iterator[str]:
-        """Yield its lines, their ends as they are, or with None all alike."""
+        """Yield its lines, their ends as they are, or with None all alike; then those of the rows that follow."""
         with opened(self.path, "rt", encoding=self.layout.encoding, newline=newline) as stream:
-            yield from stream
+            yield from stream if not self.more else map(_ended, stream)
+        for path, layout in self.more:
+            with opened(path, "rt", encoding=layout.encoding, newline=newline) as stream:
+                yield from map(_ended, itertools.islice(stream, layout.skipped, None))
+
+    def where(self, line: int) -> str:
+        """Return the name of the file and the line in it, of a line of all."""
+        path, above = self.path, 0
+        for after, layout in self.more:
+            with opened(path, "rb") as stream:
+                n = sum(1 for _ in stream) - above
+            if line <= n:
+                break
+            path, above, line = after, layout.skipped, line - n
+        return f"{path.name}, line {line + above}"
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield (line, fields) of each record below the header, also of bad ones, as the standard library has it."""
@@ -111,3 +128,8 @@ class TextFile:
         within = {start + k for start, reject in self.bad_lines.items() for k in range(1, reject.lines)}
         good = np.array([line not in self.bad_lines for line, _ in self.records() if line not in within])
         return len(good), np.flatnonzero(good)[keep]
+
+
+def _ended(line: str) -> str:
+    """Return a line with its end, which the last one of a file may lack."""
+    return line if line[-1:] in ("\n", "\r") else line + "\n"
