@@ -6,7 +6,7 @@ places. What PyTorch does not need stands as JSON in the header; functions of th
 Nothing in the file depends on the ranks, the time or the host.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +34,8 @@ class Model:
     loss: Loss
     target: Target
     preprocessor: Preprocessor
+    reading: dict[str, str] = field(default_factory=dict)
+    """How its table was read, where that was asked for: ``missing``, ``decimal``, ``thousands``."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -50,6 +52,7 @@ class Model:
             "loss_parameters": {k: v for k, v in vars(self.loss).items() if isinstance(v, (int, float))},
             "target": asdict(self.target),
             "preprocessing": self.preprocessor.as_dict(),
+            **({"reading": self.reading} if self.reading else {}),
         }
         write_file(Path(path), self.network.tensors(), state)
 
@@ -83,6 +86,7 @@ class Model:
             make_loss(state["loss"], **state["loss_parameters"]),
             Target(target["kind"], tuple(target["names"]), tuple(target["classes"])),
             Preprocessor(**state["preprocessing"]),
+            state.get("reading", {}),
         )
 
     def prepare(self, dataset: Dataset) -> Prepared:

@@ -1,31 +1,38 @@
 """Front door: ``python -m distbp.predict RUN DATA``: what a trained model says of new rows.
 
-Under ``mpirun`` each rank predicts its share. Where the data has the target too, metrics are printed.
+There is a line of output for each row, in order; that of a bad row is empty. Under ``mpirun`` each rank predicts some
+blocks of rows, which do not depend on the ranks: nor does any printed digit. Where the data has the target too, metrics
+are printed.
 """
 
 import argparse
 import csv
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.blocks import block_bounds
+from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.data.dataset import ArrayDataset, Dataset
-from distbp.data.loading import open_dataset
+from distbp.data.loading import open_dataset, paths_of
 from distbp.data.prepared import Prepared
 from distbp.data.splitting import Subset
-from distbp.data.table.conversion import TableOptions
+from distbp.data.table.conversion import FORMATS, TableOptions, suffix_of, texts_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
 from distbp.trainer.evaluation import evaluate
+
+_BLOCK = 1024
+_TEXT = ("encoding", "delimiter", "decimal", "thousands", "missing")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,57 +41,119 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors")
     parser.add_argument("data", metavar="DATA", help="as for distbp.train; the target may be missing")
     parser.add_argument("--out", metavar="FILE", help=".csv or .npy; standard output (CSV) by default")
+    parser.add_argument("--id", metavar="COLUMNS", help="columns of the table to stand before the predictions")
     parser.add_argument("--target", metavar="COLUMN", help="its target column, for metrics; '' when it has none")
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error")
+    for name in _TEXT:
+        parser.add_argument(
+            f"--{name}", metavar="TEXT", help="as for distbp.train; by default as the model was trained"
+        )
     options = parser.parse_args(arguments)
     return run(lambda comm: predict(options, comm), lambda: communicator(elastic=False))
 
 
 def predict(options: argparse.Namespace, comm: Communicator) -> int:
     """Predict as `options` say, on all ranks of `comm`."""
-    if options.out and not options.out.endswith((".csv", ".npy")):
-        raise UsageError(f"--out {options.out}: a name that ends in .csv or .npy")
+    _refuse(options, comm)
     path = Path(options.run)
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.exists():
         raise UserError(f"no model {path}: give a run directory of a finished run, or a model.safetensors")
     model = Model.load(path)
+    asked = {name: getattr(options, name) for name in _TEXT if getattr(options, name) is not None}
+    table = suffix_of(paths_of(options.data)[0]) in FORMATS
     how = TableOptions(
         target=options.target, header=options.header, bad_rows=options.bad_rows,
-        like=model.target, columns_like=model.columns, blank_target=True,
+        like=model.target, columns_like=model.columns, blank_target=True, **((model.reading if table else {}) | asked),
     )  # fmt: skip
-    dataset, remarks = open_dataset(options.data, how)
+    dataset, remarks = open_dataset(options.data, how, comm=comm)
     assert dataset is not None
     judged, slots = np.arange(dataset.n_rows if dataset.target else 0), None
     inputs: Dataset = dataset
     if isinstance(dataset, (ArrayDataset, TableDataset)):  # what is computed has no holes
         inputs, judged, slots = dataset.without_target(), dataset.judged(), dataset.slots
     rows = model.prepare(inputs)
-    with limited_blas(comm):
-        lo, hi = block_bounds(rows.n_rows, comm.rank, comm.size)
-        predictions = np.zeros((rows.n_rows, model.target.n_outputs))
-        predictions[lo:hi] = model.predict_rows(rows, np.arange(lo, hi))
-        comm.allreduce(predictions)  # zeros elsewhere
+    with limited_blas(comm, most=1):  # more threads would round otherwise
+        predictions, strange = _predictions(model, inputs, rows, comm)
         known = Prepared(Subset(dataset, judged), model.preprocessor, model.network.dtype) if len(judged) else None
         figures = evaluate(model.network, model.loss, known, comm) if known else {}
+    remarks += _remarks(model, strange)
     if slots is not None:  # a bad row has an empty line
         n_rows, places = slots
         predictions, found = np.full((n_rows, predictions.shape[1]), np.nan), predictions
         predictions[places] = found
     if figures and len(judged) < rows.n_rows:
         remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
-    if comm.is_root:
-        for remark in remarks:
-            print(remark, file=sys.stderr)
-        _write(predictions, model, options.out)
-        figures.pop("confusion", None)
-        if figures:
-            print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
+    on_root(comm, lambda: _show(predictions, model, options, how, remarks), f"cannot write {options.out}")
+    figures.pop("confusion", None)
+    if figures and comm.is_root:
+        print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
     return DONE
 
 
-def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> None:
+def _refuse(options: argparse.Namespace, comm: Communicator) -> None:
+    """Refuse what could not be written, before anything is computed."""
+    out = options.out and Path(options.out).expanduser()
+    if out and out.suffix not in (".csv", ".npy"):
+        raise UsageError(f"--out {out}: a name that ends in .csv or .npy")
+    if options.id and out and out.suffix == ".npy":
+        raise UsageError("--id: a .npy file holds numbers alone; write a .csv file")
+    if options.id and suffix_of(paths_of(options.data)[0]) not in FORMATS:
+        raise UsageError(f"--id means nothing for {options.data}: it names columns of a table")
+
+    def may_write() -> None:
+        if out and not os.access(out if out.exists() else out.parent, os.W_OK):
+            what = "no right to write there" if out.parent.is_dir() else f"there is no folder {out.parent}"
+            raise UserError(f"cannot write {out}: {what}")
+
+    on_root(comm, may_write, f"cannot write {out}")
+
+
+def _predictions(
+    model: Model, inputs: Dataset, rows: Prepared, comm: Communicator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the predictions for all rows, and what `Preprocessor.strange` counts."""
+    predictions = np.zeros((rows.n_rows, model.target.n_outputs))
+    strange = np.zeros((2, len(model.columns)), np.int64)
+    order = model.preprocessor.match(inputs.columns, getattr(inputs, "source", "the data"))
+    for lo in range(comm.rank * _BLOCK, rows.n_rows, comm.size * _BLOCK):
+        block = np.arange(lo, min(lo + _BLOCK, rows.n_rows))
+        predictions[lo : lo + _BLOCK] = model.predict_rows(rows, block)
+        strange += model.preprocessor.strange(inputs.take(block)[0][:, order])
+    comm.allreduce(predictions)  # zeros elsewhere
+    comm.allreduce(strange)
+    return predictions, strange
+
+
+def _remarks(model: Model, strange: NDArray[np.int64]) -> list[str]:
+    """Return a line for each column with values that training had not."""
+    found = []
+    for column, missing, far in zip(model.columns, *strange.tolist(), strict=True):
+        if missing:
+            found.append(f"column {column.name!r}: {missing} values are missing; in the training data none was")
+        if far:
+            found.append(f"column {column.name!r}: {far} values lie far outside of those of the training data")
+    return found[:20] + ([f"... and {len(found) - 20} more columns like these"] if len(found) > 20 else [])
+
+
+def _show(
+    predictions: NDArray[np.float64], model: Model, options: argparse.Namespace, how: TableOptions,
+    remarks: Sequence[str],
+) -> None:  # fmt: skip
+    """Write the predictions, and say what there is to say."""
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    ids: tuple[list[str], list[list[str]]] = [], [[]] * len(predictions)
+    if options.id:
+        ids = texts_of(paths_of(options.data), how, options.id)
+        assert len(ids[1]) == len(predictions), "a row of the file for each prediction"
+    _write(predictions, model, *ids, options.out and str(Path(options.out).expanduser()))
+
+
+def _write(
+    predictions: NDArray[np.float64], model: Model, names: list[str], ids: list[list[str]], out: str | None
+) -> None:
     """CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone."""
     if out and out.endswith(".npy"):
         np.save(out, predictions)
@@ -93,14 +162,15 @@ def _write(predictions: NDArray[np.float64], model: Model, out: str | None) -> N
     with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if target.kind == "classes":
-            writer.writerow([*target.names, *(f"p({name})" for name in target.classes)])
-            for row in predictions:
+            writer.writerow([*names, *target.names, *(f"p({name})" for name in target.classes)])
+            for before, row in zip(ids, predictions, strict=True):
                 blank = np.isnan(row).all()
                 best = "" if blank else target.classes[int(row.argmax())]
-                writer.writerow([best, *("" if blank else f"{p:.6g}" for p in row)])
+                writer.writerow([*before, best, *("" if blank else f"{p:.6g}" for p in row)])
         else:
-            writer.writerow(target.names)
-            writer.writerows(["" if np.isnan(value) else f"{value:.8g}" for value in row] for row in predictions)
+            writer.writerow([*names, *target.names])
+            for before, row in zip(ids, predictions, strict=True):
+                writer.writerow([*before, *("" if np.isnan(value) else f"{value:.8g}" for value in row)])
 
 
 if __name__ == "__main__":

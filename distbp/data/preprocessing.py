@@ -26,6 +26,8 @@ Array = NDArray[Any]
 SCALINGS = ("auto", "standardize", "minmax", "none")
 _MOST_CATEGORIES = 1000
 """Those of a column that get an input of their own."""
+_FAR = 20.0
+"""Deviations from the mean beyond which a number is strange."""
 _RARELY_MISSING = 0.01
 """Part of the rows up to which nothing is learnt from the holes of a column of numbers."""
 
@@ -46,6 +48,8 @@ class Preprocessor:
         Columns that have an input that is 1 where the value is missing.
     others : list of str
         Columns that have an input for all categories that are not named.
+    complete : list of str
+        Columns of which no training row lacked the value.
     target_shift, target_scale : list of float
         A value is learnt as ``(y - shift) * scale``.
     class_weight : list of float
@@ -60,6 +64,7 @@ class Preprocessor:
     fill: list[float]
     blank: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    complete: list[str] = field(default_factory=list)
     target_shift: list[float] = field(default_factory=list)
     target_scale: list[float] = field(default_factory=list)
     class_weight: list[float] = field(default_factory=list)
@@ -119,6 +124,20 @@ class Preprocessor:
                 rows = np.flatnonzero(hot >= 0)
                 out[rows, hot[rows]] = 1.0
         return out
+
+    def strange(self, X: Array) -> Array:
+        """Count in raw rows, for each column (2, n_columns), values that are missing, and numbers far outside.
+
+        Missing ones count where no training row lacked the value; a number is far outside `_FAR` deviations, or that
+        many times the range.
+        """
+        found, complete = np.zeros((2, len(self.columns)), np.int64), set(self.complete)
+        lacks = ~np.isfinite(X).all(axis=0) if X.dtype.kind == "f" else np.zeros(X.shape[1], bool)
+        for i in np.flatnonzero(lacks):
+            found[0, i] = np.isnan(X[:, i]).sum() if self.columns[i][0] in complete else 0
+        far = np.abs((X[:, self._numeric] - self._shift) * self._scale) > _FAR
+        found[1, self._numeric] = far.sum(axis=0)
+        return found
 
     def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
         """Return for each column of categories the input of each code, -1 for none; the last is that of a hole."""
@@ -189,6 +208,7 @@ def fit_preprocessor(
     mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
     shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
     scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
+    complete = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if n == train.n_rows]
     described: list[tuple[str, list[str] | None]] = [(column.name, None) for column in columns]
     blank = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if _often_missing(n, train.n_rows)]
     others = []
@@ -197,9 +217,10 @@ def fit_preprocessor(
         name, categories = columns[i].name, columns[i].categories or ()
         described[i] = name, list(compress(categories, named))
         others += [name] * bool((counts[~named] > 0).any())
+        complete += [name] * bool(counts.sum() == train.n_rows)
         blank += [name] * _often_missing(counts.sum(), train.n_rows, 0.0)
     fill = mean if impute == "mean" else np.zeros_like(mean)
-    fitted = Preprocessor(described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others)
+    fitted = Preprocessor(described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others, complete)
     if not fitted.n_inputs:
         raise UserError("the training rows have no usable input column")
     if target and target.kind == "values" and scale_target:

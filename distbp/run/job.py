@@ -204,7 +204,7 @@ class Job:
                 results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         path = directory.path / "model.safetensors"
-        model = Model(trainer.network, trainer.loss, self.data.target, self.data.preprocessor)
+        model = Model(trainer.network, trainer.loss, self.data.target, self.data.preprocessor, _reading(self.config))
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
         for line in closing(results, self.config, directory.path):
@@ -222,3 +222,9 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
         fingerprint |= {"order of the sums": EXACT_BITS}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+
+
+def _reading(config: TrainConfig) -> dict[str, str]:
+    """Return what `predict` has to know of how a table is read."""
+    asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
+    return {name: value for name, value in asked.items() if value is not None}

@@ -115,7 +115,7 @@ def test_a_bad_row_has_an_empty_prediction(two_classes, predicted, tmp_path):
 def test_categories_that_training_did_not_know(trained, predicted):
     trained(["zone,y", *(f"z{i % 3},k{i % 3}" for i in range(150))])
     _, said = predicted("zone\nz1\nz7\n")
-    assert "column 'zone': 1 of 2 values ('z7'; 1 rows) were not in the training data" in said
+    assert "column 'zone': 1 of 2 values ('z7'; 1 rows) were not, or hardly, in the training data" in said
 
 
 def test_the_table_of_the_training_with_an_ignored_column(trained, predicted):
@@ -198,3 +198,58 @@ def test_the_weights_of_a_test_file_by_the_number_of_their_column(tmp_path):
         (tmp_path / name).write_text("x,w,y\n" + "".join(f"{i},{weight},{i % 2}\n" for i in range(20)))
     data = load(tmp_path / "a.csv", TableOptions(weight="1"), test_data=tmp_path / "b.csv")
     assert data.test.take(np.arange(20))[2].tolist() == [3.0] * 20
+
+
+def test_columns_are_passed_through(trained, predicted, tmp_path):
+    trained(["name,x,y", *(f"n{i},{i % 9},{i % 2}" for i in range(90))])
+    lines, said = predicted('name,x\nu,1\nv,oops\n\n"w, 1",2\n', "--bad-rows", "skip", "--id", "name,x")
+    assert lines[0].split(",")[:3] == ["name", "x", "y"] and "line 3: column 'x' is numeric" in said
+    assert lines[1].startswith("u,1,") and lines[2] == "v,oops,,," and lines[3].startswith('"w, 1",2,')
+
+
+def test_what_training_had_not_is_said(trained, predicted):
+    trained(["c,x,z,y", *(f"{'pq'[i % 2]},{i % 9},{i % 5},{i % 2}" for i in range(90))])
+    lines, said = predicted("c,x,z\np,1e6,1\n,,1\nr,3,2\n")
+    assert len(lines) == 4
+    for text in ("column 'x': 1 values are missing; in the training data none was", "column 'c': 1 values are missing",
+                 "column 'x': 1 values lie far outside of those of the training data", "1 of 2 values ('r'; 1 rows)"):  # fmt: skip
+        assert text in said
+    assert "'z'" not in said
+
+
+def test_predict_reads_as_training_did(trained, predicted, here):
+    trained(["x,c,y", *(f"{i % 9},{('none', 'some')[i % 2]},{i % 2}" for i in range(90))], "--missing", "")
+    lines, said = predicted("x,c\n1,none\n2,some\n")
+    assert not said and lines[1].startswith("0,") and lines[2].startswith("1,")
+    again, said = predicted("x,c\n1,none\n2,some\n", "--missing", "none")
+    assert "column 'c': 1 values are missing" in said and again[2] == lines[2] != again[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "nowhere/p.csv"), "cannot write nowhere/p.csv: there is no folder nowhere"),
+        (("--out", "p.txt"), "a name that ends in .csv or .npy"),
+        (("--out", "p.npy", "--id", "x"), "a .npy file holds numbers alone"),
+        (("--id", "q"), "no column 'q'"),
+    ],
+)
+def test_what_cannot_be_written_is_found_first(trained, here, tmp_path, options, message):
+    trained(["x,y", *(f"{i % 9},{i % 2}" for i in range(90))])
+    done = here(*PREDICT, "run", "t.csv", *options)
+    assert done.returncode in (1, 2) and message in done.stderr and not done.stdout
+
+
+def test_a_table_is_shown(here, tmp_path):
+    rows = "".join(f"r{i},{i % 9},{('yes', 'no', '')[i % 3]},2024-01-{1 + i % 30:02d},{i % 2}\n" for i in range(90))
+    (tmp_path / "t.csv").write_text("id,x,flag,when,y\n" + rows)
+    done = here("-m", "distbp.data", "t.csv")
+    assert done.returncode == 0, done.stderr
+    words = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()}
+    assert words["x"][:4] == ["number", "9", "0", "8"] and words["flag"][:3] == ["boolean", "30", "2"]
+    assert words["when"][:5] == ["date", "30", "2024-01-01", "2024-01-30"][:5] and words["id"][:2] == ["left", "out"]
+    assert (
+        "classification of 'y' into 2 classes: 0 (45), 1 (45); where they are a quantity: --task regression"
+        in done.stdout
+    )
+    assert here("-m", "distbp.data").returncode == 2 and here("-m", "distbp.data", "digits").returncode == 1

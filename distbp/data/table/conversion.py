@@ -23,6 +23,7 @@ from distbp.data.table.parsing import TextReader
 from distbp.data.table.reading import Reading, TextOptions, spellings
 from distbp.data.table.records import Meaning, TableDataset
 from distbp.data.table.target import target_of
+from distbp.data.table.textfile import TextFile
 from distbp.errors import UserError
 
 Array = NDArray[Any]
@@ -249,6 +250,27 @@ def _records(
             out["slot"][:, 0] = slots[1][n_before : n_before + len(out)]
         lo, n_before = lo + n, n_before + len(out)
         yield out
+
+
+def texts_of(paths: Sequence[Path], options: TableOptions, columns: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names of some columns, and their texts in every row of the file, bad ones with them."""
+    if suffix_of(paths[0]) in TEXTS:
+        reading = Reading(paths[0], options, options.target, tuple(column.name for column in options.columns_like))
+        reading.append(paths[1:])
+        names, places = _named(columns, list(reading.layout.names), reading.source)
+        records = TextFile(paths[0], reading.layout, more=reading.more).records()
+        return names, [[row[i] if i < len(row) else "" for i in places] for _, row in records]
+    with database.connection() as tables:
+        name, relation = _relation(tables, None, paths)
+        every, _ = database.view(tables, relation)
+        names, places = _named(columns, every, name)
+        chosen = ", ".join(f"coalesce(c{i}::VARCHAR, '')" for i in places)
+        return names, [list(row) for row in database.query(tables, f"SELECT {chosen} FROM t")]
+
+
+def _named(columns: str, names: list[str], source: str) -> tuple[list[str], list[int]]:
+    places = parse_columns(columns, names, source)
+    return [names[i] for i in places], places
 
 
 def suffix_of(path: Path | str) -> str:

@@ -137,12 +137,15 @@ class Inputs:
                 best.setdefault(values[text.strip()], text.strip())
             categories = sorted(best.values())
             place = {values[text]: k for k, text in enumerate(categories)}
-        codes = {text: place.get(values[text.strip()], -1) for text in counts}
-        if unseen := [text for text, code in codes.items() if code < 0]:
+        if unseen := [text for text in counts if values[text.strip()] not in place]:
             rows = sum(counts[text] for text in unseen)
             few = ", ".join(map(repr, unseen[:3])) + " ..." * (len(unseen) > 3)
-            what = f"{len(unseen)} of {len(counts)} values ({few}; {rows} rows) were not in the training data"
-            table.remarks.append(f"{table.source}: column {name!r}: {what}")
+            what = f"{len(unseen)} of {len(counts)} values ({few}; {rows} rows)"
+            table.remarks.append(f"{table.source}: column {name!r}: {what} were not, or hardly, in the training data")
+            new = sorted({values[text.strip()] for text in unseen})
+            place |= {value: len(categories) + k for k, value in enumerate(new)}
+            categories += new
+        codes = {text: place[values[text.strip()]] for text in counts}
         return categories, codes
 
     def _add_category(self, i: int, free: bool) -> None:
@@ -161,7 +164,7 @@ class Inputs:
                 self.left_out[name] = f"{len(categories):,} different texts"
         if name in self.left_out:
             return
-        sql, lookup, dtype = table.coded(i, {**codes, **{t: c for t, c in codes.items() if c >= 0}}, -1)
+        sql, lookup, dtype = table.coded(i, codes, -1)
         missing = len(categories)
         lookup = lookup.astype("i8")
         lookup[lookup < 0] = missing
