@@ -22,13 +22,18 @@ BLOCK_ELEMENTS = 1 << 19
 def moments(X: Array) -> Array:
     """Return (5, d) of X (n, d): count, mean, sum of squared deviations, least and greatest of the finite values."""
     X = X.astype(np.float64, copy=False)
-    there = np.isfinite(X)
-    count = there.sum(axis=0).astype(np.float64)
-    full = bool(there.all())
-    mean = (X if full else np.where(there, X, 0.0)).sum(axis=0) / np.maximum(count, 1.0)
-    centred = X - mean if full else np.where(there, X - mean, 0.0)
-    low = (X if full else np.where(there, X, np.inf)).min(axis=0, initial=np.inf)
-    high = (X if full else np.where(there, X, -np.inf)).max(axis=0, initial=-np.inf)
+    total = X.sum(axis=0)
+    if np.isfinite(total).all():  # then every value is
+        count = np.full(X.shape[1], float(len(X)))
+        mean = total / max(len(X), 1)
+        centred, below, above = X - mean, X, X
+    else:
+        there = np.isfinite(X)
+        count = there.sum(axis=0).astype(np.float64)
+        mean = np.where(there, X, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        centred = np.where(there, X - mean, 0.0)
+        below, above = np.where(there, X, np.inf), np.where(there, X, -np.inf)
+    low, high = below.min(axis=0, initial=np.inf), above.max(axis=0, initial=-np.inf)
     return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
 
 

@@ -126,6 +126,7 @@ class Table:
         database.plan_simply(tables, len(names))
         self.n_rows = int(database.query(tables, "SELECT count(*) FROM t")[0][0])
         self.keep = np.ones(self.n_rows, bool)
+        self._as_they_stand: dict[str, str] = {}
         self._texts: dict[int, dict[str, int]] = {}
 
     def kind(self, i: int) -> Kind:
@@ -166,7 +167,9 @@ class Table:
         """Return the SQL of the numbers of a column, NULL where there is none."""
         kind = self.kind(i) if kind is None else kind
         if self.types[i] != "VARCHAR":
-            return f"nullif(c{i}::DOUBLE, 'nan'::DOUBLE)"
+            sql = f"nullif(c{i}::DOUBLE, 'nan'::DOUBLE)"
+            self._as_they_stand[sql] = f"c{i}"
+            return sql
         text = f"trim(c{i}, {quoted(_BLANKS)})"
         if isinstance(kind, Dress):
             if kind.thousands:
@@ -205,14 +208,17 @@ class Table:
         finite = ", ".join(f"CASE WHEN isfinite({sql}) THEN {sql} END AS v{k}" for k, sql in enumerate(expressions))
         asked = ", ".join(f"avg(v{k}), stddev_pop(v{k}), bool_and(v{k} = trunc(v{k}))" for k in range(n))
         (first,) = database.query(self.tables, f"SELECT {asked} FROM (SELECT {finite} FROM t LIMIT {_FIRST_ROWS})")
-        within = ", ".join(f"{sql} AS v{k}" for k, sql in enumerate(expressions))
+        # numbers of a file may be summarised there: as they stand, with NaN, which no whole number is
+        fraction = [first[3 * k + 2] is False and sql in self._as_they_stand for k, sql in enumerate(expressions)]
+        chosen = [self._as_they_stand[sql] if fraction[k] else sql for k, sql in enumerate(expressions)]
+        within = ", ".join(f"{sql} AS v{k}" for k, sql in enumerate(chosen))
         whole = [f", bool_and(v{k} = trunc(v{k}))" if first[3 * k + 2] is not False else ", false" for k in range(n)]
         asked = ", ".join(f"count(v{k}), min(v{k}), max(v{k}){whole[k]}" for k in range(n))
         (row,) = database.query(self.tables, f"SELECT {asked} FROM (SELECT {within} FROM t)")
         found = []
         for k in range(n):
             count, low, high, is_whole = row[4 * k : 4 * k + 4]
-            low, high = low or 0.0, high or 0.0
+            low, high = float(low or 0.0), float(high or 0.0)
             is_whole = is_whole is not False and math.isfinite(low) and math.isfinite(high)
             found.append(Summary(count, low, high, abs(first[3 * k] or 0.0), first[3 * k + 1] or 0.0, is_whole))
         return found
