@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import json
+import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.comm.host import memory_available
 from distbp.data.dataset import Column, Raw, Target
 from distbp.errors import UserError
 
@@ -148,6 +150,7 @@ class TableDataset:
 
     def __init__(self, records: Array, meaning: Meaning) -> None:
         self._records, self._places = records, meaning.places
+        self._read_ahead: _ReadAhead | None = None
         self.n_rows, self.source, self.columns = len(records), meaning.source, meaning.columns
         self.summary, self.left_out = meaning.summary, meaning.left_out
         self.target, self.in_memory = meaning.target, records.nbytes <= IN_MEMORY_BYTES
@@ -163,7 +166,11 @@ class TableDataset:
     def open(cls, folder: Path) -> tuple["TableDataset", list[str]]:
         """Map a converted table; return it, and its remarks."""
         meaning = Meaning.of_json((folder / "table.json").read_text(encoding="utf-8"))
-        return cls(np.load(folder / "rows.npy", mmap_mode="r"), meaning), meaning.remarks
+        path = folder / "rows.npy"
+        table = cls(np.load(path, mmap_mode="r"), meaning)
+        if path.stat().st_size > memory_available() // 2:
+            table._read_ahead = _ReadAhead(path, table._records)
+        return table, meaning.remarks
 
     def _fields_of_inputs(self) -> list[tuple[str, Any]]:
         """Return each field that holds inputs, and the inputs that it holds."""
@@ -174,6 +181,8 @@ class TableDataset:
 
     def take(self, rows: Array) -> Raw:
         """Return inputs, target and weights of `rows`; see `Dataset.take`."""
+        if self._read_ahead is not None:
+            self._read_ahead(rows)
         records = self._records[rows]
         if len(self._fields) == 1 and not self._categories:
             X = records[self._fields[0][0]]
@@ -227,3 +236,21 @@ def _as_slice(places: Sequence[int]) -> Any:
     """Return an index of some places; a slice, where they are neighbours, is faster."""
     first, last = places[0], places[-1] + 1
     return slice(first, last) if last - first == len(places) else np.array(places)
+
+
+class _ReadAhead:
+    """Let the pages of some rows be read together, of a file that the memory may not hold.
+
+    A page that is missing is read alone, not with its neighbours, which other rows would need another time.
+    """
+
+    def __init__(self, path: Path, records: Array) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._first, self._size = records.offset, records.dtype.itemsize  # type: ignore[attr-defined]
+        records._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+
+    def __call__(self, rows: Array) -> None:
+        first = (self._first + rows * self._size) // mmap.PAGESIZE
+        last = (self._first + (rows + 1) * self._size - 1) // mmap.PAGESIZE
+        for page in np.union1d(first, last).tolist():
+            os.posix_fadvise(self._file.fileno(), page * mmap.PAGESIZE, mmap.PAGESIZE, os.POSIX_FADV_WILLNEED)
