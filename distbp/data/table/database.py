@@ -22,9 +22,10 @@ _MANY_COLUMNS = 300
 
 
 class Reject(NamedTuple):
-    """A part of the file that is no row: where it begins (bytes from 0), how many lines it has, why, and its text."""
+    """A part of the file that is no row: its byte (from 0), its number (from 1, blank lines count), its lines, why."""
 
     byte: int
+    number: int
     lines: int
     column: int | None
     why: str
@@ -97,12 +98,13 @@ def read_text(
         raise NotReadable(f"{path}: not a whole table of text: {str(error).splitlines()[0]}") from error
     found = query(
         database,
-        "SELECT line_byte_position, column_idx, error_type, csv_line FROM reject_errors ORDER BY line_byte_position",
+        "SELECT line_byte_position, line, column_idx, error_type, csv_line FROM reject_errors"
+        " ORDER BY line_byte_position",
     )
     rejects = []
-    for byte, column, why, text in found:
+    for byte, number, column, why, text in found:
         place = None if column is None else column - 1
-        rejects.append(Reject(byte - 1, 1 + (text or "").rstrip("\r\n").count("\n"), place, why, text or ""))
+        rejects.append(Reject(byte - 1, number, 1 + (text or "").rstrip("\r\n").count("\n"), place, why, text or ""))
     return rejects
 
 

@@ -110,11 +110,11 @@ def find_layout(
     separator = _delimiter(lines[above:], DELIMITERS.get(str(delimiter), delimiter), prefer)
     records = list(records_of(lines[above:], separator))
     titles = _titles(records)
-    if skipped := sum(1 for _, fields in records[:titles] if fields):
+    if skipped := sum(1 for start, _ in records[:titles] if lines[above + start].strip()):
         remarks.append(f"{source}: {skipped} line{'s' * (skipped > 1)} above the table left out: {lines[above][:60]!r}")
     above += records[titles][0]
     rows = [fields for _, fields in records[titles:] if fields]
-    first = [name.strip() for name in rows[0]]
+    first = [" ".join(name.split()) for name in rows[0]]
     if first[0][:2] in ("b'", 'b"') and first[0].count(first[0][1]) == 1:
         remarks.append(f"{source}: removed a stray {first[0][:2]} before the header")
         first[0] = first[0][2:]
@@ -130,6 +130,8 @@ def find_layout(
 def _titles(records: Sequence[tuple[int, list[str]]]) -> int:
     """Count the records above the table: comments, and lines with fewer fields than the usual row."""
     widths = Counter(len(fields) for _, fields in records if fields)
+    if not widths:
+        return 0
     usual = max(widths, key=lambda width: (widths[width], width))
     for i, (_, fields) in enumerate(records[: _TITLES + 1]):
         if fields and (len(fields) >= usual or usual == 1) and not (fields[0].startswith("#") and len(fields) < usual):

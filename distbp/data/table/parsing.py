@@ -42,7 +42,7 @@ class TextReader:
             decimal=self.reading.options.decimal, thousands=self.reading.options.thousands,
         )  # fmt: skip
         table.drop(np.isin(np.arange(table.n_rows), self.swallowing), "a quote opens here and closes in another row")
-        for line, reject in self.file.bad_lines.items():
+        for line, _, reject in self.file.bad:
             table.bad.append((line, self._why(line, reject), reject.text.rstrip("\r\n")))
         return table
 
@@ -71,7 +71,7 @@ class TextReader:
         found = []
         for i in (i for i in range(len(self.names)) if self.kinds.get(i) != "number"):
             for row, text in database.texts_of_lines(self.tables, i, delimiter):
-                first, *between, end = (line.count(delimiter) for line in text.splitlines())
+                first, *between, end = (line.count(delimiter) for line in text.split("\n"))
                 if first == last - i and end == i and all(n == last for n in between):
                     found.append(row)
         return found

@@ -4,8 +4,8 @@ import bz2
 import codecs
 import csv
 import gzip
-import itertools
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,9 +22,12 @@ from distbp.errors import UserError
 
 Array = NDArray[Any]
 
+MAX_LINE = 1 << 24
+"""Bytes of a row at most."""
 _HEAD = 1 << 20
 """Bytes that are looked at to find out what the columns are."""
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_BLANK = re.compile(rb"\n\r?(?=\n)")
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
@@ -68,11 +71,9 @@ class TextFile:
 
     def text(self, newline: str | None = "") -> Iterator[str]:
         """Yield its lines, their ends as they are, or with None all alike; then those of the rows that follow."""
-        with opened(self.path, "rt", encoding=self.layout.encoding, newline=newline) as stream:
-            yield from stream if not self.more else map(_ended, stream)
+        yield from _lines(self.path, self.layout, newline, 0, bool(self.more))
         for path, layout in self.more:
-            with opened(path, "rt", encoding=layout.encoding, newline=newline) as stream:
-                yield from map(_ended, itertools.islice(stream, layout.skipped, None))
+            yield from _lines(path, layout, newline, layout.skipped, True)
 
     def where(self, line: int) -> str:
         """Return the name of the file and the line in it, of a line of all."""
@@ -94,6 +95,7 @@ class TextFile:
             yield from ((first + i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
             return
         quoting: Any = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))  # of the process, as the library has it
         reader = csv.reader(lines, delimiter=self.layout.delimiter, quoting=quoting, skipinitialspace=True)
         start = 0
         for fields in reader:
@@ -104,15 +106,25 @@ class TextFile:
     @cached_property
     def bad_lines(self) -> dict[int, Reject]:
         """The lines in which rejects begin."""
+        return {line: reject for line, _, reject in self.bad}
+
+    @cached_property
+    def bad(self) -> list[tuple[int, int, Reject]]:
+        """The line in which each record that is rejected begins, the blank lines among the rows before it, and it."""
         if not self.rejects:
-            return {}
-        found: dict[int, Reject] = {}
-        wanted, byte, line = sorted(self.rejects, key=lambda reject: (reject.byte, reject.why == "CAST")), 0, 1
+            return []
+        found: list[tuple[int, int, Reject]] = []
+        wanted = sorted(self.rejects, key=lambda reject: (reject.byte, reject.why == "CAST"))
+        line, blank, end = self.layout.skipped + 1, 0, b"\n"
         with opened(self.clean or self.path, "rb") as stream:
+            byte = sum(len(stream.readline()) for _ in range(self.layout.skipped))
             for reject in wanted:
                 while byte < reject.byte and (part := stream.read(min(1 << 20, reject.byte - byte))):
                     byte, line = byte + len(part), line + part.count(b"\n")
-                found.setdefault(line, reject)
+                    blank += len(_BLANK.findall(end + part))
+                    end = part[-1:]
+                if not found or found[-1][2].byte != reject.byte:
+                    found.append((line, blank, reject))
         return found
 
     def place(self, row: int) -> tuple[int, str]:
@@ -125,11 +137,27 @@ class TextFile:
 
     def slots(self, keep: Array) -> tuple[int, Array]:
         """Return how many rows the file has, bad ones with them, and the place among them of each row to keep."""
-        within = {start + k for start, reject in self.bad_lines.items() for k in range(1, reject.lines)}
-        good = np.array([line not in self.bad_lines for line, _ in self.records() if line not in within])
-        return len(good), np.flatnonzero(good)[keep]
+        above = self.layout.skipped + 1
+        before = [r.number - above - blank - k for k, (_, blank, r) in enumerate(self.bad)]
+        rows = np.arange(len(keep))
+        places = rows + np.searchsorted(np.maximum.accumulate(before), rows, side="right") if before else rows
+        return len(keep) + len(before), places[keep]
 
 
 def _ended(line: str) -> str:
     """Return a line with its end, which the last one of a file may lack."""
     return line if line[-1:] in ("\n", "\r") else line + "\n"
+
+
+def _lines(path: Path, layout: Layout, newline: str | None, skipped: int, ended: bool) -> Iterator[str]:
+    """Yield the lines of a file behind the first ones, each with its end where that is wanted."""
+    n = 0
+    try:
+        with opened(path, "rt", encoding=layout.encoding, newline=newline) as stream:
+            for n, line in enumerate(stream, 1):
+                if n > skipped:
+                    yield _ended(line) if ended else line
+    except UnicodeDecodeError as error:
+        raise not_in(layout.encoding, path.name, n + 1) from error
+    except _DAMAGED as error:
+        raise UserError(f"{path}: not a whole table of text: {error}") from error
