@@ -11,7 +11,6 @@ import argparse
 import csv
 import gzip
 import io
-import itertools
 import random
 import re
 import signal
@@ -89,7 +88,7 @@ def other(r, folder):
 
 
 def counts(path, separator):
-    """Return how many rows a text has: lines that are not blank, and records; None for what is not whole UTF-8."""
+    """Return how many rows a text has, as lines, those with more than blanks, and records; None for no UTF-8."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
@@ -98,7 +97,8 @@ def counts(path, separator):
         return None
     csv.field_size_limit(1 << 24)
     records = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
-    return len([line for line in re.split("\r\n|\n|\r", text) if line]), len(records)
+    lines = [line for line in re.split("\r\n|\n|\r", text) if line]
+    return len(lines), len([line for line in lines if line.strip()]), len(records)
 
 
 def check(path, separator):
@@ -106,7 +106,7 @@ def check(path, separator):
     try:
         dataset, remarks = read_table(path, bad_rows="skip")
     except UserError as error:
-        text = re.sub("zzz+", "", str(error))
+        text = re.sub("zzz+|\u7a7a+", "", str(error))
         return "" if "\n" not in text and len(text) < 600 else f"no line: {text[:200]!r}"
     if path.suffix in (".parquet", ".jsonl"):
         return ""
@@ -122,36 +122,44 @@ def check(path, separator):
     return f"{named} rows are left or named of {rows}: {remarks}"
 
 
+def one(r, folder):
+    """Return what is wrong with how a table of random damage is read; it lies in the folder then."""
+    content, separator = table(r)
+    packing = r.random() < 0.9
+    content, suffix = packed(r, damage(r, content, separator)) if packing else other(r, folder)
+    path = folder / f"t{suffix}"
+    path.write_bytes(content)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(SECONDS)
+    try:
+        return (wrong := check(path, separator)) and f"{path.name}: {wrong}"
+    except Exception:
+        return f"{path.name}: " + traceback.format_exc().strip().replace("\n", "\n    ")
+    finally:
+        signal.alarm(0)
+
+
+def _too_long(*_):
+    raise TimeoutError(f"{SECONDS} s")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
-    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"{SECONDS} s")))
-    failed = read = 0
+    failed = 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for k in itertools.islice(itertools.count(options.seed), options.tables):
-            r = random.Random(k)
-            content, separator = table(r)
-            packing = r.random() < 0.9
-            content, suffix = packed(r, damage(r, content, separator)) if packing else other(r, folder)
-            path = folder / f"t{suffix}"
-            path.write_bytes(content)
-            signal.alarm(SECONDS)
-            try:
-                wrong = check(path, separator)
-            except Exception:
-                wrong = traceback.format_exc().strip().replace("\n", "\n    ")
-            signal.alarm(0)
-            read += not wrong
+        for seed in range(options.seed, options.seed + options.tables):
+            wrong = one(random.Random(seed), Path(name))
             if wrong:
                 failed += 1
-                print(f"{k}: {wrong}", flush=True)
+                print(f"{seed}: {wrong}", flush=True)
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
-                    (options.keep / f"{k}{suffix}").write_bytes(content)
+                    found = wrong.split(":")[0]
+                    (options.keep / f"{seed}-{found}").write_bytes((Path(name) / found).read_bytes())
     print(f"{options.tables} tables, {failed} failed")
     return 1 if failed else 0
 

@@ -114,6 +114,8 @@ def find_layout(
         remarks.append(f"{source}: {skipped} line{'s' * (skipped > 1)} above the table left out: {lines[above][:60]!r}")
     above += records[titles][0]
     rows = [fields for _, fields in records[titles:] if fields]
+    if not rows:
+        raise UserError(f"{source}: the table is empty: no line of it has a field")
     first = [" ".join(name.split()) for name in rows[0]]
     if first[0][:2] in ("b'", 'b"') and first[0].count(first[0][1]) == 1:
         remarks.append(f"{source}: removed a stray {first[0][:2]} before the header")
