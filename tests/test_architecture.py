@@ -131,7 +131,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1530,
     "optim": 640,
-    "data": 4100,
+    "data": 4300,
     "comm": 1310,
     "gradient": 1920,
     "trainer": 1910,
@@ -141,7 +141,7 @@ BUDGET = {
     "check": 1050,
     "doctor": 1250,
     "study": 3460,
-    "": 930,
+    "": 980,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 
