@@ -35,6 +35,7 @@ ONE_DOOR = {
     "matplotlib": {"check.plot", "study.drawing"},
     "jinja2": {"study.page"},
     "scipy": {"study.tradeoff.objective"},
+    "h5py": {"data.arrayfiles"},
     "duckdb": {"data.table.database"},
 }
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -101,28 +102,65 @@ def find_idx(folder: Path) -> dict[str, tuple[Path, Path]]:
     return pairs
 
 
-def read_npz(
-    path: Path, part: str = "train", *, weight: str | None = None, task: str = "auto", like: Target | None = None
-) -> ArrayDataset | None:
-    """Read ``X`` and ``y`` of an ``.npz``, or ``X_train``, ``X_test`` and so on; None if absent."""
-    suffixes = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
-    with _reading(path, ".npz file of numbers and text"), open(path, "rb") as stream, np.load(stream) as arrays:
-        names = {name.lower(): name for name in reversed(arrays.files)}
+def read_arrays(
+    path: Path, part: str = "train", *, inputs: str | None = None, targets: str | None = None,
+    weight: str | None = None, task: str = "auto", like: Target | None = None,
+) -> ArrayDataset | None:  # fmt: skip
+    """Read ``X`` and ``y`` of an ``.npz`` or HDF5 file, or ``X_train``, ``X_test`` and so on; None if absent.
 
-        def find(keys: tuple[str, ...]) -> str | None:
-            wanted = (key.lower() + suffix for suffix in suffixes for key in keys)
-            return next((names[key] for key in wanted if key in names), None)
+    `inputs` and `targets` are other names of theirs.
+    """
+    ends = {"train": ("_train", ""), "validation": ("_validation", "_val")}.get(part, (f"_{part}",))
+    with _open_arrays(path) as arrays:
+        names = {name.lower(): name for name in reversed(arrays)}
 
-        x_key, y_key = find(_INPUT_KEYS), find(_TARGET_KEYS)
+        def find(asked: str | None, usual: tuple[str, ...]) -> str | None:
+            if asked and part == "train" and asked not in arrays:
+                raise UserError(f"{path}: no array {asked!r} in it; it has {', '.join(arrays) or 'none'}")
+            keys = (asked.removesuffix("_train"),) if asked else usual
+            wanted = (key.lower() + end for end in ends for key in keys)
+            return asked if asked and part == "train" else next((names[key] for key in wanted if key in names), None)
+
+        x_key, y_key = find(inputs, _INPUT_KEYS), find(targets, _TARGET_KEYS)
         if x_key is None:
             if part != "train":
                 return None
-            raise UserError(f"{path}: no array X in it; it has {', '.join(arrays.files) or 'none'}")
-        if weight and weight not in arrays.files:
+            has = ", ".join(arrays) or "none"
+            raise UserError(f"{path}: no array X in it; it has {has}: say which with --inputs NAME --targets NAME")
+        if weight and weight not in arrays:
             raise UserError(f"{path}: no array {weight!r} for the sample weights")
         X, y = arrays[x_key], arrays[y_key] if y_key else None
         weights = arrays[weight] if weight and part == "train" else None
     return _of_arrays(X, y, path.name, weights=weights, task=task, like=like)
+
+
+class _Arrays(dict[str, Any]):
+    """Arrays by name, read when they are asked for."""
+
+    def __getitem__(self, name: str) -> Array:
+        return np.asarray(super().__getitem__(name)())
+
+
+@contextlib.contextmanager
+def _open_arrays(path: Path) -> Iterator[_Arrays]:
+    """Open the arrays of an ``.npz`` or HDF5 file."""
+    if path.suffix.lower() == ".npz":
+        with _reading(path, ".npz file of numbers and text"), open(path, "rb") as stream, np.load(stream) as file:
+            yield _Arrays({name: partial(file.__getitem__, name) for name in file.files})
+        return
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(f"{path}: HDF5 files need h5py: pip install h5py") from None
+    with _reading(path, "HDF5 file"), h5py.File(path, "r") as file:
+        found = _Arrays()
+
+        def add(name: str, item: Any) -> None:
+            if hasattr(item, "dtype"):  # else it is a group
+                found[name] = partial(item.__getitem__, ())
+
+        file.visititems(add)
+        yield found
 
 
 def read_npy(

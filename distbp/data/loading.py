@@ -3,7 +3,7 @@
 digits                          the embedded images
 synthetic:blobs,rows=1000       computed, see `synthetic`
 FOLDER, or IMAGES,LABELS        idx files, plain or .gz
-FILE.npz                        X and y; X_test and y_test are the test set
+FILE.npz, .h5                   X and y; X_test and y_test are the test set
 FILE.npy, or X.npy,Y.npy        mapped, not read
 FILE.csv, .parquet, .jsonl      a table, or a directory of them, or a pattern; plain or compressed
 """
@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
-from distbp.data.arrayfiles import find_idx, read_digits, read_idx_pair, read_npy, read_npz
+from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_pair, read_npy
 from distbp.data.dataset import Dataset, Target
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor, fit_preprocessor
@@ -70,8 +70,8 @@ def open_dataset(
     if path.is_dir():
         pairs = find_idx(path)
         return (read_idx_pair(*pairs[part], **meaning) if part in pairs else None), []
-    if suffix == ".npz":
-        return read_npz(path, part, weight=o.weight, **meaning), []
+    if suffix in _ARRAYS:
+        return read_arrays(path, part, inputs=o.inputs, targets=o.targets, weight=o.weight, **meaning), []
     if part != "train":
         return None, []
     if suffix == ".npy":
@@ -80,7 +80,7 @@ def open_dataset(
         return read_once(paths, o, comm or SerialCommunicator(), folder_of(cache))
     if len(paths) == 2:
         return read_idx_pair(*paths, **meaning), []
-    known = ", ".join([*FORMATS, ".npz", ".npy"])
+    known = ", ".join([*FORMATS, *_ARRAYS, ".npy"])
     raise UserError(f"{path}: what format is this? known are {known}, and idx pairs IMAGES,LABELS")
 
 
@@ -102,10 +102,11 @@ def paths_of(name: str) -> list[Path]:
     return [Path(piece).expanduser() for piece in name.split(",")]
 
 
+_ARRAYS = (".npz", ".h5", ".hdf5")
 _TEXT_ONLY = ("encoding", "delimiter")
-_APPLIES = {"weight": (*FORMATS, ".npz"), "target": (*FORMATS, ".npy")} | dict.fromkeys(
+_APPLIES = {"weight": (*FORMATS, *_ARRAYS), "target": (*FORMATS, ".npy")} | dict.fromkeys(
     ("ignore", "categorical", "decimal", "thousands", "missing", "keep_columns"), FORMATS
-) | dict.fromkeys(_TEXT_ONLY, TEXTS)  # fmt: skip
+) | dict.fromkeys(_TEXT_ONLY, TEXTS) | dict.fromkeys(("inputs", "targets"), _ARRAYS)  # fmt: skip
 
 
 def _refuse_unused(name: str, options: TableOptions) -> None:

@@ -79,12 +79,14 @@ class TrainConfig:
 
     data: str = _data(
         "digits",
-        "digits, synthetic:KIND,rows=N,..., a directory of idx files, or a .csv, .parquet, .jsonl, .npz, .npy file",
+        "digits, synthetic:KIND,rows=N,..., a directory of idx files, or .csv, .parquet, .jsonl, .npz, .h5, .npy files",
         metavar="NAME_OR_PATH",
     )
     target: str | None = _data(
         None, "name or number (from 0) of the target column(s); the last by default", metavar="COLUMN"
     )
+    inputs: str | None = _data(None, "array of an .npz or .h5 file with the inputs; else X or its like", metavar="NAME")
+    targets: str | None = _data(None, "array of such a file with the target; else y, ...", metavar="NAME")
     task: str = _data("auto", "what the target is", ("auto", "classification", "regression"))
     validation_data: str | None = _data(None, "a separate file to validate on", metavar="PATH")
     test_data: str | None = _data(None, "a separate file to test on", metavar="PATH")

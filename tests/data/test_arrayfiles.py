@@ -3,12 +3,13 @@
 import gzip
 import struct
 
+import h5py
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from distbp import ArrayDataset, UserError, load
-from distbp.data.arrayfiles import find_idx, read_digits, read_idx, read_idx_pair, read_npy, read_npz
+from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx, read_idx_pair, read_npy
 from distbp.data.dataset import Target
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -127,24 +128,24 @@ X4, Y4 = np.arange(12.0).reshape(4, 3), np.array([3, 1, 3, 7])
 )  # fmt: skip
 def test_npz(tmp_path, x, y):
     np.savez(tmp_path / "a.npz", **{x: X4.reshape(4, 3, 1), y: Y4})
-    dataset = read_npz(tmp_path / "a.npz")
+    dataset = read_arrays(tmp_path / "a.npz")
     X, labels, _ = everything(dataset)
     assert np.array_equal(X, X4) and labels.tolist() == [1, 0, 1, 2] and dataset.in_memory
     assert dataset.target.classes == ("1", "3", "7")
-    assert read_npz(tmp_path / "a.npz", "test") is None
+    assert read_arrays(tmp_path / "a.npz", "test") is None
 
 
 def test_npz_with_a_test_part_and_weights(tmp_path):
     np.savez(tmp_path / "a.npz", X=X4, y=Y4, w=np.arange(1.0, 5.0), X_test=X4[:2], y_test=Y4[:2])
-    train = read_npz(tmp_path / "a.npz", weight="w")
-    test = read_npz(tmp_path / "a.npz", "test", weight="w", like=train.target)
+    train = read_arrays(tmp_path / "a.npz", weight="w")
+    test = read_arrays(tmp_path / "a.npz", "test", weight="w", like=train.target)
     assert everything(train)[2].tolist() == [1, 2, 3, 4]
     assert np.array_equal(everything(test)[0], X4[:2]) and everything(test)[1].tolist() == [1, 0]
 
 
 def test_npz_without_a_target(tmp_path):
     np.savez(tmp_path / "a.npz", X=X4)
-    assert read_npz(tmp_path / "a.npz").target is None
+    assert read_arrays(tmp_path / "a.npz").target is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_npz_without_a_target(tmp_path):
 def test_npz_that_does_not_fit(tmp_path, arrays, options, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(UserError, match=message):
-        read_npz(tmp_path / "a.npz", **options)
+        read_arrays(tmp_path / "a.npz", **options)
 
 
 class Evil:
@@ -186,7 +187,7 @@ def test_no_pickle_is_ever_opened(tmp_path, kind):
     else:
         np.save(path, objects)
     with pytest.raises(UserError):
-        (read_npz if kind == "npz" else read_npy)(path)
+        (read_arrays if kind == "npz" else read_npy)(path)
     assert not trace.exists()
 
 
@@ -197,12 +198,12 @@ def test_a_truncated_npz(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match="not a whole .npz file"):
-        read_npz(path)
+        read_arrays(path)
 
 
 def test_a_column_vector_is_a_target(tmp_path):
     np.savez(tmp_path / "a.npz", X=X4, y=Y4[:, None])
-    assert everything(read_npz(tmp_path / "a.npz"))[1].tolist() == [1, 0, 1, 2]
+    assert everything(read_arrays(tmp_path / "a.npz"))[1].tolist() == [1, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -212,14 +213,14 @@ def test_a_column_vector_is_a_target(tmp_path):
 )
 def test_the_classes_of_a_test_part_are_those_of_the_training_part(tmp_path, y):
     np.savez(tmp_path / "a.npz", X_train=X4, y_train=y, X_test=X4, y_test=y)
-    train = read_npz(tmp_path / "a.npz")
-    test = read_npz(tmp_path / "a.npz", "test", like=train.target)
+    train = read_arrays(tmp_path / "a.npz")
+    test = read_arrays(tmp_path / "a.npz", "test", like=train.target)
     assert train.target.kind == "classes" and everything(test)[1].tolist() == [0, 1, 0, 1]
 
 
 def test_a_class_that_the_training_part_has_not(tmp_path):
     np.savez(tmp_path / "a.npz", X_train=X4, y_train=Y4, X_test=X4, y_test=Y4 + [0, 0, 6, 0])
-    test = read_npz(tmp_path / "a.npz", "test", like=read_npz(tmp_path / "a.npz").target)
+    test = read_arrays(tmp_path / "a.npz", "test", like=read_arrays(tmp_path / "a.npz").target)
     with pytest.raises(UserError, match=r"row 2 \(from 0\): the target 9 is none of the classes"):
         everything(test)
 
@@ -305,7 +306,7 @@ def test_a_changed_byte_is_read_or_a_user_error_never_a_crash(tmp_path, kind):
         for bit in (1, 16, 128):
             path.write_bytes(content[:i] + bytes([content[i] ^ bit]) + content[i + 1 :])
             try:
-                (read_npy if kind == "npy" else read_npz)(path)
+                (read_npy if kind == "npy" else read_arrays)(path)
             except UserError:
                 pass
             except Exception as error:
@@ -323,7 +324,7 @@ def test_a_target_that_is_no_number_names_its_row(tmp_path, kind, y):
     arguments = {"npz": ["a.npz"], "npy": ["m.npy"], "pair": ["x.npy", None, "y.npy"]}[kind]
     arguments = [a and tmp_path / a for a in arguments]
     with pytest.raises(UserError, match=r"row 1 \(from 0\)"):
-        everything((read_npz if kind == "npz" else read_npy)(*arguments))
+        everything((read_arrays if kind == "npz" else read_npy)(*arguments))
 
 
 def test_no_rows_can_be_taken(tmp_path, matrix):
@@ -337,3 +338,39 @@ def test_loading_a_mapped_file_prepares_rows_as_they_are_taken(matrix):
     X, y, _ = data.train.take(np.arange(6))
     np.testing.assert_allclose(X.mean(axis=0), 0.0, atol=1e-15)
     np.testing.assert_allclose(y.std(axis=0), 1.0)
+
+
+@pytest.fixture(params=[".npz", ".h5"])
+def arrays_file(request, tmp_path):
+    """Write arrays by name: the path."""
+
+    def write(**arrays):
+        path = tmp_path / f"a{request.param}"
+        if request.param == ".npz":
+            np.savez(path, **arrays)
+        else:
+            with h5py.File(path, "w") as file:
+                for name, array in arrays.items():
+                    file["part/" * name.startswith("part") + name] = array
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("x_train", "y_train"), ("features", "answer"), ("f_train", "a_train")])
+def test_arrays_of_other_names(arrays_file, names):
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    asked = {} if names[0].lower()[0] == "x" else dict(zip(("inputs", "targets"), names, strict=True))
+    test = [name.removesuffix("_train") + "_test" for name in names]
+    path = arrays_file(**dict(zip([*names, *test], (X, y, X[:5], y[:5]), strict=True)))
+    train = read_arrays(path, **asked)
+    assert train.n_rows == 20 and everything(train)[1].tolist() == y.tolist()
+    assert read_arrays(path, "test", like=train.target, **asked).n_rows == 5
+
+
+def test_arrays_that_are_not_there(arrays_file):
+    path = arrays_file(features=np.eye(4), answer=np.arange(4))
+    with pytest.raises(UserError, match="it has features, answer|it has answer, features"):
+        read_arrays(path)
+    with pytest.raises(UserError, match="no array 'z' in it"):
+        read_arrays(path, inputs="z")

@@ -44,7 +44,7 @@ class TableOptions(TextOptions):
     `target` names or numbers the target columns (None: the last one, or those of `like` where they are there; ``""``:
     there is none), `task` is auto, classification or regression; `like` and `columns_like` are target and columns of
     the training data or of a trained model, for data that is read later; with `blank_target` the target of a row may
-    be missing; fractions become float32 where `compact`.
+    be missing; `inputs` and `targets` name arrays of a file of arrays; fractions become float32 where `compact`.
     """
 
     target: str | None = None
@@ -52,6 +52,8 @@ class TableOptions(TextOptions):
     like: Target | None = None
     columns_like: tuple[Column, ...] = ()
     blank_target: bool = False
+    inputs: str | None = None
+    targets: str | None = None
     compact: bool = True
 
 
