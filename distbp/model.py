@@ -8,7 +8,7 @@ Nothing in the file depends on the ranks, the time or the host.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,8 +34,8 @@ class Model:
     loss: Loss
     target: Target
     preprocessor: Preprocessor
-    reading: dict[str, str] = field(default_factory=dict)
-    """How its table was read, where that was asked for: ``missing``, ``decimal``, ``thousands``."""
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How its table was read: ``missing``, ``decimal``, ``thousands`` where they were asked for, and ``notations``."""
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -43,6 +43,8 @@ class Data:
     remarks: list[str] = field(default_factory=list)
     summary: str = ""
     """A line that says what the columns of a table are."""
+    notations: dict[str, Any] = field(default_factory=dict)
+    """How its columns are written, where that is not plain."""
 
 
 def open_dataset(
@@ -163,7 +165,8 @@ def load(
     assert dataset is not None
     if dataset.target is None:
         raise UserError(f"{_label(name)}: it has no target to learn")
-    like = replace(options, like=dataset.target, columns_like=dataset.columns)
+    notations = getattr(dataset, "notations", {})
+    like = replace(options, like=dataset.target, columns_like=dataset.columns, notations=notations)
     parts: dict[str, Subset] = {}
     for part, path in (("validation", validation_data), ("test", test_data)):
         other, more = open_dataset(path, like, **where) if path is not None else open_dataset(name, like, part, **where)
@@ -193,12 +196,5 @@ def load(
 
     validation, test = parts.get("validation", validation), parts.get("test", test)
     prepared = Prepared(train, preprocessor, dtype)
-    return Data(
-        prepared,
-        prepare(validation),
-        prepare(test),
-        preprocessor,
-        dataset.target,
-        remarks,
-        getattr(dataset, "summary", ""),
-    )
+    about = getattr(dataset, "summary", ""), notations
+    return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks, *about)

@@ -204,7 +204,9 @@ class Job:
                 results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         path = directory.path / "model.safetensors"
-        model = Model(trainer.network, trainer.loss, self.data.target, self.data.preprocessor, _reading(self.config))
+        model = Model(
+            trainer.network, trainer.loss, self.data.target, self.data.preprocessor, _reading(self.config, self.data)
+        )
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
         for line in closing(results, self.config, directory.path):
@@ -224,7 +226,7 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 
 
-def _reading(config: TrainConfig) -> dict[str, str]:
+def _reading(config: TrainConfig, data: Data) -> dict[str, Any]:
     """Return what `predict` has to know of how a table is read."""
     asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
-    return {name: value for name, value in asked.items() if value is not None}
+    return {name: value for name, value in {**asked, "notations": data.notations or None}.items() if value is not None}

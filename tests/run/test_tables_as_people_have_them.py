@@ -254,3 +254,12 @@ def test_a_table_is_shown(here, tmp_path):
     target = "classification of 'y' into 2 classes: 0 (45), 1 (45); where they are a quantity: --task regression"
     assert target in done.stdout
     assert here("-m", "distbp.data").returncode == 2 and here("-m", "distbp.data", "digits").returncode == 1
+
+
+def test_predict_reads_dates_and_numbers_as_training_did(trained, predicted):
+    rows = [f"{1 + i % 28}/02/2024;{i % 7},{i % 9}5;{i % 2}" for i in range(90)]
+    trained(["when;x;y", *rows])
+    text = "".join(f"{row}\n" for row in rows[1:5])  # days up to 5, which could be months
+    lines, said = predicted("when;x;y\n" + text + "2/02/2024;1,234;0\n")
+    whole, _ = predicted("when;x;y\n" + "".join(f"{row}\n" for row in rows))
+    assert lines[1:5] == whole[2:6] and "far outside" not in said

@@ -122,6 +122,8 @@ class Table:
         self.tables, self.source, self.names, self.types, self.kinds = tables, source, names, types, kinds
         self.missing, self._place, self._slots, self._where = missing, place, slots, where
         self.notation = decimal, thousands
+        self.notations: dict[str, Kind] = {}
+        """How columns were written in the training data."""
         self.remarks, self.bad = list(remarks), list[tuple[int, str, str]]()
         database.plan_simply(tables, len(names))
         self.n_rows = int(database.query(tables, "SELECT count(*) FROM t")[0][0])

@@ -6,8 +6,8 @@ fewer fields than the others, text in a numeric column, or no target. A bad row 
 content; or, on request, it is dropped and counted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from distbp.data.dataset import Column, Target, parse_columns
 from distbp.data.table import database, records
 from distbp.data.table.columns import Stored, Table
 from distbp.data.table.inputs import Inputs, base_of
-from distbp.data.table.kinds import MISSING, Kind
+from distbp.data.table.kinds import MISSING, Kind, kind_in, notation_of
 from distbp.data.table.parsing import TextReader
 from distbp.data.table.reading import Reading, TextOptions, spellings
 from distbp.data.table.records import Meaning, TableDataset
@@ -43,8 +43,9 @@ class TableOptions(TextOptions):
 
     `target` names or numbers the target columns (None: the last one, or those of `like` where they are there; ``""``:
     there is none), `task` is auto, classification or regression; `like` and `columns_like` are target and columns of
-    the training data or of a trained model, for data that is read later; with `blank_target` the target of a row may
-    be missing; `inputs` and `targets` name arrays of a file of arrays; fractions become float32 where `compact`.
+    the training data or of a trained model, for data that is read later, and `notations` say how they were written;
+    with `blank_target` the target of a row may be missing; `inputs` and `targets` name arrays of a file of arrays;
+    fractions become float32 where `compact`.
     """
 
     target: str | None = None
@@ -52,6 +53,7 @@ class TableOptions(TextOptions):
     like: Target | None = None
     columns_like: tuple[Column, ...] = ()
     blank_target: bool = False
+    notations: Mapping[str, Any] = field(default_factory=dict)
     inputs: str | None = None
     targets: str | None = None
     compact: bool = True
@@ -181,6 +183,8 @@ class Roles:
         """Change what columns are taken for to what was asked for, and to what they were before."""
         for i in self.inputs:
             column = self.known.get(self.names[i])
+            if notation := self.options.notations.get(self.names[i]):
+                kinds[i] = kind_in(notation)
             if column is not None and column.categories is None and kinds.get(i) == "text":
                 kinds[i] = "number"
             if i in self.categorical or (column is not None and column.categories is not None):
@@ -195,6 +199,7 @@ def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> 
     table.settle(options.bad_rows)  # before what is left of it seems to be of one class
     inputs = Inputs(table, roles.inputs, roles.known, roles.keep, options.compact, bool(roles.targets))
     target, y = None, list[Stored]()
+    table.notations = {name: kind_in(notation) for name, notation in options.notations.items()}
     if roles.targets:
         target, y = target_of(table, roles.targets, task=options.task, like=options.like, blank=options.blank_target)
         inputs.leave_out_copies(roles.targets)
@@ -211,11 +216,17 @@ def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> 
     columns = tuple(Column(column.name, column.categories) for column in inputs.stored)
     meaning = Meaning(
         table.source, columns, tuple(places), target, table.remarks, "" if roles.known else inputs.summary(),
-        inputs.left_out, slots[0] if slots else 0,
+        inputs.left_out, _notations(table), slots[0] if slots else 0,
     )  # fmt: skip
     at = [*places, *(("y", k) for k in range(len(y))), *(("w", 0) for _ in w)]
     parts = _records(table, dtype, list(zip([*inputs.stored, *y, *w], at, strict=True)), slots)
     write(meaning, dtype, int(table.keep.sum()), parts)
+
+
+def _notations(table: Table) -> dict[str, list[Any]]:
+    """Return how the columns of texts are written that are not plain."""
+    of_texts = {i: kind for i, kind in table.kinds.items() if table.types[i] == "VARCHAR"}
+    return {table.names[i]: notation for i, kind in of_texts.items() if (notation := notation_of(kind))}
 
 
 def _weight(table: Table, i: int) -> Stored:

@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from distbp.data.table.dates import Dates, dates_of
 
@@ -52,6 +53,17 @@ def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
 
 Kind = str | Dress | Dates
 """``number``, ``text``, numbers in a dress, or dates."""
+
+
+def notation_of(kind: Kind) -> list[Any] | None:
+    """Return how a column is written, for JSON, where that is not plain: data that is read later is written so too."""
+    return None if isinstance(kind, str) else [type(kind).__name__, *astuple(kind)]
+
+
+def kind_in(notation: Sequence[Any]) -> Kind:
+    """Return what `notation_of` was given."""
+    name, *values = notation
+    return Dress(*values) if name == "Dress" else Dates(tuple(values[0]), *values[1:])
 
 
 def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | None = None) -> Kind:

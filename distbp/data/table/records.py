@@ -49,6 +49,8 @@ class Meaning:
         A line that says what the columns are.
     left_out : dict of str to str
         Columns that are no inputs, and why.
+    notations : dict of str to list
+        How columns are written, where that is not plain: see `notation_of`.
     slots : int
         Rows of the file, bad ones with them; field ``slot`` has the place of each row where some were bad.
     """
@@ -60,6 +62,7 @@ class Meaning:
     remarks: list[str] = field(default_factory=list)
     summary: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
+    notations: dict[str, list[Any]] = field(default_factory=dict)
     slots: int = 0
 
     def as_json(self) -> str:
@@ -72,16 +75,8 @@ class Meaning:
         d = json.loads(text)
         columns = tuple(Column(one["name"], one["categories"] and tuple(one["categories"])) for one in d["columns"])
         target = d["target"] and Target(d["target"]["kind"], *(tuple(d["target"][k]) for k in ("names", "classes")))
-        return cls(
-            d["source"],
-            columns,
-            tuple(map(tuple, d["places"])),
-            target,
-            d["remarks"],
-            d["summary"],
-            d["left_out"],
-            d["slots"],
-        )
+        places = tuple((name, place) for name, place in d["places"])
+        return cls(**(d | {"columns": columns, "places": places, "target": target}))
 
 
 def layout(dtypes: Sequence[str], more: Sequence[tuple[str, str, int]]) -> tuple[np.dtype[Any], list[tuple[str, int]]]:
@@ -152,7 +147,7 @@ class TableDataset:
         self._records, self._places = records, meaning.places
         self._read_ahead: _ReadAhead | None = None
         self.n_rows, self.source, self.columns = len(records), meaning.source, meaning.columns
-        self.summary, self.left_out = meaning.summary, meaning.left_out
+        self.summary, self.left_out, self.notations = meaning.summary, meaning.left_out, meaning.notations
         self.target, self.in_memory = meaning.target, records.nbytes <= IN_MEMORY_BYTES
         self._fields = self._fields_of_inputs()
         texts = [(i, column.categories) for i, column in enumerate(self.columns)]

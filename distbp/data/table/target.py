@@ -62,6 +62,7 @@ def _number(table: Table, i: int) -> str:
     name = table.names[i]
     texts = [text for text in table.some(i) if not is_missing(text, table.missing)]
     kind = kind_of(texts, *table.notation) if table.types[i] == "VARCHAR" and texts else table.kind(i)
+    kind = table.notations.get(name, kind)
     if isinstance(kind, Dress):
         table.remarks.append(f"{table.source}: the numbers of {name!r} have {kind}")
     elif kind != "number":
