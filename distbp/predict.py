@@ -23,7 +23,7 @@ from distbp.data.dataset import ArrayDataset, Dataset
 from distbp.data.loading import open_dataset, paths_of
 from distbp.data.prepared import Prepared
 from distbp.data.splitting import Subset
-from distbp.data.table.conversion import FORMATS, TableOptions, suffix_of, texts_of
+from distbp.data.table.formats import FORMATS, TableOptions, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
@@ -146,6 +146,8 @@ def _show(
         print(remark, file=sys.stderr)
     ids: tuple[list[str], list[list[str]]] = [], [[]] * len(predictions)
     if options.id:
+        from distbp.data.table.conversion import texts_of
+
         ids = texts_of(paths_of(options.data), how, options.id)
         assert len(ids[1]) == len(predictions), "a row of the file for each prediction"
     _write(predictions, model, *ids, options.out and str(Path(options.out).expanduser()))

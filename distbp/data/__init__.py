@@ -7,7 +7,7 @@ from distbp.data.preprocessing import Preprocessor, fit_preprocessor
 from distbp.data.sampling import BatchSampler, Epochs, Permutation
 from distbp.data.splitting import Subset, split
 from distbp.data.synthetic import SyntheticDataset
-from distbp.data.table.conversion import TableOptions
+from distbp.data.table.formats import TableOptions
 
 __all__ = [
     "ArrayDataset",

@@ -26,7 +26,7 @@ from distbp.data.preprocessing import Preprocessor, fit_preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
 from distbp.data.table.cache import folder_of, read_once
-from distbp.data.table.conversion import FORMATS, TEXTS, TableOptions, read_table, suffix_of
+from distbp.data.table.formats import FORMATS, TEXTS, TableOptions, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import UserError
 
@@ -56,6 +56,8 @@ def open_dataset(
     if isinstance(name, list) and name and all(isinstance(each, str | Path) for each in name):
         name = ",".join(map(str, name))
     if not isinstance(name, str | Path):
+        from distbp.data.table.conversion import read_table
+
         return read_table(name, o) if part == "train" else (None, [])
     name = str(name)
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}

@@ -6,7 +6,7 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data, load
 from distbp.data.sampling import BatchSampler
-from distbp.data.table.conversion import TableOptions
+from distbp.data.table.formats import TableOptions
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss

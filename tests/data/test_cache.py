@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distbp import UserError, load, run_threads
-from distbp.data.table import cache
+from distbp.data.table import cache, conversion
 
 WHOLE = {"validation_fraction": 0.0, "test_fraction": 0.0}
 
@@ -23,8 +23,8 @@ def table(tmp_path):
 @pytest.fixture
 def conversions(monkeypatch):
     """The threads that have converted a table."""
-    found, convert = [], cache.convert
-    monkeypatch.setattr(cache, "convert", lambda *a: found.append(threading.get_ident()) or convert(*a))
+    found, convert = [], conversion.convert
+    monkeypatch.setattr(conversion, "convert", lambda *a: found.append(threading.get_ident()) or convert(*a))
     return found
 
 

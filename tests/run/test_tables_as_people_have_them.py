@@ -7,7 +7,7 @@ import pytest
 from front_doors import PREDICT, TRAIN
 
 from distbp import Model, UserError, load
-from distbp.data.table.conversion import TableOptions
+from distbp.data.table.formats import TableOptions
 
 INCH = '"7 inch'
 ONE = ("--epochs", "1", "--hidden", "4")

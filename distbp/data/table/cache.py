@@ -20,7 +20,7 @@ from pathlib import Path
 from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.data.table import records
-from distbp.data.table.conversion import TableOptions, convert
+from distbp.data.table.formats import TableOptions
 from distbp.data.table.records import CannotWrite, TableDataset
 from distbp.errors import UserError
 
@@ -95,7 +95,9 @@ def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path |
 
 
 def _convert(paths: Sequence[Path], options: TableOptions, folder: Path) -> None:
-    convert(list(paths), options, lambda *converted: records.write(folder, *converted))
+    from distbp.data.table import conversion  # by who converts alone: a thousand ranks start faster
+
+    conversion.convert(list(paths), options, lambda *converted: records.write(folder, *converted))
 
 
 def _cached(paths: Sequence[Path], options: TableOptions, cache: Path) -> Path:

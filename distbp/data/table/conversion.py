@@ -6,58 +6,27 @@ fewer fields than the others, text in a numeric column, or no target. A bad row 
 content; or, on request, it is dropped and counted.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.dataset import Column, Target, parse_columns
+from distbp.data.dataset import Column, parse_columns
 from distbp.data.table import database, records
 from distbp.data.table.columns import Stored, Table
+from distbp.data.table.formats import RELATIONS, TEXTS, TableOptions, suffix_of
 from distbp.data.table.inputs import Inputs, base_of
 from distbp.data.table.kinds import MISSING, Kind, kind_in, notation_of
 from distbp.data.table.parsing import TextReader
-from distbp.data.table.reading import Reading, TextOptions, spellings
+from distbp.data.table.reading import Reading, spellings
 from distbp.data.table.records import Meaning, TableDataset
 from distbp.data.table.target import target_of
 from distbp.data.table.textfile import TextFile
 from distbp.errors import UserError
 
 Array = NDArray[Any]
-
-TEXTS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat", ".psv")
-_RELATIONS = {
-    ".parquet": "read_parquet({})", ".pq": "read_parquet({})", ".jsonl": "read_json({})", ".ndjson": "read_json({})",
-    ".json": "read_json({})",
-}  # fmt: skip
-FORMATS = (*TEXTS, *_RELATIONS)
-"""Ends of the names of files that are tables."""
-
-
-@dataclass(frozen=True)
-class TableOptions(TextOptions):
-    """Say how to read a table; what does not concern its format is ignored.
-
-    `target` names or numbers the target columns (None: the last one, or those of `like` where they are there; ``""``:
-    there is none), `task` is auto, classification or regression; `like` and `columns_like` are target and columns of
-    the training data or of a trained model, for data that is read later, and `notations` say how they were written;
-    with `blank_target` the target of a row may be missing; `inputs` and `targets` name arrays of a file of arrays;
-    fractions become float32 where `compact`.
-    """
-
-    target: str | None = None
-    task: str = "auto"
-    like: Target | None = None
-    columns_like: tuple[Column, ...] = ()
-    blank_target: bool = False
-    notations: Mapping[str, Any] = field(default_factory=dict)
-    inputs: str | None = None
-    targets: str | None = None
-    compact: bool = True
-
 
 Writer = Callable[[Meaning, np.dtype[Any], int, Iterator[Array]], None]
 """Takes what the records of a table mean, their type, how many there are, and all of them in order."""
@@ -117,7 +86,7 @@ def _relation(tables: Any, source: Any, paths: Sequence[Path]) -> tuple[str, str
         database.register(tables, "frame", source)
         return "the table", "frame"
     files = "[" + ", ".join(database.quoted(str(path)) for path in paths) + "]"
-    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/", _RELATIONS[suffix_of(paths[0])].format(
+    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/", RELATIONS[suffix_of(paths[0])].format(
         files
     )
 
@@ -284,11 +253,3 @@ def texts_of(paths: Sequence[Path], options: TableOptions, columns: str) -> tupl
 def _named(columns: str, names: list[str], source: str) -> tuple[list[str], list[int]]:
     places = parse_columns(columns, names, source)
     return [names[i] for i in places], places
-
-
-def suffix_of(path: Path | str) -> str:
-    """Return the end of a file's name that tells its format, in lower case, without that of a compression."""
-    name = str(path).lower()
-    for compression in (".gz", ".bz2", ".xz", ".zst"):
-        name = name.removesuffix(compression)
-    return Path(name).suffix

@@ -4,12 +4,12 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from distbp.data.table.formats import TableOptions
 from distbp.data.table.kinds import MISSING, Kind, is_missing, kind_of
 from distbp.data.table.layout import Layout, encoding_of, find_layout, records_of
 from distbp.data.table.textfile import TextFile, decode, head_of
@@ -19,27 +19,10 @@ _ROWS = 2000
 """Rows that tell what a column is, until others disagree."""
 
 
-@dataclass(frozen=True)
-class TextOptions:
-    """Say how a table of text is to be read; see `read_csv`."""
-
-    header: str = "auto"
-    bad_rows: str = "error"
-    weight: str | None = None
-    ignore: str | None = None
-    categorical: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    thousands: str | None = None
-    missing: str | None = None
-    keep_columns: str | None = None
-
-
 class Reading:
     """The state of reading one table: what its columns are taken for, until all rows agree."""
 
-    def __init__(self, path: Path, options: TextOptions, target: str | None, names: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, options: TableOptions, target: str | None, names: tuple[str, ...]) -> None:
         self.path, self.source, self.options = path, path.name, options
         head = head_of(path)
         encoding = encoding_of(head, options.encoding)
