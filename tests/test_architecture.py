@@ -132,7 +132,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1530,
     "optim": 640,
-    "data": 4300,
+    "data": 4450,
     "comm": 1310,
     "gradient": 1920,
     "trainer": 1910,

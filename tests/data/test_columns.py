@@ -200,3 +200,54 @@ def test_a_frame_is_a_table():
     assert load(frame, TableOptions(target="y"), test_data=other).test.n_rows == 8
     with pytest.raises(UserError, match="a dict is no table"):
         load({"a": 1})
+
+
+MONEY = ('"$2,100.25"', '"($1,100.50)"')
+READ = {
+    "separators within fields": ("g,year,y", lambda i: f"a|b{i % 3},{1990 + i % 9},{i % 2}", {"g": 1, "year": 1991}),
+    "separators within quotes": ("name,v,y", lambda i: f'"Doe; J{i % 4}","{i}; b",{i % 2}', {"name": 1}),
+    "names of rows": ('"a" "b" "y"', lambda i: f'"{i + 1}" {i % 7} {i % 3} "{"nj"[i % 2]}"', {"a": 1, "b": 1}),
+    "texts as names of rows": ("a\tb\ty", lambda i: f"Mazda {i}\t{i % 7}.5\t{i % 3}\t{i % 2}", {"a": 1.5, "b": 1}),
+    "a separator behind each row": ("v,w,y", lambda i: f"{i},{i % 7},{i % 2},", {"v": 1, "w": 1}),
+    "spaces within quotes": ("v name y", lambda i: f'{i} "New York{i % 3}" {i % 2}', {"v": 1, "name": 1}),
+    "three decimals": ("kg;y", lambda i: f"0,{109 + i};{i % 2}", {"kg": 0.11}),
+    "three decimals beside others": (
+        "a;b;y", lambda i: f"0,{i % 9};{1 + i % 9},{125 + i};{i % 2}", {"a": 0.1, "b": 2.126},
+    ),
+    "thousands beside decimals": ("a;b;y", lambda i: f"{1 + i % 9}.{100 + i};{i % 5},5;{i % 2}", {"a": 2101, "b": 1.5}),
+    "negative in parentheses": ("a,y", lambda i: f"{MONEY[i % 2]},{i % 2}", {"a": -1100.5}),
+    "negative with a late sign": ("a,y", lambda i: f"{i}.5{'-' * (i % 2)},{i % 2}", {"a": -1.5}),
+    "a minus of typesetters": ("a,y", lambda i: f"{chr(0x2212) * (i % 2)}{i}.5,{i % 2}", {"a": -1.5}),
+    "day first as in the other column": (
+        "a,b,y", lambda i: f"0{1 + i % 9}/02/2023,{13 + i % 9}/02/2023,{i % 2}", {"a (days)": 19390, "b (days)": 19402},
+    ),
+    "months in capitals": ("a,y", lambda i: f"{1 + i % 28:02d}-JAN-23,{i % 2}", {"a (days)": 19359}),
+    "a name that is a value": ("sex,v,y", lambda i: f"{'MF'[i % 2]},{'abc'[i % 3]},{'yn'[i % 2]}", {"sex": 0, "v": 1}),
+    "yes in any case": ("f,x,y", lambda i: f"{('Yes', 'yes', 'NO')[i % 3]},{i},{i % 2}", {"f": 1, "x": 1}),
+    "identifiers": ("PassengerId,x,y", lambda i: f"{i + 1},{i % 7},{i % 2}", {"x": 1}),
+    "an index without a name": (",x,y", lambda i: f"{i * 7 % 61},{i % 7},{i % 2}", {"x": 1}),
+    "numbers beyond float32": ("x,y", lambda i: f"{('1e40', '2.5', 'inf')[i % 3]},{i % 2}", {"x": 2.5}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "row", "second"), READ.values(), ids=READ)
+def test_what_other_programs_write(read, header, row, second):
+    dataset, _ = read(header, row)
+    assert dataset.n_rows == ROWS and dataset.target.names == ("y",)
+    found = {name: values[1] for name, values in inputs(dataset).items() if name in second or "(" not in name}
+    assert found == pytest.approx(second)
+
+
+def test_a_stray_quote_among_quoted_fields_is_one_bad_row(read):
+    row = lambda i: f'"a{i % 4}","{i % 7}","{i % 2}"' if i != 20 else '"3" pipe","7","1"'  # noqa: E731
+    with pytest.raises(UserError, match="line 22: a quote opens here"):
+        read('"name","qty","y"', row)
+    assert read('"name","qty","y"', row, bad_rows="skip")[0].n_rows == ROWS - 1
+
+
+def test_what_a_model_without_names_predicts_has_none(tmp_path):
+    (tmp_path / "t.csv").write_text("".join(f"{'pqr'[i % 3]},{'bc'[i % 2]},{'st'[i % 2]}\n" for i in range(ROWS)))
+    dataset, _ = read_table(tmp_path / "t.csv", header="no")
+    (tmp_path / "new.csv").write_text("e,x\nq,b\n")
+    again, _ = read_table(tmp_path / "new.csv", like=dataset.target, columns_like=dataset.columns, blank_target=True)
+    assert again.n_rows == 2

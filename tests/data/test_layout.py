@@ -84,8 +84,8 @@ def test_what_a_column_is(texts, kind):
     ("texts", "numbers", "says"),
     [
         ("1.234,5|-12.000,25|+7", [1234.5, -12000.25, 7], "a decimal comma and '.' between thousands"),
-        ("$1,200.50|$3|$0.5", [1200.5, 3, 0.5], "in $ and ',' between thousands"),
-        ("12 %|5.5 %|", [12, 5.5, np.nan], "in %"),
+        ("$1,200.50|$3|$0.5", [1200.5, 3, 0.5], "$ around them and ',' between thousands"),
+        ("12 %|5.5 %|", [12, 5.5, np.nan], "% around them"),
         ("'12|'3|'-4", [12, 3, -4], "signs around"),
         ("1 000,5|20|n/a", [1000.5, 20, np.nan], "a decimal comma and ' ' between thousands"),
     ],

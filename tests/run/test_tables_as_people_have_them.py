@@ -79,7 +79,7 @@ def test_quotes_that_do_not_end_are_inches(trained):
 
 def test_the_row_numbers_of_a_frame_are_left_out(trained, predicted):
     rows = [",x,label", *(f"{i},{i % 17},{'pq'[i // 300]}" for i in range(600))]
-    assert "left out: column 0, which has no name and counts the rows" in trained(rows)
+    assert "left out: column 0, which has no name and numbers the rows" in trained(rows)
     lines, _ = predicted("x\n3\n4\n")
     assert len(lines) == 3
 

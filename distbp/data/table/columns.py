@@ -59,7 +59,7 @@ class Summary:
                 if self.low >= 0 and self.high < 2**bits:
                     return f"u{bits // 8}"
         largest = max(abs(self.low), abs(self.high))
-        if largest > _LARGEST_FLOAT32 and math.isfinite(largest):
+        if not largest <= _LARGEST_FLOAT32:
             return "f8"
         small = largest <= 1 << 24 if self.whole else compact and self.mean <= 16 * self.deviation
         return "f4" if small or not self.count else "f8"
@@ -176,8 +176,11 @@ class Table:
         if isinstance(kind, Dress):
             if kind.thousands:
                 text = f"replace({text}, {quoted(kind.thousands)}, '')"
-            text = f"regexp_replace({text}, '[^0-9.,+-]', '', 'g')"
-            text = f"replace({text}, {quoted(kind.decimal)}, '.')"
+            text = f"replace({text}, '\u2212', '-')"
+            bare = f"regexp_replace({text}, '-$|[^0-9.,+-]', '', 'g')"
+            number = f"try_cast(replace({bare}, {quoted(kind.decimal)}, '.') AS DOUBLE)"
+            negative = f"starts_with({text}, '(') OR ends_with({text}, '-')"  # as accountants write it
+            return f"CASE WHEN {negative} THEN -{number} ELSE {number} END"
         return f"nullif(try_cast({text} AS DOUBLE), 'nan'::DOUBLE)"
 
     def stored(self, name: str, sql: str, dtype: str) -> Stored:

@@ -18,7 +18,7 @@ from distbp.data.table import database, records
 from distbp.data.table.columns import Stored, Table
 from distbp.data.table.formats import RELATIONS, TEXTS, TableOptions, suffix_of
 from distbp.data.table.inputs import Inputs, base_of
-from distbp.data.table.kinds import MISSING, Kind, kind_in, notation_of
+from distbp.data.table.kinds import MISSING, Dress, Kind, kind_in, notation_of
 from distbp.data.table.parsing import TextReader
 from distbp.data.table.reading import Reading, spellings
 from distbp.data.table.records import Meaning, TableDataset
@@ -98,11 +98,13 @@ def _convert_text(paths: Sequence[Path], options: TableOptions, write: Writer) -
     roles = Roles(list(reading.layout.names), reading.source, options, reading.unnamed)
     kinds: dict[int, Kind] = {i: reading.kind(i) for i in (*roles.inputs, *roles.weights)}
     roles.decide(kinds)
+    written = {reading.layout.names[i]: reading.kind(i) for i in roles.targets}
     with database.connection() as tables:
         for copied in (reading.is_foreign, True):
             try:
                 with reading.clean(copied) as clean:
                     table = TextReader(reading, clean, tables, kinds).table()
+                    table.notations = {name: kind for name, kind in written.items() if isinstance(kind, Dress)}
                     _write(table, roles, options, write)
                 return
             except database.NotReadable as error:  # such as lines that end now in one way, now in another
@@ -168,7 +170,7 @@ def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> 
     table.settle(options.bad_rows)  # before what is left of it seems to be of one class
     inputs = Inputs(table, roles.inputs, roles.known, roles.keep, options.compact, bool(roles.targets))
     target, y = None, list[Stored]()
-    table.notations = {name: kind_in(notation) for name, notation in options.notations.items()}
+    table.notations |= {name: kind_in(notation) for name, notation in options.notations.items()}
     if roles.targets:
         target, y = target_of(table, roles.targets, task=options.task, like=options.like, blank=options.blank_target)
         inputs.leave_out_copies(roles.targets)

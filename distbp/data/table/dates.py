@@ -7,8 +7,10 @@ from dataclasses import dataclass
 _CLOCK = r"(?P<clock>\d{1,2}:\d{2}(?P<second>:\d{2}(?P<fraction>\.\d+)?)?(?P<half>\s?[AaPp][Mm])?)"
 _ZONE = r"\s?(Z|UTC|[-+]\d{2}(:?\d{2})?)"
 _ISO = re.compile(rf"\d{{4}}-\d{{1,2}}-\d{{1,2}}([T ]{_CLOCK}({_ZONE})?)?")
+_MONTH = "[A-Z][A-Za-z]{2,8}"
+_DAY, _YEAR = r"\d{1,2}", r"\d{1,4}"
 _DATE = re.compile(
-    rf"(?P<a>\d{{1,4}}|[A-Z][a-z]+)(?P<mark>[-/. ])(?P<b>\d{{1,2}}|[A-Z][a-z]+)(?P<comma>,?)[-/. ](?P<c>\d{{1,4}})"
+    rf"(?P<a>{_YEAR}|{_MONTH})(?P<mark>[-/. ])(?P<b>{_DAY}|{_MONTH})(?P<comma>,?)[-/. ](?P<c>{_YEAR})"
     rf"(?P<gap>[T ]{_CLOCK})?"
 )
 _TIME = re.compile(_CLOCK)
@@ -34,8 +36,11 @@ DATE_FEATURES = ("days", "year", "month", "weekday", "hour")
 """Days since 1970, Monday is 1, the hour has a fraction."""
 
 
-def dates_of(texts: Sequence[str]) -> Dates | None:
-    """Return how the dates or times of a column are written, None where one is none or they disagree."""
+def dates_of(texts: Sequence[str], month_first: bool | None = None) -> Dates | None:
+    """Return how the dates or times of a column are written, None where one is none or they disagree.
+
+    Where day and month can be either, `month_first` says which; by default a slash does.
+    """
     if all(map(_ISO.fullmatch, texts)):
         return Dates()
     if clocks := [found for text in texts if (found := _TIME.fullmatch(text))]:
@@ -44,7 +49,8 @@ def dates_of(texts: Sequence[str]) -> Dates | None:
     if len(dates) < len(texts) or len({(found["mark"], found["comma"]) for found in dates}) > 1:
         return None
     mark, comma = dates[0]["mark"], dates[0]["comma"]
-    order = _order([(found["a"], found["b"], found["c"]) for found in dates], month_first=mark == "/")
+    first = mark == "/" if month_first is None else month_first
+    order = _order([(found["a"], found["b"], found["c"]) for found in dates], month_first=first)
     if order is None:
         return None
     date = f"{order[0]}{mark}{order[1]}{comma}{' ' if comma else mark}{order[2]}"

@@ -11,7 +11,9 @@ from distbp.data.table.columns import MANY, Stored, Summary, Table
 from distbp.data.table.dates import DATE_FEATURES, Dates
 from distbp.data.table.kinds import Dress, is_missing, same
 
-_IDS = re.compile(r"(.*[_ -])?(id|idx|index|no|nr|row|rowid|rownames|unnamed: ?\d+|level_0)|#|", re.I)
+_IDS = re.compile(
+    r"(?i:(.*[_ #.-])?(id|idx|index|no|nr|row|row_?number|rowid|rownames|unnamed: ?[\d.]+|level_0)\.?|#|)|.*[a-z]I[dD]"
+)
 """Names of columns that number the rows, or tell which one it is."""
 _FEATURE = re.compile(rf"(.+) \(({'|'.join(DATE_FEATURES)})\)")
 _FEW_ROWS = 20

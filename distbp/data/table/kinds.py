@@ -20,10 +20,10 @@ _CODE = re.compile(r"[-+]?0\d+")
 _MONEY = r"(?:[$\u20ac\u00a3\u00a5\u20b9]|[A-Z]{3}\b|US\$)"
 _UNITS = r"kg|mg|lbs?|oz|km|cm|mm|mi|ft|in|ml|cl|hrs?|min|sec|ms|us|ns|kb|mb|gb|tb|kw|kwh|hp|cc|mph|kmh"
 _UNIT = rf"(?:[%\u2030\u00b0$\u20ac\u00a3\u00a5\u20b9]|\s[^\W\d_]{{1,4}}\.?|(?:{_UNITS})\b)"
-_DRESSED = re.compile(
-    rf"'?([-+]?)\s*({_MONEY}?)\s*([-+]?)\s*(\d(?:[\d.,' \u00a0\u202f]*\d)?[.,]?|[.,]\d+)\s*({_UNIT}?)", re.I
-)
-_GROUPED = {mark: re.compile(rf"\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+") for mark in ",.' \u00a0\u202f"}
+_SIGN = r"[-+\u2212"
+_BODY = r"\d(?:[\d.,' \u00a0\u202f]*\d)?[.,]?|[.,]\d+"
+_DRESSED = re.compile(rf"'?({_SIGN}(]?)\s*({_MONEY}?)\s*({_SIGN}]?)\s*({_BODY})\s*({_UNIT}?)\s*(-|\))?", re.I)
+_GROUPED = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ",.' \u00a0\u202f"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Dress:
     around: str = ""
 
     def __str__(self) -> str:
-        parts = [f"in {self.around}"] if self.around else []
+        parts = [f"{self.around} around them"] if self.around else []
         parts += ["a decimal comma"] if self.decimal == "," else []
         parts += [f"{self.thousands!r} between thousands"] if self.thousands else []
         return " and ".join(parts) or "signs around"
@@ -76,17 +76,22 @@ def kind_of(texts: Iterable[str], decimal: str | None = None, thousands: str | N
     if any(_CODE.fullmatch(text) for text in stripped):
         return "text"
     plain = sum(map(is_number, stripped))
-    if decimal in (None, ".") and not thousands and 2 * plain > len(stripped):
+    if decimal in (None, ".") and not thousands and plain == len(stripped):
         return "number"
     if dressed := dress_of(stripped, decimal, thousands):
         return dressed
     return "number" if 2 * plain > len(stripped) else dates_of(stripped) or "text"
 
 
+LOGICAL = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+"""Words of yes and no, in any case of letters."""
+
+
 def same(texts: Iterable[str]) -> dict[str, str]:
     """Return for each text the one that stands for its value: ``1`` and ``1.0``, ``TRUE`` and ``True`` are one."""
     texts = list(texts)
-    logical = {text.lower() for text in texts} <= {"true", "false"}
+    lower = {text.lower() for text in texts}
+    logical = any(lower <= words for words in LOGICAL)
     return {text: text.lower() if logical else value_of(text) for text in texts}
 
 
@@ -100,12 +105,16 @@ def dress_of(texts: Sequence[str], decimal: str | None = None, thousands: str | 
     bodies, around = [], Counter[str]()
     for text in texts:
         found = _DRESSED.fullmatch(text)
-        if not found or (found[1] and found[3]):
+        if (
+            not found
+            or bool(found[1]) + bool(found[3]) + (found[6] == "-") > 1
+            or (found[1] == "(") != (found[6] == ")")
+        ):
             return None
         bodies.append(found[4].strip())
         around[found[2] or found[5]] += 1
-    if len(around) > 1 + ("" in around):
-        return None
+    if len(around) > 1 + ("" in around) or ("" in around and around.keys() & {"%", "\u2030"}):
+        return None  # 0.2 beside 1 % can mean two things
     for mark in [decimal] if decimal else [".", ","]:
         group = thousands if thousands is not None else _grouping(bodies, mark)
         if group is not None and all(_written(body, mark, group) for body in bodies):

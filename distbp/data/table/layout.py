@@ -121,6 +121,10 @@ def find_layout(
         remarks.append(f"{source}: removed a stray {first[0][:2]} before the header")
         first[0] = first[0][2:]
     named = header == "yes" or (header == "auto" and is_header(first, rows[1:], target, known))
+    usual = Counter(map(len, rows)).most_common(1)[0][0]
+    if named and len(first) == usual - 1 > 1:  # R has no name for those of the rows; others end rows alone with a mark
+        last = not any(row[-1].strip() for row in rows[1:] if len(row) == usual)
+        first = [*first, ""] if last else ["", *first]
     names = tuple(name if named and name else str(i) for i, name in enumerate(first))
     if named and (twice := next((name for name, n in Counter(names).items() if name and n > 1), "")):
         raise UserError(f"{source}: two columns are called {twice!r}")
@@ -136,15 +140,26 @@ def _titles(records: Sequence[tuple[int, list[str]]]) -> int:
         return 0
     usual = max(widths, key=lambda width: (widths[width], width))
     for i, (_, fields) in enumerate(records[: _TITLES + 1]):
+        below = next((row for _, row in records[i + 1 :] if row), [])
+        if len(fields) == usual - 1 > 1 and len(below) == usual and not any(map(_is_number, fields)):
+            if not below[-1].strip() or any(map(_is_number, below)):  # names of rows, or a last separator
+                return i
         if fields and (len(fields) >= usual or usual == 1) and not (fields[0].startswith("#") and len(fields) < usual):
             return i if i < len(records) - 1 else 0
     return 0
 
 
+def parts_of(line: str) -> list[str]:
+    """Return the fields of a line between which runs of spaces and tabs stand, but not within quotes."""
+    if '"' not in line:
+        return line.split()
+    return next(csv.reader([line.strip().replace("\t", " ")], delimiter=" ", skipinitialspace=True), [])
+
+
 def records_of(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (lines before it, fields) of each record, up to one that does not end; a blank line has no fields."""
     if delimiter == " ":
-        yield from ((i, line.split()) for i, line in enumerate(lines))
+        yield from ((i, parts_of(line)) for i, line in enumerate(lines))
         return
     reader, start = csv.reader(iter([line + "\n" for line in lines]), delimiter=delimiter, skipinitialspace=True), 0
     try:
@@ -164,11 +179,14 @@ def _delimiter(lines: Sequence[str], wanted: str | None, prefer: str) -> str:
         return wanted
     scores: dict[str, Any] = {}
     for separator in _PREFERRED:
-        widths = Counter(len(fields) for _, fields in records_of(lines, separator) if fields)
+        found = [len(fields) for _, fields in records_of(lines, separator) if fields]
+        widths = Counter(found)
         width = max((n for n in widths if n > 1), key=lambda n: (widths[n], n), default=1)
         if width > 1:
             share = widths[width] / widths.total()
-            scores[separator] = separator == prefer and share > 0.5, share > 0.9, round(share, 1)
+            # what stands within the fields of all rows is not in the header
+            most = share > 0.5
+            scores[separator] = separator == prefer and most, share > 0.9, most and found[0] == width, round(share, 1)
     return max(scores, key=scores.__getitem__, default=",")  # the first of equals
 
 
@@ -199,14 +217,16 @@ def is_header(
     if len(numbers) >= max(2, len(first) - 1) and _count_up(numbers) and (len(numbers) > 2 or not numbers[0]):
         return [list(first)] != [list(row) for row in rows[:1]]
     texts = [i for i, name in enumerate(first) if name and not _is_number(name)]
+    unnamed = bool(known) and all(name.isdigit() for name in known)
     if not texts or not rows:
-        return bool(texts)
+        return bool(texts) and not unnamed
     below = [[row[i].strip() for row in rows if i < len(row) and row[i].strip()] for i in texts]
     if any(column and sum(map(_is_number, column)) > 0.5 * len(column) for column in below):
         return True
-    if len(texts) * 2 <= len(first):  # numbers in most places, and texts where the rows have some
+    if len(texts) * 2 <= len(first) or unnamed:  # numbers in most places, and texts where the rows have some
         return False
-    return len(set(first)) == len(first) and not any(first[i] in column for i, column in zip(texts, below, strict=True))
+    again = sum(first[i] in column for i, column in zip(texts, below, strict=True))
+    return len(set(first)) == len(first) and 2 * again <= len(texts) - (len(texts) == 1)
 
 
 def _count_up(numbers: Sequence[int]) -> bool:

@@ -59,11 +59,19 @@ class TextReader:
         if file.quote and (self.swallowing or any(reject.why == "UNQUOTED VALUE" for reject in file.rejects)):
             # quotes that part nothing, as for inches: without them all is well, or they were quotes after all
             plain = attempt("")
-            if all(reject.why == "CAST" for reject in plain):
+            if all(reject.why == "CAST" for reject in plain) and self._quoted(plain) <= _records(file.rejects):
                 self.file, self.swallowing = replace(file, quote="", rejects=plain), []
                 self.remarks.append(f"{self.source}: quotes are taken as part of the text: some do not end")
             else:
                 self.file = replace(file, rejects=attempt(file.quote))
+
+    def _quoted(self, rejects: Sequence[Reject]) -> int:
+        """Count rows with a text within quotes, where these are read as text, and those that are no rows then."""
+        quoted = [f"c{i} LIKE '\"%\"'" for i in range(len(self.names)) if self.kinds.get(i) != "number"]
+        if not quoted:
+            return _records(rejects)
+        found = database.query(self.tables, f"SELECT count(*) FROM t WHERE {' OR '.join(quoted)}")
+        return _records(rejects) + int(found[0][0])
 
     def _swallowing(self) -> list[int]:
         """Return rows with a text whose lines would be whole rows: a quote opens in one and closes in another."""
@@ -114,3 +122,7 @@ class TextReader:
         if reject.why == "LINE SIZE OVER MAXIMUM":
             return "more than 16 MB in a line"
         return f"{len(self._fields(reject))} fields where the header has {len(self.names)}"
+
+
+def _records(rejects: Sequence[Reject]) -> int:
+    return len({reject.byte for reject in rejects})

@@ -4,14 +4,16 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from distbp.data.table.dates import Dates, dates_of
 from distbp.data.table.formats import TableOptions
-from distbp.data.table.kinds import MISSING, Kind, is_missing, kind_of
-from distbp.data.table.layout import Layout, encoding_of, find_layout, records_of
+from distbp.data.table.kinds import MISSING, Dress, Kind, is_missing, kind_of
+from distbp.data.table.layout import Layout, encoding_of, find_layout, parts_of, records_of
 from distbp.data.table.textfile import TextFile, decode, head_of
 from distbp.errors import UserError
 
@@ -62,9 +64,35 @@ class Reading:
         return [text for text in self.sample[i] if not is_missing(text, self.missing)]
 
     def kind(self, i: int) -> Kind:
-        """Return what a column is taken for."""
-        texts = self.texts(i)
-        return kind_of(texts, self.options.decimal, self.options.thousands) if texts else "number"
+        """Return what a column is taken for: where its texts can be read in two ways, as others of the file."""
+        texts, decimal = self.texts(i), self.options.decimal
+        if not texts:
+            return "number"
+        kind = kind_of(texts, decimal, self.options.thousands)
+        if isinstance(kind, Dates) and kind.formats and self._day_first:
+            return dates_of([text.strip() for text in texts], month_first=False) or kind
+        if decimal is None and self._decimal_comma and (kind == "number" or isinstance(kind, Dress)):
+            other = kind_of(texts, ",", self.options.thousands)
+            return other if isinstance(other, Dress) and any(not text.strip().isdigit() for text in texts) else kind
+        return kind
+
+    @cached_property
+    def _kinds(self) -> list[Kind]:
+        """What the columns are taken for, each by itself."""
+        options = self.options
+        return [kind_of(self.texts(i), options.decimal, options.thousands) for i in range(len(self.sample))]
+
+    @cached_property
+    def _decimal_comma(self) -> bool:
+        """Whether some numbers of the file can only have a decimal comma."""
+        return any(isinstance(kind, Dress) and kind.decimal == "," for kind in self._kinds)
+
+    @cached_property
+    def _day_first(self) -> bool:
+        """Whether some dates of the file can only have the day first, with a slash."""
+        return any(
+            isinstance(kind, Dates) and kind.formats and kind.formats[-1].startswith("%d/") for kind in self._kinds
+        )
 
     def unnamed(self) -> set[int]:
         """Return columns without a name that hold nothing, as behind a last separator, or count the rows."""
@@ -76,9 +104,9 @@ class Reading:
             counts = [int(text) for text in texts if text.strip().isdigit()]
             if not texts:
                 found.add(i)
-            elif len(counts) == len(texts) and np.all(np.diff(counts) == 1):
+            elif len(counts) == len(texts) and (np.all(np.diff(counts) == 1) or len(set(counts)) == len(counts) >= 20):
                 found.add(i)
-                self.remarks.append(f"{self.source}: left out: column {i}, which has no name and counts the rows")
+                self.remarks.append(f"{self.source}: left out: column {i}, which has no name and numbers the rows")
         return found
 
     @property
@@ -99,7 +127,9 @@ class Reading:
             copy = Path(folder) / "table.csv"
             with open(copy, "w", encoding="utf-8", newline="") as out:
                 for line in TextFile(self.path, self.layout, more=self.more).text(newline=None):
-                    out.write(self.layout.separator.join(line.split()) + "\n" if self.layout.delimiter == " " else line)
+                    out.write(
+                        self.layout.separator.join(parts_of(line)) + "\n" if self.layout.delimiter == " " else line
+                    )
             yield copy
 
 

@@ -98,7 +98,7 @@ def _classes(table: Table, i: int, task: str, like: Target | None, blank: bool) 
     classes = list(like.classes) if like else _labels(counts, values_of)
     number = {value: k for k, value in enumerate(_values(classes, numeric).values())}
     if like is None and len(classes) < 2:
-        only = "".join(classes) or "none"
+        only = " ".join("".join(classes).split())[:60] or "none"
         raise UserError(f"{source}: the target {name!r} has one class only ({only}): two are needed")
     codes = {text: number.get(values_of[text], -1) for text in counts}
     if like is None:

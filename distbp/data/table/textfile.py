@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.table.database import Reject
-from distbp.data.table.layout import Layout, not_in
+from distbp.data.table.layout import Layout, not_in, parts_of
 from distbp.errors import UserError
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ class TextFile:
         for _ in range(first):
             next(lines, None)
         if self.layout.delimiter == " ":
-            yield from ((first + i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
+            yield from ((first + i, parts_of(line)) for i, line in enumerate(lines, 1) if line.strip())
             return
         quoting: Any = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))  # of the process, as the library has it
