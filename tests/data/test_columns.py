@@ -251,3 +251,11 @@ def test_what_a_model_without_names_predicts_has_none(tmp_path):
     (tmp_path / "new.csv").write_text("e,x\nq,b\n")
     again, _ = read_table(tmp_path / "new.csv", like=dataset.target, columns_like=dataset.columns, blank_target=True)
     assert again.n_rows == 2
+
+
+def test_a_target_that_cannot_be_meant(read):
+    with pytest.raises(UserError, match="the target 'when' holds dates: name another one, --target COLUMN"):
+        read("x,when", lambda i: f"{i},2024-01-{1 + i % 28:02d}")
+    assert read("x,when", lambda i: f"{i},2024-01-{1 + i % 3:02d}", task="classification")[0].target.n_outputs == 3
+    with pytest.raises(UserError, match=r"one class only .mild.: two are needed; 'None' mean a missing value"):
+        read("x,y", lambda i: f"{i},{('None', 'mild')[i % 2]}")

@@ -81,6 +81,11 @@ def _classes(table: Table, i: int, task: str, like: Target | None, blank: bool) 
     name, source = table.names[i], table.source
     texts = [text.strip() for text in counts]
     kind = kind_of(texts, *table.notation) if texts and table.types[i] != "BOOLEAN" else "text"
+    if isinstance(kind, Dates) and task == "auto" and like is None:
+        raise UserError(
+            f"{source}: the target {name!r} holds dates: name another one, --target COLUMN; or, where they are classes,"
+            " --task classification"
+        )
     numeric = kind == "number" and not any(text.isdigit() and int(text) >= 1 << 53 for text in texts)
     if like is None and (isinstance(kind, Dress) or numeric):
         values = {float(text) for text in texts if is_number(text)}
@@ -99,7 +104,11 @@ def _classes(table: Table, i: int, task: str, like: Target | None, blank: bool) 
     number = {value: k for k, value in enumerate(_values(classes, numeric).values())}
     if like is None and len(classes) < 2:
         only = " ".join("".join(classes).split())[:60] or "none"
-        raise UserError(f"{source}: the target {name!r} has one class only ({only}): two are needed")
+        words = [text for text in table.texts(i) if text.strip() and is_missing(text, table.missing)]
+        hint = f"; {', '.join(map(repr, words[:3]))} mean a missing value, where they are classes: --missing ''"
+        raise UserError(
+            f"{source}: the target {name!r} has one class only ({only}): two are needed{hint * bool(words)}"
+        )
     codes = {text: number.get(values_of[text], -1) for text in counts}
     if like is None:
         table.remarks += _remarks(source, name, [counts[text] for text in counts], classes, table.n_rows)
