@@ -199,3 +199,11 @@ def test_blanks_of_all_kinds_around_a_text(tmp_path):
     dataset, _ = read_table(tmp_path / "t.csv")
     assert dataset.columns[0].categories == ("t",)
     assert np.array_equal(dataset.take(np.arange(4))[0][:, 0], [0, 0, np.nan, 0], equal_nan=True)
+
+
+def test_spaces_alone_are_no_row(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n1,0\n   \n2,1\noops,1\n3,0\n  \n")
+    with pytest.raises(UserError, match="line 5: column 'a' is numeric"):
+        read_table(tmp_path / "t.csv")
+    dataset, _ = read_table(tmp_path / "t.csv", bad_rows="skip")
+    assert dataset.n_rows == 3 and (dataset.slots[0], dataset.slots[1].tolist()) == (4, [0, 1, 3])

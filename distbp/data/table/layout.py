@@ -127,7 +127,7 @@ def find_layout(
         first = [*first, ""] if last else ["", *first]
     names = tuple(name if named and name else str(i) for i, name in enumerate(first))
     if named and (twice := next((name for name, n in Counter(names).items() if name and n > 1), "")):
-        raise UserError(f"{source}: two columns are called {twice!r}")
+        raise UserError(f"{source}: two columns are called {twice!r}: rename one of them")
     if header == "auto" and named and all(map(_is_number, first)):
         remarks.append(f"{source}: the first line, {','.join(first)[:60]}, is the header (--header no: it is a row)")
     return Layout(encoding, separator, tuple(first) if named else (), names, above + named, remarks)

@@ -163,7 +163,7 @@ class TableDataset:
         meaning = Meaning.of_json((folder / "table.json").read_text(encoding="utf-8"))
         path = folder / "rows.npy"
         table = cls(np.load(path, mmap_mode="r"), meaning)
-        if path.stat().st_size > memory_available() // 2:
+        if path.stat().st_size > memory_available() // 2 and hasattr(os, "posix_fadvise"):
             table._read_ahead = _ReadAhead(path, table._records)
         return table, meaning.remarks
 

@@ -99,7 +99,7 @@ class TextFile:
         reader = csv.reader(lines, delimiter=self.layout.delimiter, quoting=quoting, skipinitialspace=True)
         start = 0
         for fields in reader:
-            if fields:
+            if fields and (len(fields) > 1 or fields[0].strip(" ")):
                 yield first + start + 1, fields
             start = reader.line_num
 
@@ -115,6 +115,7 @@ class TextFile:
             return []
         found: list[tuple[int, int, Reject]] = []
         wanted = sorted(self.rejects, key=lambda reject: (reject.byte, reject.why == "CAST"))
+        blanks = set[int]()
         line, blank, end = self.layout.skipped + 1, 0, b"\n"
         with opened(self.clean or self.path, "rb") as stream:
             byte = sum(len(stream.readline()) for _ in range(self.layout.skipped))
@@ -123,8 +124,11 @@ class TextFile:
                     byte, line = byte + len(part), line + part.count(b"\n")
                     blank += len(_BLANK.findall(end + part))
                     end = part[-1:]
+                if not reject.text.strip(" \r\n"):  # spaces alone are no row
+                    blanks.add(reject.byte)
+                    continue
                 if not found or found[-1][2].byte != reject.byte:
-                    found.append((line, blank, reject))
+                    found.append((line, blank + len(blanks), reject))
         return found
 
     def place(self, row: int) -> tuple[int, str]:
