@@ -24,7 +24,7 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
-_MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 1000
 """Those of a column that get an input of their own."""
 _FAR = 20.0
 """Deviations from the mean beyond which a number is strange."""
@@ -245,9 +245,9 @@ def _often_missing(count: float, n_rows: int, rarely: float = _RARELY_MISSING) -
 def _named(counts: Array, n_rows: int) -> Array:
     """Return which categories have an input of their own: the commonest, with 2 rows at least, in large tables 10."""
     named = counts >= min(max(2, n_rows // 10_000), 10)
-    if named.sum() > _MOST_CATEGORIES:
+    if named.sum() > MOST_CATEGORIES:
         named[:] = False
-        named[np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES]] = True
+        named[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]] = True
     return named
 
 

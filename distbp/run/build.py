@@ -38,12 +38,10 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
 def table_options(config: TrainConfig) -> TableOptions:
     """Return how the tables of a configuration are read."""
     return TableOptions(
-        target=config.target, task=config.task, inputs=config.inputs,
-        targets=config.targets, header=config.header, bad_rows=config.bad_rows,
-            weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
-            encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
-            missing=config.missing, keep_columns=config.keep_columns,
-        compact=config.dtype != "float64",
+        target=config.target, task=config.task, inputs=config.inputs, targets=config.targets, header=config.header,
+        bad_rows=config.bad_rows, weight=config.sample_weight, ignore=config.ignore, categorical=config.categorical,
+        encoding=config.encoding, delimiter=config.delimiter, decimal=config.decimal, thousands=config.thousands,
+        missing=config.missing, keep_columns=config.keep_columns, compact=config.dtype != "float64",
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from distbp.errors import UserError
 
 Array = NDArray[Any]
 
+FEW_ROWS = 20
+"""Rows of a table in which different values, or classes of one row, mean nothing."""
 SOME = 2_000
 """Different texts of a column that tell what it holds."""
 MANY = 200_000
@@ -172,7 +174,7 @@ class Table:
             sql = f"nullif(c{i}::DOUBLE, 'nan'::DOUBLE)"
             self._as_they_stand[sql] = f"c{i}"
             return sql
-        text = f"trim(c{i}, {quoted(_BLANKS)})"
+        text = _trimmed(i)
         if isinstance(kind, Dress):
             if kind.thousands:
                 text = f"replace({text}, {quoted(kind.thousands)}, '')"
@@ -192,7 +194,7 @@ class Table:
         """Return the SQL of the numbers that a network gets of a date, by their names."""
         instant = f"c{i}::TIMESTAMP"
         if self.types[i] == "VARCHAR":
-            text = f"trim(c{i}, {quoted(_BLANKS)})"
+            text = _trimmed(i)
             formats = "[" + ", ".join(map(quoted, kind.formats)) + "]"
             instant = f"try_strptime({text}, {formats})" if kind.formats else f"try_cast({text} AS TIMESTAMPTZ)"
         elif kind.clock:
@@ -233,7 +235,7 @@ class Table:
         if self.types[i] not in ("VARCHAR", "DOUBLE", "FLOAT"):
             return f"c{i} IS NULL"
         words = ", ".join(map(quoted, sorted(self.missing | ({"nan"} if self.types[i] != "VARCHAR" else set()))))
-        return f"(c{i} IS NULL OR lower(trim(c{i}::VARCHAR, {quoted(_BLANKS)})) IN ({words}))"
+        return f"(c{i} IS NULL OR lower({_trimmed(i)}) IN ({words}))"
 
     def numeric(self, i: int, sql: str, summary: Summary, what: str = "numeric") -> None:
         """Let the rows be bad whose text is not what the column is taken for; `sql` gives NULL for them."""
@@ -284,3 +286,8 @@ class Table:
         low, high = int(codes.min()), int(codes.max())
         dtype = Summary(1, low, high).dtype(1, True)
         return database.code_of(self.tables, i, texts), codes.astype(dtype), dtype
+
+
+def _trimmed(i: int) -> str:
+    """Return the SQL of the text of a column without blanks around it."""
+    return f"trim(c{i}::VARCHAR, {quoted(_BLANKS)})"

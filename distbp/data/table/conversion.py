@@ -71,7 +71,7 @@ def convert(source: Any, options: TableOptions, write: Writer) -> None:
             missing = MISSING if options.missing is None else spellings(options.missing)
             table = Table(
                 tables, name, names, types, {}, missing=missing, where=lambda number: f"{name}, row {number}",
-                place=lambda row: (row + 1, database.row(tables, row, len(names))),
+                place=lambda row: (row + 1, database.row(tables, row)),
                 decimal=options.decimal, thousands=options.thousands,
             )  # fmt: skip
             roles = Roles(names, name, options)
@@ -86,15 +86,20 @@ def _relation(tables: Any, source: Any, paths: Sequence[Path]) -> tuple[str, str
         database.register(tables, "frame", source)
         return "the table", "frame"
     files = "[" + ", ".join(database.quoted(str(path)) for path in paths) + "]"
-    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/", RELATIONS[suffix_of(paths[0])].format(
-        files
-    )
+    name = paths[0].name if len(paths) == 1 else f"{paths[0].parent.name}/"
+    return name, RELATIONS[suffix_of(paths[0])].format(files)
 
 
-def _convert_text(paths: Sequence[Path], options: TableOptions, write: Writer) -> None:
+def _reading(paths: Sequence[Path], options: TableOptions) -> Reading:
+    """Return what is known of a text, or of several that are one table."""
     expected = (*(column.name for column in options.columns_like), *(options.like.names if options.like else ()))
     reading = Reading(paths[0], options, options.target, expected)
     reading.append(paths[1:])
+    return reading
+
+
+def _convert_text(paths: Sequence[Path], options: TableOptions, write: Writer) -> None:
+    reading = _reading(paths, options)
     roles = Roles(list(reading.layout.names), reading.source, options, reading.unnamed)
     kinds: dict[int, Kind] = {i: reading.kind(i) for i in (*roles.inputs, *roles.weights)}
     roles.decide(kinds)
@@ -239,8 +244,7 @@ def _records(
 def texts_of(paths: Sequence[Path], options: TableOptions, columns: str) -> tuple[list[str], list[list[str]]]:
     """Return the names of some columns, and their texts in every row of the file, bad ones with them."""
     if suffix_of(paths[0]) in TEXTS:
-        reading = Reading(paths[0], options, options.target, tuple(column.name for column in options.columns_like))
-        reading.append(paths[1:])
+        reading = _reading(paths, options)
         names, places = _named(columns, list(reading.layout.names), reading.source)
         records = TextFile(paths[0], reading.layout, more=reading.more).records()
         return names, [[row[i] if i < len(row) else "" for i in places] for _, row in records]

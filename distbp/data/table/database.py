@@ -18,6 +18,8 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 
+MAX_LINE = 1 << 24
+"""Bytes of a row at most."""
 _MANY_COLUMNS = 300
 
 
@@ -89,7 +91,7 @@ def read_text(
     options = {
         "auto_detect": "false", "header": "false", "skip": skipped, "delim": quoted(delimiter), "quote": quoted(quote),
         "escape": quoted(quote), "columns": f"{{{columns}}}", "store_rejects": "true", "rejects_limit": "0",
-        "nullstr": "[" + ", ".join(map(quoted, missing)) + "]", "max_line_size": str(1 << 24),
+        "nullstr": "[" + ", ".join(map(quoted, missing)) + "]", "max_line_size": str(MAX_LINE),
     }  # fmt: skip
     given = ", ".join(f"{name}={value}" for name, value in options.items())
     try:
@@ -176,10 +178,10 @@ def distinct(database: Any, i: int, limit: int) -> dict[str, int]:
     )
 
 
-def row(database: Any, number: int, n_columns: int) -> str:
+def row(database: Any, number: int) -> str:
     """Return what a row holds, for messages."""
     found = query(database, f"SELECT * FROM t LIMIT 1 OFFSET {number}")
-    return ",".join("" if value is None else str(value) for value in found[0][:n_columns]) if found else ""
+    return ",".join("" if value is None else str(value) for value in found[0]) if found else ""
 
 
 def some(database: Any, i: int, limit: int) -> list[str]:

@@ -4,10 +4,11 @@ import numpy as np
 
 from distbp.data.dataset import Column, Target
 from distbp.data.table.inputs import part_of
+from distbp.data.table.kinds import LOGICAL
 from distbp.data.table.records import TableDataset
 
 _COMMONEST = 3
-_LOGICAL = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}, {"0", "1"})
+_LOGICAL = (*LOGICAL, {"0", "1"})
 _HEAD = ("column", "kind", "missing", "distinct", "least", "most", "commonest")
 
 

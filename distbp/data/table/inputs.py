@@ -6,26 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distbp.data.dataset import Column
+from distbp.data.preprocessing import MOST_CATEGORIES
 from distbp.data.table import database
-from distbp.data.table.columns import MANY, Stored, Summary, Table
+from distbp.data.table.columns import FEW_ROWS, MANY, Stored, Summary, Table
 from distbp.data.table.dates import DATE_FEATURES, Dates
-from distbp.data.table.kinds import Dress, is_missing, same
+from distbp.data.table.kinds import Dress, commonest, is_missing, same
 
 _IDS = re.compile(
     r"(?i:(.*[_ #.-])?(id|idx|index|no|nr|row|row_?number|rowid|rownames|unnamed: ?[\d.]+|level_0)\.?|#|)|.*[a-z]I[dD]"
 )
 """Names of columns that number the rows, or tell which one it is."""
 _FEATURE = re.compile(rf"(.+) \(({'|'.join(DATE_FEATURES)})\)")
-_FEW_ROWS = 20
-"""Rows of a table in which different values in all rows mean nothing."""
 
 
 def base_of(name: str, names: Sequence[str]) -> str | None:
     """Return the column of a table that an input is made of: itself, or the date that it is a part of."""
-    if name in names:
-        return name
-    found = _FEATURE.fullmatch(name)
-    return found[1] if found and found[1] in names else None
+    return next((base for base in (name, part_of(name)) if base in names), None)
 
 
 def part_of(name: str) -> str | None:
@@ -65,8 +61,6 @@ class Inputs:
         self.keep = keep if choose and not known else set(columns)
         self.stored: list[Stored] = []
         self.left_out: dict[str, str] = {}
-        self.kinds: Counter[str] = Counter()
-        self.wide: list[tuple[str, int]] = []
         self._of: dict[str, int] = {}
         self._numbers: dict[str, Summary] = {}
         self._categories = {i: self._category(i) for i in columns if table.kind(i) == "text"}
@@ -103,7 +97,6 @@ class Inputs:
             if why:
                 self.left_out[name] = why
                 return
-            self.kinds["date" if isinstance(kind, Dates) else "number"] += 1
             for part, sql in numbers.items():
                 summary = self._numbers[part]
                 if part != name and free and _constant(summary, table.n_rows):
@@ -120,7 +113,7 @@ class Inputs:
         if all(_constant(each, table.n_rows) for each in summaries):
             return "constant"
         first, n = summaries[0], table.n_rows
-        if n >= _FEW_ROWS and name in numbers and first.whole and first.count == n and _IDS.fullmatch(name):
+        if n >= FEW_ROWS and name in numbers and first.whole and first.count == n and _IDS.fullmatch(name):
             if database.query(table.tables, f"SELECT count(DISTINCT c{i}) FROM t")[0][0] == n:
                 return "different in every row"
         return ""
@@ -134,10 +127,7 @@ class Inputs:
             categories = list(self.known[name].categories or ())
             place = {value: k for k, value in enumerate(same(categories).values())}
         else:
-            best: dict[str, str] = {}
-            for text in sorted(counts, key=lambda text: (-counts[text], text)):
-                best.setdefault(values[text.strip()], text.strip())
-            categories = sorted(best.values())
+            categories = sorted(commonest(counts, {text: values[text.strip()] for text in counts}).values())
             place = {values[text]: k for k, text in enumerate(categories)}
         if unseen := [text for text in counts if values[text.strip()] not in place]:
             rows = sum(counts[text] for text in unseen)
@@ -159,22 +149,16 @@ class Inputs:
                 self.left_out[name] = "empty"
             elif len(categories) == 1 and sum(table.texts(i)[text] for text in codes) == table.n_rows:
                 self.left_out[name] = "constant"
-            elif len(codes) >= MANY or (len(categories) == table.n_rows and table.n_rows >= _FEW_ROWS):
+            elif len(codes) >= MANY or (len(categories) == table.n_rows and table.n_rows >= FEW_ROWS):
                 exact = len(codes) < MANY
                 self.left_out[name] = "different in every row" if exact else f"more than {MANY:,} different texts"
-            elif present and 2 * len(categories) > present and len(categories) > 1000:
+            elif present and 2 * len(categories) > present and len(categories) > MOST_CATEGORIES:
                 self.left_out[name] = f"{len(categories):,} different texts"
         if name in self.left_out:
             return
-        sql, lookup, dtype = table.coded(i, codes, -1)
-        missing = len(categories)
-        lookup = lookup.astype("i8")
-        lookup[lookup < 0] = missing
-        dtype = Summary(1, 0, missing).dtype(1, True)
-        self.stored.append(Stored(name, sql, dtype, tuple(categories), lookup.astype(dtype)))
+        sql, lookup, dtype = table.coded(i, codes, len(categories))
+        self.stored.append(Stored(name, sql, dtype, tuple(categories), lookup))
         self._of[name] = i
-        self.kinds["category"] += 1
-        self.wide.append((name, len(categories)))
 
     def leave_out_copies(self, target: Sequence[int]) -> None:
         """Leave out columns that hold the same as the target in every row."""
@@ -192,22 +176,25 @@ class Inputs:
             if not database.query(table.tables, f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"):
                 self.stored.remove(stored)
                 self.left_out[stored.name] = "the same as the target"
-                self.kinds["category" if stored.categories else "number"] -= 1
 
     def summary(self) -> str:
         """Return a line that says what the columns are."""
-        words = {"number": "numbers", "category": "categories", "date": "dates"}
-        parts = [f"{n} {words[kind] if n > 1 else kind}" for kind, n in sorted(self.kinds.items()) if n]
-        wide = sorted(self.wide, key=lambda one: -one[1])[:3]
-        if self.kinds["category"]:
-            most = ", ".join(f"{name} {n:,}" for name, n in wide if name not in self.left_out)
-            parts = [
-                part + f" ({most}{', ...' if self.kinds['category'] > 3 else ''})" * ("categor" in part)
-                for part in parts
-            ]
-        n = sum(self.kinds.values()) + len(self.left_out)
+        words = {"category": "categories", "date": "dates", "number": "numbers"}
+        kinds = Counter(dict((self._of[one.name], self._word(one)) for one in self.stored).values())
+        parts = [f"{kinds[kind]} {many if kinds[kind] > 1 else kind}" for kind, many in words.items() if kinds[kind]]
+        if kinds["category"]:
+            sizes = {one.name: len(one.categories) for one in self.stored if one.categories is not None}
+            wide = sorted(sizes, key=sizes.__getitem__, reverse=True)
+            most = ", ".join(f"{name} {sizes[name]:,}" for name in wide[:3])
+            parts[0] += f" ({most}{', ...' * (len(wide) > 3)})"
+        n = kinds.total() + len(self.left_out)
         line = f"{n} column{'s' * (n > 1)}: {', '.join(parts)}"
         return line + (f"; left out: {self.omitted()}" if self.left_out else "")
+
+    def _word(self, stored: Stored) -> str:
+        if stored.categories is not None:
+            return "category"
+        return "date" if isinstance(self.table.kind(self._of[stored.name]), Dates) else "number"
 
     def omitted(self) -> str:
         """Return which columns are left out, and why."""

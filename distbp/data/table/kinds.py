@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from distbp.data.table.dates import Dates, dates_of
+
+V = TypeVar("V")
 
 MISSING = frozenset(
     "|na|n/a|n.a.|#n/a|#n/a n/a|#na|<na>|nan|-nan|nat|null|(null)|\\n|none|nil|?|-|--|.|#value!|#div/0!|#ref!|#name?"
@@ -93,6 +95,14 @@ def same(texts: Iterable[str]) -> dict[str, str]:
     lower = {text.lower() for text in texts}
     logical = any(lower <= words for words in LOGICAL)
     return {text: text.lower() if logical else value_of(text) for text in texts}
+
+
+def commonest(counts: Mapping[str, int], values: Mapping[str, V]) -> dict[V, str]:
+    """Return for each value the text that it has most often, without blanks around it."""
+    best: dict[V, str] = {}
+    for text in sorted(counts, key=lambda text: (-counts[text], text)):
+        best.setdefault(values[text], text.strip())
+    return best
 
 
 def value_of(text: str) -> str:

@@ -65,13 +65,11 @@ class Reading:
 
     def kind(self, i: int) -> Kind:
         """Return what a column is taken for: where its texts can be read in two ways, as others of the file."""
-        texts, decimal = self.texts(i), self.options.decimal
-        if not texts:
-            return "number"
-        kind = kind_of(texts, decimal, self.options.thousands)
+        kind = self._kinds[i]
         if isinstance(kind, Dates) and kind.formats and self._day_first:
-            return dates_of([text.strip() for text in texts], month_first=False) or kind
-        if decimal is None and self._decimal_comma and (kind == "number" or isinstance(kind, Dress)):
+            return dates_of([text.strip() for text in self.texts(i)], month_first=False) or kind
+        if self.options.decimal is None and self._decimal_comma and (kind == "number" or isinstance(kind, Dress)):
+            texts = self.texts(i)
             other = kind_of(texts, ",", self.options.thousands)
             return other if isinstance(other, Dress) and any(not text.strip().isdigit() for text in texts) else kind
         return kind

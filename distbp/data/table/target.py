@@ -7,14 +7,11 @@ import numpy as np
 
 from distbp.data.dataset import Target
 from distbp.data.table import database
-from distbp.data.table.columns import MANY, SOME, Stored, Table
+from distbp.data.table.columns import FEW_ROWS, MANY, SOME, Stored, Table
 from distbp.data.table.dates import Dates
-from distbp.data.table.kinds import Dress, is_missing, is_number, kind_of, same
+from distbp.data.table.kinds import Dress, commonest, is_missing, is_number, kind_of, same
 from distbp.data.targets import MAX_CLASSES, scarce
 from distbp.errors import UserError
-
-_FEW_ROWS = 20
-"""Rows of a table in which nothing is odd."""
 
 
 def target_of(
@@ -43,9 +40,7 @@ def target_of(
         and task != "regression"
         and all(each.whole and each.low >= 0 and each.high <= 1 for each in summaries)
     )
-    stored = [
-        Stored(name, f"coalesce({sql}, 'nan'::DOUBLE)", "f8") for name, sql in zip(names, expressions, strict=True)
-    ]
+    stored = [table.stored(name, sql, "f8") for name, sql in zip(names, expressions, strict=True)]
     if not like and any(not np.isfinite([each.low, each.high]).all() for each in summaries):
         raise UserError(f"{source}: a target of {names[0]!r} is infinite: mend or drop the row")
     return like or Target("labels" if binary else "values", names), stored
@@ -60,9 +55,7 @@ def _holes(table: Table, i: int) -> bool:
 def _number(table: Table, i: int) -> str:
     """Return the SQL of a target that is a number."""
     name = table.names[i]
-    texts = [text for text in table.some(i) if not is_missing(text, table.missing)]
-    kind = kind_of(texts, *table.notation) if table.types[i] == "VARCHAR" and texts else table.kind(i)
-    kind = table.notations.get(name, kind)
+    kind = table.notations.get(name) or table.kind(i)
     if isinstance(kind, Dress):
         table.remarks.append(f"{table.source}: the numbers of {name!r} have {kind}")
     elif kind != "number":
@@ -75,7 +68,7 @@ def _number(table: Table, i: int) -> str:
 def _classes(table: Table, i: int, task: str, like: Target | None, blank: bool) -> tuple[Target, Stored] | None:
     """Return the classes of a column and how they are stored; None where it looks like a regression."""
     some = table.some(i)
-    if len(some) == SOME and like is None and task == "auto" and kind_of(some, *table.notation) not in ("text", None):
+    if len(some) == SOME and like is None and task == "auto" and kind_of(some, *table.notation) != "text":
         return None
     counts = {text: n for text, n in table.texts(i).items() if not is_missing(text, table.missing)}
     name, source = table.names[i], table.source
@@ -100,7 +93,8 @@ def _classes(table: Table, i: int, task: str, like: Target | None, blank: bool) 
     if len(counts) >= MANY:
         raise UserError(f"{source}: the target {name!r} has more than {MANY:,} different texts: no classes to learn")
     values_of = _values(counts, numeric)
-    classes = list(like.classes) if like else _labels(counts, values_of)
+    named = commonest(counts, values_of)
+    classes = list(like.classes) if like else [named[value] for value in sorted(named)]
     number = {value: k for k, value in enumerate(_values(classes, numeric).values())}
     if like is None and len(classes) < 2:
         only = " ".join("".join(classes).split())[:60] or "none"
@@ -135,19 +129,11 @@ def _values(texts: Iterable[str], numeric: bool) -> dict[str, Any]:
     return {text: alike[bare] for text, bare in zip(texts, stripped, strict=True)}
 
 
-def _labels(counts: dict[str, int], values: dict[str, Any]) -> list[str]:
-    """Return the commonest text of each value, in the order of the values."""
-    best: dict[Any, str] = {}
-    for text in sorted(counts, key=lambda text: (-counts[text], text)):
-        best.setdefault(values[text], text.strip())
-    return [best[value] for value in sorted(best)]
-
-
 def _remarks(source: str, name: str, counts: Sequence[int], classes: Sequence[str], n_rows: int) -> list[str]:
     """Return what is odd about classes: very many, or with a row each."""
     if len(classes) > MAX_CLASSES:
         few = f"{len(classes):,} classes with {n_rows / len(classes):.1f} rows each"
         return [f"{source}: {name!r} has {few}: is it a target?"]
-    if (single := sum(n == 1 for n in counts)) and n_rows >= _FEW_ROWS:
+    if (single := sum(n == 1 for n in counts)) and n_rows >= FEW_ROWS:
         return [f"{source}: {single} of {len(classes)} classes of {name!r} have a single row"]
     return []

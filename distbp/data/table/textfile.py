@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.table.database import Reject
+from distbp.data.table.database import MAX_LINE, Reject
 from distbp.data.table.layout import Layout, not_in, parts_of
 from distbp.errors import UserError
 
 Array = NDArray[Any]
 
-MAX_LINE = 1 << 24
-"""Bytes of a row at most."""
 _HEAD = 1 << 20
 """Bytes that are looked at to find out what the columns are."""
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
