@@ -53,17 +53,15 @@ def open_dataset(
 ) -> tuple[Dataset | None, list[str]]:  # fmt: skip
     """Open raw data by name or path, or a data frame, on all ranks; `part` ``test`` is a test set in it, or None."""
     o = options or TableOptions()
-    if isinstance(name, list) and name and all(isinstance(each, str | Path) for each in name):
-        name = ",".join(map(str, name))
-    if not isinstance(name, str | Path):
+    files = isinstance(name, list) and name and all(isinstance(each, str | Path) for each in name)
+    if not files and not isinstance(name, str | Path):
         from distbp.data.table.conversion import read_table
 
         return read_table(name, o) if part == "train" else (None, [])
-    name = str(name)
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
-    word, _, rest = name.partition(":")
-    if name == "digits":
+    word, _, rest = str(name).partition(":")
+    if word == "digits" and not rest:
         return (read_digits(**meaning) if part == "train" else None), []
     if word == "synthetic":
         return (read_synthetic(rest) if part == "train" else None), []
@@ -88,12 +86,14 @@ def open_dataset(
     raise UserError(f"{path}: what format is this? known are {known}, and idx pairs IMAGES,LABELS")
 
 
-def paths_of(name: str) -> list[Path]:
-    """Return the files that a text names: one, whatever its name, those of a pattern or of a directory of tables, or
-    several with commas between.
+def paths_of(name: str | Path | list[Any]) -> list[Path]:
+    """Return the files of a list, or those that a text names: one, whatever its name, those of a pattern or of a
+    directory of tables, or several with commas between.
     """
-    whole = Path(name).expanduser()
-    if whole.is_dir():
+    if isinstance(name, list):
+        return [Path(each).expanduser() for each in name]
+    name, whole = str(name), Path(name).expanduser()
+    if whole.is_dir() and not any(whole.glob("*images*idx3*")):
         tables = [path for path in sorted(whole.rglob("*")) if suffix_of(path) in FORMATS and path.name[0] not in "._"]
         return tables or [whole]
     if whole.exists():
@@ -113,17 +113,16 @@ _APPLIES = {"weight": (*FORMATS, *_ARRAYS), "target": (*FORMATS, ".npy")} | dict
 ) | dict.fromkeys(_TEXT_ONLY, TEXTS) | dict.fromkeys(("inputs", "targets"), _ARRAYS)  # fmt: skip
 
 
-def _refuse_unused(name: str, options: TableOptions) -> None:
+def _refuse_unused(name: Any, options: TableOptions) -> None:
     """Refuse options that a format cannot follow: who gives them believes in them."""
-    for option, suffixes in _APPLIES.items():
-        if not getattr(options, option):
-            continue
-        paths = paths_of(name)
+    given = {option: suffixes for option, suffixes in _APPLIES.items() if getattr(options, option)}
+    paths = paths_of(name) if given else []
+    for option, suffixes in given.items():
         pair = option == "target" and len(paths) > 1 and suffix_of(paths[0]) not in FORMATS
         if pair or suffix_of(paths[0]) not in suffixes:
             flag = "sample-weight" if option == "weight" else option.replace("_", "-")
             raise UserError(f"--{flag} means nothing for {name}: it is for {', '.join(suffixes)} files")
-    if options.task == "regression" and name.startswith("synthetic"):
+    if options.task == "regression" and str(name).startswith("synthetic"):
         raise UserError(f"--task means nothing for {name}: give classes=0 for a regression")
 
 

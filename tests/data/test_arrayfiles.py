@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from distbp import ArrayDataset, UserError, load
+from distbp import ArrayDataset, UserError, load, open_dataset
 from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx, read_idx_pair, read_npy
 from distbp.data.dataset import Target
 
@@ -374,3 +374,11 @@ def test_arrays_that_are_not_there(arrays_file):
         read_arrays(path)
     with pytest.raises(UserError, match="no array 'z' in it"):
         read_arrays(path, inputs="z")
+
+
+def test_a_text_beside_idx_files_is_no_table(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((20, 2, 2), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", (np.arange(20) % 2).astype(np.uint8))
+    (tmp_path / "README.txt").write_text("digits,of,somebody\n1,2,3\n")
+    dataset, _ = open_dataset(tmp_path)
+    assert dataset.n_rows == 20 and len(dataset.columns) == 4

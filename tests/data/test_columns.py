@@ -259,3 +259,10 @@ def test_a_target_that_cannot_be_meant(read):
     assert read("x,when", lambda i: f"{i},2024-01-{1 + i % 3:02d}", task="classification")[0].target.n_outputs == 3
     with pytest.raises(UserError, match=r"one class only .mild.: two are needed; 'None' mean a missing value"):
         read("x,y", lambda i: f"{i},{('None', 'mild')[i % 2]}")
+
+
+def test_files_of_a_list_may_have_commas_in_their_names(tmp_path):
+    paths = [tmp_path / "part 1, old.csv", tmp_path / "part 2, new.csv"]
+    for path in paths:
+        path.write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+    assert load(paths, validation_fraction=0, test_fraction=0).train.n_rows == 40
