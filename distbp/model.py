@@ -1,9 +1,9 @@
 """The trained model as a file: network, preprocessing and classes in one ``model.safetensors``.
 
 Tensors carry the names and shapes of ``torch.nn.Sequential(Linear, activation, Linear, ...)``:
-``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ...; those of a `FunctionModel` are called by their
-places. What PyTorch does not need stands as JSON in the header; functions of the user's by name, never as code.
-Nothing in the file depends on the ranks, the time or the host.
+``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ...; ``embeddings.0.weight`` (values, width) is that of an
+``Embedding``; those of a `FunctionModel` are called by their places. What PyTorch does not need stands as JSON in the
+header; functions of the user's by name, never as code. Nothing in the file depends on the ranks, the time or the host.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -72,7 +72,7 @@ class Model:
         if "model" in state:
             network = FunctionModel.named(state["model"], *state["sizes"], dtype=dtype)
         else:
-            network = Network(state["sizes"], state["activation"], dtype=dtype)
+            network = Network(state["sizes"], state["activation"], dtype=dtype, embeddings=state.get("embeddings", ()))
         own = network.tensors()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
             if isinstance(network, Network):

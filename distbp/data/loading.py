@@ -147,11 +147,13 @@ def load(
     dtype: DTypeLike = np.float32,
     seed: int = 0,
     cache: str | Path | None = "auto",
+    look_up: bool = True,
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
     A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
-    files, or the test set that a format holds, go before fractions.
+    files, or the test set that a format holds, go before fractions. With `look_up` a column of many categories is given
+    as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``.
 
     Examples
     --------
@@ -189,8 +191,9 @@ def load(
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
     preprocessor = fit_preprocessor(
-        train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight
-    )
+        train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight,
+        look_up=look_up,
+    )  # fmt: skip
 
     def prepare(subset: Subset | None) -> Prepared | None:
         return Prepared(subset, preprocessor, dtype) if subset else None

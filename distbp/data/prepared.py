@@ -46,11 +46,7 @@ class Prepared:
         The inputs are written into `out`, where it is given.
         """
         if self._ready is None:
-            X, y, w = self._prepare(positions)
-            if out is None:
-                return X, y, w
-            np.copyto(out, X)
-            return out, y, w
+            return self._prepare(positions, out=out)
         X, y, w = self._ready
         y = None if y is None else y.take(positions, axis=0)
         w = None if w is None else w.take(positions)
@@ -83,7 +79,9 @@ class Prepared:
         assert X is not None
         return X, y, w
 
-    def _prepare(self, positions: Array, keep_bytes: bool = False) -> tuple[Array, Array | None, Array | None]:
+    def _prepare(
+        self, positions: Array, keep_bytes: bool = False, out: Array | None = None
+    ) -> tuple[Array, Array | None, Array | None]:
         X, y, w = self._raw.dataset.take(self._raw.rows(positions))
         if not self._in_order:
             X = X[:, self._order]
@@ -92,4 +90,4 @@ class Prepared:
         if keep_bytes and X.dtype == np.uint8:
             self._affine = self.preprocessor.affine(self.dtype)
             return X, target, w
-        return self.preprocessor.transform(X, self._in_their_order, self.dtype), target, w
+        return self.preprocessor.transform(X, self._in_their_order, self.dtype, out), target, w

@@ -2,8 +2,9 @@
 
 Numeric columns are standardised or brought to [0, 1], holes are filled, and told of by an input of their own where
 they are not rare. Categories become one-hot columns: those that few rows have share one, which unseen ones get too,
-and a missing one has its own. A regression target is standardised. Everything that was fitted goes into the model
-file, and `predict` applies it.
+and a missing one has its own. Where a column has many, its input is a code in place of a one-hot row, for an embedding
+(`distbp.network.embedding`); codes come last. A regression target is standardised. Everything that was fitted goes into
+the model file, and `predict` applies it.
 
 The fit is the same to the last bit on any number of ranks: see `moments`.
 """
@@ -24,8 +25,10 @@ from distbp.errors import UserError
 Array = NDArray[Any]
 
 SCALINGS = ("auto", "standardize", "minmax", "none")
-MOST_CATEGORIES = 1000
-"""Those of a column that get an input of their own."""
+MOST_ONE_HOT = 256
+"""Categories of a column that are inputs of their own; beyond them a code is one."""
+_MOST = {True: (1 << 24) - 2, False: 1000}
+"""Categories that are told apart where there are embeddings (float32 has no larger codes), and where not."""
 _FAR = 20.0
 """Deviations from the mean beyond which a number is strange."""
 _RARELY_MISSING = 0.01
@@ -50,6 +53,8 @@ class Preprocessor:
         Columns that have an input for all categories that are not named.
     complete : list of str
         Columns of which no training row lacked the value.
+    coded : list of str
+        Columns that are given as codes.
     target_shift, target_scale : list of float
         A value is learnt as ``(y - shift) * scale``.
     class_weight : list of float
@@ -69,16 +74,28 @@ class Preprocessor:
     target_scale: list[float] = field(default_factory=list)
     class_weight: list[float] = field(default_factory=list)
     weight_scale: float = 1.0
+    coded: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
-        self._all_numeric = len(self._numeric) == len(self.columns)
+        numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
+        self._all_numeric, self._n_numeric = len(numeric) == len(self.columns), len(numeric)
+        together = numeric == [*range(self._n_numeric)]
+        self._numeric: Any = slice(self._n_numeric) if together else numeric  # of a slice NumPy makes no copy
         self._shift, self._scale, self._fill = np.array(self.shift), np.array(self.scale), np.array(self.fill)
         blank = set(self.blank)
-        self._indicated = [i for i in self._numeric if self.columns[i][0] in blank]
-        own = sum(1 if texts is None else len(texts) for _, texts in self.columns)
-        self.n_inputs = own + len(self.blank) + len(self.others)
-        """Inputs of the network: of a number, of each category, of those not named, of a missing value."""
+        self._indicated = [i for i in numeric if self.columns[i][0] in blank]
+        self.code_values = tuple(
+            len(texts) + 1 + (name in blank) for name, texts in self.columns if texts is not None and name in self.coded
+        )
+        """Codes of each column that is given as one: of each category, of those not named, of a missing value."""
+        one_hot = [(name, texts) for name, texts in self.columns if name not in self.coded]
+        own = sum((1 if texts is None else len(texts)) + (name in blank) for name, texts in one_hot)
+        beside = sum(name in self.others for name, _ in one_hot)
+        self._plain = own + beside
+        places = enumerate(i for i, (name, _) in enumerate(self.columns) if name in self.coded)
+        self._place_of_code = {i: self._plain + j for j, i in places}
+        self.n_inputs = self._plain + len(self.coded)
+        """Inputs of the network: of a number, of each category, of those not named, of a missing value; codes."""
         self._bound: tuple[tuple[Column, ...], dict[int, Array]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,21 +123,26 @@ class Preprocessor:
         trained = f"the model was trained on {len(wanted)} columns"
         raise UserError(f"{source}: {trained}; without {_few(missing)} here are {len(there)}: {_few(there)}")
 
-    def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike) -> Array:
-        """Return network inputs (n, n_inputs) from raw rows (n, n_columns) of `columns`."""
+    def transform(self, X: Array, columns: tuple[Column, ...], dtype: DTypeLike, out: Array | None = None) -> Array:
+        """Return network inputs (n, n_inputs), in `out` if it is given, from raw rows (n, n_columns) of `columns`."""
         numbers = X if self._all_numeric else X[:, self._numeric]
         if numbers.dtype.kind == "f" and not (there := np.isfinite(numbers)).all():
             numbers = np.where(there, numbers, self._fill)
-        out = np.empty((len(X), self.n_inputs), dtype)
-        k = len(self._numeric)
+        out = np.empty((len(X), self.n_inputs), dtype) if out is None else out
+        k = self._n_numeric
         np.multiply(numbers - self._shift, self._scale, out=out[:, :k], casting="same_kind")
         if self._indicated:
             out[:, k : k + len(self._indicated)] = ~np.isfinite(X[:, self._indicated])
         if not self._all_numeric:
-            out[:, k + len(self._indicated) :] = 0.0
+            out[:, k + len(self._indicated) : self._plain] = 0.0
             for i, inputs in self._inputs_of(columns).items():
                 codes = X[:, i]
-                hot = inputs[np.where(np.isnan(codes), len(inputs) - 1, codes).astype(np.int64)]
+                if (holes := np.isnan(codes)).any():
+                    codes = np.where(holes, len(inputs) - 1, codes)
+                hot = inputs[codes.astype(np.int64)]
+                if i in self._place_of_code:
+                    out[:, self._place_of_code[i]] = hot
+                    continue
                 rows = np.flatnonzero(hot >= 0)
                 out[rows, hot[rows]] = 1.0
         return out
@@ -140,18 +162,23 @@ class Preprocessor:
         return found
 
     def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
-        """Return for each column of categories the input of each code, -1 for none; the last is that of a hole."""
+        """Return for each column of categories the input of each code, -1 for none; the last is that of a hole.
+
+        Where it is given as a code itself, that is another code; 0 is that of a category that is not named.
+        """
         if self._bound is None or self._bound[0] is not columns:
-            found, k, blank, others = {}, len(self._numeric) + len(self._indicated), set(self.blank), set(self.others)
+            found, k, blank, others = {}, self._n_numeric + len(self._indicated), set(self.blank), set(self.others)
             for i, (name, texts) in enumerate(self.columns):
                 if texts is None:
                     continue
-                places = {text: k + j for j, text in enumerate(texts)}
-                k += len(texts)
-                unseen = k if name in others else -1
-                k += name in others
-                hole = k if name in blank else unseen
-                k += name in blank
+                start, rest = k, k + len(texts)
+                unseen = rest if name in others else -1
+                hole = rest + (name in others) if name in blank else unseen
+                k = rest + (name in others) + (name in blank)
+                if name in self.coded:
+                    start, unseen, k = 1, 0, start
+                    hole = 1 + len(texts) if name in blank else unseen
+                places = {text: start + j for j, text in enumerate(texts)}
                 found[i] = np.array([*(places.get(text, unseen) for text in columns[i].categories or ()), hole])
             self._bound = columns, found
         return self._bound[1]
@@ -189,12 +216,14 @@ def fit_preprocessor(
     impute: str = "mean",
     scale_target: bool = True,
     class_weight: str = "none",
+    look_up: bool = True,
 ) -> Preprocessor:
     """Fit the preprocessing to the training rows, each rank of `comm` to its share of the blocks.
 
     `scaling` is that of numeric columns: standardize, minmax or none; auto is minmax for 8-bit images and standardize
     for all else. `impute` is what stands for a missing number, mean or zero. `scale_target` standardises the target of
-    a regression, and the `class_weight` balanced weighs class c by ``n / (n_classes n_c)``.
+    a regression, and the `class_weight` balanced weighs class c by ``n / (n_classes n_c)``. With `look_up` a column of
+    many categories is a code.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"unknown scaling {scaling!r}: one of {', '.join(SCALINGS)}")
@@ -211,16 +240,19 @@ def fit_preprocessor(
     complete = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if n == train.n_rows]
     described: list[tuple[str, list[str] | None]] = [(column.name, None) for column in columns]
     blank = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if _often_missing(n, train.n_rows)]
-    others = []
+    others, coded = [], []
     for i, counts in totals["categories"].items():
-        named = _named(counts, train.n_rows)
+        named = _named(counts, train.n_rows, _MOST[look_up])
         name, categories = columns[i].name, columns[i].categories or ()
         described[i] = name, list(compress(categories, named))
         others += [name] * bool((counts[~named] > 0).any())
+        coded += [name] * bool(look_up and named.sum() > MOST_ONE_HOT)
         complete += [name] * bool(counts.sum() == train.n_rows)
         blank += [name] * _often_missing(counts.sum(), train.n_rows, 0.0)
     fill = mean if impute == "mean" else np.zeros_like(mean)
-    fitted = Preprocessor(described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others, complete)
+    fitted = Preprocessor(
+        described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others, complete, coded=coded
+    )
     if not fitted.n_inputs:
         raise UserError("the training rows have no usable input column")
     if target and target.kind == "values" and scale_target:
@@ -242,12 +274,12 @@ def _often_missing(count: float, n_rows: int, rarely: float = _RARELY_MISSING) -
     return bool(0 < count < (1 - rarely) * n_rows)
 
 
-def _named(counts: Array, n_rows: int) -> Array:
-    """Return which categories have an input of their own: the commonest, with 2 rows at least, in large tables 10."""
+def _named(counts: Array, n_rows: int, most: int) -> Array:
+    """Return which categories are told apart: the commonest, with 2 rows at least, in large tables 10."""
     named = counts >= min(max(2, n_rows // 10_000), 10)
-    if named.sum() > MOST_CATEGORIES:
+    if named.sum() > most:
         named[:] = False
-        named[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]] = True
+        named[np.argsort(-counts, kind="stable")[:most]] = True
     return named
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
+from distbp.gradient.embedding_rows import EmbeddingRows
 from distbp.gradient.memory import HostMemory, Memory
 from distbp.gradient.pace import row_numbers
 from distbp.gradient.plan import Cut, Plan, Seats
@@ -25,6 +26,8 @@ _EXACT_UNITS_BELOW = 1.5
 """Activations and deltas of a batch, as a part of the parameters, up to which exact mode shares units."""
 _OVERLAP_FROM = 1 << 18
 """Bytes of gradient from which sending it in buckets pays between hosts."""
+_COPIES = 5
+"""Of embeddings: they, two numbers that an optimizer keeps of each, the best ones, and rows of a batch."""
 EXACT_BITS = f"{LEAF_SUMS}, {CELL_PRODUCTS}, up to {_EXACT_UNITS_BELOW} n"
 """What the bits of exact mode depend on beside the configuration; a checkpoint remembers it."""
 
@@ -32,10 +35,11 @@ EXACT_BITS = f"{LEAF_SUMS}, {CELL_PRODUCTS}, up to {_EXACT_UNITS_BELOW} n"
 def shares_units(network: Network | FunctionModel, rows: int, leaves: int | None = None) -> bool:
     """Return whether activations and deltas are so few beside the parameters that ranks should share units.
 
-    Only the units of dense networks can be shared; without exact mode, of those without dropout, whose masks are drawn
-    by rows. `rows` are the most of a rank that are passed at once; in exact mode, which has `leaves`, of a leaf.
+    Only the units of dense networks without embeddings can be shared; without exact mode, of those without dropout,
+    whose masks are drawn by rows. `rows` are the most of a rank that are passed at once; in exact mode, which has
+    `leaves`, of a leaf.
     """
-    if not isinstance(network, Network):
+    if not isinstance(network, Network) or network.embeddings:
         return False
     if leaves is not None:
         return leaves * rows * row_numbers(network) <= _EXACT_UNITS_BELOW * network.n_parameters
@@ -118,6 +122,7 @@ def gradient_reducer(
     else:
         vectors = vectors_of(leaves or comm.size, comm.size, by_leaf=passed < rows)
         shared_numbers = (1 + here * vectors) * n
+    shared_numbers += _COPIES * sum(table.size for table in network.embeddings)
     if reduction == "auto":
         reduction = choose_reduction(comm, network, shared_numbers)
     elif reduction == "shared" and (problem := _lacks_room(comm, network, shared_numbers)):
@@ -136,6 +141,9 @@ def gradient_reducer(
         plan = by_rows = DataParallel(network, memory, seats, cut, apart=apart, message=message)
         if leaves:
             transport.add_up = by_rows.add_received
+    embedded = None
+    if isinstance(network, Network) and network.embeddings:
+        embedded = EmbeddingRows(network, memory, seats, plan, transport.gather, batch_size)
     memory.bind(plan.shard)
     sender = Buckets(transport, plan.vectors, plan.shard, bucket or n) if message is None else OneMessage(comm, message)
-    return GradientReducer(comm, network, memory, plan, sender, reduction)
+    return GradientReducer(comm, network, memory, plan, sender, reduction, embedded)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator, SharedMemory
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
@@ -79,16 +80,22 @@ class HostMemory(Memory):
         """Let the parameters lie here; each rank of the host brings its shard."""
         theta = self.allocate(self._network.n_parameters)
         theta[shard] = self._network.theta[shard]
+        tables = [self.allocate(table.size).reshape(table.shape) for table in self._network.embeddings]
+        for mine, table in zip(tables, self._network.embeddings, strict=True):
+            rows = slice(*block_bounds(len(table), self.rank, self.size))
+            mine[rows] = table[rows]
         self.barrier()
         self._network.bind_parameters(theta)
+        self._network.embeddings = tables
 
     def close(self) -> None:
         """Give the windows back, once every rank of the host has copied the parameters."""
         network = self._network
         self.barrier()
-        theta = network.theta.copy()
+        theta, tables = network.theta.copy(), [table.copy() for table in network.embeddings]
         self.barrier()
         network.bind_parameters(theta)
+        network.embeddings = tables
         network.bind_gradient(np.zeros_like(theta))
         network.release()
         for window in self._windows:

@@ -230,7 +230,9 @@ class Plan(ABC):
         self.norm_blocks = [slice(s.lo, s.hi) for s in blocks if not s.biases]
         """Of weights, where it matters in which order their squares are added up."""
         tail = None if message is None else message[n:]
-        self.table = Table(cut.leaves or 0, len(blocks) if self.exact else 1, tail)
+        self._beside = len(blocks)
+        more = len(network.embeddings) * cut.leaves if cut.leaves else 0
+        self.table = Table(cut.leaves or 0, len(blocks) + more if self.exact else 1, tail)
         """Where this rank counts."""
         self._kept: dict[int, Parts] = {}
 
@@ -244,6 +246,10 @@ class Plan(ABC):
 
     @abstractmethod
     def _make_parts(self, batch_size: int) -> Parts: ...
+
+    def measure_beside(self, block: int, gradient: Array) -> None:
+        """Count the square of a part of the gradient that is not in the flat vector, in a block of its own."""
+        self.table.measure(self._beside + block if self.exact else 0, gradient)
 
     @abstractmethod
     def work(self, batch_size: int) -> float:

@@ -10,15 +10,19 @@ every rank sees: all log, skip and stop at the same step.
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
+from distbp.gradient.embedding_rows import EmbeddingRows, Rows
 from distbp.gradient.memory import Memory
 from distbp.gradient.plan import Batch, Part, Plan
 from distbp.gradient.statistics import Statistics
 from distbp.gradient.transport import Buckets, OneMessage
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
+from distbp.optim.optimizer import Optimizer
 
 Array = NDArray[Any]
 
@@ -40,11 +44,15 @@ class GradientReducer:
         What sums the shard over the peers.
     reduction : str
         What was chosen: ``allreduce``, ``overlap``, ``shared``.
+    embedded : EmbeddingRows, optional
+        What brings together the gradient of embeddings, where the network has any.
 
     Attributes
     ----------
     shard : slice
         The parameters that this rank updates, the same on all its peers.
+    rows : list of Rows
+        After `wait` the gradient of those embeddings that this rank updates.
     wants_stop : bool
         Whether this rank wants all to stop after the next step.
     """
@@ -57,10 +65,14 @@ class GradientReducer:
         plan: Plan,
         sender: Buckets | OneMessage,
         reduction: str,
+        embedded: EmbeddingRows | None = None,
     ) -> None:
         self.comm, self.network, self.plan, self.reduction = comm, network, plan, reduction
         self.shard, self.transport, self.wants_stop = plan.shard, sender.transport, False
-        self._memory, self._sender, self._closed = memory, sender, False
+        self._memory, self._sender, self._embedded, self._closed = memory, sender, embedded, False
+        self.rows: list[Rows] = []
+        self._first = self._size = 0
+        """Of the batch under way: this rank's first row, and how many there are."""
 
     # --- one step -------------------------------------------------------------------------------------
 
@@ -73,6 +85,7 @@ class GradientReducer:
             raise RuntimeError("this reducer is closed: make a new Trainer to train on")
         self.plan.table.clear(stop=self.wants_stop)
         layout = self.plan.parts(batch.size)
+        self._first, self._size = layout.rows[0], batch.size
         rows = batch.between(*layout.rows)
         for part in layout.parts:
             if part.waits:
@@ -82,6 +95,8 @@ class GradientReducer:
 
     def ready(self, i: int, part: Part) -> None:
         """Compute the gradient of layer i, whose delta is there, and send what is complete on its way."""
+        if self._embedded is not None and i == 0:
+            self._embedded.take(part, self._first + part.rows.start)
         for operations, lo in part.operations[i]:
             for function, arguments in operations:
                 function(*arguments)
@@ -98,6 +113,8 @@ class GradientReducer:
     def wait(self) -> Statistics:
         """Return the statistics when ``network.grad[shard]`` is the gradient of the batch."""
         self._sender.wait()
+        if self._embedded is not None:
+            self.rows = self._embedded.wait(self._size)
         for block, where in self.plan.measured:
             self.plan.table.measure(block, self.network.grad[where])
         return self.plan.table.reduce(self.comm)
@@ -105,6 +122,11 @@ class GradientReducer:
     def barrier(self) -> None:
         """Return when all ranks of this host are here, and each sees what the others have written."""
         self._memory.barrier()
+
+    def assign(self, optimizer: Optimizer) -> None:
+        """Tell an optimiser what this rank updates: its shard, and rows of the embeddings."""
+        optimizer.assign_shard(self.shard, self.total, self.plan.norm_blocks)
+        optimizer.assign_tables(self.network.embeddings, self.allocate)
 
     # --- all shards -----------------------------------------------------------------------------------
 
@@ -123,6 +145,18 @@ class GradientReducer:
         whole[self.shard] = mine
         self.barrier()
         return whole
+
+    def allocate(self, like: Array) -> Array:
+        """Return zeros in the shape of a table of weights, which the ranks of this memory share."""
+        table = self._memory.allocate(like.size).reshape(like.shape)
+        self.copy_rows(table, 0.0)
+        return table
+
+    def copy_rows(self, table: Array, source: Array | float) -> None:
+        """Set a table that the ranks of this memory share, each of them some rows; return when all is there."""
+        mine = slice(*block_bounds(len(table), self._memory.rank, self._memory.size))
+        table[mine] = source[mine] if isinstance(source, np.ndarray) else source
+        self.barrier()
 
     def close(self) -> None:
         """Give shared memory back; the network keeps what it needs in memory of its own. All ranks call it, or none."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.network.dense import Layer, Network
+from distbp.network.dense import Network
+from distbp.network.flat import Layer
 from distbp.network.function_model import FunctionModel
 
 Edges = NDArray[np.int64]

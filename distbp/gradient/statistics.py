@@ -65,7 +65,7 @@ class Table:
 
     def __init__(self, leaves: int, blocks: int, message: Array | None = None) -> None:
         n, rows = len(STATISTICS), leaves + 1
-        self._rides, self._square = message is not None, square_of if leaves else squared_norm
+        self.rides, self._square = message is not None, square_of if leaves else squared_norm
         self._numbers = np.zeros(rows * n + blocks)
         self.by_leaf = self._numbers[: rows * n].reshape(rows, n) if message is None else message.reshape(1, n)
         self._squares = self._numbers[rows * n :]
@@ -78,7 +78,7 @@ class Table:
     def clear(self, *, stop: bool = False) -> None:
         """Begin a batch; `stop` is whether this rank wants to stop."""
         self._numbers[:] = 0.0
-        if self._rides:
+        if self.rides:
             self.by_leaf[:] = 0.0
         self.by_leaf[-1, _STOP] = stop
 
@@ -88,7 +88,7 @@ class Table:
 
     def reduce(self, comm: Communicator) -> Statistics:
         """Return the sums over all ranks."""
-        if not self._rides:
+        if not self.rides:
             comm.allreduce(self._numbers)
         return Statistics._make([*np.add.reduce(self.by_leaf).tolist(), float(np.add.reduce(self._squares))])
 

@@ -4,7 +4,8 @@ Activation functions, losses with their output deltas, and any NumPy program in 
 """
 
 from distbp.network.activations import ACTIVATIONS
-from distbp.network.dense import Layer, Network
+from distbp.network.dense import Network
+from distbp.network.flat import Layer
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import BinaryCrossEntropy, FunctionLoss, Huber, Loss, SoftmaxCrossEntropy, SquaredError
 from distbp.network.tape import Tape

@@ -18,12 +18,14 @@ delta is with respect to a, this one to z: docs/backpropagation.md.
 
 Memory. All parameters are one flat vector `theta`, their gradient one flat vector `grad`, in the order
 W_1 b_1 W_2 b_2 ...; ``W``, ``b``, ``dW``, ``db`` of each layer are views of them. The backward pass fills `grad` from
-its end, so whatever lies behind a layer is final when the layer is done. The weights of a unit lie side by side (``W``
+its end, so whatever lies behind a layer is final when the layer is done. Tables of embeddings lie apart, since a batch
+has few of their rows: see `embedding`. The weights of a unit lie side by side (``W``
 in column order), and so do the activations of a unit (see `Tape`): the order in which the three products of a layer are
 fastest (docs/performance.md has the measurement).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,57 +33,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from distbp.network.activations import activation_named
 from distbp.network.dropout import DropoutMasks
-from distbp.network.initialisation import INITIALISATIONS, initialise
+from distbp.network.embedding import WIDTH, gradients, look_up
+from distbp.network.flat import Flat, Layer
+from distbp.network.initialisation import INITIALISATIONS, draw_embeddings, initialise
 from distbp.network.tape import Tapes
 from distbp.network.work import OwnPasses, Pass, leaf_sums, ones
 
 Array = NDArray[Any]
-
-
-class Layer:
-    """Hold one affine map: views of its parameters and of their gradient."""
-
-    def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
-        self.fan_in, self.fan_out = fan_in, fan_out
-        self.weights = slice(start, start + fan_in * fan_out)
-        self.bias = slice(self.weights.stop, self.weights.stop + fan_out)
-        self.W: Array
-        self.b: Array
-        self.dW: Array
-        self.db: Array
-
-
-class Flat:
-    """Hold parameters and gradient as flat vectors, whatever the model: those of each layer are views."""
-
-    dtype: np.dtype[Any]
-    n_parameters: int
-    layers: list[Layer]
-    output_shape: tuple[int, ...]
-    forward: Callable[..., Array]
-
-    def bind_parameters(self, theta: Array) -> None:
-        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
-        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
-        self.theta = theta
-        for layer in self.layers:
-            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.b = theta[layer.bias]
-
-    def bind_gradient(self, grad: Array) -> None:
-        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
-        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
-        self.grad = grad
-        for layer in self.layers:
-            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
-            layer.db = grad[layer.bias]
-
-    def predict(self, X: Array, block: int = 512) -> Array:
-        """Return outputs (n, ...) of any number of rows, in blocks; nothing is kept."""
-        out = np.empty((len(X), *self.output_shape), self.dtype)
-        for lo in range(0, len(X), block):
-            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
-        return out
 
 
 class Network(Flat):
@@ -102,6 +60,8 @@ class Network(Flat):
         float32 or float64.
     seed : int
         Of the initial weights and of the dropout masks.
+    embeddings : sequence of int
+        The last inputs are codes of so many values each, whose embeddings are learnt; see `distbp.network.embedding`.
 
     Attributes
     ----------
@@ -109,6 +69,10 @@ class Network(Flat):
         Parameters and gradient, flat.
     layers : list of Layer
         In forward order.
+    embeddings : list of ndarray of shape (values, width)
+        The tables that are looked up.
+    dembeddings : list of (ndarray of shape (k,), ndarray of shape (k, width))
+        Their gradient, of the values of a batch alone, where a backward pass is on its own.
     own_pass : OwnPasses
         Passes in memory of the network's own: ``own_pass(X)``, and in training ``own_pass(X, step=, masked=)``.
     part : Pass
@@ -136,10 +100,15 @@ class Network(Flat):
         dropout: float = 0.0,
         dtype: DTypeLike = np.float32,
         seed: int = 0,
+        embeddings: Sequence[int] = (),
     ) -> None:
         self.sizes = tuple(int(size) for size in sizes)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"a network needs inputs and outputs, at least 1 each: {self.sizes}")
+        self.plain = self.sizes[0] - len(embeddings)
+        """Inputs that are no codes."""
+        if self.plain < 0 or min(embeddings, default=1) < 1:
+            raise ValueError(f"codes of so many values do not fit {self.sizes[0]} inputs: {tuple(embeddings)}")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
         if init not in INITIALISATIONS:
@@ -149,17 +118,20 @@ class Network(Flat):
         self.output_shape = self.sizes[-1:]
         self.layers = []
         start = 0
-        for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise((self.plain + WIDTH * len(embeddings), *self.sizes[1:])):
             self.layers.append(Layer(fan_in, fan_out, start))
             start = self.layers[-1].bias.stop
         self.n_parameters = start
         self.bind_parameters(np.zeros(start, self.dtype))
         self.bind_gradient(np.zeros(start, self.dtype))
+        self.embeddings = [np.zeros((values, WIDTH), self.dtype) for values in embeddings]
+        self.dembeddings: list[tuple[Array, Array]] = []
         self.own_pass = OwnPasses(self.tapes, len(self.layers))
         self.part: Pass
         self.release()
         self._mask = DropoutMasks(dropout, seed, self.sizes[1:], self.dtype)
         initialise([layer.W for layer in self.layers], init, self.activation.init, seed)
+        draw_embeddings(self.embeddings, seed)
 
     @property
     def parts(self) -> list[tuple[str, slice]]:
@@ -173,11 +145,13 @@ class Network(Flat):
     def tensors(self) -> dict[str, Array]:
         """Return views of the parameters under the names and in the shapes of ``torch.nn.Sequential``."""
         pairs = [((f"{2 * i}.weight", layer.W.T), (f"{2 * i}.bias", layer.b)) for i, layer in enumerate(self.layers)]
-        return dict(tensor for pair in pairs for tensor in pair)
+        tables = ((f"embeddings.{j}.weight", table) for j, table in enumerate(self.embeddings))
+        return dict(tensor for pair in (*pairs, tables) for tensor in pair)
 
     def architecture(self) -> dict[str, Any]:
         """Return what a model file says besides the parameters."""
-        return {"sizes": self.sizes, "activation": self.activation.name}
+        tables = {"embeddings": [len(table) for table in self.embeddings]} if self.embeddings else {}
+        return {"sizes": self.sizes, "activation": self.activation.name, **tables}
 
     def describe(self) -> str:
         """Return sizes and activation, for people."""
@@ -191,6 +165,8 @@ class Network(Flat):
             n = layer.W.size + layer.b.size
             passes = 2 if i == 0 else 3  # the first layer passes no delta on
             lines.append(f"{i:<8}{layer.fan_in:>8}{layer.fan_out:>9}{n:>12,}{2 * passes * layer.W.size:>17,}")
+        for j, table in enumerate(self.embeddings):
+            lines.append(f"{f'table {j}':<8}{len(table):>8}{WIDTH:>9}{table.size:>12,}")
         return lines
 
     def group_squares(self, part: Pass) -> tuple[Array, int]:
@@ -198,18 +174,22 @@ class Network(Flat):
 
         The gradient of a row is an outer product in each layer, ``dW = a delta^T``, so its squared norm is
         ``|a|^2 |delta|^2`` (Goodfellow 2015, "Efficient per-example gradient computations"); the bias adds
-        ``|delta|^2``. Deltas were divided by the batch size B: those of the rows' own losses are B^2 times as large.
+        ``|delta|^2``, embeddings ``|delta_0|^2``. Deltas were divided by the batch size B: those of the rows' own
+        losses are B^2 times as large.
         """
         rows = part.tape.rows
         squares: Any = 0.0
         for a, delta in zip(part.tape.inputs, part.tape.deltas, strict=True):
             a, delta = a[rows], delta[rows]
             squares = squares + np.einsum("nk,nk->n", delta, delta) * (np.einsum("nk,nk->n", a, a) + 1.0)
+        if self.embeddings:
+            squares = squares + np.einsum("nk,nk->n", part.tape.delta_0, part.tape.delta_0)
         return leaf_sums(part.work, squares), len(squares)
 
     def kept_per_row(self) -> int:
         """Count the activations and deltas that are kept of a row."""
-        return sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
+        embedded = self.plain + 2 * WIDTH * len(self.embeddings) if self.embeddings else 0
+        return embedded + sum(self.sizes[1:]) * (2 + self.activation.from_z + 2 * (self.dropout > 0))
 
     @property
     def weight_slices(self) -> list[slice]:
@@ -218,7 +198,10 @@ class Network(Flat):
 
     def tapes(self, rows: int, **shared: Any) -> Tapes:
         """Make the memory for the passes of up to `rows` rows; see `Tapes` for where ranks share it."""
-        return Tapes(self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0, **shared)
+        return Tapes(
+            self.sizes, self.dtype, rows, keep_z=self.activation.from_z, keep_a=self.dropout > 0,
+            embedded=WIDTH * len(self.embeddings), plain=self.plain, **shared,
+        )  # fmt: skip
 
     def forward(self, X: Array, part: Pass | None = None) -> Array:
         """Compute the logits of a batch; the activations are kept for `backward`.
@@ -239,6 +222,8 @@ class Network(Flat):
         part = self.part = self.own_pass(X) if part is None else part
         tape, work = part.tape, part.work
         a = X
+        if self.embeddings:
+            look_up(self.embeddings, X, a := tape.inputs[0])
         for i, (layer, units) in enumerate(zip(self.layers, work.units, strict=True)):
             z = work.product(i, work.input(i, a), layer.W[:, units], tape.z[i])
             z += layer.b[units]
@@ -279,6 +264,8 @@ class Network(Flat):
             kept = tape.z if self.activation.from_z else tape.a
             self.activation.times_derivative(delta, kept[below])
         work.delta(0, delta)
+        if self.embeddings:
+            work.product(0, delta, self.layers[0].W[self.plain :].T, tape.delta_0)
         ready(0, part)
 
     def gradient(self, i: int, part: Pass) -> None:
@@ -286,6 +273,8 @@ class Network(Flat):
         layer, a, delta = self.layers[i], part.tape.inputs[i], part.tape.deltas[i]
         np.matmul(a.T, delta, out=layer.dW)
         np.matmul(ones(len(delta), delta.dtype), delta, out=layer.db)
+        if i == 0:
+            self.dembeddings = gradients(part.tape.X[:, self.plain :], part.tape.delta_0)
 
     def release(self) -> None:
         """Let go of what the last pass has kept."""

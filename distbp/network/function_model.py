@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.errors import UserError
-from distbp.network.dense import Flat, Layer
+from distbp.network.flat import Flat, Layer
 from distbp.network.tape import Tape
 from distbp.network.user_functions import resolve
 from distbp.network.work import Leaves, OwnPass, Pass

@@ -26,11 +26,13 @@ class Tape:
     are always unit by unit, which is what softmax likes.
 
     ``inputs[l]`` and ``deltas[l]`` are what layer l saw and its delta, all units of them, for the rows of the team;
-    ``rows`` are this rank's of these. ``pull`` pulls a gradient back through a `FunctionModel`.
+    ``rows`` are this rank's of these. Where there are embeddings, ``inputs[0]`` is ``X`` with them in place of the
+    codes, and ``delta_0`` (n, width of all) is their delta. ``pull`` pulls a gradient back through a `FunctionModel`.
     """
 
     def __init__(self, rows: slice = slice(None)) -> None:
         self.X: Array
+        self.delta_0: Array = np.zeros((0, 0))
         self.rows = rows
         self.z: list[Array] = []
         self.a: list[Array] = []
@@ -40,6 +42,12 @@ class Tape:
         self.inputs: list[Array] = []
         self.deltas: list[Array] = []
         self.pull: Callable[[Array], tuple[Tree, ...]] | None = None
+
+    def take(self, X: Array) -> None:
+        """Let the rows `X` stay where they are."""
+        self.X = X
+        if not self.delta_0.shape[1]:
+            self.inputs[0] = X
 
 
 class Tapes:
@@ -53,6 +61,9 @@ class Tapes:
         Of the network.
     rows : int
         Most rows of a tape, those of the team where there is one.
+    plain, embedded : int
+        Of the inputs of the first layer those that stand in X, and the width of the embeddings beside them; all do,
+        where nothing is embedded.
     keep_z, keep_a : bool
         Whether ``z`` and ``a`` need memory of their own: the derivative asks for ``z``, dropout for ``a``.
     own : callable, optional
@@ -69,6 +80,8 @@ class Tapes:
         dtype: DTypeLike,
         rows: int,
         *,
+        plain: int = 0,
+        embedded: int = 0,
         keep_z: bool,
         keep_a: bool,
         own: Callable[[int], int] | None = None,
@@ -81,6 +94,9 @@ class Tapes:
         joint = allocate or (lambda n: np.empty(n, dtype))
         elements = [rows * (own(units) if own else units) for units in hidden]
         self._X = joint(rows * sizes[0])
+        self._inputs, self._delta_0 = (
+            np.empty((rows, width * (embedded > 0)), dtype) for width in (plain + embedded, embedded)
+        )
         self._out = [joint(rows * units) for units in hidden]
         self._delta = [joint(rows * units) for units in sizes[1:]]
         self._a = [np.empty(n, dtype) for n in elements] if keep_a else None
@@ -120,6 +136,9 @@ class Tapes:
 
         X = self._X[: total * sizes[0]].reshape(total, sizes[0])
         tape.X, tape.inputs = X[tape.rows], [X]
+        tape.delta_0 = self._delta_0[:total]
+        if self._delta_0.shape[1]:
+            tape.inputs = [self._inputs[:total]]
         for i, width in enumerate(sizes[1:-1]):
             mine = (tape.rows, slice(None)) if units is None else (slice(None), units[i])
             tape.deltas.append(cut(self._delta[i], (total, width), width))

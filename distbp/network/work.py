@@ -160,7 +160,7 @@ class OwnPasses:
                 self._passes.clear()
             self._passes[n] = OwnPass(self._tapes(n), Leaves(self._layers))
         own = self._passes[n]
-        own.tape.X = own.tape.inputs[0] = X
+        own.tape.take(X)
         own.step = step
         if masked is not None:
             own.masked = masked

@@ -16,34 +16,46 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def _sgd(theta: Array, g: Array, lr: Any) -> None:
-    for i in range(theta.size):
-        theta[i] -= g[i] * lr
+def _sgd(rows: Array, theta: Array, g: Array, lr: Any) -> None:
+    for k in range(rows.size):
+        t, gk = theta[rows[k]], g[k]
+        for i in range(t.size):
+            t[i] -= gk[i] * lr
 
 
-def _momentum(theta: Array, g: Array, v: Array, mu: Any, lr: Any) -> None:
-    for i in range(theta.size):
-        v[i] = v[i] * mu + g[i]
-        theta[i] -= v[i] * lr
+def _momentum(rows: Array, theta: Array, g: Array, velocity: Array, mu: Any, lr: Any) -> None:
+    for k in range(rows.size):
+        t, gk, v = theta[rows[k]], g[k], velocity[rows[k]]
+        for i in range(t.size):
+            v[i] = v[i] * mu + gk[i]
+            t[i] -= v[i] * lr
 
 
-def _nesterov(theta: Array, g: Array, v: Array, mu: Any, lr: Any) -> None:
-    for i in range(theta.size):
-        v[i] = v[i] * mu + g[i]
-        theta[i] -= (g[i] + mu * v[i]) * lr
+def _nesterov(rows: Array, theta: Array, g: Array, velocity: Array, mu: Any, lr: Any) -> None:
+    for k in range(rows.size):
+        t, gk, v = theta[rows[k]], g[k], velocity[rows[k]]
+        for i in range(t.size):
+            v[i] = v[i] * mu + gk[i]
+            t[i] -= (gk[i] + mu * v[i]) * lr
 
 
-def _rmsprop(theta: Array, g: Array, square: Array, decay: Any, rest: Any, epsilon: Any, lr: Any) -> None:
-    for i in range(theta.size):
-        square[i] = square[i] * decay + rest * g[i] * g[i]
-        theta[i] -= g[i] / (np.sqrt(square[i]) + epsilon) * lr
+def _rmsprop(rows: Array, theta: Array, g: Array, square: Array, decay: Any, rest: Any, epsilon: Any, lr: Any) -> None:
+    for k in range(rows.size):
+        t, gk, s = theta[rows[k]], g[k], square[rows[k]]
+        for i in range(t.size):
+            s[i] = s[i] * decay + rest * gk[i] * gk[i]
+            t[i] -= gk[i] / (np.sqrt(s[i]) + epsilon) * lr
 
 
-def _adam(theta: Array, g: Array, m: Array, v: Array, beta1: Any, beta2: Any, epsilon: Any, factor: Any) -> None:
-    for i in range(theta.size):
-        m[i] = m[i] * beta1 + g[i]
-        v[i] = v[i] * beta2 + g[i] * g[i]
-        theta[i] -= m[i] / (np.sqrt(v[i]) + epsilon) * factor
+def _adam(
+    rows: Array, theta: Array, g: Array, sums: Array, squares: Array, beta1: Any, beta2: Any, epsilon: Any, factor: Any
+) -> None:
+    for k in range(rows.size):
+        t, gk, m, v = theta[rows[k]], g[k], sums[rows[k]], squares[rows[k]]
+        for i in range(t.size):
+            m[i] = m[i] * beta1 + gk[i]
+            v[i] = v[i] * beta2 + gk[i] * gk[i]
+            t[i] -= m[i] / (np.sqrt(v[i]) + epsilon) * factor
 
 
 _LOOPS: tuple[Callable[..., None], ...] = (_sgd, _momentum, _nesterov, _rmsprop, _adam)
@@ -52,7 +64,10 @@ _UPDATES = {loop.__name__[1:]: loop for loop in _LOOPS}
 
 @lru_cache
 def compiled_update(name: str, dtype: np.dtype[Any]) -> Callable[..., None] | None:
-    """Return the update ``f(theta, g, *state, *numbers)`` in place, all of `dtype`; None without Numba."""
+    """Return the update ``f(rows, theta, g, *state, *numbers)`` in place; None without Numba.
+
+    `theta` and its state are matrices (n, width) of `dtype`, whose `rows` (k,) have the gradient `g` (k, width).
+    """
     if name not in _UPDATES:
         return None
     try:
@@ -64,7 +79,8 @@ def compiled_update(name: str, dtype: np.dtype[Any]) -> Callable[..., None] | No
         loop = _UPDATES[name]
         update: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", cache=cache)(loop)
         kinds = [parameter.annotation for parameter in inspect.signature(loop).parameters.values()]
-        update(*(np.empty(0, dtype) if kind is Array else dtype.type() for kind in kinds))
+        arrays = [np.empty((0, 1), dtype)] * (kinds.count(Array) - 1)
+        update(np.empty(0, np.intp), *arrays, *[dtype.type()] * kinds.count(Any))
         return update
 
     try:

@@ -23,6 +23,11 @@ Array = NDArray[Any]
 
 BLOCK = 32768
 """Elements handled at a time: the operands of one block stay in the cache between its passes."""
+_BLOCK_OF_ROWS = 16384
+"""The same where rows are gathered from memory."""
+_COST_OF_ROWS = 4
+"""What NumPy takes for a number of such a row, for one of a long vector."""
+_FIRST = np.zeros(1, np.intp)
 
 
 class Optimizer:
@@ -71,6 +76,9 @@ class Optimizer:
         self._scratch: Array = np.empty(0, bool)
         self._total: Callable[[Array], None] = lambda numbers: None
         self._norm_blocks: list[list[slice]] = []
+        self._rows: Array = np.empty((0, 0, 0))
+        self._row_arrays: list[list[Array]] = []
+        self.table_state: dict[str, Array] = {}
 
     def assign_shard(self, shard: slice, total: Callable[[Array], None], norm_blocks: Sequence[slice] = ()) -> None:
         """Restrict this optimiser to the shard of the parameters that this rank updates.
@@ -114,6 +122,63 @@ class Optimizer:
                 self._decay(theta[weights], grad[weights])
         self._update(theta, grad)
 
+    def assign_tables(self, tables: Sequence[Array], allocate: Callable[[Array], Array]) -> None:
+        """Have `step_rows` update `tables` (values, width) of embeddings.
+
+        ``allocate(table)`` gives zeros of its shape, where what `buffers` name is kept: in `table_state`.
+        """
+        for name in self.buffers:
+            for j, table in enumerate(tables):
+                if f"{j}/{name}" not in self.table_state:
+                    self.table_state[f"{j}/{name}"] = allocate(table)
+        of_table = [[self.table_state[f"{j}/{name}"] for name in self.buffers] for j in range(len(tables))]
+        self._row_arrays = [[table, *state] for table, state in zip(tables, of_table, strict=True)]
+
+    def forget_tables(self) -> None:
+        """Let go of them."""
+        self._row_arrays, self.table_state = [], {}
+
+    def step_rows(self, rows: Iterable[tuple[int, Array, Array]], norm: float | None = None) -> None:
+        """Update rows of the tables, after `step`; all others stay as they are, and so does their state.
+
+        As the field has it (``SparseAdam`` of PyTorch): neither momentum nor weight decay moves a row that a batch has
+        not. `lars` and `lamb` take the plain step here, as for biases.
+
+        Parameters
+        ----------
+        rows : iterable of (int, ndarray of shape (k,), ndarray of shape (k, width))
+            Number of a table, its rows, and their gradient, which is used up as scratch.
+        norm : float, optional
+            That of the whole gradient, which is clipped to `clip_norm`.
+        """
+        for j, values, gradient in rows:
+            if norm is not None and self.clip_norm is not None:
+                clip_by_global_norm(gradient, self.clip_norm, norm)
+            table, *state = self._row_arrays[j]
+            self._updated += _COST_OF_ROWS * gradient.size * (1 + len(state))
+            plain = not self.weight_decay and self._updated > self.compile_after
+            if plain and (update := self._compiled(gradient.dtype)):
+                update(values, table, gradient, *state, *map(gradient.dtype.type, self._numbers()))
+                continue
+            self._update_rows(values, gradient, (table, *state))
+
+    def _update_rows(self, values: Array, gradient: Array, arrays: Sequence[Array]) -> None:
+        """Update rows of a table and its state, block by block."""
+        step = max(1, _BLOCK_OF_ROWS // gradient.shape[1])
+        if self._rows.shape[1:] != (step, gradient.shape[1]):
+            self._rows = np.empty((1 + len(arrays), step, gradient.shape[1]), gradient.dtype)
+        for lo in range(0, len(values), step):
+            here, g = values[lo : lo + step], gradient[lo : lo + step]
+            change, theta, *state = self._rows[:, : len(here)]
+            for array, kept in zip(arrays, (theta, *state), strict=True):
+                array.take(here, axis=0, out=kept, mode="clip")
+            if self.weight_decay:
+                Optimizer._decay(self, theta, g)
+            self._change(change, g, *state)
+            theta -= change
+            for array, kept in zip(arrays, (theta, *state), strict=True):
+                array[here] = kept
+
     def _decay(self, weights: Array, grad: Array) -> None:
         if self.decoupled:
             weights *= 1.0 - self.lr * self.weight_decay
@@ -122,9 +187,9 @@ class Optimizer:
 
     def _update(self, theta: Array, grad: Array) -> None:
         self._updated += len(theta) * (1 + len(self.buffers))
-        pays = self._updated > self.compile_after
-        if pays and (update := compiled_update(vars(type(self)).get("compiled", ""), theta.dtype)):
-            update(theta, grad, *(self.state[name] for name in self.buffers), *map(theta.dtype.type, self._numbers()))
+        if self._updated > self.compile_after and (update := self._compiled(theta.dtype)):
+            arrays = (theta, grad, *(self.state[name] for name in self.buffers))
+            update(_FIRST, *(array[None] for array in arrays), *map(theta.dtype.type, self._numbers()))
             return
         if self._scratch.dtype != theta.dtype:
             self._scratch = np.empty(BLOCK, theta.dtype)
@@ -133,6 +198,9 @@ class Optimizer:
             change = self._scratch[: len(t)]
             self._change(change, grad[block], *state)
             t -= change
+
+    def _compiled(self, dtype: np.dtype[Any]) -> Callable[..., None] | None:
+        return compiled_update(vars(type(self)).get("compiled", ""), dtype)
 
     def _blocks(self, n: int) -> Iterator[tuple[slice, list[Array]]]:
         """Yield blocks of `n` parameters, each with its part of the state."""

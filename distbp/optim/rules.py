@@ -168,6 +168,8 @@ class LAMB(Adam):
     ``|W| / |r + lambda W|``; biases keep the plain step.
     """
 
+    decoupled = True
+
     def _decay(self, weights: Array, grad: Array) -> None:
         pass  # part of the step whose norm is taken, below
 

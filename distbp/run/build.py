@@ -32,6 +32,7 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
         validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
+        look_up=config.model is None,
     )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ def build_trainer(
         network = Network(
             [n_inputs, *config.hidden_sizes(), n_outputs], config.activation,
             init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed,
+            embeddings=data.preprocessor.code_values,
         )  # fmt: skip
     optimizer = make_optimizer(
         config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,

@@ -219,6 +219,8 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     may_change = MAY_CHANGE ^ ({"micro_batch"} if config.exact else {"exact", "leaves"})
     fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
+    if data.preprocessor.coded:
+        fingerprint |= {"codes": list(data.preprocessor.code_values)}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     if config.exact:
         fingerprint |= {"order of the sums": EXACT_BITS}

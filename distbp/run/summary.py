@@ -18,7 +18,7 @@ def opening(data: Data, trainer: Trainer, path: Path) -> str:
     columns = f"{data.summary}\n" if data.summary else ""
     return (
         f"{data.target}: {', '.join(parts)}\n{columns}"
-        f"{net.describe()}, {net.n_parameters:,} parameters,"
+        f"{net.describe()}, {net.n_parameters + sum(table.size for table in net.embeddings):,} parameters,"
         f" {trainer.loss.name}, batch {trainer.sampler.batch_size} on {ranks} rank{'s' * (ranks > 1)}; {path}"
     )
 

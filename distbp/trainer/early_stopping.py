@@ -9,12 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
-
-Array = NDArray[Any]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -72,11 +68,6 @@ class Judge:
         Early stopping: the run ends after so many evaluations without improvement, and the best parameters return.
     target : MetricTarget, optional
         The run ends when it is reached.
-
-    Attributes
-    ----------
-    best_theta : ndarray, optional
-        This rank's shard of the best parameters, where there is early stopping.
     """
 
     def __init__(
@@ -89,7 +80,6 @@ class Judge:
     ) -> None:
         self.every, self.monitor, self.patience, self.target = every, monitor, patience, target
         self.state = _State()
-        self.best_theta: Array | None = None
 
     def require(self, evaluated: list[str], logged: list[str], *, plateau: bool) -> None:
         """Refuse to watch what a run never has, given the metrics that are evaluated and logged."""
@@ -103,16 +93,11 @@ class Judge:
                     " (it takes validation rows and --eval-every, or --log-every)"
                 )
 
-    def see(self, record: Mapping[str, Any], step: int, theta: Array) -> str:
-        """Judge the metrics of an evaluation after `step` steps; return ``early`` where it is time to stop.
-
-        `theta`, this rank's shard of the parameters, is kept if they are the best.
-        """
+    def see(self, record: Mapping[str, Any], step: int) -> str:
+        """Judge the metrics of an evaluation after `step` steps; return ``early`` where it is time to stop."""
         state = self.state
         if is_better(self.monitor, record[self.monitor], state.best):
             state.best, state.best_step, state.waited = record[self.monitor], step, 0
-            if self.patience is not None:
-                self.best_theta = theta.copy()
             return ""
         state.waited += 1
         return "early" if self.patience is not None and state.waited >= self.patience else ""

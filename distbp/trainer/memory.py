@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,8 +12,7 @@ from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.optim.optimizer import Optimizer
-from distbp.trainer.early_stopping import Judge
-from distbp.trainer.state import Memory, TrainState
+from distbp.trainer.state import Memory, TrainState, is_table
 
 Array = NDArray[Any]
 
@@ -24,30 +23,66 @@ class RunMemory:
 
     network: Network | FunctionModel
     optimizer: Optimizer
-    judge: Judge
     states: Mapping[str, Any]
     """What each component remembers beside, by its name: a dataclass of plain numbers and texts."""
     reducer: Callable[[], GradientReducer]
     """Returns the reducer of the moment, which knows this rank's shard."""
+    best: dict[str, Array] = field(default_factory=dict)
+    """The best parameters, where they are wanted again: this rank's shard ``theta``, and tables of weights."""
 
     def take(self) -> Memory:
         """Return it: arrays are live, states are copies."""
-        arrays = {"theta": self.network.theta}
+        arrays = {"theta": self.network.theta} | self._tables()
         arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state.items()}
-        if self.judge.best_theta is not None:
-            arrays["best/theta"] = self.judge.best_theta
+        if "theta" in self.best:
+            arrays |= {f"best/{name}": array for name, array in self.best.items()}
         return Memory(arrays, {"components": self._copy(), "t": self.optimizer.t})
 
     def give(self, memory: Memory) -> None:
-        """Go on from there; of each array it has this rank's shard."""
+        """Go on from there; of each array that is not a table it has this rank's shard."""
         arrays, state = memory
         self.set_theta(arrays["theta"])
-        self.judge.best_theta = arrays.get("best/theta")
-        self.optimizer.state = {
-            name.removeprefix("optimizer/"): array for name, array in arrays.items() if name.startswith("optimizer/")
-        }
+        shards = {name.partition("/")[::2]: array for name, array in arrays.items() if not is_table(name)}
+        self.optimizer.state = {name: array for (of, name), array in shards.items() if of == "optimizer"}
         self.optimizer.t = state["t"]
+        self.best.pop("theta", None)
+        if "best/theta" in arrays:
+            self.best["theta"] = arrays["best/theta"]
+            self._make_best_tables()
+        reducer, ours = self.reducer(), self.take().arrays
+        for name in filter(is_table, ours):
+            reducer.copy_rows(ours[name], arrays.get(name, 0.0))
         self._load(state["components"])
+
+    def keep_best(self) -> None:
+        """Remember the parameters as the best ones."""
+        reducer = self.reducer()
+        self.best["theta"] = self.network.theta[reducer.shard].copy()
+        self._make_best_tables()
+        for j, table in enumerate(self.network.embeddings):
+            reducer.copy_rows(self.best[f"embedding/{j}"], table)
+
+    def return_to_best(self) -> None:
+        """Set the best parameters, where there are any."""
+        if "theta" in self.best:
+            self.set_theta(self.best["theta"])
+            for j, table in enumerate(self.network.embeddings):
+                self.reducer().copy_rows(table, self.best[f"embedding/{j}"])
+
+    def forget_tables(self) -> None:
+        """Let go of what lay in memory that ranks shared."""
+        self.optimizer.forget_tables()
+        self.best = {}
+
+    def _tables(self) -> dict[str, Array]:
+        """Return the embeddings, and what the optimiser keeps of them."""
+        weights = {f"embedding/{j}": table for j, table in enumerate(self.network.embeddings)}
+        return weights | {f"optimizer/embedding/{name}": array for name, array in self.optimizer.table_state.items()}
+
+    def _make_best_tables(self) -> None:
+        for j, table in enumerate(self.network.embeddings):
+            if f"embedding/{j}" not in self.best:
+                self.best[f"embedding/{j}"] = self.reducer().allocate(table)
 
     def _copy(self) -> TrainState:
         return {name: asdict(state) for name, state in self.states.items()}
@@ -62,11 +97,17 @@ class RunMemory:
     def share(self, comm: Communicator, *, changes: bool) -> None:
         """Bring parameters and states of rank 0 to those ranks of `comm` where it `changes` something."""
         states = comm.bcast_obj(self._copy())
-        theta = self.network.theta if comm.is_root else self.network.theta.copy()  # which others may share
-        comm.bcast(theta)
+        self.share_parameters(comm, changes=changes)
         if changes:
-            self.network.theta[:] = theta
             self._load(states)
+
+    def share_parameters(self, comm: Communicator, *, changes: bool = True) -> None:
+        """Bring the parameters of rank 0 to those ranks of `comm` where that `changes` something."""
+        for array in (self.network.theta, *self.network.embeddings):
+            given = array if comm.is_root else array.copy()  # which others may share
+            comm.bcast(given)
+            if changes and not comm.is_root:
+                array[:] = given
 
     def set_theta(self, mine: Array) -> None:
         """Set the parameters, each rank those of its shard."""

@@ -19,8 +19,10 @@ def audit(comm: Communicator, network: Network | FunctionModel, shard: slice) ->
     Ranks with the same shard are replicas; where ranks of a host share memory, those are on other hosts.
     """
     start, stop = shard.start, shard.stop
-    names = [name for name, _ in network.parts]
+    names = [name for name, _ in network.parts] + [f"embeddings.{j}" for j in range(len(network.embeddings))]
     sums = [zlib.crc32(network.theta[max(p.start, start) : min(p.stop, stop)].data) for _, p in network.parts]
+    first = start == 0 < stop  # one rank of each replica compares what is not cut in shards
+    sums += [zlib.crc32(table.data) if first else 0 for table in network.embeddings]
     everyone: list[list[Any]] = comm.allgather_obj([start, stop, comm.host, *sums])
     odd: set[tuple[int, str]] = set()
     for lo, hi in {(row[0], row[1]) for row in everyone}:

@@ -18,7 +18,7 @@ from distbp.errors import UserError
 from distbp.gradient.reducer import GradientReducer
 from distbp.gradient.statistics import STATISTICS
 from distbp.trainer.checkpoints import Checkpoints
-from distbp.trainer.state import Memory
+from distbp.trainer.state import Memory, is_table
 
 Array = NDArray[Any]
 
@@ -98,13 +98,14 @@ class Saver:
     def _whole(self, arrays: dict[str, Array], reducer: GradientReducer) -> dict[str, Array]:
         """Return, on rank 0, the whole of each array; nobody changes them any more."""
         arrays = dict(arrays)
-        theta = arrays.pop("theta")  # which is whole on every rank
+        whole = {name: arrays.pop(name) for name in list(arrays) if name == "theta" or is_table(name)}
         for name, mine in arrays.items():
-            whole = reducer.gather(mine)
+            gathered = reducer.gather(mine)
             if self.comm.is_root:
-                arrays[name] = whole.copy()
+                arrays[name] = gathered.copy()
             reducer.barrier()
-        arrays["theta"] = theta.copy() if self.comm.is_root and self.background else theta
+        copies = self.comm.is_root and self.background
+        arrays |= {name: array.copy() if copies else array for name, array in whole.items()}
         reducer.transport.forget()
         return arrays
 
@@ -139,7 +140,8 @@ class Saver:
             try:
                 path, given, state, found["warnings"] = self.checkpoints.newest()
                 if path is not None:
-                    found |= {"name": str(path), "state": of_this_version(state), "arrays": list(given)}
+                    shapes = {name: array.shape for name, array in given.items()}
+                    found |= {"name": str(path), "state": of_this_version(state), "arrays": shapes}
                     found["problem"] = _differences(state["fingerprint"], self.fingerprint or {}, path.name)
             except (UserError, OSError) as error:
                 found["problem"] = str(error)
@@ -149,10 +151,10 @@ class Saver:
         if not found["name"]:
             return None, "", found["warnings"]
         arrays = {}
-        for name in found["arrays"]:
-            array = given.get(name, np.empty_like(reducer.network.theta))
+        for name, shape in found["arrays"].items():
+            array = given[name] if name in given else np.empty(shape, reducer.network.dtype)
             self.comm.bcast(array)
-            arrays[name] = array[reducer.shard].copy()
+            arrays[name] = array if is_table(name) else array[reducer.shard].copy()
         return Memory(arrays, found["state"]), found["name"], found["warnings"]
 
 

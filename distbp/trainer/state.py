@@ -55,7 +55,12 @@ class Latest:
 
 
 class Memory(NamedTuple):
-    """All that a run goes on from: arrays, of all but theta this rank's shard, and JSON."""
+    """All that a run goes on from: arrays, of all but theta and tables this rank's shard, and JSON."""
 
     arrays: dict[str, Array]
     state: TrainState
+
+
+def is_table(name: str) -> bool:
+    """Return whether an array of a memory is a table of embeddings, or one beside it: it is whole."""
+    return "embedding/" in name

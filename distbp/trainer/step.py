@@ -59,6 +59,7 @@ def step(
     statistics = reducer.wait()  # the gradient of the batch is in the shard that this rank owns
     if statistics.finite:
         optimizer.step(network.theta[reducer.shard], network.grad[reducer.shard], statistics.norm)
+        optimizer.step_rows(reducer.rows, statistics.norm)  # of embeddings, those that the batch has
     reducer.barrier()  # the ranks of a host see each other's shards
     return statistics
 

@@ -96,10 +96,12 @@ class Survival:
         source = places.index(max(places))
         if min(places) == places[source]:
             return None
-        found = comm.bcast_obj({"state": mine.state, "arrays": list(mine.arrays)}, source)
+        shapes = {name: array.shape for name, array in mine.arrays.items()}
+        found = comm.bcast_obj({"state": mine.state, "arrays": shapes}, source)
         given = mine.arrays
-        if comm.rank != source:  # all arrays are of one length and dtype
-            given = {name: np.empty_like(mine.arrays["theta"]) for name in found["arrays"]}
+        if comm.rank != source:
+            dtype = mine.arrays["theta"].dtype
+            given = {name: np.empty(shape, dtype) for name, shape in found["arrays"].items()}
         for array in given.values():
             comm.bcast(array, source)
         comm.agree()  # nobody begins to change what it has before all have it all

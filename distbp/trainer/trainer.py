@@ -79,8 +79,7 @@ class Trainer:
         components: Components | None = None,
         observer: Observer | None = None,
     ) -> None:
-        if network.sizes[0] != train.preprocessor.n_inputs:
-            raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
+        _refuse_other_inputs(network, train)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
@@ -93,23 +92,22 @@ class Trainer:
         if self.saver is not None:
             self.saver.on_remark = self.observer.remark
         self.schedule, self.peak = schedule or Schedule(), optimizer.lr
-        self.position, self.latest = Position(), Latest()
+        self.position, self.latest, self._stop_here = Position(), Latest(), False
         self.crew = Crew(self.comm, everyone=self.gradient.oversubscribe)
         self.stragglers = Stragglers(self.crew.comm)
         kind = kind_of_metrics(network, loss, train.target)
         watched = watched_metrics(train.target, kind, self.judge.every if validation else 0, self.log.every)
         self.judge.require(*watched, plateau=self.schedule.kind == "plateau")
         self._count = Counts(network, loss, kind, self.comm)
-        self._stop_here = False
-        self.comm.bcast(network.theta)
-        optimizer.layers = optimizer.layers or tuple(network.weight_slices)
-        self.reducer = self.gradient.reducer(self.crew.comm, network, loss, batches.size)
-        optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
         remembered = {
             "position": self.position, "latest": self.latest, "log": self.log.state, "judge": self.judge.state,
             "noise": self.noise.state, "nonfinite": self.nonfinite.state, "rate": self.schedule.state,
         }  # fmt: skip
-        self.memory = RunMemory(network, optimizer, self.judge, remembered, lambda: self.reducer)
+        self.memory = RunMemory(network, optimizer, remembered, lambda: self.reducer)
+        self.memory.share_parameters(self.comm)
+        optimizer.layers = optimizer.layers or tuple(network.weight_slices)
+        self.reducer = self.gradient.reducer(self.crew.comm, network, loss, batches.size)
+        self.reducer.assign(optimizer)
         self.survival = Survival(
             self.comm, self.position, memory=self.memory, replay=lambda: self.observer.replay(self.latest.records),
             abandon=lambda: self.reducer.transport.abandon(), rebuild=self._rebuild,
@@ -149,7 +147,7 @@ class Trainer:
 
     def _take_steps(self, total: int) -> None:
         """Train until so many steps are done, or something ends it before."""
-        position, judge = self.position, self.judge
+        position = self.position
         clock = time.perf_counter() - position.seconds
         with np.errstate(over="ignore", invalid="ignore"):  # seen in the reduced numbers instead
             while position.phase == UNSETTLED or not (position.step >= total or position.ended or self.latest.stop):
@@ -161,9 +159,8 @@ class Trainer:
                     self.settle(last=position.step == total)
                     position.phase = SETTLED
                     self.observer.on_step(self)
-        over = position.ended or position.step >= total
-        if over and judge.patience is not None and judge.best_theta is not None:
-            self.memory.set_theta(judge.best_theta)
+        if position.ended or position.step >= total:
+            self.memory.return_to_best()
 
     def _begin(self) -> None:
         """Begin a call of `fit`, or what is left of one that a loss interrupted."""
@@ -186,15 +183,14 @@ class Trainer:
         # until here others may be a step behind, and want to hear the records of the last one
         self.latest.renew(self.optimizer.lr, statistics, batch.size)
         position.examples += batch.size
-        if skipped := self.nonfinite.see(statistics, position.step + 1):
+        now = position.step + 1
+        if skipped := self.nonfinite.see(statistics, now):
             self.reducer.transport.forget()
-            self._record(
-                {"step": position.step + 1, "epoch": self.sampler.epochs(position.step + 1), "skipped": skipped}
-            )
+            self._record({"step": now, "epoch": self.sampler.epochs(now), "skipped": skipped})
         else:
             self.log.add(statistics)
             self.noise.take(statistics, batch.size)
-        position.step, position.phase = position.step + 1, UNSETTLED
+        position.step, position.phase = now, UNSETTLED
         self.stragglers.end()
 
     def settle(self, *, last: bool) -> None:
@@ -213,7 +209,9 @@ class Trainer:
             record |= {f"{k}/val": v for k, v in figures.items() if k != "confusion"}
             if judges:
                 self.schedule.observe(record["loss/val"])
-                verdict = judge.see(record, now, self.network.theta[self.reducer.shard])
+                verdict = judge.see(record, now)
+                if judge.improved_at(now):
+                    self.memory.keep_best()
         position.ended = judge.reached(record) or verdict
         if record:
             self._record(record)
@@ -248,6 +246,7 @@ class Trainer:
     def close(self) -> None:
         """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""
         self.reducer.close()
+        self.memory.forget_tables()
         self.crew.close()
 
     # --- checkpoints and losses -----------------------------------------------------------------------
@@ -280,7 +279,16 @@ class Trainer:
         """Share the work among the ranks that are left."""
         self.reducer = self.gradient.reducer(self.comm, self.network, self.loss, self.sampler.batch_size)
         self.comm.agree()
-        self.optimizer.assign_shard(self.reducer.shard, self.reducer.total, self.reducer.plan.norm_blocks)
+        self.reducer.assign(self.optimizer)
         if self.comm.size < self.least_ranks:
             self.request_stop()
         self.observer.on_lost(lost, time.perf_counter() - start)
+
+
+def _refuse_other_inputs(network: Network | FunctionModel, train: Prepared) -> None:
+    """Refuse a network that does not fit the data."""
+    wanted, values = train.preprocessor.code_values, tuple(map(len, network.embeddings))
+    if network.sizes[0] != train.preprocessor.n_inputs:
+        raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
+    if values != wanted:
+        raise ValueError(f"the data has codes of {wanted} values: Network(..., embeddings={wanted}), not {values}")

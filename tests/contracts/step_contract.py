@@ -28,7 +28,12 @@ WAYS = {
     "exact, shared": {"reduction": "shared", "leaves": 4},
     "exact, units, overlap": {"reduction": "overlap", "leaves": 4, "units": True},
     "exact, units, shared": {"reduction": "shared", "leaves": 4, "units": True},
+    "embeddings, allreduce": {"reduction": "allreduce", "embeddings": True},
+    "embeddings, shared": {"reduction": "shared", "embeddings": True},
+    "embeddings, micro-batches": {"reduction": "overlap", "micro_batch": 5, "embeddings": True},
+    "exact, embeddings, shared": {"reduction": "shared", "leaves": 4, "embeddings": True},
 }
+VALUES = 5, 40
 
 
 class Late(Adam):
@@ -41,27 +46,41 @@ class Late(Adam):
         super().step(theta, grad, norm)
 
 
-def run_the_step(comm, monkeypatch, *, units=False, without=None, delay=0.0, **options):
+class Coded:
+    """Rows whose last inputs are codes."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def take(self, positions, out=None):
+        X, y, w = self._rows.take(positions, out=out)
+        for j, values in enumerate(VALUES, 7 - len(VALUES)):
+            X[:, j] = np.abs(X[:, j] * 1000).astype(int) % values
+        return X, y, w
+
+
+def run_the_step(comm, monkeypatch, *, units=False, embeddings=False, without=None, delay=0.0, **options):
     """Parameters, losses and counts after some steps of the README, on the ranks of `comm`."""
     monkeypatch.setattr("distbp.gradient.choose.shares_units", lambda *_: units)
     monkeypatch.setattr("distbp.gradient.unit_parallel._CELL_UNITS", 4)
     code = "\n".join(line for k, line in enumerate(LINES) if k != without)
     rows, loss = data(), SoftmaxCrossEntropy(0.1)
-    network = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3)
+    network = Network([7, 16, 12, 4], "tanh", dtype=np.float64, seed=3, embeddings=VALUES if embeddings else ())
     optimizer = Late(1e-2, clip_norm=0.5)
     optimizer.delay = delay * (comm.size - comm.rank)
     reducer = gradient_reducer(comm, network, batch_size=B, **options)
-    optimizer.assign_shard(reducer.shard, reducer.total, reducer.plan.norm_blocks)
+    reducer.assign(optimizer)
+    given = Coded(rows) if embeddings else rows
     sampler, figures = BatchSampler(rows.n_rows, B, seed=11), []
     for k in range(STEPS):
         names = {
-            "rows": rows, "network": network, "loss": loss, "reducer": reducer, "optimizer": optimizer,
+            "rows": given, "network": network, "loss": loss, "reducer": reducer, "optimizer": optimizer,
             "batch": sampler.batch(k), "count": lambda part, losses, logits, y: part.count(losses),
         }  # fmt: skip
         exec(compile(code, "README.md", "exec"), names)
         figures += [names["statistics"].loss, names["statistics"].rows]
     comm.barrier()
-    theta = network.theta.copy()
+    theta = np.concatenate([network.theta, *(table.ravel() for table in network.embeddings)])
     comm.barrier()
     reducer.close()
     return np.concatenate([theta, figures])

@@ -84,9 +84,9 @@ def test_where_nothing_can_be_kept_every_process_compiles(problem, monkeypatch):
         return compile_
 
     monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
-    theta = np.ones(3)
-    compiled_update.__wrapped__("sgd", theta.dtype)(theta, np.ones(3), 0.5)
-    assert np.array_equal(theta, np.full(3, 0.5))
+    theta = np.ones((2, 3))
+    compiled_update.__wrapped__("sgd", theta.dtype)(np.array([1]), theta, np.ones((1, 3)), 0.5)
+    assert np.array_equal(theta, [[1.0] * 3, [0.5] * 3])
 
 
 def test_numbers_of_numpy_are_numbers():

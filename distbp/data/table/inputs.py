@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distbp.data.dataset import Column
-from distbp.data.preprocessing import MOST_CATEGORIES
 from distbp.data.table import database
 from distbp.data.table.columns import FEW_ROWS, MANY, Stored, Summary, Table
 from distbp.data.table.dates import DATE_FEATURES, Dates
@@ -16,6 +15,8 @@ _IDS = re.compile(
     r"(?i:(.*[_ #.-])?(id|idx|index|no|nr|row|row_?number|rowid|rownames|unnamed: ?[\d.]+|level_0)\.?|#|)|.*[a-z]I[dD]"
 )
 """Names of columns that number the rows, or tell which one it is."""
+_FEW_TEXTS = 1000
+"""Different texts up to which a column is never taken for one that tells the rows apart."""
 _FEATURE = re.compile(rf"(.+) \(({'|'.join(DATE_FEATURES)})\)")
 
 
@@ -152,7 +153,7 @@ class Inputs:
             elif len(codes) >= MANY or (len(categories) == table.n_rows and table.n_rows >= FEW_ROWS):
                 exact = len(codes) < MANY
                 self.left_out[name] = "different in every row" if exact else f"more than {MANY:,} different texts"
-            elif present and 2 * len(categories) > present and len(categories) > MOST_CATEGORIES:
+            elif present and 2 * len(categories) > present and len(categories) > _FEW_TEXTS:
                 self.left_out[name] = f"{len(categories):,} different texts"
         if name in self.left_out:
             return

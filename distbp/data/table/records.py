@@ -152,6 +152,9 @@ class TableDataset:
         self._fields = self._fields_of_inputs()
         texts = [(i, column.categories) for i, column in enumerate(self.columns)]
         self._categories = [(i, len(names)) for i, names in texts if names is not None]
+        exact = all(name in ("f4", "u1", "u2", "i1", "i2") for name, _ in meaning.places)
+        self._dtype = np.float32 if exact else np.float64
+        """Of inputs, which it holds without rounding."""
         names = records.dtype.names or ()
         self._has_target, self._has_weights = self.target is not None and "y" in names, "w" in names
         self.slots = (meaning.slots, records["slot"][:, 0].astype(np.int64)) if "slot" in names else None
@@ -183,12 +186,13 @@ class TableDataset:
             X = records[self._fields[0][0]]
             X = X if X.dtype.kind == "f" else X.astype(np.float64)
         else:
-            X = np.empty((len(rows), len(self.columns)))
+            X = np.empty((len(rows), len(self.columns)), self._dtype)
             for name, inputs in self._fields:
                 X[:, inputs] = records[name]
             for i, n in self._categories:
                 name, k = self._places[i]
-                X[records[name][:, k] == n, i] = np.nan
+                if (holes := records[name][:, k] == n).any():
+                    X[holes, i] = np.nan
         w = records["w"][:, 0] if self._has_weights else None
         return X, self._target_of(records), w
 

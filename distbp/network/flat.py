@@ -1,0 +1,57 @@
+"""Parameters and gradient of a model as two flat vectors, of which the arrays of its layers are views."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Layer:
+    """Hold one affine map: views of its parameters and of their gradient."""
+
+    def __init__(self, fan_in: int, fan_out: int, start: int) -> None:
+        self.fan_in, self.fan_out = fan_in, fan_out
+        self.weights = slice(start, start + fan_in * fan_out)
+        self.bias = slice(self.weights.stop, self.weights.stop + fan_out)
+        self.W: Array
+        self.b: Array
+        self.dW: Array
+        self.db: Array
+
+
+class Flat:
+    """Hold parameters and gradient as flat vectors, whatever the model: those of each layer are views."""
+
+    dtype: np.dtype[Any]
+    n_parameters: int
+    layers: list[Layer]
+    output_shape: tuple[int, ...]
+    forward: Callable[..., Array]
+    embeddings: Sequence[Array] = ()
+    """Tables (values, width) whose rows are looked up."""
+
+    def bind_parameters(self, theta: Array) -> None:
+        """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""
+        assert theta.shape == (self.n_parameters,) and theta.dtype == self.dtype
+        self.theta = theta
+        for layer in self.layers:
+            layer.W = theta[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.b = theta[layer.bias]
+
+    def bind_gradient(self, grad: Array) -> None:
+        """Let the backward pass write into `grad` (n_parameters,), e.g. a part of a message."""
+        assert grad.shape == (self.n_parameters,) and grad.dtype == self.dtype
+        self.grad = grad
+        for layer in self.layers:
+            layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
+            layer.db = grad[layer.bias]
+
+    def predict(self, X: Array, block: int = 512) -> Array:
+        """Return outputs (n, ...) of any number of rows, in blocks; nothing is kept."""
+        out = np.empty((len(X), *self.output_shape), self.dtype)
+        for lo in range(0, len(X), block):
+            out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
+        return out
