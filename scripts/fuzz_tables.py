@@ -87,18 +87,23 @@ def other(r, folder):
     return damage(r, path.read_bytes(), ","), suffix
 
 
-def counts(path, separator):
-    """Return how many rows a text has, as lines, those with more than blanks, and records; None for no UTF-8."""
+def text_of(path):
+    """Return the text of a file; None for one that is damaged, or not in UTF-8."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            text = stream.read()
+            return stream.read()
     except (OSError, EOFError, UnicodeDecodeError):
         return None
+
+
+def counts(text, separator):
+    """Return how many rows a text has, as lines, as records, and those with more than blanks."""
     csv.field_size_limit(1 << 24)
     records = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
     lines = [line for line in re.split("\r\n|\n|\r", text) if line]
-    return len(lines), len([line for line in lines if line.strip()]), len(records)
+    filled = [line for line in lines if line.strip()], [row for row in records if separator.join(row).strip()]
+    return tuple(map(len, (lines, records, *filled)))
 
 
 def check(path, separator):
@@ -110,15 +115,19 @@ def check(path, separator):
         return "" if "\n" not in text and len(text) < 600 else f"no line: {text[:200]!r}"
     if path.suffix in (".parquet", ".jsonl"):
         return ""
-    n = counts(path, separator)
-    if n is None:
+    text = text_of(path)
+    if text is None:
         return ""
-    header = 1 if any(not (part_of(column.name) or column.name).isdigit() for column in dataset.columns) else 0
+    n = counts(text, separator)
+    names = [column.name for column in dataset.columns] + list(dataset.target.names)
+    header = 1 if any(not (part_of(name) or name).isdigit() for name in names) else 0
     above = sum(int(found[1]) for text in remarks if (found := re.search(r": (\d+) lines? above the table", text)))
     rows = [each - header - above for each in n]
     named = dataset.slots[0] if dataset.slots else dataset.n_rows
     if named in rows or "quote opens" in " ".join(remarks):
         return ""
+    if dataset.slots and '"' in text and min(rows) <= named <= max(rows):
+        return ""  # where quotes are broken in a row that is named, who says what is a row?
     return f"{named} rows are left or named of {rows}: {remarks}"
 
 

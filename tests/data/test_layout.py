@@ -207,3 +207,23 @@ def test_spaces_alone_are_no_row(tmp_path):
         read_table(tmp_path / "t.csv")
     dataset, _ = read_table(tmp_path / "t.csv", bad_rows="skip")
     assert dataset.n_rows == 3 and (dataset.slots[0], dataset.slots[1].tolist()) == (4, [0, 1, 3])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["395\t2023-11-16\ta", "1135\t2013-03-09\tb", "1682\t2024-08-24\ta"],
+        ["2016-04-25,1652,b", "2026-02-02,677,a", "2016-04-15,748,b"],
+        ["118|-|a", "1671|2|a", "17||b"],
+        ["1855|True|b", "303|FALSE|a", "1341|FALSE|b"],
+        ["12:30,x7", "9:45,x12", "23:00,x3"],
+    ],
+)
+def test_a_first_row_as_the_others_is_no_header(rows):
+    assert find_layout("\n".join(rows) + "\n", "t.csv").header == ()
+
+
+def test_decimal_commas_in_two_columns_of_a_damaged_table_do_not_part_it():
+    rows = [f"{i},5|{i},25|{i}|word|{'ab'[i % 2]}" for i in range(20)]
+    layout = find_layout("a|b|c|d|y\n" + "\n".join([*rows, "3,5|1,2|", "4|a", "5|b"]) + "\n", "t.csv")
+    assert layout.delimiter == "|" and layout.names == ("a", "b", "c", "d", "y")

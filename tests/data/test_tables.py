@@ -288,3 +288,30 @@ def test_what_csv_writes_is_read_back(tmp_path_factory, table, separator):
             back = [None if v is None else column.categories[int(v)] for v in back]
             expected = [None if v is None else v.strip() for v in expected]
         assert back == expected
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_of_several_lines_is_skipped_as_a_whole(tmp_path, mark):
+    """Also where a mark of the encoding stands before its quote, and where a bad row says its line."""
+    rows = "".join(f"{i};{i % 3};{'ab'[i % 2]}\n" for i in range(40))
+    path = tmp_path / "t.csv"
+    path.write_text(f'{mark}"price\n(EUR;\n""net"")";"n\n";y\n{rows}oops;1;a\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 45: column 'price \(EUR; \"net\"\)' is numeric"):
+        read_table(path)
+    dataset, _ = read_table(path, bad_rows="skip")
+    assert dataset.n_rows == 40 and dataset.take(np.arange(2))[0].tolist() == [[0, 0], [1, 1]]
+
+
+def test_texts_behind_closing_quotes_are_refused(tmp_path):
+    """Of two in a line the library makes a row of the file's own."""
+    rows = "".join(f'"{i}";"F";"{"ab"[i % 2]}"\n' for i in range(30))
+    (tmp_path / "t.csv").write_text(f'"n";"l";"y"\n{rows}"NA";"True"x;"b"-";"F";"b"\n{rows}')
+    with pytest.raises(UserError, match="line 32: texts go on behind closing quotes"):
+        read_table(tmp_path / "t.csv", bad_rows="skip")
+
+
+def test_fields_beyond_the_limit_of_the_csv_module(tmp_path):
+    row = 'x "1" ' + "z" * 140_000
+    (tmp_path / "t.txt").write_text("".join(f"{i} 2 {'ab'[i % 2]}\n" for i in range(9)) + row + "\n")
+    with pytest.raises(UserError, match="line 10"):
+        read_table(tmp_path / "t.txt")

@@ -9,14 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from distbp.data.table.kinds import is_missing
 from distbp.errors import UserError
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
 """Names of the usual separators; ``space`` is any run of spaces and tabs."""
 _PREFERRED = "\t;|, "  # a decimal comma lies within fields that semicolons part, and a space within a text
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_DAMAGED = 0.15
+"""Part of the lines that may be damaged, where several separators part most lines alike."""
 _LINES = 200
 """Lines that are looked at."""
 _TITLES = 20
@@ -39,6 +41,8 @@ class Layout:
         Of the columns; the number, from 0, of one that has none.
     skipped : int
         Lines above the first row.
+    folded : bool
+        Whether one of them goes on in the next one, within quotes.
     remarks : list of str
         What the user may want to know.
     """
@@ -48,6 +52,7 @@ class Layout:
     header: tuple[str, ...]
     names: tuple[str, ...]
     skipped: int
+    folded: bool
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -112,7 +117,6 @@ def find_layout(
     titles = _titles(records)
     if skipped := sum(1 for start, _ in records[:titles] if lines[above + start].strip()):
         remarks.append(f"{source}: {skipped} line{'s' * (skipped > 1)} above the table left out: {lines[above][:60]!r}")
-    above += records[titles][0]
     rows = [fields for _, fields in records[titles:] if fields]
     if not rows:
         raise UserError(f"{source}: the table is empty: no line of it has a field")
@@ -130,7 +134,9 @@ def find_layout(
         raise UserError(f"{source}: two columns are called {twice!r}: rename one of them")
     if header == "auto" and named and all(map(_is_number, first)):
         remarks.append(f"{source}: the first line, {','.join(first)[:60]}, is the header (--header no: it is a row)")
-    return Layout(encoding, separator, tuple(first) if named else (), names, above + named, remarks)
+    skipped = above + (records[titles + named][0] if titles + named < len(records) else len(lines) - above)
+    folded = skipped > above + titles + named
+    return Layout(encoding, separator, tuple(first) if named else (), names, skipped, folded, remarks)
 
 
 def _titles(records: Sequence[tuple[int, list[str]]]) -> int:
@@ -153,6 +159,7 @@ def parts_of(line: str) -> list[str]:
     """Return the fields of a line between which runs of spaces and tabs stand, but not within quotes."""
     if '"' not in line:
         return line.split()
+    csv.field_size_limit(max(csv.field_size_limit(), len(line)))  # of the process
     return next(csv.reader([line.strip().replace("\t", " ")], delimiter=" ", skipinitialspace=True), [])
 
 
@@ -177,19 +184,23 @@ def _delimiter(lines: Sequence[str], wanted: str | None, prefer: str) -> str:
             names = ", ".join(DELIMITERS)
             raise UserError(f"--delimiter {wanted!r}: one character, or {names}")
         return wanted
-    scores: dict[str, Any] = {}
+    shares: dict[str, tuple[float, bool]] = {}
     for separator in _PREFERRED:
         found = [len(fields) for _, fields in records_of(lines, separator) if fields]
         widths = Counter(found)
         width = max((n for n in widths if n > 1), key=lambda n: (widths[n], n), default=1)
         if width > 1:
-            share = widths[width] / widths.total()
-            # what stands within the fields of all rows is not in the header
-            most = share > 0.5
-            scores[separator] = separator == prefer and most, share > 0.9, most and found[0] == width, round(share, 1)
+            shares[separator] = widths[width] / widths.total(), found[0] == width
+    best = max((share for share, _ in shares.values()), default=0.0)
+    scores = {}
+    for separator, (share, first) in shares.items():
+        # what stands within the fields of all rows is not in the header
+        most = share > 0.5
+        scores[separator] = separator == prefer and most, share > best - _DAMAGED, most and first, round(share, 1)
     return max(scores, key=scores.__getitem__, default=",")  # the first of equals
 
 
+_BOOLEANS = [{"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}]
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*")
 
 
@@ -203,7 +214,7 @@ def is_header(
     """Return whether a first line holds names, not values.
 
     It does when it has half of the known names or names the target, when its numbers count up, when some column holds
-    numbers below a text, and, where all is text, when no name comes again in its column.
+    numbers below a text, and, where all is text, when no name is as the values of its column.
     """
     if known and not all(name.isdigit() and int(name) < len(known) for name in known):
         if 2 * len(set(known) & set(first)) >= len(known):
@@ -216,7 +227,7 @@ def is_header(
         return True
     if len(numbers) >= max(2, len(first) - 1) and _count_up(numbers) and (len(numbers) > 2 or not numbers[0]):
         return [list(first)] != [list(row) for row in rows[:1]]
-    texts = [i for i, name in enumerate(first) if name and not _is_number(name)]
+    texts = [i for i, name in enumerate(first) if any(map(str.isalnum, name)) and not _is_number(name)]
     unnamed = bool(known) and all(name.isdigit() for name in known)
     if not texts or not rows:
         return bool(texts) and not unnamed
@@ -225,8 +236,18 @@ def is_header(
         return True
     if len(texts) * 2 <= len(first) or unnamed:  # numbers in most places, and texts where the rows have some
         return False
-    again = sum(first[i] in column for i, column in zip(texts, below, strict=True))
+    again = sum(_is_value(first[i], column) for i, column in zip(texts, below, strict=True))
     return len(set(first)) == len(first) and 2 * again <= len(texts) - (len(texts) == 1)
+
+
+def _is_value(text: str, column: Sequence[str]) -> bool:
+    """Return whether a text is a value as those of a column: one of them, missing, a boolean, or of the same shape."""
+    if text in column or is_missing(text):
+        return True
+    if {text.lower(), *(below.lower() for below in column)} in _BOOLEANS:
+        return True
+    shape = re.sub(r"\d+", "0", text)  # as of dates
+    return "0" in shape and 2 * sum(re.sub(r"\d+", "0", below) == shape for below in column) > len(column)
 
 
 def _count_up(numbers: Sequence[int]) -> bool:

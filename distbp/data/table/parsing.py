@@ -1,6 +1,7 @@
 """Reading a table of text: again, until what its columns are taken for agrees with its rows."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from distbp.data.table.kinds import Kind, is_missing
 from distbp.data.table.layout import not_in
 from distbp.data.table.reading import Reading
 from distbp.data.table.textfile import TextFile
+from distbp.errors import UserError
 
 
 class TextReader:
@@ -64,6 +66,15 @@ class TextReader:
                 self.remarks.append(f"{self.source}: quotes are taken as part of the text: some do not end")
             else:
                 self.file = replace(file, rejects=attempt(file.quote))
+                self._refuse_lost_places()
+
+    def _refuse_lost_places(self) -> None:
+        """Refuse a line with several texts behind closing quotes: the library begins a row within it."""
+        lines = Counter(reject.number for reject in self.file.rejects if reject.why == "UNQUOTED VALUE")
+        if line := next((line for line, n in lines.items() if n > 1), 0):
+            raise UserError(
+                f"{self.source}, line {line}: texts go on behind closing quotes; mend the line, or remove it"
+            )
 
     def _quoted(self, rejects: Sequence[Reject]) -> int:
         """Count rows with a text within quotes, where these are read as text, and those that are no rows then."""

@@ -110,24 +110,27 @@ class Reading:
     @property
     def is_foreign(self) -> bool:
         """Return whether the library cannot read the file as it is."""
-        if self.more:
+        if self.more or self.layout.folded:
             return True
         ours = self.layout.encoding.startswith("utf-8") and self.path.suffix.lower() not in (".bz2", ".xz")
         return not ours or self.layout.delimiter == " "
 
     @contextlib.contextmanager
     def clean(self, copied: bool) -> Iterator[Path]:
-        """Give the file, or a copy in UTF-8 with one separator and one end of lines, line for line as this one."""
+        """Give the file, or a copy in UTF-8 with one separator and one end of lines, line for line as this one.
+
+        What stands above the rows is left empty: a quote that opens there does not reach into them.
+        """
         if not copied:
             yield self.path
             return
         with TemporaryDirectory(prefix="distbp-") as folder:
             copy = Path(folder) / "table.csv"
             with open(copy, "w", encoding="utf-8", newline="") as out:
-                for line in TextFile(self.path, self.layout, more=self.more).text(newline=None):
-                    out.write(
-                        self.layout.separator.join(parts_of(line)) + "\n" if self.layout.delimiter == " " else line
-                    )
+                for n, line in enumerate(TextFile(self.path, self.layout, more=self.more).text(newline=None)):
+                    spaced = self.layout.delimiter == " "
+                    line = self.layout.separator.join(parts_of(line)) + "\n" if spaced else line
+                    out.write("-\n" if n < self.layout.skipped else line)
             yield copy
 
 
