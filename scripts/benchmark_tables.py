@@ -9,7 +9,9 @@ pipeline of scikit-learn where ``--peers`` names a Python that has them, and `di
 its start to the line of its first step: with an empty cache, and with what the first start has left there. Memory is
 the proportional one (PSS) of all ranks in training, less what the same ranks have with a table of 1,000 rows, over the
 bytes of the converted table. ``--large``: a directory of Parquet files of 10,000,000 rows, its step beside that of
-100,000 rows, and its memory. Ratios are medians of those of neighbouring turns.
+100,000 rows, and its memory. ``--categories``: 28 numbers and a category of 50,000 values in 1,000,000 rows, its step
+beside that of the table without it, with NumPy's updates at first and with Numba's later. Ratios are medians of those
+of neighbouring turns.
 """
 
 import argparse
@@ -74,6 +76,19 @@ def make_large(folder):
     if not part.exists():
         duckdb.execute(f"COPY (FROM '{large}/part-0.parquet' LIMIT 100000) TO '{part}' (FORMAT parquet)")
     return large, part
+
+
+def make_categories(folder):
+    """Make the table of 1,000,000 rows and a category of 50,000 values; return its path."""
+    import duckdb
+
+    numbers = ", ".join(f"((hash(i * 64 + {k}) % 999983) / 999983.0)::FLOAT AS n{k}" for k in range(28))
+    path = folder / "categories.parquet"
+    if not path.exists():
+        more = "'k' || hash(i) % 50000 AS city, (hash(i + 3) % 2)::INTEGER AS y"
+        rows = f"SELECT {numbers}, {more} FROM range(1000000) t(i)"
+        duckdb.execute(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
+    return path
 
 
 def reader(python, name, path):
@@ -194,6 +209,42 @@ def large(folder):
     return figures | {"step": ratio}
 
 
+def categories(options, folder):
+    """Time of a step with and without a category of 50,000 values; return the figures."""
+    path, figures = make_categories(folder), {}
+    for ranks in options.ranks:
+        for more in ((), ("--exact",)):
+            times = {}
+            for _ in range(options.repetitions):
+                for name, ignored in (("without", ("--ignore", "city")), ("with", ())):
+                    lines = command(
+                        ranks,
+                        path,
+                        folder,
+                        "--steps",
+                        "40000",
+                        "--batch-size",
+                        "256",
+                        "--eval-every",
+                        "0",
+                        *ignored,
+                        *more,
+                    )
+                    lines[lines.index("--log-every") + 1] = "4000"
+                    out = subprocess.run(lines, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
+                    rates = [line.split()[-2] for line in out.splitlines() if line.startswith("step ")]
+                    for when, rate in (("at first", rates[0]), ("later", rates[-1])):
+                        times.setdefault((name, when), []).append(256 / float(rate.replace(",", "")))
+            for when in ("at first", "later"):
+                here = times["with", when], times["without", when]
+                ratio = median(zip(*here, strict=True))
+                label = f"{ranks} ranks{' exact' * bool(more)}, {when}"
+                us = [1e6 * statistics.median(seconds) for seconds in here]
+                print(f"  {label:26} {us[0]:5.0f} us with it, {us[1]:5.0f} without, ratio {ratio:.2f}")
+                figures[label] = [*us, ratio]
+    return figures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -201,11 +252,15 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--ranks", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 4])
     parser.add_argument("--large", action="store_true", help="the 10,000,000 rows instead")
+    parser.add_argument("--categories", action="store_true", help="the category of 50,000 values instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    figures = large(folder) if options.large else million(options, folder)
+    if options.categories:
+        figures = categories(options, folder)
+    else:
+        figures = large(folder) if options.large else million(options, folder)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
 

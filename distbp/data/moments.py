@@ -17,24 +17,35 @@ from distbp.data.splitting import Subset
 Array = NDArray[Any]
 
 BLOCK_ELEMENTS = 1 << 19
+_PIECE = 64
 
 
 def moments(X: Array) -> Array:
     """Return (5, d) of X (n, d): count, mean, sum of squared deviations, least and greatest of the finite values."""
+    given = X if X.dtype.kind == "f" else X.astype(np.float64)
     X = X.astype(np.float64, copy=False)
     total = X.sum(axis=0)
     if np.isfinite(total).all():  # then every value is
         count = np.full(X.shape[1], float(len(X)))
         mean = total / max(len(X), 1)
-        centred, below, above = X - mean, X, X
+        centred, below, above = X - mean, given, given
     else:
         there = np.isfinite(X)
         count = there.sum(axis=0).astype(np.float64)
         mean = np.where(there, X, 0.0).sum(axis=0) / np.maximum(count, 1.0)
         centred = np.where(there, X - mean, 0.0)
         below, above = np.where(there, X, np.inf), np.where(there, X, -np.inf)
-    low, high = below.min(axis=0, initial=np.inf), above.max(axis=0, initial=-np.inf)
+    low, high = _extremes(np.minimum, below, np.inf), _extremes(np.maximum, above, -np.inf)
     return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
+
+
+def _extremes(of: np.ufunc, X: Array, nothing: float) -> Array:
+    """Return the least or greatest value of each column, by first comparing pieces of many rows, which is faster."""
+    n, d = X.shape
+    whole = n // _PIECE * _PIECE
+    pieces = np.ascontiguousarray(X[:whole]).reshape(-1, _PIECE * d)
+    ends = of.reduce(pieces, axis=0, initial=nothing).reshape(_PIECE, d), X[whole:]
+    return np.asarray(of(*(of.reduce(part, axis=0, initial=nothing) for part in ends)))
 
 
 def merge(table: Array) -> dict[str, Array]:

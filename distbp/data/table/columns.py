@@ -52,6 +52,10 @@ class Summary:
     deviation: float = 0.0
     whole: bool = True
 
+    def alike(self, other: "Summary") -> bool:
+        """Return whether two expressions may be the same."""
+        return (self.count, self.low, self.high) == (other.count, other.low, other.high)
+
     def dtype(self, n_rows: int, compact: bool) -> str:
         """Return the smallest type that loses nothing, or, of a fraction, less than a millionth of the deviation."""
         if self.whole and self.count == n_rows:

@@ -28,6 +28,8 @@ from distbp.errors import UserError
 
 Array = NDArray[Any]
 
+_AT_ONCE = 4096
+"""Records that are filled at a time, column by column: they stay in the cache."""
 Writer = Callable[[Meaning, np.dtype[Any], int, Iterator[Array]], None]
 """Takes what the records of a table mean, their type, how many there are, and all of them in order."""
 
@@ -232,9 +234,11 @@ def _records(
         if len(chosen) > len(buffer):
             buffer = np.zeros(len(chosen), dtype)
         out = buffer[: len(chosen)]
-        for (column, (name, k)), value in zip(columns, values, strict=True):
-            value = value if everything else value[chosen]
-            out[name][:, k] = value if column.codes is None else column.codes[value]
+        values = values if everything else [value[chosen] for value in values]
+        for first in range(0, len(out), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            for (column, (name, k)), value in zip(columns, values, strict=True):
+                out[name][some, k] = value[some] if column.codes is None else column.codes[value[some]]
         if slots is not None:
             out["slot"][:, 0] = slots[1][n_before : n_before + len(out)]
         lo, n_before = lo + n, n_before + len(out)

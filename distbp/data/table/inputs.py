@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from distbp.data.dataset import Column
 from distbp.data.table import database
@@ -166,15 +165,20 @@ class Inputs:
         if len(target) != 1 or self.known:
             return
         table, t = self.table, target[0]
-        first: list[Any] = database.query(table.tables, "SELECT * FROM t LIMIT 20")
+        number = table.number(t, "number")
+        (summary,) = table.summaries([number])
+        texts = set(table.some(t)) if any(table.kind(self._of[one.name]) == "text" for one in self.stored) else set()
         for stored in list(self.stored):
             i = self._of[stored.name]
-            if i in self.keep or stored.name != table.names[i] or not all(_equal(row[i], row[t]) for row in first):
+            if i in self.keep or stored.name != table.names[i]:
                 continue
-            one, other = f"c{i}::VARCHAR", f"c{t}::VARCHAR"
-            if table.kind(i) != "text":
-                one, other = table.number(i), table.number(t, "number")
-            if not database.query(table.tables, f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"):
+            if table.kind(i) == "text":
+                one, other, may = f"c{i}::VARCHAR", f"c{t}::VARCHAR", texts <= set(table.texts(i))
+            else:
+                one, other, may = table.number(i), number, self._numbers[stored.name].alike(summary)
+            if may and not database.query(
+                table.tables, f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"
+            ):
                 self.stored.remove(stored)
                 self.left_out[stored.name] = "the same as the target"
 
@@ -209,11 +213,3 @@ class Inputs:
 
 def _constant(summary: Summary, n_rows: int) -> bool:
     return summary.low == summary.high and summary.count == n_rows
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Return whether two values may be the same, one of them as text."""
-    if one is None or other is None:
-        return one is other
-    a, b = str(one), str(other)
-    return same([a])[a] == same([b])[b]

@@ -94,6 +94,10 @@ def layout(dtypes: Sequence[str], more: Sequence[tuple[str, str, int]]) -> tuple
     return np.dtype([(name, dtype, (width,)) for name, dtype, width in fields], align=True), places
 
 
+_BATCH = 4096
+"""Rows of a batch are never neighbours; what is taken of more rows may be a part of the table."""
+
+
 class CannotWrite(OSError):
     """There is no room, or no right, to write a converted table."""
 
@@ -181,7 +185,7 @@ class TableDataset:
         """Return inputs, target and weights of `rows`; see `Dataset.take`."""
         if self._read_ahead is not None:
             self._read_ahead(rows)
-        records = self._records[rows]
+        records = self._records[_neighbours(rows)]
         if len(self._fields) == 1 and not self._categories:
             X = records[self._fields[0][0]]
             X = X if X.dtype.kind == "f" else X.astype(np.float64)
@@ -229,6 +233,13 @@ class TableDataset:
         other = TableDataset.__new__(TableDataset)
         vars(other).update(vars(self), _has_target=False, target=None)
         return other
+
+
+def _neighbours(rows: Array) -> Any:
+    """Return a slice where rows stand one below another, which needs no copy; else the rows."""
+    if len(rows) > _BATCH and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def _as_slice(places: Sequence[int]) -> Any:
