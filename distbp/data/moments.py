@@ -20,23 +20,27 @@ BLOCK_ELEMENTS = 1 << 19
 _PIECE = 64
 
 
-def moments(X: Array) -> Array:
-    """Return (5, d) of X (n, d): count, mean, sum of squared deviations, least and greatest of the finite values."""
-    given = X if X.dtype.kind == "f" else X.astype(np.float64)
-    X = X.astype(np.float64, copy=False)
-    total = X.sum(axis=0)
+def moments(X: Array, room: Array | None = None) -> Array:
+    """Return (5, d) of X (n, d): count, mean, sum of squared deviations, least and greatest of the finite values.
+
+    `room` (n d,) of float64 is used as scratch, where it is given.
+    """
+    copy = np.empty(X.shape) if room is None else room[: X.size].reshape(X.shape)
+    np.copyto(copy, X)
+    total = copy.sum(axis=0)
     if np.isfinite(total).all():  # then every value is
         count = np.full(X.shape[1], float(len(X)))
         mean = total / max(len(X), 1)
-        centred, below, above = X - mean, given, given
+        below = above = X if X.dtype.kind == "f" else copy
     else:
-        there = np.isfinite(X)
+        there = np.isfinite(copy)
         count = there.sum(axis=0).astype(np.float64)
-        mean = np.where(there, X, 0.0).sum(axis=0) / np.maximum(count, 1.0)
-        centred = np.where(there, X - mean, 0.0)
-        below, above = np.where(there, X, np.inf), np.where(there, X, -np.inf)
+        mean = np.where(there, copy, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        below, above = np.where(there, copy, np.inf), np.where(there, copy, -np.inf)
+        copy[...] = np.where(there, copy, mean)
     low, high = _extremes(np.minimum, below, np.inf), _extremes(np.maximum, above, -np.inf)
-    return np.stack([count, mean, np.einsum("nd,nd->d", centred, centred), low, high])
+    copy -= mean
+    return np.stack([count, mean, np.einsum("nd,nd->d", copy, copy), low, high])
 
 
 def _extremes(of: np.ufunc, X: Array, nothing: float) -> Array:
@@ -78,12 +82,13 @@ def summarise(train: Subset, comm: Communicator) -> dict[str, Any]:
     class_table = np.zeros((2, n_blocks, n_outputs if kind == "classes" else 1))
     texts = {i: column.categories for i, column in enumerate(data.columns) if column.categories is not None}
     categories = {i: np.zeros(len(names), np.int64) for i, names in texts.items()}
+    room = np.empty(min(block, data.n_rows) * max(d, k))
     for b in range(*block_bounds(n_blocks, comm.rank, comm.size)):
         rows = train.rows_between(b * block, min((b + 1) * block, data.n_rows))
         X, y, w = data.take(rows)
-        table[b, :, :d] = moments(X)
+        table[b, :, :d] = moments(X, room)
         if k and y is not None:
-            table[b, :, d:] = moments(y)
+            table[b, :, d:] = moments(y, room)
         labels = y if kind == "classes" and y is not None else np.zeros(len(rows), np.int64)
         for counts, weights in zip(class_table[:, b], (None, w), strict=True):
             counts[:] = np.bincount(labels, weights, minlength=len(counts))
