@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,15 @@ def bits_of(manifest: Path) -> dict[str, str] | None:
 
 
 def describe(comm: Communicator) -> dict[str, Any]:
-    """The manifest; all ranks take part, rank 0 writes it."""
+    """Return the manifest on rank 0, which writes it, and nothing elsewhere; all ranks take part."""
     kernels = [
         {k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in loaded_blas()
     ]
-    here = {"host": comm.host, "pid": os.getpid(), "blas": kernels}
+    ranks = comm.allgather_obj({"host": comm.host, "pid": os.getpid(), "blas": kernels})
+    if not comm.is_root:
+        return {}
+    from importlib import metadata
+
     return {
         "distbp": distbp.__version__,
         "python": platform.python_version(),
@@ -41,7 +44,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "communicator": type(comm).__name__,
         "size": comm.size,
         "bits depend on": bits_depend_on(),
-        "ranks": comm.allgather_obj(here),
+        "ranks": ranks,
         "command": sys.argv,
         "git": _git_revision(),
         "job": os.environ.get("SLURM_JOB_ID"),

@@ -266,3 +266,13 @@ def test_files_of_a_list_may_have_commas_in_their_names(tmp_path):
     for path in paths:
         path.write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
     assert load(paths, validation_fraction=0, test_fraction=0).train.n_rows == 40
+
+
+@pytest.mark.parametrize("task", ["auto", "regression"])
+def test_copies_of_a_target_of_numbers_are_left_out(tmp_path, task):
+    """Also as fractions, and in the reverse order of the classes; one that differs in a row stays."""
+    rows = [f"{i % 7},{i % 3},{i % 3}.0,{i % 3 if i != 50 else 5},{i % 3}" for i in range(90)]
+    (tmp_path / "t.csv").write_text("a,b,c,d,y\n" + "\n".join(rows) + "\n")
+    dataset, _ = read_table(tmp_path / "t.csv", task=task)
+    assert [column.name for column in dataset.columns] == ["a", "d"]
+    assert dataset.left_out == dict.fromkeys(("b", "c"), "the same as the target")

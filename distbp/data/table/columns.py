@@ -136,6 +136,7 @@ class Table:
         self.keep = np.ones(self.n_rows, bool)
         self._as_they_stand: dict[str, str] = {}
         self._texts: dict[int, dict[str, int]] = {}
+        self._summarised: dict[str, Summary] = {}
 
     def kind(self, i: int) -> Kind:
         """Return what a column is taken for: by its type, a text by what it holds; "" for what is no column of a table.
@@ -207,10 +208,11 @@ class Table:
 
     def summaries(self, expressions: Sequence[str]) -> list[Summary]:
         """Summarise the numbers of expressions: those of all rows, but their deviation from the first rows alone."""
-        found: list[Summary] = []
-        for lo in range(0, len(expressions), _SUMMARY_WIDTH):
-            found += self._summaries(expressions[lo : lo + _SUMMARY_WIDTH])
-        return found
+        new = [sql for sql in expressions if sql not in self._summarised]
+        for lo in range(0, len(new), _SUMMARY_WIDTH):
+            some = new[lo : lo + _SUMMARY_WIDTH]
+            self._summarised |= zip(some, self._summaries(some), strict=True)
+        return [self._summarised[sql] for sql in expressions]
 
     def _summaries(self, expressions: Sequence[str]) -> list[Summary]:
         n = len(expressions)

@@ -180,7 +180,8 @@ def _write(table: Table, roles: Roles, options: TableOptions, write: Writer) -> 
     table.notations |= {name: kind_in(notation) for name, notation in options.notations.items()}
     if roles.targets:
         target, y = target_of(table, roles.targets, task=options.task, like=options.like, blank=options.blank_target)
-        inputs.leave_out_copies(roles.targets)
+        if len(roles.targets) == 1:
+            inputs.leave_out_copies(roles.targets[0], classes=target.kind == "classes")
     w = [_weight(table, i) for i in roles.weights]
     table.remarks += filter(None, [table.settle(options.bad_rows)])
     if not inputs.stored:

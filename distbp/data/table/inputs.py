@@ -8,7 +8,7 @@ from distbp.data.dataset import Column
 from distbp.data.table import database
 from distbp.data.table.columns import FEW_ROWS, MANY, Stored, Summary, Table
 from distbp.data.table.dates import DATE_FEATURES, Dates
-from distbp.data.table.kinds import Dress, commonest, is_missing, same
+from distbp.data.table.kinds import Dress, commonest, is_missing, is_number, same
 
 _IDS = re.compile(
     r"(?i:(.*[_ #.-])?(id|idx|index|no|nr|row|row_?number|rowid|rownames|unnamed: ?[\d.]+|level_0)\.?|#|)|.*[a-z]I[dD]"
@@ -160,25 +160,23 @@ class Inputs:
         self.stored.append(Stored(name, sql, dtype, tuple(categories), lookup))
         self._of[name] = i
 
-    def leave_out_copies(self, target: Sequence[int]) -> None:
-        """Leave out columns that hold the same as the target in every row."""
-        if len(target) != 1 or self.known:
+    def leave_out_copies(self, t: int, *, classes: bool) -> None:
+        """Leave out columns that hold the same as the target, column `t`, in every row."""
+        if self.known:
             return
-        table, t = self.table, target[0]
-        number = table.number(t, "number")
-        (summary,) = table.summaries([number])
-        texts = set(table.some(t)) if any(table.kind(self._of[one.name]) == "text" for one in self.stored) else set()
+        table, number = self.table, self.table.number(t, "number" if classes else None)
+        texts = table.texts(t) if classes else {}
+        summary = _as_numbers(texts) if classes else table.summaries([number])[0]
         for stored in list(self.stored):
             i = self._of[stored.name]
             if i in self.keep or stored.name != table.names[i]:
                 continue
             if table.kind(i) == "text":
-                one, other, may = f"c{i}::VARCHAR", f"c{t}::VARCHAR", texts <= set(table.texts(i))
+                one, other, may = f"c{i}::VARCHAR", f"c{t}::VARCHAR", texts == table.texts(i)
             else:
                 one, other, may = table.number(i), number, self._numbers[stored.name].alike(summary)
-            if may and not database.query(
-                table.tables, f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"
-            ):
+            differs = f"SELECT 1 FROM t WHERE {one} IS DISTINCT FROM {other} LIMIT 1"
+            if may and not database.query(table.tables, differs):
                 self.stored.remove(stored)
                 self.left_out[stored.name] = "the same as the target"
 
@@ -213,3 +211,10 @@ class Inputs:
 
 def _constant(summary: Summary, n_rows: int) -> bool:
     return summary.low == summary.high and summary.count == n_rows
+
+
+def _as_numbers(counts: Mapping[str, int]) -> Summary:
+    """Summarise the numbers among texts that occur so often."""
+    numbers = {text: float(text) for text in counts if is_number(text.strip())}
+    values = numbers.values()
+    return Summary(sum(counts[text] for text in numbers), min(values, default=0.0), max(values, default=0.0))

@@ -11,7 +11,6 @@ import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +113,8 @@ def write(folder: Path, meaning: Meaning, dtype: np.dtype[Any], n_rows: int, par
 
 def _write(path: Path, parts: Iterable[memoryview]) -> None:
     """Write a file and flush it to the disk."""
+    from concurrent.futures import ThreadPoolExecutor  # by who converts alone, as all that is slow to import
+
     with _writing():
         stream = open(path, "wb")  # noqa: SIM115
     with stream, ThreadPoolExecutor(1) as pool:  # what is written and what is computed next take their time together
