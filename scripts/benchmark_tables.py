@@ -222,7 +222,7 @@ def categories(options, folder):
                         path,
                         folder,
                         "--steps",
-                        "40000",
+                        "24000",
                         "--batch-size",
                         "256",
                         "--eval-every",

@@ -10,6 +10,7 @@ Two kinds of weight decay, both on the weights alone and never on the biases: ad
 nor on the number of ranks.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -27,6 +28,8 @@ _BLOCK_OF_ROWS = 16384
 """The same where rows are gathered from memory."""
 _COST_OF_ROWS = 4
 """What NumPy takes for a number of such a row, for one of a long vector."""
+_ABOVE_TINY = 1e8
+"""Times the least normal number: what is smaller is nothing beside a gradient that moves a parameter."""
 _FIRST = np.zeros(1, np.intp)
 
 
@@ -121,6 +124,7 @@ class Optimizer:
             for weights in self.layers or (slice(None),):
                 self._decay(theta[weights], grad[weights])
         self._update(theta, grad)
+        self._flush()
 
     def assign_tables(self, tables: Sequence[Array], allocate: Callable[[Array], Array]) -> None:
         """Have `step_rows` update `tables` (values, width) of embeddings.
@@ -198,6 +202,22 @@ class Optimizer:
             change = self._scratch[: len(t)]
             self._change(change, grad[block], *state)
             t -= change
+
+    def _memories(self) -> dict[str, float]:
+        """Return by which factor a step shrinks what is remembered of gradients, for each buffer."""
+        return {}
+
+    def _flush(self) -> None:
+        """Set to zero what will have shrunk to subnormal numbers when this is done again.
+
+        A processor takes a hundred times as long for these, and rounding keeps them from ever being zero: where many
+        units had died, with a gradient of zero, a step took twice its time.
+        """
+        for name, factor in self._memories().items():
+            often = max(1, int(math.log(_ABOVE_TINY) / -math.log(factor))) if factor > 0.0 else 0
+            if often and self.t % often == 0:
+                array = self.state[name]
+                array[np.abs(array) < _ABOVE_TINY * np.finfo(array.dtype).tiny] = 0.0
 
     def _compiled(self, dtype: np.dtype[Any]) -> Callable[..., None] | None:
         return compiled_update(vars(type(self)).get("compiled", ""), dtype)

@@ -38,6 +38,9 @@ class Momentum(Optimizer):
         super().__init__(lr, **common)
         self.momentum = _fraction("momentum", momentum)
 
+    def _memories(self) -> dict[str, float]:
+        return {"velocity": self.momentum}
+
     def _numbers(self) -> tuple[float, ...]:
         return self.momentum, self.lr
 
@@ -72,6 +75,9 @@ class RMSProp(Optimizer):
         super().__init__(lr, **common)
         self.decay, self.epsilon = _fraction("decay", decay), float(epsilon)
 
+    def _memories(self) -> dict[str, float]:
+        return {"square": self.decay}
+
     def _numbers(self) -> tuple[float, ...]:
         return self.decay, 1.0 - self.decay, self.epsilon, self.lr
 
@@ -100,6 +106,9 @@ class Adam(Optimizer):
         super().__init__(lr, **common)
         self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
         self.epsilon = float(epsilon)
+
+    def _memories(self) -> dict[str, float]:
+        return {"sum": self.beta1, "square_sum": self.beta2}
 
     def _scales(self) -> tuple[float, float]:
         """Return the factors that turn the sums into ``mhat`` and into ``sqrt(vhat)``."""

@@ -488,3 +488,18 @@ def test_scaling_of_the_rate_with_the_batch(rule, expected):
 def test_bad_schedules_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@each_optimizer
+@pytest.mark.parametrize("compile_after", [0, 1e9])
+def test_what_is_remembered_of_a_unit_that_died_is_never_subnormal(name, compile_after, monkeypatch):
+    """A processor takes a hundred times as long for such numbers."""
+    monkeypatch.setattr(Optimizer, "compile_after", compile_after)
+    monkeypatch.setattr("distbp.optim.optimizer.compiled_update", lambda name, dtype: _UPDATES.get(name))
+    optimizer, theta = make_optimizer(name, 0.001), np.ones(6, np.float32)
+    for t in range(1500):
+        alive = t < 3
+        optimizer.step(theta, np.array([1e-6, 1e-3, 1, 10, 0, 2], np.float32) * np.float32([alive] * 5 + [True]))
+        for array in optimizer.state.values():
+            assert not ((array != 0) & (np.abs(array) < np.finfo(np.float32).tiny)).any(), t
+    assert np.isfinite(theta).all()
