@@ -22,9 +22,10 @@ def squared_norm(x: Array) -> float:
     Sums of short parts, each a product that BLAS computes in one thread, are added in float64.
     """
     even = len(x) // _DOT * _DOT
-    parts = x[:even].reshape(-1, 1, _DOT)
-    total = np.matmul(parts, parts.reshape(-1, _DOT, 1)).sum(dtype=np.float64)
-    square = float(total + np.dot(x[even:], x[even:]))
+    square = float(np.dot(x[even:], x[even:]))
+    if even:
+        parts = x[:even].reshape(-1, 1, _DOT)
+        square = float(np.matmul(parts, parts.reshape(-1, _DOT, 1)).sum(dtype=np.float64) + square)
     if not math.isfinite(square):  # too large for the dtype, or really not finite
         square = float(np.square(x, dtype=np.float64).sum())
     return square
