@@ -52,13 +52,13 @@ class EmbeddingRows:
         tables = len(network.embeddings)
         self._delta = memory.allocate(batch_size * WIDTH * tables).reshape(tables, batch_size, WIDTH)
         self._codes = memory.allocate(batch_size * tables).reshape(tables, batch_size)
-        hosts = [self._of_host(batch_size, host) for host in memory.peer_numbers]
-        longest = max(hi - lo for lo, hi in hosts) if len(hosts) > 1 else 0
-        self._sent = np.zeros((tables, longest, WIDTH + 1), network.dtype)
-        self._received = np.empty((len(hosts), *self._sent.shape), network.dtype)
+        longest = max(hi - lo for lo, hi in (self._of_host(batch_size, host) for host in seats.places))
+        sends = memory.rank == 0 and len(seats.places) > 1  # who has peers in every memory
+        self._sent = np.zeros((tables, longest * sends, WIDTH + 1), network.dtype)
+        self._received = np.empty((len(memory.peer_numbers), *self._sent.shape), network.dtype)
         parts = plan.leaves if plan.exact else memory.size
         self._parts = range(*block_bounds(parts, memory.rank, memory.size)), parts
-        self._measures = memory.peers.rank == 0 or plan.table.rides
+        self._measures = memory.number == 0 or plan.table.rides
 
     def take(self, part: Part, start: int) -> None:
         """Take what the rows of a part have, whose first one is row `start` of the batch."""
@@ -68,10 +68,9 @@ class EmbeddingRows:
 
     def wait(self, n: int) -> list[Rows]:
         """Return the gradient of this rank's part of the values of the `n` rows of a batch, and count its square."""
-        if len(self._received) > 1:
+        if len(self._seats.places) > 1:
             self._bring_together(n)
-        made = []
-        mine, parts = self._parts
+        made, (mine, parts) = [], self._parts
         for j, (delta, codes) in enumerate(zip(self._delta[:, :n], self._codes[:, :n], strict=True)):
             found = by_value(codes)
             cuts = [block_bounds(len(found.values), part, parts) for part in mine] or [(0, 0)]
@@ -93,10 +92,8 @@ class EmbeddingRows:
         memory.barrier()
         if memory.rank == 0:
             lo, hi = self._of_host(n, memory.number)
-            self._sent[:, : hi - lo, :WIDTH], self._sent[:, : hi - lo, WIDTH] = (
-                self._delta[:, lo:hi],
-                self._codes[:, lo:hi],
-            )
+            sent = self._sent[:, : hi - lo]
+            sent[:, :, :WIDTH], sent[:, :, WIDTH] = self._delta[:, lo:hi], self._codes[:, lo:hi]
             self._gather(self._sent, self._received)
             for host, rows in zip(memory.peer_numbers, self._received, strict=True):
                 lo, hi = self._of_host(n, host)

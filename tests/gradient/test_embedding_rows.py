@@ -28,6 +28,14 @@ def test_ranks_train_what_one_process_does(way, size, per_host, alone):
         assert np.allclose(found, alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("hosts", [(0, 1, 1), (0, 1, 1, 1, 2, 2), (0, 1, 0, 1, 1)])
+@pytest.mark.parametrize("leaves", [None, 4])
+def test_hosts_may_have_other_numbers_of_ranks(hosts, leaves, alone):
+    wanted = train(SerialCommunicator(), leaves=4) if leaves else alone
+    for found in run_threads(len(hosts), lambda comm: train(comm, reduction="shared", leaves=leaves), hosts=hosts):
+        assert np.array_equal(found, wanted) if leaves else np.allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("optimizer", [SGD, Momentum])
 def test_so_does_another_optimizer(optimizer):
     how = {"optimizer": optimizer, "dtype": np.float32, "dropout": 0.0}
