@@ -46,6 +46,8 @@ def moments(X: Array, room: Array | None = None) -> Array:
 def _extremes(of: np.ufunc, X: Array, nothing: float) -> Array:
     """Return the least or greatest value of each column, by first comparing pieces of many rows, which is faster."""
     n, d = X.shape
+    if not d:
+        return np.zeros(0)
     whole = n // _PIECE * _PIECE
     pieces = np.ascontiguousarray(X[:whole]).reshape(-1, _PIECE * d)
     ends = of.reduce(pieces, axis=0, initial=nothing).reshape(_PIECE, d), X[whole:]

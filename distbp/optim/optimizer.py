@@ -129,18 +129,21 @@ class Optimizer:
     def assign_tables(self, tables: Sequence[Array], allocate: Callable[[Array], Array]) -> None:
         """Have `step_rows` update `tables` (values, width) of embeddings.
 
-        ``allocate(table)`` gives zeros of its shape, where what `buffers` name is kept: in `table_state`.
+        ``allocate(table)`` gives zeros of its shape, where what `buffers` name is kept: in `table_state`, which ranks
+        may share.
         """
         for name in self.buffers:
             for j, table in enumerate(tables):
-                if f"{j}/{name}" not in self.table_state:
-                    self.table_state[f"{j}/{name}"] = allocate(table)
+                array = allocate(table)
+                if (before := self.table_state.get(f"{j}/{name}")) is not None:
+                    array[...] = before
+                self.table_state[f"{j}/{name}"] = array
         of_table = [[self.table_state[f"{j}/{name}"] for name in self.buffers] for j in range(len(tables))]
         self._row_arrays = [[table, *state] for table, state in zip(tables, of_table, strict=True)]
 
-    def forget_tables(self) -> None:
-        """Let go of them."""
-        self._row_arrays, self.table_state = [], {}
+    def own_tables(self) -> None:
+        """Keep what is remembered of tables in memory of its own; they are updated no more."""
+        self._row_arrays, self.table_state = [], {name: array.copy() for name, array in self.table_state.items()}
 
     def step_rows(self, rows: Iterable[tuple[int, Array, Array]], norm: float | None = None) -> None:
         """Update rows of the tables, after `step`; all others stay as they are, and so does their state.
@@ -203,7 +206,7 @@ class Optimizer:
             self._change(change, grad[block], *state)
             t -= change
 
-    def _memories(self) -> dict[str, float]:
+    def _factors(self) -> dict[str, float]:
         """Return by which factor a step shrinks what is remembered of gradients, for each buffer."""
         return {}
 
@@ -213,9 +216,9 @@ class Optimizer:
         A processor takes a hundred times as long for these, and rounding keeps them from ever being zero: where many
         units had died, with a gradient of zero, a step took twice its time.
         """
-        for name, factor in self._memories().items():
+        for name, factor in self._factors().items():
             often = max(1, int(math.log(_ABOVE_TINY) / -math.log(factor))) if factor > 0.0 else 0
-            if often and self.t % often == 0:
+            if often and self.t % often == 0 and name in self.state:
                 array = self.state[name]
                 array[np.abs(array) < _ABOVE_TINY * np.finfo(array.dtype).tiny] = 0.0
 

@@ -38,7 +38,7 @@ class Momentum(Optimizer):
         super().__init__(lr, **common)
         self.momentum = _fraction("momentum", momentum)
 
-    def _memories(self) -> dict[str, float]:
+    def _factors(self) -> dict[str, float]:
         return {"velocity": self.momentum}
 
     def _numbers(self) -> tuple[float, ...]:
@@ -75,7 +75,7 @@ class RMSProp(Optimizer):
         super().__init__(lr, **common)
         self.decay, self.epsilon = _fraction("decay", decay), float(epsilon)
 
-    def _memories(self) -> dict[str, float]:
+    def _factors(self) -> dict[str, float]:
         return {"square": self.decay}
 
     def _numbers(self) -> tuple[float, ...]:
@@ -107,7 +107,7 @@ class Adam(Optimizer):
         self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
         self.epsilon = float(epsilon)
 
-    def _memories(self) -> dict[str, float]:
+    def _factors(self) -> dict[str, float]:
         return {"sum": self.beta1, "square_sum": self.beta2}
 
     def _scales(self) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
+from distbp.errors import UserError
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
@@ -51,6 +52,10 @@ class RunMemory:
             self._make_best_tables()
         reducer, ours = self.reducer(), self.take().arrays
         for name in filter(is_table, ours):
+            if name in arrays and arrays[name].shape != ours[name].shape:
+                raise UserError(
+                    f"{name} was of {len(arrays[name])} values and is of {len(ours[name])}: another network"
+                )
             reducer.copy_rows(ours[name], arrays.get(name, 0.0))
         self._load(state["components"])
 
@@ -69,10 +74,10 @@ class RunMemory:
             for j, table in enumerate(self.network.embeddings):
                 self.reducer().copy_rows(table, self.best[f"embedding/{j}"])
 
-    def forget_tables(self) -> None:
-        """Let go of what lay in memory that ranks shared."""
-        self.optimizer.forget_tables()
-        self.best = {}
+    def own_tables(self) -> None:
+        """Keep what lies in memory that ranks share in memory of this rank's own."""
+        self.optimizer.own_tables()
+        self.best = {name: array.copy() for name, array in self.best.items()}
 
     def _tables(self) -> dict[str, Array]:
         """Return the embeddings, and what the optimiser keeps of them."""

@@ -245,8 +245,8 @@ class Trainer:
 
     def close(self) -> None:
         """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""
+        self.memory.own_tables()
         self.reducer.close()
-        self.memory.forget_tables()
         self.crew.close()
 
     # --- checkpoints and losses -----------------------------------------------------------------------

@@ -647,3 +647,9 @@ def test_mnist10k_is_split_by_classes():
     whole = np.bincount(np.append(y, everything(data.test)[1]))
     assert X.shape == (8000, 784) and X.min() == 0.0 and X.max() == 1.0
     assert (abs(np.bincount(y) - 0.8 * whole) < 1).all()
+
+
+def test_data_without_a_column_is_refused(tmp_path):
+    np.savez(tmp_path / "z.npz", X=np.zeros((50, 0)), y=np.arange(50) % 2)
+    with pytest.raises(UserError, match="no usable input column"):
+        load(tmp_path / "z.npz")

@@ -216,11 +216,16 @@ def test_spaces_alone_are_no_row(tmp_path):
         ["2016-04-25,1652,b", "2026-02-02,677,a", "2016-04-15,748,b"],
         ["118|-|a", "1671|2|a", "17||b"],
         ["1855|True|b", "303|FALSE|a", "1341|FALSE|b"],
-        ["12:30,x7", "9:45,x12", "23:00,x3"],
+        ["12:30,b", "9:45,b", "23:00,a"],
     ],
 )
 def test_a_first_row_as_the_others_is_no_header(rows):
     assert find_layout("\n".join(rows) + "\n", "t.csv").header == ()
+
+
+@pytest.mark.parametrize("names", ["class1,class2", "item1,item2"])
+def test_numbered_names_above_values_of_their_kind_are_a_header(names):
+    assert find_layout(f"{names}\n" + "class3,class4\nitem5,item4\n" * 5, "t.csv").header == tuple(names.split(","))
 
 
 def test_decimal_commas_in_two_columns_of_a_damaged_table_do_not_part_it():

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from coded_training import STEPS, parameters, rows, train, trainer
 
-from distbp import SGD, Checkpoints, Momentum, Network, SerialCommunicator, SoftmaxCrossEntropy, Trainer, run_threads
+from distbp import (
+    SGD,
+    Checkpoints,
+    Momentum,
+    Network,
+    SerialCommunicator,
+    SoftmaxCrossEntropy,
+    Trainer,
+    UserError,
+    run_threads,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLACES = [(2, None), (3, None), (4, 2), (5, 2), (3, 1)]
@@ -148,3 +158,26 @@ def test_a_network_of_other_tables_is_refused():
     network = Network([data.preprocessor.n_inputs, 3], dtype=np.float64)
     with pytest.raises(ValueError, match=r"embeddings=\(401, 296\)"):
         Trainer(network, SoftmaxCrossEntropy(), SGD(0.1), data)
+
+
+def test_what_is_remembered_of_tables_outlives_the_memory_that_ranks_shared():
+    def run(comm):
+        t = trainer(comm, leaves=4, reduction="shared")
+        t.fit(steps=20)
+        comm.barrier()
+        t.close()
+        return {name: array.copy() for name, array in t.optimizer.table_state.items()}
+
+    wanted, *others = run_threads(1, run) + run_threads(3, run)
+    assert len(wanted) == 4 and all(array.any() for array in wanted.values())
+    for found in others:
+        assert all(np.array_equal(found[name], array) for name, array in wanted.items())
+
+
+def test_a_checkpoint_of_other_tables_is_refused(tmp_path):
+    saver = {"checkpoints": Checkpoints(tmp_path), "checkpoint_every": 5}
+    t = trainer(SerialCommunicator(), **saver)
+    t.fit(steps=5)
+    t.network.embeddings[0] = np.zeros((500, t.network.embeddings[0].shape[1]))
+    with pytest.raises(UserError, match="embedding/0 was of 401 values and is of 500"):
+        t.resume()

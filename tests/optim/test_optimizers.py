@@ -503,3 +503,20 @@ def test_what_is_remembered_of_a_unit_that_died_is_never_subnormal(name, compile
         for array in optimizer.state.values():
             assert not ((array != 0) & (np.abs(array) < np.finfo(np.float32).tiny)).any(), t
     assert np.isfinite(theta).all()
+
+
+def test_a_rule_of_ones_own_may_remember_something_else():
+    class Two(Momentum):
+        buffers = ("v2",)
+        compiled = ""
+
+        def _change(self, out, g, *state):
+            (v,) = state
+            v *= self.momentum
+            v += g
+            np.multiply(v, self.lr, out=out)
+
+    optimizer, theta = Two(0.1), np.ones(3)
+    for _ in range(200):
+        optimizer.step(theta, np.ones(3))
+    assert np.isfinite(theta).all()

@@ -246,8 +246,9 @@ def _is_value(text: str, column: Sequence[str]) -> bool:
         return True
     if {text.lower(), *(below.lower() for below in column)} in _BOOLEANS:
         return True
-    shape = re.sub(r"\d+", "0", text)  # as of dates
-    return "0" in shape and 2 * sum(re.sub(r"\d+", "0", below) == shape for below in column) > len(column)
+    shape = re.sub(r"\d+", "0", text)  # as of dates and times, not of class1 above class2
+    dated = shape.count("0") > 1 or not re.search(r"[^\W\d_]", text)
+    return dated and "0" in shape and 2 * sum(re.sub(r"\d+", "0", below) == shape for below in column) > len(column)
 
 
 def _count_up(numbers: Sequence[int]) -> bool:
