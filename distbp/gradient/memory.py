@@ -47,6 +47,11 @@ class Memory:
         """Return n numbers that all these ranks read and write."""
         return np.empty(n, self._network.dtype)
 
+    def set_rows(self, table: Array, source: Array | float) -> None:
+        """Set a table that all these ranks have, each of them some of its rows."""
+        mine = slice(*block_bounds(len(table), self.rank, self.size))
+        table[mine] = source[mine] if isinstance(source, np.ndarray) else source
+
     def bind(self, shard: slice) -> None:
         """Let the parameters of the network lie here, if they do not yet; each rank brings its shard."""
 
@@ -82,8 +87,7 @@ class HostMemory(Memory):
         theta[shard] = self._network.theta[shard]
         tables = [self.allocate(table.size).reshape(table.shape) for table in self._network.embeddings]
         for mine, table in zip(tables, self._network.embeddings, strict=True):
-            rows = slice(*block_bounds(len(table), self.rank, self.size))
-            mine[rows] = table[rows]
+            self.set_rows(mine, table)
         self.barrier()
         self._network.bind_parameters(theta)
         self._network.embeddings = tables

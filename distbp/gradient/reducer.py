@@ -10,10 +10,8 @@ every rank sees: all log, skip and stop at the same step.
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.gradient.embedding_rows import EmbeddingRows, Rows
 from distbp.gradient.memory import Memory
@@ -154,8 +152,7 @@ class GradientReducer:
 
     def copy_rows(self, table: Array, source: Array | float) -> None:
         """Set a table that the ranks of this memory share, each of them some rows; return when all is there."""
-        mine = slice(*block_bounds(len(table), self._memory.rank, self._memory.size))
-        table[mine] = source[mine] if isinstance(source, np.ndarray) else source
+        self._memory.set_rows(table, source)
         self.barrier()
 
     def close(self) -> None:

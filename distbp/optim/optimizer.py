@@ -12,6 +12,7 @@ nor on the number of ranks.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,12 @@ _COST_OF_ROWS = 40
 _ABOVE_TINY = 1e8
 """Times the least normal number: what is smaller is nothing beside a gradient that moves a parameter."""
 _FIRST = np.zeros(1, np.intp)
+
+
+@lru_cache
+def _steps_to_tiny(factor: float) -> int:
+    """Return how often what shrinks by a factor in each step is to be looked at; 0: never."""
+    return max(1, int(math.log(_ABOVE_TINY) / -math.log(factor))) if factor > 0.0 else 0
 
 
 class Optimizer:
@@ -217,7 +224,7 @@ class Optimizer:
         units had died, with a gradient of zero, a step took twice its time.
         """
         for name, factor in self._factors().items():
-            often = max(1, int(math.log(_ABOVE_TINY) / -math.log(factor))) if factor > 0.0 else 0
+            often = _steps_to_tiny(factor)
             if often and self.t % often == 0 and name in self.state:
                 array = self.state[name]
                 array[np.abs(array) < _ABOVE_TINY * np.finfo(array.dtype).tiny] = 0.0
