@@ -4,60 +4,67 @@ The number of ranks changes nothing but the time. Four nouns: a `Network` holds 
 delta recursion, a `Communicator` connects ranks, a `GradientReducer` sums gradients, a `Trainer` loops.
 """
 
-from distbp.comm import Communicator, MPICommunicator, SerialCommunicator, ThreadCommunicator, run_threads
-from distbp.comm.world import communicator
-from distbp.data import (
-    ArrayDataset,
-    BatchSampler,
-    Column,
-    Data,
-    Dataset,
-    Epochs,
-    Permutation,
-    Prepared,
-    Preprocessor,
-    Subset,
-    SyntheticDataset,
-    TableOptions,
-    Target,
-    fit_preprocessor,
-    load,
-    open_dataset,
-    split,
-)
-from distbp.errors import RankLost, UserError
-from distbp.gradient import GradientReducer
-from distbp.model import Model
-from distbp.network import (
-    ACTIVATIONS,
-    BinaryCrossEntropy,
-    FunctionLoss,
-    FunctionModel,
-    Huber,
-    Loss,
-    Network,
-    SoftmaxCrossEntropy,
-    SquaredError,
-)
-from distbp.optim import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, Schedule
-from distbp.trainer import (
-    Batches,
-    Checkpoints,
-    Components,
-    Gradient,
-    Judge,
-    Log,
-    MetricTarget,
-    NoiseScale,
-    Nonfinite,
-    Observer,
-    Saver,
-    Trainer,
-    TrainState,
-    evaluate,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# A name is imported when it is asked for: a command may say how many threads NumPy's BLAS starts before it does.
+if TYPE_CHECKING:
+    from distbp.comm import Communicator, MPICommunicator, SerialCommunicator, ThreadCommunicator, run_threads
+    from distbp.comm.world import communicator
+    from distbp.data import (
+        ArrayDataset,
+        BatchSampler,
+        Column,
+        Data,
+        Dataset,
+        Epochs,
+        Permutation,
+        Prepared,
+        Preprocessor,
+        Subset,
+        SyntheticDataset,
+        TableOptions,
+        Target,
+        fit_preprocessor,
+        load,
+        open_dataset,
+        split,
+    )
+    from distbp.errors import RankLost, UserError
+    from distbp.gradient import GradientReducer
+    from distbp.model import Model
+    from distbp.network import (
+        ACTIVATIONS,
+        BinaryCrossEntropy,
+        FunctionLoss,
+        FunctionModel,
+        Huber,
+        Loss,
+        Network,
+        SoftmaxCrossEntropy,
+        SquaredError,
+    )
+    from distbp.optim import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, Schedule
+    from distbp.trainer import (
+        Batches,
+        Checkpoints,
+        Components,
+        Gradient,
+        Judge,
+        Log,
+        MetricTarget,
+        NoiseScale,
+        Nonfinite,
+        Observer,
+        Saver,
+        Trainer,
+        TrainState,
+        evaluate,
+    )
 
 __version__ = "0.5.0.dev0"
+
+_HOMES = ("errors", "network", "optim", "comm", "comm.world", "data", "gradient", "model", "trainer")
 
 __all__ = [
     "ACTIVATIONS",
@@ -122,3 +129,18 @@ __all__ = [
     "run_threads",
     "split",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or a package of them, imported now."""
+    if name in _HOMES:
+        return import_module(f"distbp.{name}")
+    for home in _HOMES if name in __all__ else ():
+        if name in vars(module := import_module(f"distbp.{home}")):
+            return globals().setdefault(name, vars(module)[name])
+    raise AttributeError(f"module 'distbp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted({*globals(), *__all__})

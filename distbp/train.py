@@ -3,6 +3,8 @@
 Reads the configuration and hands it to a `Job`.
 """
 
+import distbp.run.one_thread  # isort: skip  # noqa: F401  (before NumPy)
+
 import sys
 
 from distbp.comm.communicator import Communicator

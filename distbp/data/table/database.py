@@ -92,6 +92,7 @@ def read_text(
         "auto_detect": "false", "header": "false", "skip": skipped, "delim": quoted(delimiter), "quote": quoted(quote),
         "escape": quoted(quote), "columns": f"{{{columns}}}", "store_rejects": "true", "rejects_limit": "0",
         "nullstr": "[" + ", ".join(map(quoted, missing)) + "]", "max_line_size": str(MAX_LINE),
+        "buffer_size": str(2 * MAX_LINE),  # 16 lines of this size, the default, are 256 MB
     }  # fmt: skip
     given = ", ".join(f"{name}={value}" for name, value in options.items())
     try:

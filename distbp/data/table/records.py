@@ -112,21 +112,25 @@ def write(folder: Path, meaning: Meaning, dtype: np.dtype[Any], n_rows: int, par
 
 
 def _write(path: Path, parts: Iterable[memoryview]) -> None:
-    """Write a file and flush it to the disk."""
+    """Write a file and flush it to the disk, part by part: while one is on its way the next one is computed."""
     from concurrent.futures import ThreadPoolExecutor  # by who converts alone, as all that is slow to import
+
+    def put(part: memoryview) -> int:
+        n = stream.write(part)
+        stream.flush()
+        os.fsync(stream.fileno())
+        return n
 
     with _writing():
         stream = open(path, "wb")  # noqa: SIM115
-    with stream, ThreadPoolExecutor(1) as pool:  # what is written and what is computed next take their time together
+    with stream, ThreadPoolExecutor(1) as pool:
         pending = pool.submit(int)
         for part in parts:
             with _writing():
                 pending.result()
-            pending = pool.submit(stream.write, part)
+            pending = pool.submit(put, part)
         with _writing():
             pending.result()
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
