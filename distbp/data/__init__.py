@@ -1,9 +1,10 @@
 """From a name or path to batches: formats, splitting, preprocessing, and the permutation of each epoch."""
 
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
+from distbp.data.fitting import fit_preprocessor
 from distbp.data.loading import Data, load, open_dataset
 from distbp.data.prepared import Prepared
-from distbp.data.preprocessing import Preprocessor, fit_preprocessor
+from distbp.data.preprocessing import Preprocessor
 from distbp.data.sampling import BatchSampler, Epochs, Permutation
 from distbp.data.splitting import Subset, split
 from distbp.data.synthetic import SyntheticDataset

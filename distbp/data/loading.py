@@ -21,8 +21,9 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_pair, read_npy
 from distbp.data.dataset import Dataset, Target
+from distbp.data.fitting import fit_preprocessor
 from distbp.data.prepared import Prepared
-from distbp.data.preprocessing import Preprocessor, fit_preprocessor
+from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
 from distbp.data.table.cache import folder_of, read_once
@@ -148,12 +149,14 @@ def load(
     seed: int = 0,
     cache: str | Path | None = "auto",
     look_up: bool = True,
+    bins: int = 0,
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
     A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
     files, or the test set that a format holds, go before fractions. With `look_up` a column of many categories is given
-    as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``.
+    as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``; numbers are encoded in up to `bins`
+    quantile bins, see `distbp.data.encoding`.
 
     Examples
     --------
@@ -192,7 +195,7 @@ def load(
         remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
     preprocessor = fit_preprocessor(
         train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight,
-        look_up=look_up,
+        look_up=look_up, bins=bins,
     )  # fmt: skip
 
     def prepare(subset: Subset | None) -> Prepared | None:

@@ -87,7 +87,7 @@ class Prepared:
             X = X[:, self._order]
         w = self.preprocessor.weights(y, w, self.dtype)
         target = None if y is None else self.preprocessor.transform_target(y, self.dtype)
-        if keep_bytes and X.dtype == np.uint8:
+        if keep_bytes and X.dtype == np.uint8 and not self.preprocessor.edges:
             self._affine = self.preprocessor.affine(self.dtype)
             return X, target, w
         return self.preprocessor.transform(X, self._in_their_order, self.dtype, out), target, w

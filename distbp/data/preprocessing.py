@@ -6,33 +6,23 @@ and a missing one has its own. Where a column has many, its input is a code in p
 (`distbp.network.embedding`); codes come last. A regression target is standardised. Everything that was fitted goes into
 the model file, and `predict` applies it.
 
-The fit is the same to the last bit on any number of ranks: see `moments`.
+`fitting` has how it is fitted.
 """
 
 from dataclasses import asdict, dataclass, field
-from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distbp.comm.communicator import Communicator
 from distbp.data.dataset import Column
-from distbp.data.moments import summarise
-from distbp.data.splitting import Subset
+from distbp.data.encoding import Bins
 from distbp.errors import UserError
 
 Array = NDArray[Any]
 
-SCALINGS = ("auto", "standardize", "minmax", "none")
-MOST_ONE_HOT = 256
-"""Categories of a column that are inputs of their own; beyond them a code is one."""
-_MOST = {True: (1 << 24) - 2, False: 1000}
-"""Categories that are told apart where there are embeddings (float32 has no larger codes), and where not."""
 _FAR = 20.0
 """Deviations from the mean beyond which a number is strange."""
-_RARELY_MISSING = 0.01
-"""Part of the rows up to which nothing is learnt from the holes of a column of numbers."""
 
 
 @dataclass
@@ -55,6 +45,8 @@ class Preprocessor:
         Columns of which no training row lacked the value.
     coded : list of str
         Columns that are given as codes.
+    edges : list of list of float
+        Of the bins of each numeric column; [] where none has any: see `encoding`.
     target_shift, target_scale : list of float
         A value is learnt as ``(y - shift) * scale``.
     class_weight : list of float
@@ -75,6 +67,7 @@ class Preprocessor:
     class_weight: list[float] = field(default_factory=list)
     weight_scale: float = 1.0
     coded: list[str] = field(default_factory=list)
+    edges: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
@@ -91,16 +84,17 @@ class Preprocessor:
         one_hot = [(name, texts) for name, texts in self.columns if name not in self.coded]
         own = sum((1 if texts is None else len(texts)) + (name in blank) for name, texts in one_hot)
         beside = sum(name in self.others for name, _ in one_hot)
-        self._plain = own + beside
+        self._bins = Bins(self.edges)
+        self._plain = own + beside + self._bins.n
         places = enumerate(i for i, (name, _) in enumerate(self.columns) if name in self.coded)
         self._place_of_code = {i: self._plain + j for j, i in places}
         self.n_inputs = self._plain + len(self.coded)
-        """Inputs of the network: of a number, of each category, of those not named, of a missing value; codes."""
+        """Inputs of the network: numbers, holes, bins, categories and those not named and missing ones; codes."""
         self._bound: tuple[tuple[Column, ...], dict[int, Array]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that was fitted, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "edges" or value}
 
     def match(self, columns: tuple[Column, ...], source: str) -> list[int]:
         """Return the place of each fitted column in other data: by name, else by position."""
@@ -133,8 +127,11 @@ class Preprocessor:
         np.multiply(numbers - self._shift, self._scale, out=out[:, :k], casting="same_kind")
         if self._indicated:
             out[:, k : k + len(self._indicated)] = ~np.isfinite(X[:, self._indicated])
+        k += len(self._indicated)
+        if self._bins.n:
+            self._bins.encode(numbers, out[:, k : k + self._bins.n])
         if not self._all_numeric:
-            out[:, k + len(self._indicated) : self._plain] = 0.0
+            out[:, k + self._bins.n : self._plain] = 0.0
             for i, inputs in self._inputs_of(columns).items():
                 codes = X[:, i]
                 if (holes := np.isnan(codes)).any():
@@ -167,7 +164,8 @@ class Preprocessor:
         Where it is given as a code itself, that is another code; 0 is that of a category that is not named.
         """
         if self._bound is None or self._bound[0] is not columns:
-            found, k, blank, others = {}, self._n_numeric + len(self._indicated), set(self.blank), set(self.others)
+            found, blank, others = dict[int, Array](), set(self.blank), set(self.others)
+            k = self._n_numeric + len(self._indicated) + self._bins.n
             for i, (name, texts) in enumerate(self.columns):
                 if texts is None:
                     continue
@@ -206,88 +204,3 @@ class Preprocessor:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-
-
-def fit_preprocessor(
-    train: Subset,
-    comm: Communicator,
-    *,
-    scaling: str = "auto",
-    impute: str = "mean",
-    scale_target: bool = True,
-    class_weight: str = "none",
-    look_up: bool = True,
-) -> Preprocessor:
-    """Fit the preprocessing to the training rows, each rank of `comm` to its share of the blocks.
-
-    `scaling` is that of numeric columns: standardize, minmax or none; auto is minmax for 8-bit images and standardize
-    for all else. `impute` is what stands for a missing number, mean or zero. `scale_target` standardises the target of
-    a regression, and the `class_weight` balanced weighs class c by ``n / (n_classes n_c)``. With `look_up` a column of
-    many categories is a code.
-    """
-    if scaling not in SCALINGS:
-        raise ValueError(f"unknown scaling {scaling!r}: one of {', '.join(SCALINGS)}")
-    columns, target = train.dataset.columns, train.dataset.target
-    if scaling == "auto":
-        sample = train.dataset.take(np.zeros(1, np.int64))[0]
-        scaling = "minmax" if sample.dtype == np.uint8 else "standardize"
-    totals = summarise(train, comm)
-    numeric = [i for i, column in enumerate(columns) if column.categories is None]
-    inputs = {name: values[numeric] for name, values in totals["inputs"].items()}
-    mean, low = (np.where(inputs["count"] > 0, inputs[name], 0.0) for name in ("mean", "low"))
-    shift = {"standardize": mean, "minmax": low}.get(scaling, np.zeros_like(mean))
-    scale = np.ones_like(mean) if scaling == "none" else 1.0 / _spread(inputs, scaling)
-    complete = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if n == train.n_rows]
-    described: list[tuple[str, list[str] | None]] = [(column.name, None) for column in columns]
-    blank = [columns[i].name for i, n in zip(numeric, inputs["count"], strict=True) if _often_missing(n, train.n_rows)]
-    others, coded = [], []
-    for i, counts in totals["categories"].items():
-        named = _named(counts, train.n_rows, _MOST[look_up])
-        name, categories = columns[i].name, columns[i].categories or ()
-        described[i] = name, list(compress(categories, named))
-        others += [name] * bool((counts[~named] > 0).any())
-        coded += [name] * bool(look_up and named.sum() > MOST_ONE_HOT)
-        complete += [name] * bool(counts.sum() == train.n_rows)
-        blank += [name] * _often_missing(counts.sum(), train.n_rows, 0.0)
-    fill = mean if impute == "mean" else np.zeros_like(mean)
-    fitted = Preprocessor(
-        described, shift.tolist(), scale.tolist(), fill.tolist(), blank, others, complete, coded=coded
-    )
-    if not fitted.n_inputs:
-        raise UserError("the training rows have no usable input column")
-    if target and target.kind == "values" and scale_target:
-        fitted.target_shift = totals["targets"]["mean"].tolist()
-        fitted.target_scale = (1.0 / _spread(totals["targets"], "standardize")).tolist()
-    if class_weight == "balanced":
-        if target is None or target.kind != "classes":
-            raise UserError("class weights need a target of classes; leave out --class-weight")
-        counts = totals["class count"]
-        fitted.class_weight = (train.n_rows / (len(counts) * np.maximum(counts, 1))).tolist()
-    total = float((totals["class weight"] * np.array(fitted.class_weight or 1.0)).sum())
-    if not total > 0:
-        raise UserError("the sample weights of the training rows sum to zero")
-    fitted.weight_scale = train.n_rows / total
-    return fitted
-
-
-def _often_missing(count: float, n_rows: int, rarely: float = _RARELY_MISSING) -> bool:
-    return bool(0 < count < (1 - rarely) * n_rows)
-
-
-def _named(counts: Array, n_rows: int, most: int) -> Array:
-    """Return which categories are told apart: the commonest, with 2 rows at least, in large tables 10."""
-    named = counts >= min(max(2, n_rows // 10_000), 10)
-    if named.sum() > most:
-        named[:] = False
-        named[np.argsort(-counts, kind="stable")[:most]] = True
-    return named
-
-
-def _spread(of: dict[str, Array], scaling: str) -> Array:
-    """Return range or standard deviation of each column; 1 for one that is constant or empty."""
-    varies = of["high"] > of["low"]  # the deviation of a constant is not always zero to the last bit
-    span = np.where(varies, of["high"], 1.0) - np.where(varies, of["low"], 0.0)
-    if scaling == "minmax":
-        return span
-    deviation = np.sqrt(of["square"] / np.maximum(of["count"], 1.0))
-    return np.where(varies & (deviation > 0), deviation, 1.0)

@@ -13,6 +13,7 @@ from distbp.network.losses import FunctionLoss, Loss, make_loss
 from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.options import TrainConfig, parse_every, parse_interval
+from distbp.run.recipes import RECIPES, batch_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
@@ -23,6 +24,9 @@ from distbp.trainer.options import Batches, Components, Gradient
 from distbp.trainer.saver import Saver
 from distbp.trainer.trainer import Trainer
 
+_SHARP = {"classes": "accuracy", "values": "rmse"}
+"""What tells the best model, by the kind of the target: what people ask for; the loss may rise where it still falls."""
+
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""
@@ -32,7 +36,7 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
         validation_fraction=config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
-        look_up=config.model is None,
+        look_up=config.model is None, bins=config.bins,
     )  # fmt: skip
 
 
@@ -46,13 +50,20 @@ def table_options(config: TrainConfig) -> TableOptions:
     )  # fmt: skip
 
 
-def with_batch_that_fits(config: TrainConfig, data: Data) -> TrainConfig:
-    """Return the configuration with the default batch cut to the training rows; whoever asks for one keeps it."""
-    n = data.train.n_rows
-    if config.batch_size != TrainConfig.batch_size or config.batch_size <= n:
-        return config
-    data.remarks.append(f"the batch is all {n} training rows, not {config.batch_size}")
-    return dataclasses.replace(config, batch_size=n)
+def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
+    """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others."""
+    n, usual = data.train.n_rows, RECIPES[config.recipe].get("batch_size", TrainConfig.batch_size)
+    if config.batch_size == usual:
+        batch = batch_of(config.recipe, n) or usual
+        if batch > n:
+            data.remarks.append(f"the batch is all {n} training rows, not {batch}")
+        config = dataclasses.replace(config, batch_size=min(batch, n))
+    if config.epochs is None and config.steps is None:
+        sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
+        config = dataclasses.replace(config, epochs=epochs_of(config.recipe, sampler.steps_per_epoch))
+    if config.monitor == "auto":
+        config = dataclasses.replace(config, monitor=f"{_SHARP.get(data.target.kind, 'loss')}/val")
+    return config
 
 
 def build_trainer(
@@ -114,7 +125,11 @@ def _components(
     return Components(
         log=Log(parse_every(config.log_every)),
         judge=Judge(
-            parse_every(config.eval_every), monitor=config.monitor, patience=config.early_stopping, target=target
+            parse_every(config.eval_every),
+            monitor=config.monitor,
+            patience=config.early_stopping,
+            target=target,
+            keep_best=config.keep_model == "best",
         ),
         noise=NoiseScale(config.noise_scale),
         nonfinite=Nonfinite(config.on_nonfinite),

@@ -15,8 +15,10 @@ from typing import Any
 from distbp.errors import UsageError
 from distbp.run.entry_point import Parser
 from distbp.run.options import TrainConfig, flag
+from distbp.run.recipes import with_recipe
 
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+_DEFAULTS = {name: field.default for name, field in _FIELDS.items()}
 
 
 def _type(field: "dataclasses.Field[Any]") -> Any:
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     for field in _FIELDS.values():
         meta, kind = field.metadata, _type(field)
         group = groups.setdefault(meta["group"], parser.add_argument_group(meta["group"]))
-        default = "" if field.default is None or kind is bool else f" [{field.default}]"
+        default = "" if field.default is None or kind is bool else f" [{meta['shown']}]"
         text = (meta["help"] + default).replace("%", "%%")
         how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if kind is not bool:
@@ -58,7 +60,7 @@ def parse_train_config(arguments: list[str]) -> TrainConfig:
         raise UsageError(f"unknown argument {unknown[0]}{_nearest(unknown[0].split('=')[0], '--')}")
     given = vars(found)
     from_file = _read_toml(Path(given.pop("config"))) if "config" in given else {}
-    return TrainConfig(**{**from_file, **given})
+    return TrainConfig(**with_recipe({**from_file, **given}, _DEFAULTS))
 
 
 def _nearest(word: str, dashes: str = "") -> str:

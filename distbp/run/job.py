@@ -13,7 +13,7 @@ from distbp.errors import DONE, STOPPED, RankLost, UserError
 from distbp.gradient.choose import EXACT_BITS
 from distbp.model import Model
 from distbp.run.blas import different_bits, kernel_warning
-from distbp.run.build import build_trainer, load_data, run_length, with_batch_that_fits
+from distbp.run.build import build_trainer, load_data, run_length, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.manifest import bits_of, describe
@@ -64,7 +64,7 @@ class Job:
                     return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
                 self.data = load_data(config, comm)
-                self.config = config = with_batch_that_fits(config, self.data)
+                self.config = config = suited_to(self.data, config)
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
                     Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
@@ -196,9 +196,13 @@ class Job:
             reporter.say(f"stopped at step {at.step} with a checkpoint; continue with {again}")
             return STOPPED
         results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}
-        best = trainer.judge.state
-        if best.best is not None:
-            results |= {f"best {trainer.judge.monitor}": best.best, "best step": best.best_step}
+        judge = trainer.judge
+        if (kept := judge.kept)[1] is not None:
+            results |= {
+                f"best {judge.monitor}": kept[0],
+                "best step": kept[1],
+                f"last {judge.monitor}": judge.state.last,
+            }
         for name, part in (("val", self.data.validation), ("test", self.data.test)):
             if part is not None:
                 results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
@@ -209,7 +213,7 @@ class Job:
         )
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
-        for line in closing(results, self.config, directory.path):
+        for line in closing(results, self.config, trainer, directory.path):
             reporter.say(line)
         return DONE
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from distbp.data import preprocessing
+from distbp.data import fitting
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
 from distbp.gradient.choose import BUCKET_BYTES, REDUCTIONS
@@ -24,10 +24,11 @@ from distbp.network.losses import LOSSES
 from distbp.network.user_functions import is_function_name
 from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
+from distbp.run.recipes import RECIPES
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
+    "recipe keep_model epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
     " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
@@ -50,8 +51,8 @@ def _batch_size(text: str) -> int:
 
 
 def _option(group: str, default: Any, text: str, choices: Collection[str] | None = None, **more: Any) -> Any:
-    """Return a field; `more` are ``metavar``, and ``read``, which makes a value of a text."""
-    meta = {"group": group, "help": text, "choices": choices, "metavar": None, "read": None, **more}
+    """Return a field; `more` are ``metavar``, ``read``, which makes a value of a text, and ``shown``: the default."""
+    meta = {"group": group, "help": text, "choices": choices, "metavar": None, "read": None, "shown": default, **more}
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -61,6 +62,7 @@ _optimisation, _run, _output = partial(_option, "optimisation"), partial(_option
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
     ("leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
+    ("bins", lambda x: x == 0 or 2 <= x <= 1024, "0, or from 2 to 1024"),
     ("noise_scale epochs steps decay_patience weight_decay", lambda x: 0 <= x < math.inf, "at least 0"),
     ("lr", lambda x: 0 < x < math.inf, "a number above 0"),
     ("clip_norm bucket_mb huber_threshold", lambda x: x > 0, "a number above 0"),
@@ -117,11 +119,15 @@ class TrainConfig:
     )
     class_weight: str = _data("none", "balanced: each class counts the same", ("none", "balanced"))
     preprocessing: str = _data(
-        "auto", "scaling of numeric columns; auto: minmax for images, else standardize", preprocessing.SCALINGS
+        "auto", "scaling of numeric columns; auto: minmax for images, else standardize", fitting.SCALINGS
     )
+    bins: int = _data(0, "quantile bins that each number is encoded in, piecewise linearly, beside it; 0: none")
     impute: str = _data("mean", "what a missing number becomes", ("mean", "zero"))
     scale_target: bool = _data(True, "standardise a regression target")
 
+    recipe: str = _model(
+        "plain", "values for options that are not given; auto suits the data", ("auto", *RECIPES), shown="auto"
+    )
     hidden: str = _model("256,128", "units of the hidden layers, e.g. 256,128; none: a linear model", metavar="UNITS")
     activation: str = _model(
         "relu", "of the hidden layers; or module:function, a function of arrays", _OrFunction(ACTIVATIONS)
@@ -160,12 +166,15 @@ class TrainConfig:
     batch_size: int = _run(32, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size)
     micro_batch: int | None = _run(None, "most rows that a rank passes at once: same gradient, less memory")
     drop_last: bool = _run(False, "leave out the short last batch of an epoch")
-    epochs: int | None = _run(None, "passes over the training rows; 30 if --steps is not given")
+    epochs: int | None = _run(None, "passes over the training rows; without it and --steps 30, or what the recipe says")
     steps: int | None = _run(None, "updates")
     seed: int = _run(0, "of split, weights, permutations, dropout")
     on_nonfinite: str = _run("stop", "what a loss that is not finite does", ("stop", "skip"))
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
-    monitor: str = _run("loss/val", "the metric that early stopping watches", metavar="METRIC")
+    keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
+    monitor: str = _run(
+        "loss/val", "the metric that says which is best, and that early stopping watches", metavar="METRIC"
+    )
     target_metric: str | None = _run(None, "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
     communicator: str = _run("auto", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
     reduction: str = _run(

@@ -4,6 +4,7 @@ from distbp.data.dataset import Target
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig, flag
+from distbp.run.recipes import RECIPES
 from distbp.trainer.trainer import Trainer
 
 SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
@@ -53,11 +54,12 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         "lr_floor": (schedule != "constant", f"--schedule {schedule}"),
         "lr_scaling_base": (config.lr_scaling != "none", "--lr-scaling none"),
         "scale_target": (data.target.kind == "values", f"a {data.target}"),
-        "monitor": (config.early_stopping is not None, "no --early-stopping"),
+        "monitor": (trainer.judge.keep_best, "--keep-model last, and no --early-stopping"),
+        "keep_model": (data.validation is not None, "no rows to validate on: the last model is kept"),
         "validation_fraction": (config.validation_data is None, "--validation-data"),
         "test_fraction": (config.test_data is None, "--test-data"),
     }
-    default = TrainConfig()
+    default = TrainConfig(**RECIPES[config.recipe])
     return [
         f"warning: --{flag(name)} does nothing with {why}"
         for name, (is_used, why) in used.items()

@@ -23,11 +23,9 @@ def opening(data: Data, trainer: Trainer, path: Path) -> str:
     )
 
 
-def closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[str]:
-    """Return the last lines of a run: what was reached, and how to use the model."""
-    lines = []
-    if config.early_stopping and "best step" in results:
-        lines.append(f"early stopping: restored the best, of step {results['best step']}")
+def closing(results: dict[str, Any], config: TrainConfig, trainer: Trainer, path: Path) -> list[str]:
+    """Return the last lines of a run: what was reached, which model was kept, and how to use it."""
+    lines = [_kept(results, trainer)] if trainer.judge.keep_best else []
     if config.target_metric:
         met = "reached" if results["outcome"] == "target" else "not reached"
         lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
@@ -44,6 +42,20 @@ def closing(results: dict[str, Any], config: TrainConfig, path: Path) -> list[st
         f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
     )
     return lines
+
+
+def _kept(results: dict[str, Any], trainer: Trainer) -> str:
+    """Return which model was kept, and how much worse the last one was."""
+    step, metric = results.get("best step"), trainer.judge.monitor
+    if results["outcome"] == "target":
+        return f"kept the model of step {results['step']:,}, which reached the target"
+    if step is None:
+        return "kept the last model: there are no rows to validate on, or no evaluation was due"
+    best, last = results[f"best {metric}"], results[f"last {metric}"]
+    text = f"kept the model of epoch {trainer.sampler.epochs(step):.4g} (step {step:,}): {metric} {best:.4g}"
+    if step == results["step"] or not (best and last):
+        return text
+    return f"{text}; the last one had {last:.4g}, {abs(last - best) / abs(best):.1%} worse"
 
 
 def plan_of(config: TrainConfig, data: Data, trainer: Trainer, threads: int) -> str:

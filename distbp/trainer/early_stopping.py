@@ -53,6 +53,10 @@ class _State:
     best: float | None = None
     best_step: int | None = None
     waited: int = 0
+    last: float | None = None
+    """Of the latest evaluation."""
+    ended_best: int | None = None
+    """The step of one that was due to the end of the run alone, where it was the best."""
 
 
 class Judge:
@@ -68,6 +72,8 @@ class Judge:
         Early stopping: the run ends after so many evaluations without improvement, and the best parameters return.
     target : MetricTarget, optional
         The run ends when it is reached.
+    keep_best : bool
+        The parameters of the best evaluation return at the end, also without early stopping.
     """
 
     def __init__(
@@ -77,13 +83,16 @@ class Judge:
         monitor: str = "loss/val",
         patience: int | None = None,
         target: MetricTarget | None = None,
+        keep_best: bool = False,
     ) -> None:
         self.every, self.monitor, self.patience, self.target = every, monitor, patience, target
+        self.keep_best = keep_best or patience is not None
         self.state = _State()
 
     def require(self, evaluated: list[str], logged: list[str], *, plateau: bool) -> None:
         """Refuse to watch what a run never has, given the metrics that are evaluated and logged."""
         watched = [("early stopping", self.monitor, evaluated)] if self.patience is not None else []
+        watched += [("keeping the best", self.monitor, evaluated)] if self.keep_best and evaluated else []
         watched += [("the plateau schedule", "loss/val", evaluated)] if plateau else []
         watched += [("the target", self.target.metric, evaluated + logged)] if self.target is not None else []
         for what, metric, seen in watched:
@@ -96,7 +105,8 @@ class Judge:
     def see(self, record: Mapping[str, Any], step: int) -> str:
         """Judge the metrics of an evaluation after `step` steps; return ``early`` where it is time to stop."""
         state = self.state
-        if is_better(self.monitor, record[self.monitor], state.best):
+        state.last, state.ended_best = record[self.monitor], None
+        if self._is_best(record):
             state.best, state.best_step, state.waited = record[self.monitor], step, 0
             return ""
         state.waited += 1
@@ -108,4 +118,31 @@ class Judge:
 
     def improved_at(self, step: int) -> bool:
         """Return whether the best parameters are those of `step`, and are wanted again."""
+        return self.keep_best and self.state.best_step == step
+
+    def saves(self, step: int) -> bool:
+        """Return whether the parameters of `step` are worth a checkpoint of their own."""
         return self.patience is not None and self.state.best_step == step
+
+    def see_end(self, record: Mapping[str, Any], step: int) -> None:
+        """Look at an evaluation that a longer run would not have had."""
+        self.state.last = record[self.monitor]
+        self.state.ended_best = step if self._is_best(record) else None
+
+    def _is_best(self, record: Mapping[str, Any]) -> bool:
+        """Return whether an evaluation is better than all before; or as good, but for early stopping."""
+        new, best = record[self.monitor], self.state.best
+        return is_better(self.monitor, new, best) or (new == best and self.patience is None)
+
+    def keeps_last(self, step: int, ended: str) -> bool:
+        """Return whether the parameters of a run that ends at `step` stay, since they are the best or what was asked.
+
+        `ended` says why it ends before its time.
+        """
+        return self.state.ended_best == step or ended not in ("", "early")
+
+    @property
+    def kept(self) -> tuple[float | None, int | None]:
+        """Return what is watched of the model that is kept at the end, and its step."""
+        state = self.state
+        return (state.best, state.best_step) if state.ended_best is None else (state.last, state.ended_best)

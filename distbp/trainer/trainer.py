@@ -159,7 +159,7 @@ class Trainer:
                     self.settle(last=position.step == total)
                     position.phase = SETTLED
                     self.observer.on_step(self)
-        if position.ended or position.step >= total:
+        if (position.ended or position.step >= total) and not self.judge.keeps_last(position.step, position.ended):
             self.memory.return_to_best()
 
     def _begin(self) -> None:
@@ -198,8 +198,7 @@ class Trainer:
         position, judge = self.position, self.judge
         ends, now = last or self.latest.stop, position.step
         logs, judges = self._due(self.log.every), self._due(judge.every)
-        record: dict[str, Any] = {}
-        verdict = ""
+        record, verdict = dict[str, Any](), ""
         # what is only shown because the run ends here leaves no trace: a longer run is the same run
         if logs or (last and self.log.every):
             record |= self.log.take(position.seconds, self.latest, hits=self._count.kind == "classes", reset=logs)
@@ -212,10 +211,12 @@ class Trainer:
                 verdict = judge.see(record, now)
                 if judge.improved_at(now):
                     self.memory.keep_best()
+            else:
+                judge.see_end(record, now)
         position.ended = judge.reached(record) or verdict
         if record:
             self._record(record)
-        saves = self.saver and (self._due(self.saver.every) or ends or position.ended or judge.improved_at(now))
+        saves = self.saver and (self._due(self.saver.every) or ends or position.ended or judge.saves(now))
         audits = self._due(self.audit_every) or (self.audit_every and saves)  # what is saved was compared
         if audits and (differs := audit(self.crew.comm, self.network, self.reducer.shard)):
             raise UserError(f"step {now}: {differs}")

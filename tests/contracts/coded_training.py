@@ -5,8 +5,8 @@ from flat import flat_trainer
 
 from distbp import Adam, Column, Network, Schedule, SerialCommunicator, SoftmaxCrossEntropy, Target
 from distbp.data.dataset import ArrayDataset
+from distbp.data.fitting import fit_preprocessor
 from distbp.data.prepared import Prepared
-from distbp.data.preprocessing import fit_preprocessor
 from distbp.data.splitting import Subset
 
 N, B, STEPS = 2003, 37, 60

@@ -47,4 +47,4 @@ def fit_weighted(comm):
 
 
 def fit_values(comm):
-    return fit_preprocessor(Subset(mixed(1500)), comm, scaling="minmax").as_dict()
+    return fit_preprocessor(Subset(mixed(1500)), comm, scaling="minmax", bins=8).as_dict()

@@ -19,7 +19,10 @@ OF = {
     "gradient": {
         name: name for name in ("reduction", "leaves", "micro_batch", "bucket_bytes", "compress", "oversubscribe")
     },
-    "judge": {"eval_every": "every", "monitor": "monitor", "patience": "patience", "target": "target"},
+    "judge": {
+        "eval_every": "every", "monitor": "monitor", "patience": "patience", "target": "target",
+        "keep_best": "keep_best",
+    },
     "saver": {
         "checkpoint_every": "every", "fingerprint": "fingerprint", "on_checkpoint_error": "on_error",
         "checkpoint_async": "background",

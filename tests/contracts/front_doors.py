@@ -5,7 +5,7 @@ from pathlib import Path
 
 TRAIN = ("-m", "distbp.train")
 PREDICT = ("-m", "distbp.predict")
-QUICK = ("--hidden", "16", "--epochs", "2", "--run-dir", "run")
+QUICK = ("--recipe", "plain", "--hidden", "16", "--epochs", "2", "--run-dir", "run")
 
 
 def lines(folder: Path) -> list[dict]:

@@ -14,7 +14,9 @@ def digits():
 
 
 def built(digits, *arguments, **more):
-    return build_trainer(parse_train_config(["--hidden", "8", *arguments]), digits, SerialCommunicator(), **more)
+    return build_trainer(
+        parse_train_config(["--recipe", "plain", "--hidden", "8", *arguments]), digits, SerialCommunicator(), **more
+    )
 
 
 def test_options_reach_the_trainer(digits, tmp_path):

@@ -109,8 +109,8 @@ def test_a_run_directory_is_neither_overwritten_nor_mixed(here, tmp_path):
 
 
 def test_a_stored_configuration_continues_its_own_run(here, tmp_path):
-    assert here(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
-    assert here(*TRAIN, "--hidden", "8", "--epochs", "1").returncode == 0
+    for _ in range(2):
+        assert here(*TRAIN, "--recipe", "plain", "--hidden", "8", "--epochs", "1").returncode == 0
     stored = tmp_path / "runs" / "digits-1" / "config.toml"
     text = stored.read_text()
     assert "batch-size = 32\n" in text
@@ -128,7 +128,7 @@ def test_default_run_directories_count_up_and_resume_takes_the_newest(here, tmp_
 
 
 def test_early_stopping_restores_the_best_and_a_target_ends_the_run(here, tmp_path):
-    arguments = ("--optimizer", "adam", "--lr", "0.05", "--epochs", "200", "--early-stopping", "3")
+    arguments = ("--recipe", "plain", "--optimizer", "adam", "--lr", "0.05", "--epochs", "200", "--early-stopping", "3")
     assert here(*TRAIN, *arguments, "--run-dir", "early").returncode == 0
     results = json.loads((tmp_path / "early" / "results.json").read_text())
     losses = [r["loss/val"] for r in lines(tmp_path / "early")]
@@ -156,7 +156,7 @@ def test_an_unknown_command(here):
 
 
 def test_a_target_changed_on_resume_counts(here, tmp_path):
-    command = (*TRAIN, "--hidden", "16", "--epochs", "6", "--run-dir", "run", "--resume", "auto", "--target-metric")
+    command = (*TRAIN, *QUICK, "--epochs", "6", "--resume", "auto", "--target-metric")
     assert "reached at step" in here(*command, "accuracy/val>=0.5").stdout
     done = here(*command, "accuracy/val>=0.9999")
     assert done.returncode == 0 and "not reached at step 240" in done.stdout

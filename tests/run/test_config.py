@@ -14,8 +14,13 @@ from distbp.run.config import parse_train_config
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.report import Reporter, format_record, read_records
 
-FIELDS = dataclasses.fields(TrainConfig)
+FIELDS = [field for field in dataclasses.fields(TrainConfig) if field.name != "recipe"]
 INTERVALS = ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every")
+
+
+def parse_plain(arguments):
+    """Return the configuration of arguments, with the options' own defaults."""
+    return parse_train_config(["--recipe", "plain", *arguments])
 
 
 def flag(field):
@@ -49,18 +54,18 @@ def from_file(tmp_path):
     def run(text, *arguments):
         path = tmp_path / "c.toml"
         path.write_text(text, encoding="utf-8")
-        return parse_train_config(["--config", str(path), *arguments])
+        return parse_plain(["--config", str(path), *arguments])
 
     return run
 
 
 def test_defaults():
-    assert parse_train_config([]) == TrainConfig()
+    assert parse_plain([]) == TrainConfig()
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_flag_has_a_key_and_back(from_file, field):
-    by_flag = parse_train_config(as_arguments(field))
+    by_flag = parse_plain(as_arguments(field))
     assert getattr(by_flag, field.name) == another(field) != field.default
     assert by_flag == dataclasses.replace(TrainConfig(), **{field.name: another(field)})
     assert from_file(by_flag.to_toml()) == by_flag
@@ -83,13 +88,13 @@ def test_any_text_and_number_is_read_back(tmp_path_factory, text, number, seed):
     config = TrainConfig(run_dir=text, target=text, clip_norm=number, bucket_mb=number, seed=seed)
     path = tmp_path_factory.mktemp("config") / "c.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
-    assert parse_train_config(["--config", str(path)]) == config
+    assert parse_plain(["--config", str(path)]) == config
 
 
 @pytest.mark.parametrize("name", ["clip-norm", "bucket-mb", "huber-threshold", "lr-floor"])
 def test_infinity_is_refused_or_read_back(from_file, name):
     try:
-        config = parse_train_config([f"--{name}", "inf"])
+        config = parse_plain([f"--{name}", "inf"])
     except UsageError as error:
         assert name in str(error)
     else:
@@ -117,7 +122,7 @@ def test_infinity_is_refused_or_read_back(from_file, name):
 )
 def test_wrong_flags(arguments, message):
     with pytest.raises(UsageError) as caught:
-        parse_train_config(arguments)
+        parse_plain(arguments)
     assert message in str(caught.value)
 
 
@@ -157,7 +162,7 @@ def test_wrong_files(from_file, text, message):
 def test_a_file_that_is_not_text(tmp_path):
     (tmp_path / "c.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="is not TOML"):
-        parse_train_config(["--config", str(tmp_path / "c.toml")])
+        parse_plain(["--config", str(tmp_path / "c.toml")])
 
 
 CHOICES = [field for field in FIELDS if field.metadata["choices"]]
@@ -166,9 +171,9 @@ CHOICES = [field for field in FIELDS if field.metadata["choices"]]
 @pytest.mark.parametrize("field", CHOICES, ids=lambda field: field.name)
 def test_choices(field):
     for choice in field.metadata["choices"]:
-        assert getattr(parse_train_config([flag(field), choice]), field.name) == choice
+        assert getattr(parse_plain([flag(field), choice]), field.name) == choice
     with pytest.raises(UsageError, match=flag(field)):
-        parse_train_config([flag(field), "none of them"])
+        parse_plain([flag(field), "none of them"])
 
 
 BAD_VALUES = {
@@ -186,7 +191,7 @@ BAD_VALUES = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values])
 def test_ranges(name, value):
     with pytest.raises(UsageError, match=f"--{name}"):
-        parse_train_config([f"--{name}={value}"])
+        parse_plain([f"--{name}={value}"])
 
 
 def test_flags_go_before_the_file_and_the_file_before_defaults(from_file):
@@ -257,7 +262,7 @@ def test_a_batch_size_in_a_file(from_file, value):
 
 def test_help_mentions_every_option_in_its_group(capsys):
     with pytest.raises(SystemExit) as end:
-        parse_train_config(["--help"])
+        parse_plain(["--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0
     groups = list(dict.fromkeys(field.metadata["group"] for field in FIELDS))

@@ -30,7 +30,9 @@ from distbp.study.trials import groups_of, marks, say, train_and_measure, work_t
 from distbp.trainer import noise_scale
 from distbp.trainer.trainer import Trainer
 
-_DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2")
+_DEFAULTS = (
+    "--recipe", "plain", "--optimizer", "sgd", "--hidden", "128", "--noise-scale", "5", "--validation-fraction", "0.2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)

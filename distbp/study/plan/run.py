@@ -29,7 +29,7 @@ from distbp.study.experiment import Experiment, at_least_1, batch_sizes, default
 from distbp.study.plan.figures import figures
 from distbp.study.trials import Trial, say, write_results
 
-_DEFAULTS = ("--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
+_DEFAULTS = ("--recipe", "plain", "--optimizer", "sgd", "--hidden", "128", "--validation-fraction", "0.2")
 _SECONDS = 20.0
 _ROUNDS = 4
 _BYTES = (8, 2**12, 2**16, 2**20, 2**23)

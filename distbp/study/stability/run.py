@@ -179,6 +179,6 @@ def _measure(trainers: list[Trainer], held_out: Prepared, measure: str) -> dict[
 
 STABILITY = Experiment(
     about="twins: what one example does to the parameters, and the generalisation gap, by learning rate and batch size",
-    defaults=("--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64"),
+    defaults=("--recipe", "plain", "--data", "digits", "--hidden", "128", "--optimizer", "sgd", "--dtype", "float64"),
     add_options=_add_options, ask=_ask, run=_run, figures=figures,
 )  # fmt: skip

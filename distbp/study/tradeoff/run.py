@@ -161,7 +161,8 @@ def _trials(asked: dict[str, Any], results: dict[str, dict[str, Any]]) -> list[R
 TRADEOFF = Experiment(
     about="one exact gradient step or many approximate ones; approximation, estimation and optimisation error",
     defaults=(
-        "--data", "synthetic:spirals,rows=1250000,columns=2,classes=2,noise=0.1", "--validation-fraction", "0",
+        "--recipe", "plain", "--validation-fraction", "0",
+        "--data", "synthetic:spirals,rows=1250000,columns=2,classes=2,noise=0.1",
         "--hidden", "32", "--optimizer", "sgd", "--epochs", "10",
     ),  # fmt: skip
     add_options=_add_options, ask=_ask, run=_run, figures=figures,

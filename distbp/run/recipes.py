@@ -1,0 +1,76 @@
+"""Recipes: named sets of option values, for options that are not given; nothing in them is hidden.
+
+What each value is worth, on which tables, and how it was chosen: docs/recipes.md.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distbp.data.loading import paths_of
+from distbp.data.table.formats import FORMATS, suffix_of
+from distbp.errors import UserError
+
+_BOTH: dict[str, Any] = {
+    "hidden": "256,256", "activation": "gelu", "dropout": 0.1,
+    "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.02, "schedule": "cosine",
+    "batch_size": 256, "keep_model": "best", "monitor": "auto",
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "table": _BOTH | {"bins": 48},
+    "image": _BOTH,
+    "plain": {},
+}
+"""``plain`` is the lecture's: the defaults of the options themselves."""
+
+
+_MANY_EPOCHS, _MANY_STEPS = 60, 40_000
+
+
+def epochs_of(recipe: str, steps_per_epoch: int) -> int | None:
+    """Return how many epochs a recipe trains, where nobody says how long: fewer where they are long.
+
+    None where it says nothing of it.
+    """
+    return max(1, min(_MANY_EPOCHS, _MANY_STEPS // steps_per_epoch)) if RECIPES[recipe] else None
+
+
+_SMALL_BATCH, _FEW_STEPS = 32, 10
+
+
+def batch_of(recipe: str, n_rows: int) -> int | None:
+    """Return the batch size that a recipe takes for so many training rows, None where it has none of its own.
+
+    It is halved until an epoch has some steps.
+    """
+    batch: int | None = RECIPES[recipe].get("batch_size")
+    while batch and batch > _SMALL_BATCH and n_rows < _FEW_STEPS * batch:
+        batch //= 2
+    return batch
+
+
+def recipe_of(data: str, model: str | None) -> str:
+    """Return the recipe that suits data of this name or path; a model of the user's own knows best itself."""
+    if model is not None or data.startswith("synthetic"):
+        return "plain"
+    try:
+        first = paths_of(data)[0]
+    except UserError:  # for all ranks to say, when they load it
+        return "plain"
+    return "table" if suffix_of(first) in FORMATS else "image"
+
+
+def with_recipe(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return options by name: those that are given, and what their recipe says of the others."""
+    recipe = given.get("recipe", "auto")
+    if recipe == "auto":
+        recipe = recipe_of(given.get("data", defaults["data"]), given.get("model"))
+    return _without(RECIPES[recipe], given) | given | {"recipe": recipe}
+
+
+def _without(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says of options that are not given.
+
+    With another update rule its rate is another, and the inputs of bins ask for one that adapts to each weight.
+    """
+    of_the_rule = {"lr", "weight_decay", "bins"} if given.get("optimizer", "adamw") != "adamw" else set()
+    return {name: value for name, value in recipe.items() if name not in {*given, *of_the_rule}}

@@ -1,0 +1,89 @@
+"""Recipes: which one, what it sets, what overrules it, and what a run says of it."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from front_doors import PREDICT, TRAIN
+
+from distbp.errors import UsageError
+from distbp.run.config import parse_train_config
+from distbp.run.options import TrainConfig
+from distbp.run.recipes import RECIPES, batch_of, epochs_of, recipe_of
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe"),
+    [
+        ("digits", "image"), ("a.csv", "table"), ("a.CSV.gz", "table"), ("a.parquet", "table"), ("x.npz", "image"),
+        ("images,labels", "image"), ("synthetic:blobs", "plain"), ("no*such.csv", "plain"),
+    ],
+)  # fmt: skip
+def test_auto_goes_by_the_data(data, recipe):
+    assert parse_train_config(["--data", data]).recipe == recipe == recipe_of(data, None)
+    assert recipe_of(data, "mine:model") == "plain"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_what_is_not_given(recipe):
+    config = parse_train_config(["--recipe", recipe, "--dropout", "0.5"])
+    assert config == TrainConfig(**RECIPES[recipe] | {"recipe": recipe, "dropout": 0.5})
+    assert parse_train_config(["--recipe", "plain"]) == TrainConfig()
+
+
+def test_another_rule_has_another_rate():
+    config = parse_train_config(["--data", "a.csv", "--optimizer", "sgd"])
+    assert (config.lr, config.weight_decay, config.bins) == (None, 0.0, 0) and config.schedule == "cosine"
+    assert parse_train_config(["--data", "a.csv", "--optimizer", "adamw"]).lr == RECIPES["table"]["lr"]
+
+
+def test_there_is_no_other():
+    with pytest.raises(UsageError, match="recipe"):
+        parse_train_config(["--recipe", "none"])
+
+
+def test_few_rows_get_small_batches_and_many_few_epochs():
+    assert [batch_of("table", n) for n in (100_000, 2560, 2559, 700, 10)] == [256, 256, 128, 64, 32]
+    assert batch_of("plain", 10) is None
+    assert [epochs_of("table", steps) for steps in (10, 666, 4000, 10**6)] == [60, 60, 10, 1]
+    assert epochs_of("plain", 10) is None
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A step of x and a wave of z, which lines of a few units follow badly; and holes."""
+    rng = np.random.default_rng(0)
+    x, z = rng.random((2, 700))
+    y = np.floor(5 * x) + np.sin(20 * z)
+    rows = (f"{a:.4f},{'' if i % 9 == 0 else f'{b:.4f}'},{v:.4f}" for i, (a, b, v) in enumerate(zip(x, z, y)))  # noqa: B905
+    (tmp_path / "t.csv").write_text("\n".join(["x,z,y", *rows]))
+    return tmp_path / "t.csv"
+
+
+def test_a_table_without_an_option(here, table, tmp_path):
+    done = here(*TRAIN, "--data", "t.csv", "--epochs", "20", "--run-dir", "run")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout and "kept the model of epoch" in done.stdout
+    with open(tmp_path / "run" / "config.toml", "rb") as stream:
+        stored = tomllib.load(stream)
+    assert stored["model"]["recipe"] == "table" and stored["data"]["bins"] == RECIPES["table"]["bins"]
+    assert stored["run"]["batch-size"] == 32 and stored["run"]["monitor"] == "rmse/val"
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["best rmse/val"] <= results["last rmse/val"]
+    assert results["best rmse/val"] == pytest.approx(results["rmse/val"])
+    again = here(*TRAIN, "--config", "run/config.toml", "--resume", "auto", "--epochs", "22")
+    assert again.returncode == 0 and "resumed from run" in again.stdout, again.stderr
+    predicted = here(*PREDICT, "run", "t.csv")
+    assert predicted.returncode == 0 and len(predicted.stdout.splitlines()) == 701
+
+
+def test_a_dry_run_shows_what_it_sets(here, table):
+    done = here(*TRAIN, "--data", "t.csv", "--dry-run")
+    for line in ('recipe = "table"', "epochs = 60", 'activation = "gelu"', "batch-size = 32", 'keep-model = "best"'):
+        assert line in done.stdout
+
+
+def test_no_rows_to_validate_on_keeps_the_last_and_says_so(here, table):
+    done = here(*TRAIN, "--data", "t.csv", "--epochs", "1", "--validation-fraction", "0")
+    assert done.returncode == 0 and "kept the last model: there are no rows to validate on" in done.stdout
