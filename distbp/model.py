@@ -3,7 +3,8 @@
 Tensors carry the names and shapes of ``torch.nn.Sequential(Linear, activation, Linear, ...)``:
 ``0.weight`` (fan_out, fan_in), ``0.bias``, ``2.weight``, ...; ``embeddings.0.weight`` (values, width) is that of an
 ``Embedding``; those of a `FunctionModel` are called by their places. What PyTorch does not need stands as JSON in the
-header; functions of the user's by name, never as code. Nothing in the file depends on the ranks, the time or the host.
+header; functions of the user's by name, never as code. Tensors of an ensemble's member k begin with
+``members.k.``. Nothing in the file depends on the ranks, the time or the host.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from distbp.files import DamagedFile, read_file, write_file
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss, make_loss
+from distbp.network.mixture import Mixture
 
 _BLOCK = 4096
 
@@ -30,7 +32,7 @@ _BLOCK = 4096
 class Model:
     """A network with all that is needed to use it on raw data."""
 
-    network: Network | FunctionModel
+    network: Network | FunctionModel | Mixture
     loss: Loss
     target: Target
     preprocessor: Preprocessor
@@ -67,23 +69,26 @@ class Model:
         tensors, state = read_file(path)
         if state.get("format") != "distbp-model-1":
             raise DamagedFile(f"{path}: not a model of distbp")
-        dtype = next(iter(tensors.values())).dtype
-        network: Network | FunctionModel
-        if "model" in state:
-            network = FunctionModel.named(state["model"], *state["sizes"], dtype=dtype)
-        else:
-            network = Network(state["sizes"], state["activation"], dtype=dtype, embeddings=state.get("embeddings", ()))
+        dtype, loss = next(iter(tensors.values())).dtype, make_loss(state["loss"], **state["loss_parameters"])
+
+        def build() -> Network | FunctionModel:
+            if "model" in state:
+                return FunctionModel.named(state["model"], *state["sizes"], dtype=dtype)
+            return Network(state["sizes"], state["activation"], dtype=dtype, embeddings=state.get("embeddings", ()))
+
+        n = state.get("members")
+        network = Mixture([build() for _ in range(n)], loss) if n else build()
         own = network.tensors()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
-            if isinstance(network, Network):
+            if "model" not in state:
                 raise DamagedFile(f"{path}: its parameters are not those of a network {network.sizes}")
-            raise UserError(f"{path}: its parameters are others than those of {network.name}, which has changed")
+            raise UserError(f"{path}: its parameters are others than those of {state['model']}, which has changed")
         for name, tensor in own.items():
             tensor[...] = tensors[name]
         target = state["target"]
         return cls(
             network,
-            make_loss(state["loss"], **state["loss_parameters"]),
+            loss,
             Target(target["kind"], tuple(target["names"]), tuple(target["classes"])),
             Preprocessor(**state["preprocessing"]),
             state.get("reading", {}),

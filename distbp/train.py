@@ -12,6 +12,7 @@ from distbp.comm.world import communicator
 from distbp.errors import UsageError
 from distbp.run.blas import limited_blas
 from distbp.run.config import parse_train_config
+from distbp.run.ensemble import EnsembleJob
 from distbp.run.entry_point import run
 from distbp.run.job import Job
 from distbp.run.options import TrainConfig
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         problem = error
     return run(
         lambda comm: train(config, comm, watcher=watcher),
-        lambda: communicator(config.communicator, elastic=config.elastic),
+        lambda: communicator(config.communicator, elastic=config.elastic if config.ensemble == 1 else False),
         watcher=watcher,
         problem=problem,
     )
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
     with limited_blas(comm, most=1 if config.exact else None) as threads:
-        return Job(config, comm, threads, watcher).run()
+        job = Job if config.ensemble == 1 else EnsembleJob
+        return job(config, comm, threads, watcher).run()
 
 
 if __name__ == "__main__":

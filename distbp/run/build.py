@@ -66,6 +66,20 @@ def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     return config
 
 
+def build_network(config: TrainConfig, data: Data) -> tuple[Network | FunctionModel, Loss]:
+    """Return a network and the loss that suits the data; all ranks make the same."""
+    loss, n_outputs = _loss(config, data)
+    n_inputs = data.preprocessor.n_inputs
+    if config.model is not None:
+        return FunctionModel.named(config.model, n_inputs, n_outputs, dtype=config.dtype, seed=config.seed), loss
+    network = Network(
+        [n_inputs, *config.hidden_sizes(), n_outputs], config.activation,
+        init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed,
+        embeddings=data.preprocessor.code_values,
+    )  # fmt: skip
+    return network, loss
+
+
 def build_trainer(
     config: TrainConfig,
     data: Data,
@@ -75,17 +89,7 @@ def build_trainer(
     fingerprint: dict[str, Any] | None = None,
 ) -> Trainer:
     """Network, loss, optimiser, schedule and trainer from a configuration."""
-    loss, n_outputs = _loss(config, data)
-    n_inputs = data.preprocessor.n_inputs
-    network: Network | FunctionModel
-    if config.model is not None:
-        network = FunctionModel.named(config.model, n_inputs, n_outputs, dtype=config.dtype, seed=config.seed)
-    else:
-        network = Network(
-            [n_inputs, *config.hidden_sizes(), n_outputs], config.activation,
-            init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed,
-            embeddings=data.preprocessor.code_values,
-        )  # fmt: skip
+    network, loss = build_network(config, data)
     optimizer = make_optimizer(
         config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         layers=network.weight_slices, clip_norm=config.clip_norm,

@@ -26,12 +26,24 @@ from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
 from distbp.watch.watcher import Watchdog, Watcher
 
+_LOOK_EVERY = 64
+"""Steps between looks whether another member of an ensemble was told to stop."""
+
 
 class Job:
-    """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left."""
+    """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left.
 
-    def __init__(self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher) -> None:
+    A member of an ensemble is given its `data`, and says nothing but in its own ``log.txt``; it stops where the file
+    `stop` appears, and makes it where it is told to stop.
+    """
+
+    def __init__(
+        self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher, *, data: Data | None = None,
+        stop: Path | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
+        self._given, self._stop = data, stop
+        self.results: dict[str, Any] = {}
         self.ready = self.began = False
         self.profile: Profile | None = None
         self.path: Path | None = None
@@ -63,7 +75,7 @@ class Job:
                 if comm.size < config.least_ranks:
                     return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
-                self.data = load_data(config, comm)
+                self.data = self._given or load_data(config, comm)
                 self.config = config = suited_to(self.data, config)
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
@@ -143,7 +155,8 @@ class Job:
             read_records(metrics, up_to_step=trainer.position.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
                 (path / name).unlink(missing_ok=True)
-        reporter = self.reporter = Reporter(comm.is_root, metrics)
+        log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else None
+        reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
         warnings += filter(None, [kernel_warning()])
@@ -160,8 +173,13 @@ class Job:
         if resumed:
             reporter.say(f"resumed from {resumed}")
 
+    def _request_stop(self) -> None:
+        self.trainer.request_stop()
+        if self._stop is not None:
+            self._stop.touch()
+
     def _train(self) -> int:
-        undo = on_stop_signals(self.trainer.request_stop, speak=self._speaks)
+        undo = on_stop_signals(self._request_stop, speak=self._speaks)
         try:
             code = self._fit()
         finally:
@@ -170,7 +188,7 @@ class Job:
             self.watcher.remove(self.watchdog)
         self.trainer.close()
         self.reporter.close()
-        self.directory.close()
+        self.files.close()
         return code
 
     def _fit(self) -> int:
@@ -184,7 +202,13 @@ class Job:
             return (at.examples - examples) / max(1e-9, at.seconds - seconds)
 
         reporter.start_bar(at.step, trainer.sampler.total_steps(epochs, steps))
-        trainer.observer.on_step = lambda t: reporter.progress(at.step, t.latest.batch_loss, rate(*start))
+
+        def on_step(t: Trainer) -> None:
+            reporter.progress(at.step, t.latest.batch_loss, rate(*start))
+            if self._stop is not None and at.step % _LOOK_EVERY == 0 and self._stop.exists():
+                t.request_stop()
+
+        trainer.observer.on_step = on_step
         outcome = trainer.fit(epochs=epochs, steps=steps)
         reporter.stop_bar()
         if profile is not None:
@@ -195,7 +219,7 @@ class Job:
             again = f"--resume auto --run-dir {directory.path}"
             reporter.say(f"stopped at step {at.step} with a checkpoint; continue with {again}")
             return STOPPED
-        results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}
+        results = self.results = {"outcome": outcome, "step": at.step, "examples": at.examples}
         judge = trainer.judge
         if (kept := judge.kept)[1] is not None:
             results |= {
@@ -209,7 +233,7 @@ class Job:
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         path = directory.path / "model.safetensors"
         model = Model(
-            trainer.network, trainer.loss, self.data.target, self.data.preprocessor, _reading(self.config, self.data)
+            trainer.network, trainer.loss, self.data.target, self.data.preprocessor, reading_of(self.config, self.data)
         )
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
@@ -232,7 +256,7 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
 
 
-def _reading(config: TrainConfig, data: Data) -> dict[str, Any]:
+def reading_of(config: TrainConfig, data: Data) -> dict[str, Any]:
     """Return what `predict` has to know of how a table is read."""
     asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
     return {name: value for name, value in {**asked, "notations": data.notations or None}.items() if value is not None}

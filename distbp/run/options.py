@@ -61,7 +61,7 @@ _optimisation, _run, _output = partial(_option, "optimisation"), partial(_option
 
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
-    ("leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
+    ("ensemble leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
     ("bins", lambda x: x == 0 or 2 <= x <= 1024, "0, or from 2 to 1024"),
     ("noise_scale epochs steps decay_patience weight_decay", lambda x: 0 <= x < math.inf, "at least 0"),
     ("lr", lambda x: 0 < x < math.inf, "a number above 0"),
@@ -170,6 +170,7 @@ class TrainConfig:
     steps: int | None = _run(None, "updates")
     seed: int = _run(0, "of split, weights, permutations, dropout")
     on_nonfinite: str = _run("stop", "what a loss that is not finite does", ("stop", "skip"))
+    ensemble: int = _run(1, "networks that are trained, from other seeds; the model is their mean prediction")
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
     keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
     monitor: str = _run(

@@ -29,19 +29,27 @@ def closing(results: dict[str, Any], config: TrainConfig, trainer: Trainer, path
     if config.target_metric:
         met = "reached" if results["outcome"] == "target" else "not reached"
         lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
-    for part in ("val", "test"):
-        shown = [
-            f"{k.split('/')[0]} {v:.4f}"
-            for k, v in results.items()
-            if k.endswith(f"/{part}") and isinstance(v, float) and not k.startswith("best")
-        ]
-        if shown:
-            lines.append(f"{'validation' if part == 'val' else part}: {', '.join(shown)}")
+    lines += figures_of(results)
     lines.append(
         f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
         f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
     )
     return lines
+
+
+def figures_of(results: dict[str, Any]) -> list[str]:
+    """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
+    found = {"validation": said_of(results, "val"), "test": said_of(results, "test")}
+    return [f"{name}: {figures}" for name, figures in found.items() if figures]
+
+
+def said_of(results: dict[str, Any], part: str) -> str:
+    """Return the figures of a part of the rows."""
+    return ", ".join(
+        f"{name.split('/')[0]} {value:.4f}"
+        for name, value in results.items()
+        if name.endswith(f"/{part}") and isinstance(value, float) and " " not in name
+    )
 
 
 def _kept(results: dict[str, Any], trainer: Trainer) -> str:

@@ -19,6 +19,7 @@ from distbp.data.sampling import Epochs
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss
+from distbp.network.mixture import Mixture
 
 Array = NDArray[Any]
 
@@ -137,7 +138,7 @@ class _Values(_Figures):
 _KINDS = {"loss": _Figures, "classes": _Classes, "labels": _Labels, "values": _Values}
 
 
-def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target | None) -> str:
+def kind_of_metrics(network: Network | FunctionModel | Mixture, loss: Loss, target: Target | None) -> str:
     """Return what metrics there are: the target's, or ``loss`` alone, where outputs are no predictions of it."""
     if target is None:
         return "values"
@@ -147,7 +148,7 @@ def kind_of_metrics(network: Network | FunctionModel, loss: Loss, target: Target
 
 
 def evaluate(
-    network: Network | FunctionModel, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
+    network: Network | FunctionModel | Mixture, loss: Loss, data: Prepared, comm: Communicator, *, top_k: int = 3
 ) -> dict[str, Any]:
     """Loss and metrics of `network` on all rows of `data`, computed by all ranks together.
 

@@ -1,0 +1,49 @@
+"""An ensemble on ranks: the same model whoever trained which member, and a death costs no member that was done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import clean_environment, mpirun
+from front_doors import TRAIN
+from test_launched_training import ranks_of
+
+OPTIONS = ("--recipe", "plain", "--hidden", "8", "--exact", "--leaves", "4", "--ensemble", "3", "--resume", "auto")
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_model_does_not_depend_on_who_trains_which_member(launch, tmp_path, ranks):
+    for n, folder in ((0, "alone"), (ranks, "ranks")):
+        done = launch(*TRAIN, *OPTIONS, "--epochs", "2", "--run-dir", folder, ranks=n)
+        assert done.returncode == 0, done.stderr
+    assert "by 2 groups" in done.stdout if ranks == 2 else "by 3 groups" in done.stdout
+    assert all(f"member {k} of 3" in done.stdout for k in (1, 2, 3))
+    alone, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "ranks"))
+    assert alone == other
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_what_ends_one_rank_ends_all_and_costs_no_member_that_was_done(launch, tmp_path, how):
+    more = ("--epochs", "50", "--checkpoint-every", "40")
+    assert launch(*TRAIN, *OPTIONS, *more, "--run-dir", "whole").returncode == 0
+    process = subprocess.Popen(
+        [*mpirun(2), sys.executable, *TRAIN, *OPTIONS, *more, "--run-dir", "run"], cwd=tmp_path,
+        env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    third = tmp_path / "run" / "members" / "2" / "metrics.jsonl"
+    deadline = time.monotonic() + 30
+    while not third.exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    done = tmp_path / "run" / "members" / "0" / "metrics.jsonl"
+    before = done.stat().st_size
+    os.kill(ranks_of(tmp_path / "run")[0], signal.SIGKILL if how == "killed" else signal.SIGUSR1)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 75 if how == "stopped" else process.returncode != 0, output
+    again = launch(*TRAIN, *OPTIONS, *more, "--run-dir", "run", ranks=3)
+    assert again.returncode == 0, again.stderr
+    assert done.stat().st_size == before
+    models = {(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run")}
+    assert len(models) == 1
