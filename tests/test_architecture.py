@@ -142,7 +142,7 @@ BUDGET = {
     "check": 1050,
     "doctor": 1250,
     "study": 3460,
-    "": 1000,
+    "": 1010,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 
