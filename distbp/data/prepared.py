@@ -64,6 +64,14 @@ class Prepared:
         out *= scale
         return out, y, w
 
+    def take_target(self, positions: Array) -> Any:
+        """Return the target of rows of the subset."""
+        if self._ready is not None:
+            y = self._ready[1]
+            return y if y is None else y[positions]
+        y = self._raw.dataset.take_target(self._raw.rows(positions))
+        return y if y is None else self.preprocessor.transform_target(y, self.dtype)
+
     def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
         """Transform all rows, in blocks: the memory that a transformation takes in between is small."""
         step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))

@@ -26,8 +26,7 @@ from distbp.run.job import Job, reading_of
 from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
-from distbp.run.summary import figures_of, said_of
-from distbp.trainer.evaluation import evaluate
+from distbp.run.results import judge, lines_of, said_of
 from distbp.watch.watcher import Watcher
 
 _BETWEEN_SEEDS = 1_000_003
@@ -83,18 +82,22 @@ class EnsembleJob:
         seconds: float,
     ) -> None:
         """Write model and results, and say them."""
-        path, results = directory.path / "model.safetensors", dict[str, Any]()
-        for name, part in (("val", data.validation), ("test", data.test)):
-            if part is not None:
-                results |= {f"{k}/{name}": v for k, v in evaluate(mixture, mixture.loss, part, self.comm).items()}
-        alone = {name: float(np.mean([one[name] for one in of_members])) for name in results if "confusion" not in name}
+        path = directory.path / "model.safetensors"
+        results, doubted = judge(mixture, mixture.loss, data, self.comm, self.config.seed)
+        alone = {
+            name: float(np.mean([one[name] for one in of_members]))
+            for name in results
+            if isinstance(results[name], float)
+        }
         model = Model(mixture, mixture.loss, data.target, data.preprocessor, reading_of(self.config, data))
         on_root(self.comm, lambda: model.save(path), f"cannot write {path}")
         more = {"members": len(mixture.members), "a member alone, mean": alone, "seconds": seconds}
         directory.write_json("results.json", results | more | {"ranks": self.comm.size})
-        for line in figures_of(results):
+        for line in lines_of(results):
             which = "val" if line.startswith("validation") else "test"
             self.reporter.say(f"{line}; a member alone, in the mean: {said_of(alone, which)}")
+        for doubt in doubted:
+            self.reporter.say(doubt)
         use = f"python -m distbp.predict {directory.path} DATA"
         self.reporter.say(f"{len(mixture.members)} members in {seconds:.1f} s; model: {path}, use it: {use}")
 

@@ -20,6 +20,7 @@ from distbp.run.manifest import bits_of, describe
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options
 from distbp.run.report import Reporter, read_records
+from distbp.run.results import judge as judge_model
 from distbp.run.summary import closing, opening, plan_of
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
@@ -227,9 +228,8 @@ class Job:
                 "best step": kept[1],
                 f"last {judge.monitor}": judge.state.last,
             }
-        for name, part in (("val", self.data.validation), ("test", self.data.test)):
-            if part is not None:
-                results |= {f"{k}/{name}": v for k, v in trainer.evaluate(part).items()}
+        found, doubted = judge_model(trainer.network, trainer.loss, self.data, trainer.comm, self.config.seed)
+        results |= found
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         path = directory.path / "model.safetensors"
         model = Model(
@@ -237,7 +237,7 @@ class Job:
         )
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
-        for line in closing(results, self.config, trainer, directory.path):
+        for line in [*closing(results, self.config, trainer, directory.path), *doubted]:
             reporter.say(line)
         return DONE
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from distbp.data.loading import Data
 from distbp.run.options import TrainConfig
+from distbp.run.results import lines_of
 from distbp.trainer.trainer import Trainer
 
 
@@ -29,27 +30,12 @@ def closing(results: dict[str, Any], config: TrainConfig, trainer: Trainer, path
     if config.target_metric:
         met = "reached" if results["outcome"] == "target" else "not reached"
         lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
-    lines += figures_of(results)
+    lines += lines_of(results)
     lines.append(
         f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
         f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
     )
     return lines
-
-
-def figures_of(results: dict[str, Any]) -> list[str]:
-    """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
-    found = {"validation": said_of(results, "val"), "test": said_of(results, "test")}
-    return [f"{name}: {figures}" for name, figures in found.items() if figures]
-
-
-def said_of(results: dict[str, Any], part: str) -> str:
-    """Return the figures of a part of the rows."""
-    return ", ".join(
-        f"{name.split('/')[0]} {value:.4f}"
-        for name, value in results.items()
-        if name.endswith(f"/{part}") and isinstance(value, float) and " " not in name
-    )
 
 
 def _kept(results: dict[str, Any], trainer: Trainer) -> str:

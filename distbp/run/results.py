@@ -1,0 +1,67 @@
+"""The results of a run: how good its model is on rows that it was not trained on."""
+
+from typing import Any
+
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.network.dense import Network
+from distbp.network.function_model import FunctionModel
+from distbp.network.losses import Loss
+from distbp.network.mixture import Mixture
+from distbp.trainer.evaluation import evaluate
+from distbp.trainer.quality import assess, doubts, per_class
+
+_PARTS = {"val": "validation", "test": "test"}
+_NOT_SAID = ("log_loss",)
+"""The loss says it, but for label smoothing."""
+
+
+def judge(
+    network: Network | FunctionModel | Mixture, loss: Loss, data: Data, comm: Communicator, seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Judge a model by the validation and the test rows, on all ranks.
+
+    Returns
+    -------
+    dict of str to Any
+        For ``results.json``: figures by names as ``accuracy/test``; ``intervals``, ``baseline``, ``classes`` beside.
+    list of str
+        A line for each doubt.
+    """
+    results: dict[str, Any] = {}
+    of: dict[str, Any] = {}
+    beside: dict[str, dict[str, Any]] = {"intervals": {}, "baseline": {}, "classes": {}}
+    confusions = {}
+    for name, rows in (("val", data.validation), ("test", data.test)):
+        if rows is None:
+            continue
+        figures = evaluate(network, loss, rows, comm)
+        quality = of[_PARTS[name]] = assess(network, loss, rows, data.train, comm, seed=seed)
+        results |= {f"{k}/{name}": v for k, v in (figures | quality.figures | figures).items()}
+        beside["intervals"] |= {f"{k}/{name}": list(v) for k, v in quality.intervals.items()}
+        beside["baseline"] |= {f"{k}/{name}": v for k, v in quality.baseline.items()}
+        if "confusion" in figures and data.target.kind == "classes":
+            confusions[_PARTS[name]] = figures["confusion"]
+            beside["classes"][name] = per_class(figures["confusion"], data.target.classes)
+    found = doubts(of, confusions, data.target.classes)
+    return results | {k: v for k, v in beside.items() if v}, [f"warning: {doubt}" for doubt in found]
+
+
+def lines_of(results: dict[str, Any]) -> list[str]:
+    """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
+    found = {name: said_of(results, part) for part, name in _PARTS.items()}
+    return [f"{name}: {figures}" for name, figures in found.items() if figures]
+
+
+def said_of(results: dict[str, Any], part: str) -> str:
+    """Return the figures of a part of the rows, and of the first of them how sure it is, and what the baseline has."""
+    said = []
+    for name, value in results.items():
+        figure, _, of = name.partition("/")
+        if of != part or not isinstance(value, float) or " " in figure or figure in _NOT_SAID:
+            continue
+        said.append(f"{figure} {value:.4f}")
+        if figure in ("accuracy", "rmse") and name in results.get("intervals", {}):
+            low, high = results["intervals"][name]
+            said[-1] += f" (95%: {low:.4f} to {high:.4f}; baseline {results['baseline'][name]:.4f})"
+    return ", ".join(said)
