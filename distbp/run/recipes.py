@@ -11,19 +11,18 @@ from distbp.data.table.formats import FORMATS, suffix_of
 from distbp.errors import UserError
 
 _BOTH: dict[str, Any] = {
-    "hidden": "256,256", "activation": "gelu", "dropout": 0.1,
-    "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.02, "schedule": "cosine",
-    "batch_size": 256, "keep_model": "best", "monitor": "auto",
+    "activation": "gelu", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.5, "schedule": "cosine",
+    "batch_size": 256, "label_smoothing": 0.1, "keep_model": "best", "monitor": "auto",
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
-    "table": _BOTH | {"bins": 48},
-    "image": _BOTH,
+    "table": _BOTH | {"bins": 48, "hidden": "256,256", "dropout": 0.2},
+    "image": _BOTH | {"hidden": "512,512", "dropout": 0.3},
     "plain": {},
 }
 """``plain`` is the lecture's: the defaults of the options themselves."""
 
 
-_MANY_EPOCHS, _MANY_STEPS = 60, 40_000
+_EPOCHS, _MANY_STEPS = {"table": 60, "image": 40}, 40_000
 
 
 def epochs_of(recipe: str, steps_per_epoch: int) -> int | None:
@@ -31,7 +30,8 @@ def epochs_of(recipe: str, steps_per_epoch: int) -> int | None:
 
     None where it says nothing of it.
     """
-    return max(1, min(_MANY_EPOCHS, _MANY_STEPS // steps_per_epoch)) if RECIPES[recipe] else None
+    many = _EPOCHS.get(recipe)
+    return many and max(1, min(many, _MANY_STEPS // steps_per_epoch))
 
 
 _SMALL_BATCH, _FEW_STEPS = 32, 10
