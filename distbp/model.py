@@ -77,7 +77,7 @@ class Model:
             return Network(state["sizes"], state["activation"], dtype=dtype, embeddings=state.get("embeddings", ()))
 
         n = state.get("members")
-        network = Mixture([build() for _ in range(n)], loss) if n else build()
+        network = Mixture([build() for _ in range(n)], loss, state["sharpness"]) if n else build()
         own = network.tensors()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
             if "model" not in state:

@@ -33,15 +33,21 @@ def ingredients():
     from distbp.run.recipes import RECIPES
 
     def flags(names, values):
-        return [text for name in names for text in (f"--{name.replace('_', '-')}", str(values[name]))]
+        return [text for name in names for text in flag(name.replace("_", "-"), values[name])]
+
+    def flag(name, value):
+        return [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
 
     plain = {name: getattr(TrainConfig(), name) for name in RECIPES["table"]}
     groups = {
-        "quantile bins": ("bins",), "gelu": ("activation",), "a wide second layer": ("hidden",), "dropout": ("dropout",),
-        "decoupled weight decay": ("optimizer", "weight_decay"), "cosine": ("schedule",), "label smoothing": ("label_smoothing",),
-        "larger batch and rate": ("batch_size", "lr"), "best epoch kept": ("keep_model", "monitor"),
+        "quantile bins": ("bins",), "gelu": ("activation",), "a wide second layer": ("hidden",),
+        "dropout": ("dropout",), "decoupled weight decay": ("optimizer", "weight_decay"), "cosine": ("schedule",),
+        "label smoothing": ("label_smoothing",), "larger batch and rate": ("batch_size", "lr"),
+        "best epoch kept": ("keep_model",),
     }  # fmt: skip
-    assert {name for names in groups.values() for name in names} == set(plain), "each value belongs to an ingredient"
+    assert {name for names in groups.values() for name in names} == set(plain) - {"calibrate"}, (
+        "each value belongs to an ingredient"
+    )
     out, alone = {}, {}
     for ingredient, names in groups.items():
         given = {name: plain[name] for name in names}

@@ -41,7 +41,7 @@ class Loss(Protocol):
         ...
 
 
-def _dense(y: Array, z: Array) -> Array:
+def dense(y: Array, z: Array) -> Array:
     """Return classes (n,) as zeros and ones in the shape of `z`: one column of 0/1, or one-hot."""
     if y.ndim == 2:
         return y
@@ -70,7 +70,7 @@ class SquaredError(_Ours):
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
         """Return the loss of each row; see `Loss.value`."""
-        residual = np.subtract(z, _dense(y, z), out=delta)
+        residual = np.subtract(z, dense(y, z), out=delta)
         rows: Array = 0.5 * np.einsum("nk,nk->n", residual, residual)
         return rows
 
@@ -93,7 +93,7 @@ class Huber(_Ours):
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
         """Return the loss of each row; see `Loss.value`."""
-        residual = z - _dense(y, z)
+        residual = z - dense(y, z)
         clipped = np.clip(residual, -self.threshold, self.threshold, out=delta)
         # r^2/2 inside and t|r| - t^2/2 outside are both c (r - c/2), c the clipped residual
         rows: Array = np.einsum("nk,nk->n", clipped, residual - 0.5 * clipped)
@@ -110,7 +110,7 @@ class BinaryCrossEntropy(_Ours):
 
     def value(self, z: Array, y: Array, delta: Array | None = None) -> Array:
         """Return the loss of each row; see `Loss.value`."""
-        y = _dense(y, z)
+        y = dense(y, z)
         terms = np.logaddexp(z, 0.0)
         terms -= y * z  # in place: the difference of large arrays may lie, and be added up, in another order
         rows: Array = terms.sum(axis=1)

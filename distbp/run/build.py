@@ -24,9 +24,6 @@ from distbp.trainer.options import Batches, Components, Gradient
 from distbp.trainer.saver import Saver
 from distbp.trainer.trainer import Trainer
 
-_SHARP = {"classes": "accuracy", "values": "rmse"}
-"""What tells the best model, by the kind of the target: what people ask for; the loss may rise where it still falls."""
-
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""
@@ -61,8 +58,6 @@ def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     if config.epochs is None and config.steps is None:
         sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
         config = dataclasses.replace(config, epochs=epochs_of(config.recipe, sampler.steps_per_epoch))
-    if config.monitor == "auto":
-        config = dataclasses.replace(config, monitor=f"{_SHARP.get(data.target.kind, 'loss')}/val")
     return config
 
 

@@ -27,6 +27,7 @@ from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
 from distbp.run.results import judge, lines_of, said_of
+from distbp.trainer.calibration import sharpness
 from distbp.watch.watcher import Watcher
 
 _BETWEEN_SEEDS = 1_000_003
@@ -83,6 +84,8 @@ class EnsembleJob:
     ) -> None:
         """Write model and results, and say them."""
         path = directory.path / "model.safetensors"
+        if self.config.calibrate and data.validation is not None:
+            mixture.sharpness = sharpness(mixture, mixture.loss, data.validation, self.comm)
         results, doubted = judge(mixture, mixture.loss, data, self.comm, self.config.seed)
         alone = {
             name: float(np.mean([one[name] for one in of_members]))
@@ -112,7 +115,7 @@ class EnsembleJob:
             job = Job(self._config_of(k), group, self.threads, self.watcher, data=data, stop=self.path / "stop")
             if (code := job.run()) == STOPPED:
                 break
-            trained[k] = job.trainer.network
+            trained[k] = job.network
             if group.is_root:
                 figures[k] = job.results
                 self._say(k, job.results)
@@ -136,6 +139,6 @@ class EnsembleJob:
     def _config_of(self, k: int) -> TrainConfig:
         """Return the configuration of a member."""
         return dataclasses.replace(
-            self.config, ensemble=1, seed=self.config.seed + k * _BETWEEN_SEEDS, resume="auto",
+            self.config, ensemble=1, calibrate=False, seed=self.config.seed + k * _BETWEEN_SEEDS, resume="auto",
             run_dir=str(self.path / "members" / str(k)),
         )  # fmt: skip

@@ -28,7 +28,7 @@ from distbp.run.recipes import RECIPES
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe keep_model epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
+    "recipe keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
     " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
     " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
@@ -173,6 +173,7 @@ class TrainConfig:
     ensemble: int = _run(1, "networks that are trained, from other seeds; the model is their mean prediction")
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
     keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
+    calibrate: bool = _run(False, "make probabilities as sharp as suits the validation rows, by one factor")
     monitor: str = _run(
         "loss/val", "the metric that says which is best, and that early stopping watches", metavar="METRIC"
     )

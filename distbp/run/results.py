@@ -1,5 +1,6 @@
 """The results of a run: how good its model is on rows that it was not trained on."""
 
+import math
 from typing import Any
 
 from distbp.comm.communicator import Communicator
@@ -12,8 +13,6 @@ from distbp.trainer.evaluation import evaluate
 from distbp.trainer.quality import assess, doubts, per_class
 
 _PARTS = {"val": "validation", "test": "test"}
-_NOT_SAID = ("log_loss",)
-"""The loss says it, but for label smoothing."""
 
 
 def judge(
@@ -58,8 +57,10 @@ def said_of(results: dict[str, Any], part: str) -> str:
     said = []
     for name, value in results.items():
         figure, _, of = name.partition("/")
-        if of != part or not isinstance(value, float) or " " in figure or figure in _NOT_SAID:
+        if of != part or not isinstance(value, float) or " " in figure:
             continue
+        if figure == "log_loss" and math.isclose(value, results[f"loss/{part}"], rel_tol=1e-5):
+            continue  # without label smoothing it is the loss
         said.append(f"{figure} {value:.4f}")
         if figure in ("accuracy", "rmse") and name in results.get("intervals", {}):
             low, high = results["intervals"][name]

@@ -180,6 +180,22 @@ def evaluate(
     return {"loss": float(loss_sum / weight_sum), **figures.result(table[:, 2:], data.n_rows)}
 
 
+def outputs_of(network: Any, data: Prepared, comm: Communicator) -> tuple[Array, Array]:
+    """Return the outputs (n, k) of a network, in float64, and the targets of all rows of `data`, on all ranks."""
+    n, classes = data.n_rows, data.target is not None and data.target.kind == "classes"
+    z = np.zeros((n, *network.output_shape))
+    y = np.zeros(n, np.int64) if classes else np.zeros((n, data.target.n_outputs if data.target else 0))
+    blocks = -(-n // EVALUATION_BLOCK)
+    for b in range(*block_bounds(blocks, comm.rank, comm.size)):
+        some = slice(b * EVALUATION_BLOCK, min((b + 1) * EVALUATION_BLOCK, n))
+        X, y[some], _ = data.take(np.arange(some.start, some.stop))
+        z[some] = network.forward(X)
+        comm.recorder.tick()
+    for array in (z, y):
+        comm.allreduce(array)  # zeros elsewhere
+    return z, y
+
+
 def watched_metrics(
     target: Target | None, kind: str, eval_every: int | Epochs, log_every: int | Epochs
 ) -> tuple[list[str], list[str]]:

@@ -22,13 +22,15 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.mixture import Mixture
 from distbp.randomness import key, uniform
-from distbp.trainer.evaluation import EVALUATION_BLOCK, kind_of_metrics
+from distbp.trainer.evaluation import EVALUATION_BLOCK, kind_of_metrics, outputs_of
 
 Array = NDArray[Any]
 
 _REPLICATES, _LEAST_REPLICATES, _NUMBERS = 200, 20, 20_000_000
 """Replicates of the bootstrap, fewer where they are of so many rows in all; a normal interval needs fewer."""
 _FEW = 100
+_BINS = 15
+"""Of confidence, in which the calibration error compares it with the accuracy (Guo et al. 2017, equation 3)."""
 _MOST_OUTPUTS = 50_000_000
 """Outputs beyond which these figures are left out: each rank holds all."""
 _POISSON = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 12)]))
@@ -70,7 +72,9 @@ def assess(
     k = target.n_outputs if target else 0
     if target is None or kind not in ("classes", "values") or data.n_rows * k > _MOST_OUTPUTS:
         return Quality()
-    p, y = _predictions(network, loss, data, comm)
+    z, y = outputs_of(network, data, comm)
+    p = loss.link(z)
+    p = np.hstack([1.0 - p, p]) if p.shape[1] < k else p
     of = _of_classes if kind == "classes" else _of_values
     unit = 1.0 / np.array(data.preprocessor.target_scale) if data.preprocessor.target_scale else np.ones(k)
     said = np.broadcast_to(_baseline(train, target, comm), p.shape)
@@ -93,24 +97,6 @@ def assess(
     return Quality(figures, intervals, base(once))
 
 
-def _predictions(network: Any, loss: Loss, data: Prepared, comm: Communicator) -> tuple[Array, Array]:
-    """Return predictions (n, k) and targets of all rows, on all ranks."""
-    assert data.target is not None
-    n, k, classes = data.n_rows, data.target.n_outputs, data.target.kind == "classes"
-    p = np.zeros((n, k))
-    y = np.zeros(n, np.int64) if classes else np.zeros((n, k))
-    blocks = -(-n // EVALUATION_BLOCK)
-    for b in range(*block_bounds(blocks, comm.rank, comm.size)):
-        some = slice(b * EVALUATION_BLOCK, min((b + 1) * EVALUATION_BLOCK, n))
-        X, y[some], _ = data.take(np.arange(some.start, some.stop))
-        linked = loss.link(network.forward(X)).astype(np.float64)
-        p[some] = np.hstack([1.0 - linked, linked]) if linked.shape[1] < k else linked
-        comm.recorder.tick()
-    for array in (p, y):
-        comm.allreduce(array)
-    return p, y
-
-
 def _baseline(train: Prepared, target: Target, comm: Communicator) -> Array:
     """Return what the targets of the training rows say of any row: the share of each class, or the mean (k,)."""
     sums = np.zeros((-(-train.n_rows // EVALUATION_BLOCK), target.n_outputs))
@@ -128,11 +114,14 @@ def _of_classes(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Ar
     surprise = -np.log(np.maximum(p[np.arange(n), y], np.finfo(np.float64).tiny))
     square = np.einsum("nk,nk->n", p, p) - 2.0 * p[np.arange(n), y] + 1.0
     rankings = [_Ranking(p[:, 1], y == 1)] if k == 2 else []
+    sure = p.max(axis=1)
+    place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
 
     def measure(w: Array) -> dict[str, float]:
         total = w.sum()
         found = {"accuracy": w @ right / total, "log_loss": w @ surprise / total}
         found["brier"] = w @ square / total / (2.0 if k == 2 else 1.0)
+        found["calibration_error"] = np.abs(np.bincount(place, w * (sure - right), _BINS)).sum() / total
         for ranking in rankings:
             found["auc"], found["average_precision"] = ranking.areas(w)
         return {name: float(value) for name, value in found.items()}

@@ -68,10 +68,10 @@ def test_a_table_without_an_option(here, table, tmp_path):
     with open(tmp_path / "run" / "config.toml", "rb") as stream:
         stored = tomllib.load(stream)
     assert stored["model"]["recipe"] == "table" and stored["data"]["bins"] == RECIPES["table"]["bins"]
-    assert stored["run"]["batch-size"] == 32 and stored["run"]["monitor"] == "rmse/val"
+    assert stored["run"]["batch-size"] == 32 and stored["run"]["keep-model"] == "best"
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["best rmse/val"] <= results["last rmse/val"]
-    assert results["best rmse/val"] == pytest.approx(results["rmse/val"])
+    assert results["best loss/val"] <= results["last loss/val"]
+    assert results["best loss/val"] == pytest.approx(results["loss/val"])
     again = here(*TRAIN, "--config", "run/config.toml", "--resume", "auto", "--epochs", "22")
     assert again.returncode == 0 and "resumed from run" in again.stdout, again.stderr
     predicted = here(*PREDICT, "run", "t.csv")
