@@ -11,6 +11,7 @@ values: medians over seeds of ratios of the same split and seed, and from where 
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in PINS} | {"OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in PINS}
+CORES = queue.SimpleQueue()
+"""Those that no training has."""
 TABLE = ("--recipe", "table")
 PLAIN = ("--recipe", "plain")
 
@@ -59,14 +62,19 @@ def ingredients():
 
 
 def error(options, folder, target, kind, seed):
-    """Return the error on the rows that are held out."""
+    """Return the error on the rows that are held out, of a training with a core of its own."""
+    core = CORES.get()
     with tempfile.TemporaryDirectory() as run:
         command = [
             str(PYTHON), "-m", "distbp.train", "--data", f"{folder}/train.csv", "--target", target, "--seed", str(seed),
             "--test-fraction", str(1 / 6), "--validation-fraction", str(5 / 48), "--run-dir", f"{run}/run", "--cache",
             run, *(["--task", "regression"] if kind == "values" else []), *options,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=3600)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=ENVIRONMENT, timeout=3600,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )  # fmt: skip
+        CORES.put(core)
         if done.returncode:
             raise SystemExit(done.stderr)
         results = json.loads(Path(run, "run", "results.json").read_text())
@@ -100,6 +108,8 @@ def main():
             if options.json:
                 options.json.write_text(json.dumps(found, indent=1))
 
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs]:
+        CORES.put(core)
     with ThreadPoolExecutor(options.jobs) as pool:
         tasks = [(seed, table, way) for seed in range(options.seeds) for table in tables for way in ways]
         list(pool.map(lambda task: run(*task), tasks))

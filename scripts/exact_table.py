@@ -36,7 +36,7 @@ CONFIGURATIONS = {
 
 
 def train(launch, arguments, folder):
-    command = [*launch, "-m", "distbp.train", *arguments, "--run-dir", str(folder)]
+    command = [*launch, "-m", "distbp.train", "--recipe", "plain", *arguments, "--run-dir", str(folder)]
     more = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_mpi_yield_when_idle": "1"}
     subprocess.run(command, env=environment(**more), check=True, timeout=300, stdout=subprocess.DEVNULL)
     model = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

@@ -28,8 +28,8 @@ from distbp.run.recipes import RECIPES
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run target_metric"
-    " micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
+    "recipe keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run"
+    " target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
     " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""

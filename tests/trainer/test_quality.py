@@ -31,6 +31,16 @@ def network_of(kind, seed=0):
     return network, loss
 
 
+def calibration_error(p, y):
+    """Guo et al. 2017, equation 3, bin by bin."""
+    sure, total = p.max(axis=1), 0.0
+    for k in range(15):
+        inside = (sure >= k / 15) & (sure < (k + 1) / 15 if k < 14 else sure <= 1.0)
+        if inside.any():
+            total += inside.sum() * abs(sure[inside].mean() - np.mean(p[inside].argmax(axis=1) == y[inside]))
+    return total / len(y)
+
+
 @pytest.mark.parametrize("kind", [2, 3, "values"])
 def test_figures_are_those_of_scikit_learn(kind):
     rows, (network, loss) = rows_of(kind), network_of(kind)
@@ -50,6 +60,7 @@ def test_figures_are_those_of_scikit_learn(kind):
         wanted = {
             "accuracy": metrics.accuracy_score(y, p.argmax(axis=1)), "log_loss": metrics.log_loss(y, p),
             "brier": np.average(((p - np.eye(kind)[y]) ** 2).sum(axis=1)) / (2 if kind == 2 else 1),
+            "calibration_error": calibration_error(p, y),
         }  # fmt: skip
     if kind == 2:
         wanted |= {

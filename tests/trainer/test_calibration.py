@@ -1,0 +1,133 @@
+"""The sharpness of probabilities: the least log loss, on any number of ranks, and a model file that has it."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import prepared
+from front_doors import TRAIN
+from scipy.optimize import minimize_scalar
+
+from distbp import (
+    BinaryCrossEntropy,
+    Model,
+    Network,
+    SerialCommunicator,
+    SoftmaxCrossEntropy,
+    SquaredError,
+    evaluate,
+    run_threads,
+)
+from distbp.trainer.calibration import sharpness
+from distbp.trainer.quality import assess
+
+SERIAL = SerialCommunicator()
+
+
+def too_sure(outputs, seed=0, n=3000, factor=4.0):
+    """A network that knows the odds, times a factor, and rows whose classes follow the odds."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, 4))
+    network = Network([4, outputs], dtype=np.float64, seed=seed)
+    loss = SoftmaxCrossEntropy() if outputs > 1 else BinaryCrossEntropy()
+    p = loss.link(network.forward(X))
+    p = np.hstack([1.0 - p, p]) if outputs == 1 else p
+    y = (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    network.layers[-1].W *= factor
+    return network, loss, prepared(X, y)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5])
+@pytest.mark.parametrize("factor", [0.3, 4.0])
+def test_it_undoes_a_factor(outputs, factor):
+    network, loss, rows = too_sure(outputs, factor=factor)
+    beta = sharpness(network, loss, rows, SERIAL)
+    assert beta * factor == pytest.approx(1.0, abs=0.15)
+    X, y, _ = rows.take(np.arange(rows.n_rows))
+    z = network.forward(X).copy()
+    best = minimize_scalar(lambda b: loss.value(b * z, y).mean(), bounds=(0.01, 10), method="bounded").x
+    assert beta == pytest.approx(best, rel=5e-3)
+
+
+def test_label_smoothing_does_not_count():
+    network, _, rows = too_sure(5)
+    assert sharpness(network, SoftmaxCrossEntropy(0.1), rows, SERIAL) == sharpness(
+        network, SoftmaxCrossEntropy(), rows, SERIAL
+    )
+
+
+def test_labels_have_it_too():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 4))
+    network = Network([4, 3], dtype=np.float64)
+    y = (BinaryCrossEntropy().link(network.forward(X)) > rng.random((2000, 3))).astype(float)
+    network.layers[-1].W *= 5.0
+    rows = prepared(X, y)
+    rows.target = type(rows.target)("labels", ("a", "b", "c"))
+    assert sharpness(network, BinaryCrossEntropy(), rows, SERIAL) == pytest.approx(0.2, abs=0.03)
+
+
+def test_values_have_none():
+    rows = prepared(np.ones((5, 4)), np.arange(5.0)[:, None])
+    assert sharpness(Network([4, 1], dtype=np.float64), SquaredError(), rows, SERIAL) == 1.0
+
+
+def test_rows_that_are_all_right_do_not_make_it_endless():
+    X = np.concatenate([np.ones((20, 4)), -np.ones((20, 4))])
+    network = Network([4, 2], dtype=np.float64)
+    network.layers[0].W[:] = [[1.0, -1.0]] * 4
+    beta = sharpness(network, SoftmaxCrossEntropy(), prepared(X, np.repeat([0, 1], 20)), SERIAL)
+    p = SoftmaxCrossEntropy().link(beta * network.forward(X)).max(axis=1)
+    assert p == pytest.approx(1.0 - 0.5 / 42, abs=1e-3) or beta == 1.0
+
+
+def test_the_same_on_any_number_of_ranks():
+    network, loss, rows = too_sure(5, n=1300)
+    alone = sharpness(network, loss, rows, SERIAL)
+
+    def run(comm):
+        own, _, _ = too_sure(5, n=1300)
+        return sharpness(own, loss, rows, comm)
+
+    for ranks in (2, 3):
+        assert run_threads(ranks, run) == [alone] * ranks
+
+
+def test_the_log_loss_of_a_run_never_rises_and_no_prediction_changes(here, tmp_path):
+    more = ("--hidden", "64", "--label-smoothing", "0.2", "--epochs", "5", "--recipe", "plain", "--exact")
+    for name, option in (("with", "--calibrate"), ("without", "--no-calibrate")):
+        done = here(*TRAIN, *more, option, "--run-dir", name)
+        assert done.returncode == 0 and ("calibrated: outputs times" in done.stdout) == (name == "with"), done.stderr
+    found, before = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("with", "without"))
+    assert found["log_loss/val"] < before["log_loss/val"] and found["accuracy/test"] == before["accuracy/test"]
+    assert found["calibration_error/test"] < before["calibration_error/test"]
+    X = np.random.default_rng(0).integers(0, 16, (50, 64))
+    one, other = (Model.load(tmp_path / name) for name in ("with", "without"))
+    ratio = one.network.layers[-1].W / other.network.layers[-1].W
+    assert ratio == pytest.approx(np.full(ratio.shape, ratio[0, 0]), rel=1e-4) and ratio[0, 0] > 1.0
+    assert np.array_equal(one.predict(X).argmax(axis=1), other.predict(X).argmax(axis=1))
+    again = here(*TRAIN, *more, "--calibrate", "--run-dir", "with", "--resume", "auto")
+    assert again.returncode == 0 and json.loads((tmp_path / "with" / "results.json").read_text())[
+        "log_loss/test"
+    ] == pytest.approx(found["log_loss/test"])
+
+
+def test_an_ensemble_is_calibrated_as_a_whole(here, tmp_path):
+    more = ("--hidden", "16", "--label-smoothing", "0.2", "--epochs", "4", "--recipe", "plain", "--ensemble", "2")
+    for name, option in (("with", "--calibrate"), ("without", "--no-calibrate")):
+        assert here(*TRAIN, *more, option, "--run-dir", name).returncode == 0
+    found, before = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("with", "without"))
+    assert found["log_loss/val"] < before["log_loss/val"] and found["accuracy/test"] == before["accuracy/test"]
+    mixture = Model.load(tmp_path / "with").network
+    assert mixture.sharpness > 1.0 and Model.load(tmp_path / "without").network.sharpness == 1.0
+
+
+def test_figures_of_a_calibrated_network_are_better_calibrated():
+    network, loss, rows = too_sure(5)
+    before = assess(network, loss, rows, rows, SERIAL).figures
+    network.layers[-1].W *= sharpness(network, loss, rows, SERIAL)
+    after = assess(network, loss, rows, rows, SERIAL).figures
+    assert after["calibration_error"] < 0.3 * before["calibration_error"]
+    assert (
+        after["accuracy"] == before["accuracy"] and evaluate(network, loss, rows, SERIAL)["loss"] < before["log_loss"]
+    )
