@@ -53,10 +53,10 @@ def ingredients():
     )
     out, alone = {}, {}
     for ingredient, names in groups.items():
-        given = {name: plain[name] for name in names}
+        given = {name: plain[name] for name in names if name != "optimizer"}  # adam's is that without decay
         if "lr" in given:
             given["lr"] = 1e-3  # that of adam
-        out[ingredient] = flags(names, given)
+        out[ingredient] = flags(given, given)
         alone[ingredient] = flags(names, RECIPES["table"])
     return out, alone
 

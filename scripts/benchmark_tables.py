@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MPIRUN, PYTHON = ROOT / ".venv" / "bin" / "mpirun", ROOT / ".venv" / "bin" / "python"
 PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in PINS}
+PLAIN = ("--recipe", "plain", "--batch-size", "256")
+"""Of which steps and memory are; starts are those of a user who gives no option."""
 TABLE = """
 SELECT {numbers}, 'k' || (hash(i) % 9)::VARCHAR AS k, 'm' || (hash(i + 7) % 40)::VARCHAR AS m,
        (hash(i + 3) % 3)::INTEGER AS y FROM range({rows}) t(i)
@@ -127,7 +129,7 @@ def start(ranks, path, folder):
 
 def memory(ranks, path, folder, steps="100000", after=3.0, options=()):
     """Return the bytes (PSS; of them anonymous) of all ranks in training, some seconds after the first step."""
-    lines = command(ranks, path, folder, "--steps", steps, "--batch-size", "256", *options)
+    lines = command(ranks, path, folder, *PLAIN, "--steps", steps, *options)
     with subprocess.Popen(lines, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         next(line for line in process.stdout if line.startswith("step "))
         os.set_blocking(process.stdout.fileno(), False)
@@ -193,7 +195,7 @@ def large(folder):
         total, own = memory(2, data, folder, after=20.0)
         times = []
         for _ in range(5):
-            lines = command(2, data, folder, "--steps", "4000", "--batch-size", "256")
+            lines = command(2, data, folder, *PLAIN, "--steps", "4000")
             lines[lines.index("--log-every") + 1] = "1000"
             out = subprocess.run(lines, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
             rates = [line.split()[-2] for line in out.splitlines() if line.startswith("step ")]
@@ -218,18 +220,8 @@ def categories(options, folder):
             for _ in range(options.repetitions):
                 for name, ignored in (("without", ("--ignore", "city")), ("with", ())):
                     lines = command(
-                        ranks,
-                        path,
-                        folder,
-                        "--steps",
-                        "24000",
-                        "--batch-size",
-                        "256",
-                        "--eval-every",
-                        "0",
-                        *ignored,
-                        *more,
-                    )
+                        ranks, path, folder, *PLAIN, "--steps", "24000", "--eval-every", "0", *ignored, *more
+                    )  # fmt: skip
                     lines[lines.index("--log-every") + 1] = "4000"
                     out = subprocess.run(lines, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
                     rates = [line.split()[-2] for line in out.splitlines() if line.startswith("step ")]
