@@ -40,8 +40,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = (
-    "--exact --leaves 6 --hidden 64 --epochs 40 --dropout 0.1 --log-every 20 --eval-every 20 --checkpoint-every 40"
-    " --oversubscribe"
+    "--recipe plain --exact --leaves 6 --hidden 64 --epochs 40 --dropout 0.1 --log-every 20 --eval-every 20"
+    " --checkpoint-every 40 --oversubscribe"
 )
 MORE = {
     "evaluation": "--eval-every 1 --validation-fraction 0.6",

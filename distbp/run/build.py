@@ -15,6 +15,7 @@ from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.recipes import RECIPES, batch_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures
+from distbp.trainer.calibration import sharpness
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
 from distbp.trainer.log import Log
@@ -136,6 +137,25 @@ def _components(
         audit_every=parse_every(config.audit_every),
         least_ranks=config.least_ranks,
     )
+
+
+def final_network(config: TrainConfig, data: Data, trainer: Trainer) -> tuple[Network | FunctionModel, float]:
+    """Return the network of a training that is done, its outputs as sharp as suits the validation rows, and the factor.
+
+    The trainer's own stays as it is: ranks may share its parameters.
+    """
+    trained, rows = trainer.network, data.validation
+    if not config.calibrate or rows is None or not isinstance(trained, Network):
+        return trained, 1.0
+    beta = sharpness(trained, trainer.loss, rows, trainer.comm)
+    network, _ = build_network(config, data)
+    assert isinstance(network, Network)
+    network.theta[:] = trained.theta
+    for mine, table in zip(network.embeddings, trained.embeddings, strict=True):
+        mine[:] = table
+    network.layers[-1].W *= beta
+    network.layers[-1].b *= beta
+    return network, beta
 
 
 def run_length(config: TrainConfig) -> tuple[int | None, int | None]:

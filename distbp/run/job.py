@@ -15,7 +15,7 @@ from distbp.model import Model
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.run.blas import different_bits, kernel_warning
-from distbp.run.build import build_network, build_trainer, load_data, run_length, suited_to
+from distbp.run.build import build_trainer, final_network, load_data, run_length, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.manifest import bits_of, describe
@@ -24,7 +24,6 @@ from distbp.run.refusals import idle_options
 from distbp.run.report import Reporter, read_records
 from distbp.run.results import judge as judge_model
 from distbp.run.summary import closing, opening, plan_of
-from distbp.trainer.calibration import sharpness
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
@@ -97,27 +96,6 @@ class Job:
                 self.trainer.saver.wait()
             self.files.close()
             raise
-
-    def _calibrated(self) -> Network | FunctionModel:
-        """Return the network, with outputs as sharp as suits the validation rows where that is asked for."""
-        trainer, rows = self.trainer, self.data.validation
-        if not self.config.calibrate or rows is None or not isinstance(trainer.network, Network):
-            return trainer.network
-        beta = sharpness(trainer.network, trainer.loss, rows, trainer.comm)
-        network, _ = build_network(self.config, self.data)  # the parameters of the trainer's may be others', too
-        assert isinstance(network, Network)
-        for mine, array in zip(
-            (network.theta, *network.embeddings), (trainer.network.theta, *trainer.network.embeddings), strict=True
-        ):
-            mine[:] = array
-        last = network.layers[-1]
-        last.W *= beta
-        last.b *= beta
-        if beta != 1.0:
-            self.reporter.say(
-                f"calibrated: outputs times {beta:.3g}, which has the least log loss on the validation rows"
-            )
-        return network
 
     def _too_few(self) -> int:
         text = f"{self._left()}, fewer than --least-ranks {self.config.least_ranks}"
@@ -248,12 +226,11 @@ class Job:
         results = self.results = {"outcome": outcome, "step": at.step, "examples": at.examples}
         judge = trainer.judge
         if (kept := judge.kept)[1] is not None:
-            results |= {
-                f"best {judge.monitor}": kept[0],
-                "best step": kept[1],
-                f"last {judge.monitor}": judge.state.last,
-            }
-        network = self.network = self._calibrated()
+            results |= {f"best {judge.monitor}": kept[0], "best step": kept[1]}
+            results |= {f"last {judge.monitor}": judge.state.last}
+        network, beta = self.network, _ = final_network(self.config, self.data, trainer)
+        if beta != 1.0:
+            reporter.say(f"calibrated: outputs times {beta:.3g}, which has the least log loss on the validation rows")
         found, doubted = judge_model(network, trainer.loss, self.data, trainer.comm, self.config.seed)
         results |= found
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}

@@ -1,6 +1,5 @@
 """The results of a run: how good its model is on rows that it was not trained on."""
 
-import math
 from typing import Any
 
 from distbp.comm.communicator import Communicator
@@ -59,8 +58,8 @@ def said_of(results: dict[str, Any], part: str) -> str:
         figure, _, of = name.partition("/")
         if of != part or not isinstance(value, float) or " " in figure:
             continue
-        if figure == "log_loss" and math.isclose(value, results[f"loss/{part}"], rel_tol=1e-5):
-            continue  # without label smoothing it is the loss
+        if figure == "loss" and f"log_loss/{part}" in results:
+            continue  # the same, but for label smoothing
         said.append(f"{figure} {value:.4f}")
         if figure in ("accuracy", "rmse") and name in results.get("intervals", {}):
             low, high = results["intervals"][name]

@@ -19,7 +19,7 @@ from distbp.data.dataset import Target
 from distbp.data.prepared import Prepared
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
-from distbp.network.losses import Loss
+from distbp.network.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from distbp.network.mixture import Mixture
 from distbp.randomness import key, uniform
 from distbp.trainer.evaluation import EVALUATION_BLOCK, kind_of_metrics, outputs_of
@@ -72,13 +72,14 @@ def assess(
     k = target.n_outputs if target else 0
     if target is None or kind not in ("classes", "values") or data.n_rows * k > _MOST_OUTPUTS:
         return Quality()
+    certain = kind == "values" or isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy)
     z, y = outputs_of(network, data, comm)
     p = loss.link(z)
     p = np.hstack([1.0 - p, p]) if p.shape[1] < k else p
     of = _of_classes if kind == "classes" else _of_values
     unit = 1.0 / np.array(data.preprocessor.target_scale) if data.preprocessor.target_scale else np.ones(k)
     said = np.broadcast_to(_baseline(train, target, comm), p.shape)
-    measure, base = of(p, y, target, unit), of(said, y, target, unit)
+    measure, base = (of(guess, y, target, unit, certain) for guess in (p, said))
     once = np.ones(data.n_rows)
     figures = measure(once)
     names = list(figures)
@@ -107,8 +108,11 @@ def _baseline(train: Prepared, target: Target, comm: Communicator) -> Array:
     return np.asarray(sums.sum(axis=0) / train.n_rows, np.float64)
 
 
-def _of_classes(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Array], dict[str, float]]:
-    """Return what gives the figures of probabilities `p` (n, k) and classes `y` (n,), by weights of the rows (n,)."""
+def _of_classes(p: Array, y: Array, target: Target, unit: Array, certain: bool) -> Callable[[Array], dict[str, float]]:
+    """Return what gives the figures of predictions `p` (n, k) and classes `y` (n,), by weights of the rows (n,).
+
+    Some figures are of probabilities alone, which predictions are where `certain`.
+    """
     n, k = p.shape
     right = (p.argmax(axis=1) == y).astype(float)
     surprise = -np.log(np.maximum(p[np.arange(n), y], np.finfo(np.float64).tiny))
@@ -119,9 +123,10 @@ def _of_classes(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Ar
 
     def measure(w: Array) -> dict[str, float]:
         total = w.sum()
-        found = {"accuracy": w @ right / total, "log_loss": w @ surprise / total}
-        found["brier"] = w @ square / total / (2.0 if k == 2 else 1.0)
-        found["calibration_error"] = np.abs(np.bincount(place, w * (sure - right), _BINS)).sum() / total
+        found = {"accuracy": w @ right / total}
+        if certain:
+            found |= {"log_loss": w @ surprise / total, "brier": w @ square / total / (2.0 if k == 2 else 1.0)}
+            found["calibration_error"] = np.abs(np.bincount(place, w * (sure - right), _BINS)).sum() / total
         for ranking in rankings:
             found["auc"], found["average_precision"] = ranking.areas(w)
         return {name: float(value) for name, value in found.items()}
@@ -129,7 +134,7 @@ def _of_classes(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Ar
     return measure
 
 
-def _of_values(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Array], dict[str, float]]:
+def _of_values(p: Array, y: Array, target: Target, unit: Array, certain: bool) -> Callable[[Array], dict[str, float]]:
     """Return the same for values, `unit` (k,) of which is one unit of the target."""
     error = (p - y) * unit
     y = y * unit

@@ -90,6 +90,12 @@ def test_one_output_is_two_classes():
     assert found.figures["auc"] == pytest.approx(metrics.roc_auc_score(y, p), rel=1e-10)
 
 
+def test_outputs_that_are_no_probabilities_have_no_log_loss():
+    rows, (network, _) = rows_of(2), network_of(2)
+    found = assess(network, SquaredError(), rows, rows, SERIAL).figures
+    assert found.keys() == {"accuracy", "auc", "average_precision"}
+
+
 @pytest.mark.parametrize("kind", [2, "values"])
 def test_the_same_on_any_number_of_ranks(kind):
     rows, (network, loss) = rows_of(kind), network_of(kind)
