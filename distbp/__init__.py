@@ -136,7 +136,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return import_module(f"distbp.{name}")
     for home in _HOMES if name in __all__ else ():
-        if name in vars(module := import_module(f"distbp.{home}")):
+        module = import_module(f"distbp.{home}")
+        if name in getattr(module, "__all__", vars(module)):  # a module of a package may have the name, too
             return globals().setdefault(name, vars(module)[name])
     raise AttributeError(f"module 'distbp' has no attribute {name!r}")
 

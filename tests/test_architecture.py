@@ -1,6 +1,7 @@
 """The house keeps its shape: imports go strictly downward, each library has one door, starts are light."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -174,3 +175,10 @@ def test_a_trainer_is_told_little():
 def test_the_top_of_the_package_is_short():
     beside = {p.name for p in PACKAGE.iterdir() if not p.is_dir() and p.suffix != ".pyc"}
     assert len(beside) <= 14
+
+
+@pytest.mark.parametrize("name", distbp.__all__)
+def test_a_public_name_is_what_it_says_in_a_fresh_process(name):
+    """Names are found when they are asked for; modules of the same name stand beside some of them."""
+    home = distbp.__getattr__(name) if name != "__version__" else distbp.__version__
+    assert not inspect.ismodule(home) and getattr(distbp, name) is home

@@ -31,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m distbp.train",
         usage="[mpirun -n P] python -m distbp.train [options]",
         description="Train a feed-forward network by mini-batch backpropagation."
-        " Put 'mpirun -n P' in front of it for P ranks.",
+        " Put 'mpirun -n P' in front of it for P ranks. Defaults in brackets are those of --recipe plain; for tables"
+        " and images others are taken, which --dry-run shows.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

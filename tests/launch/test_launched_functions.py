@@ -10,7 +10,8 @@ from grids import NIGHTLY
 def test_train_on_three_ranks_resume_on_two(tmp_path, launch, here):
     """Activation, loss and model by name; the file holds the names, and the same parameters as an undisturbed run."""
     (tmp_path / "mine.py").write_text(MINE)
-    base = "-m distbp.train --loss mine:cross_entropy --exact --leaves 6 --batch-size 60 --log-every 10".split()
+    base = "-m distbp.train --recipe plain --loss mine:cross_entropy --exact --leaves 6".split()
+    base += "--batch-size 60 --log-every 10".split()
     for own in ["--model", "mine:model"], ["--activation", "mine:softsign", "--hidden", "20"]:
         stopped, whole = f"stopped-{own[1][5:]}", f"whole-{own[1][5:]}"
         for arguments, ranks in (

@@ -94,7 +94,7 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_checkpoint_before(launch, tmp_
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", small], check=True)
     try:
-        done = launch(*TRAIN, "--epochs", "3", "--run-dir", "small/run", ranks=3, timeout=10)
+        done = launch(*TRAIN, "--recipe", "plain", "--epochs", "3", "--run-dir", "small/run", ranks=3, timeout=10)
         left = os.listdir(small / "run" / "checkpoints")
     finally:
         subprocess.run(["umount", small], check=True)
@@ -135,8 +135,10 @@ def test_an_exception_on_one_rank_ends_all(launch, tmp_path):
     assert "no such luck" in (tmp_path / "distbp-error-rank2.txt").read_text()
 
 
-SLOW = ("--hidden", "16", "--steps", "5000", "--batch-size", "37", "--dtype", "float64", "--log-every", "1",
-        "--dropout", "0.2", "--eval-every", "0", "--checkpoint-every", "0")  # fmt: skip
+SLOW = (
+    "--recipe", "plain", "--hidden", "16", "--steps", "5000", "--batch-size", "37", "--dtype", "float64", "--log-every",
+    "1", "--dropout", "0.2", "--eval-every", "0", "--checkpoint-every", "0",
+)  # fmt: skip
 
 
 def start(tmp_path, ranks, *arguments):
@@ -208,7 +210,7 @@ def test_two_runs_in_one_directory_at_once(launch, tmp_path):
 
 
 def test_dry_run_prints_and_touches_nothing(launch, tmp_path):
-    done = launch(*TRAIN, "--dry-run", "--run-dir", "run", ranks=2)
+    done = launch(*TRAIN, "--recipe", "plain", "--dry-run", "--run-dir", "run", ranks=2)
     assert done.returncode == 0, done.stderr
     for text in (
         'optimizer = "adam"',
@@ -264,10 +266,20 @@ def test_what_the_reduction_is_is_said(launch, here):
     assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
 
 
-def test_exact_mode_gives_one_model_file(launch, here, tmp_path):
+@pytest.mark.parametrize("recipe", ["plain", "image", "table"])
+def test_exact_mode_gives_one_model_file(launch, here, tmp_path, recipe):
     """Also in two pieces, on different numbers of ranks; the metrics are equal but for times."""
     options = "--hidden 48,24 --exact --leaves 5 --dropout 0.1 --clip-norm 1 --log-every 3 --checkpoint-every 0".split()
+    options += ["--recipe", recipe]
+    if recipe == "table":
+        rng = np.random.default_rng(0)
+        x = rng.random((700, 3))
+        rows = (f"{a:.4f},{'' if b < 0.1 else f'{b:.4f}'},{'pqrs'[int(4 * c)]},{a > b}" for a, b, c in x)
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *rows]))
+        options += ["--data", "t.csv"]
     runs = {"alone": [(1, 30)], "three": [(3, 30)], "pieces": [(4, 11), (2, 30)]}
+    if recipe != "plain":  # another number of steps is another cosine
+        runs = {"alone": [(1, 30)], "two": [(2, 30)], "four": [(4, 30)]}
     found = []
     for name, parts in runs.items():
         for ranks, steps in parts:
