@@ -15,13 +15,13 @@ from cluster import FULL, LAUNCHES, MPICH, OPEN_MPI, Launch
 
 pytestmark = pytest.mark.slurm
 
-SHORT = "--exact --leaves 8 --hidden 32 --epochs 2 --checkpoint-every 20".split()
+SHORT = "--recipe plain --exact --leaves 8 --hidden 32 --epochs 2 --checkpoint-every 20".split()
 
 
 def some_seconds(launch: Launch, nodes: int = 2) -> list[str]:
     """A training that a signal meets: where ranks do not know that they share cores, MPICH's take ten times as long."""
     epochs = "600" if nodes == 1 else "12" if launch.venv == MPICH else "160"
-    return ["--exact", "--leaves", "8", "--hidden", "32", "--checkpoint-every", "20", "--epochs", epochs]
+    return [*"--recipe plain --exact --leaves 8 --hidden 32 --checkpoint-every 20 --epochs".split(), epochs]
 
 
 def on(nodes: int, *more: str) -> tuple[str, ...]:
@@ -176,7 +176,18 @@ def test_a_rank_that_dies_fails_the_job_soon(cluster, death, launch):
     statement, cause = DEATHS[death]
     folder = cluster.folder()
     (folder / "trap.py").write_text(TRAP.format(death=statement))
-    options = ["--hidden", "32", "--activation", "trap:bent", "--epochs", "2000", "--checkpoint-every", "100000"]
+    options = [
+        "--recipe",
+        "plain",
+        "--hidden",
+        "32",
+        "--activation",
+        "trap:bent",
+        "--epochs",
+        "2000",
+        "--checkpoint-every",
+        "100000",
+    ]
     job = cluster.submit(launch, folder, *options, sbatch=on(2))
     job.wait_until(lambda: (folder / "died").exists())
     began = time.monotonic()

@@ -460,7 +460,7 @@ def test_runs_that_diverged_are_named_and_their_numbers_left_out(done, tmp_path)
 def test_the_best_possible_is_known_for_synthetic_classes_only(problem, done):
     options, _ = _parser().parse_known_args(["tradeoff", "--batch-sizes", "100", "--sizes", "100"])
     for more, known in ([], False), (["--data", "synthetic:blobs,rows=900,noise=3"], True):
-        config = parse_train_config(more)
+        config = parse_train_config(["--recipe", "plain", *more])
         asked = EXPERIMENTS["tradeoff"].ask(options, config, load_data(config, SerialCommunicator()))
         assert (asked["best"] is not None) == known
     # arms 0.33 apart with noise of 0.2: some error, and less than by chance
