@@ -28,7 +28,8 @@ Array = NDArray[Any]
 
 _REPLICATES, _LEAST_REPLICATES, _NUMBERS = 200, 20, 20_000_000
 """Replicates of the bootstrap, fewer where they are of so many rows in all; a normal interval needs fewer."""
-_FEW = 100
+_FEW, _FEW_ROWS = 100, 10
+"""Replicates below which an interval is a normal one, and rows below which there is none."""
 _BINS = 15
 """Of confidence, in which the calibration error compares it with the accuracy (Guo et al. 2017, equation 3)."""
 _MOST_OUTPUTS = 50_000_000
@@ -57,7 +58,7 @@ class Quality:
     @property
     def main(self) -> str:
         """Return the name of the figure that people ask for first, or ""."""
-        return next((name for name in ("accuracy", "rmse") if name in self.baseline), "")
+        return next((name for name in ("accuracy", "rmse") if name in self.intervals), "")
 
 
 def assess(
@@ -81,21 +82,26 @@ def assess(
     said = np.broadcast_to(_baseline(train, target, comm), p.shape)
     measure, base = (of(guess, y, target, unit, certain) for guess in (p, said))
     once = np.ones(data.n_rows)
-    figures = measure(once)
+    figures = {name: value for name, value in measure(once).items() if np.isfinite(value)}  # nothing ranks one class
+    said_by_it = base(once)
+    baseline = {name: said_by_it[name] for name in figures}
+    if data.n_rows < _FEW_ROWS:
+        return Quality(figures, {}, baseline)
     names = list(figures)
     n = max(_LEAST_REPLICATES, min(_REPLICATES, _NUMBERS // data.n_rows))
     found = np.zeros((n, len(names)))
     rows = np.arange(data.n_rows)
     for r in range(*block_bounds(n, comm.rank, comm.size)):
         times = np.searchsorted(_POISSON, uniform(key(seed, "bootstrap", r), rows), side="right")
-        found[r] = list(measure(times.astype(np.float64)).values()) if times.any() else np.nan
+        of_these = measure(times.astype(np.float64)) if times.any() else {}
+        found[r] = [of_these.get(name, np.nan) for name in names]
     comm.allreduce(found)
     if n >= _FEW:
         low, high = np.nanpercentile(found, [2.5, 97.5], axis=0)
     else:
         low, high = np.array(list(figures.values())) + np.outer([-1.96, 1.96], np.nanstd(found, axis=0))
     intervals = {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
-    return Quality(figures, intervals, base(once))
+    return Quality(figures, intervals, baseline)
 
 
 def _baseline(train: Prepared, target: Target, comm: Communicator) -> Array:

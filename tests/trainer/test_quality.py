@@ -181,3 +181,22 @@ def test_nothing_is_doubted_where_all_is_well():
     of = {"validation": quality_of(0.8, 0.9, 0.5), "test": quality_of(0.85, 0.95, 0.5)}
     assert doubts(of, {"test": [[5, 1], [0, 3]]}, ("yes", "no")) == []
     assert doubts({"test": Quality()}, {}, ()) == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_rows_of_one_class_have_figures_that_are_numbers(n):
+    network, loss = network_of(2)
+    train, few = rows_of(2), rows_of(2)
+    ones = np.flatnonzero(few.take(np.arange(N))[1] == 1)[:n]
+    few._ready, few.n_rows = tuple(part[ones] for part in few._ready), n
+    found = assess(network, loss, few, train, SERIAL)
+    assert "auc" not in found.figures and found.figures.keys() == found.baseline.keys()
+    assert found.intervals.keys() == (found.figures.keys() if n > 10 else set())
+    numbers = [*found.figures.values(), *found.baseline.values(), *np.ravel(list(found.intervals.values()))]
+    assert np.isfinite(numbers).all()
+
+
+def test_a_target_that_hardly_varies_has_figures_that_are_numbers():
+    rows = prepared(np.random.default_rng(0).random((30, 5)), np.r_[7.0, np.full(29, 7.5)][:, None], scale_target=True)
+    found = assess(Network([5, 3, 1], dtype=np.float64), SquaredError(), rows, rows, SERIAL)
+    assert np.isfinite([*found.figures.values(), *np.ravel(list(found.intervals.values()))]).all()
