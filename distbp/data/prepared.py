@@ -1,7 +1,7 @@
 """Prepared rows: what batches, evaluation and predictions take from.
 
-Data that is in memory anyway is transformed once, up to 2 GiB, and the raw rows are let go; all other, row by row as it
-is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
+Data that is in memory anyway is transformed once, up to 2 GiB, or 256 MiB where a number has become many, and the raw
+rows are let go; all other, row by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from distbp.data.splitting import Subset
 
 Array = NDArray[Any]
 
-_MATERIALISE_BYTES = 2 << 30
+_MATERIALISE_BYTES, _IN_BINS = 2 << 30, 256 << 20
 _BLOCK_BYTES = 1 << 20
 
 
@@ -36,7 +36,7 @@ class Prepared:
         self._affine: tuple[Array, Array] | None = None
         self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
-        if self.in_memory and size <= _MATERIALISE_BYTES:
+        if self.in_memory and size <= (_IN_BINS if preprocessor.edges else _MATERIALISE_BYTES):
             self._ready = self._prepare_all()
             del self._raw
 

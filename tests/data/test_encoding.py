@@ -100,3 +100,16 @@ def test_bytes_can_have_bins():
     rows = Prepared(Subset(data), fitted, np.float32)
     taken = rows.take(np.arange(64))[0]
     assert taken.shape == (64, 15) and np.array_equal(taken, fitted.transform(X, data.columns, np.float32))
+
+
+def test_rows_are_the_same_prepared_at_once_or_as_they_are_taken(monkeypatch):
+    data = mixed(300)
+    fitted = fit_preprocessor(Subset(data), SERIAL, bins=6)
+    at_once = Prepared(Subset(data), fitted, np.float32)
+    monkeypatch.setattr("distbp.data.prepared._IN_BINS", 1000)
+    singly = Prepared(Subset(data), fitted, np.float32)
+    assert at_once._ready is not None and singly._ready is None
+    rows = np.array([7, 0, 299, 7])
+    out = np.empty((4, fitted.n_inputs), np.float32)
+    assert np.array_equal(at_once.take(rows)[0], singly.take(rows, out=out)[0])
+    assert np.array_equal(at_once.take_target(rows), singly.take_target(rows))
