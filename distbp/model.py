@@ -39,6 +39,9 @@ class Model:
     reading: dict[str, Any] = field(default_factory=dict)
     """How its table was read: ``missing``, ``decimal``, ``thousands`` where they were asked for, and ``notations``."""
 
+    errors: list[list[float]] = field(default_factory=list)
+    """Absolute errors on the validation rows, of each value: see `distbp.trainer.calibration`."""
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns that it was trained on."""
@@ -55,6 +58,7 @@ class Model:
             "target": asdict(self.target),
             "preprocessing": self.preprocessor.as_dict(),
             **({"reading": self.reading} if self.reading else {}),
+            **({"errors": self.errors} if self.errors else {}),
         }
         write_file(Path(path), self.network.tensors(), state)
 
@@ -92,6 +96,7 @@ class Model:
             Target(target["kind"], tuple(target["names"]), tuple(target["classes"])),
             Preprocessor(**state["preprocessing"]),
             state.get("reading", {}),
+            state.get("errors", []),
         )
 
     def prepare(self, dataset: Dataset) -> Prepared:

@@ -29,6 +29,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
+from distbp.trainer.calibration import within
 from distbp.trainer.evaluation import evaluate
 
 _BLOCK = 1024
@@ -43,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help=".csv or .npy; standard output (CSV) by default")
     parser.add_argument("--id", metavar="COLUMNS", help="columns of the table to stand before the predictions")
     parser.add_argument("--target", metavar="COLUMN", help="its target column, for metrics; '' when it has none")
+    parser.add_argument(
+        "--interval", type=float, metavar="P", help="also from where to where a value lies with this probability"
+    )
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error")
     for name in _TEXT:
@@ -61,6 +65,7 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     if not path.exists():
         raise UserError(f"no model {path}: give a run directory of a finished run, or a model.safetensors")
     model = Model.load(path)
+    widths = _widths(model, options.interval)
     asked = {name: getattr(options, name) for name in _TEXT if getattr(options, name) is not None}
     table = suffix_of(paths_of(options.data)[0]) in FORMATS
     how = TableOptions(
@@ -85,11 +90,39 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
         predictions[places] = found
     if figures and len(judged) < rows.n_rows:
         remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
-    on_root(comm, lambda: _show(predictions, model, options, how, remarks), f"cannot write {options.out}")
+    predictions, names = _with_intervals(predictions, model.target.names, widths)
+    on_root(comm, lambda: _show(predictions, names, model, options, how, remarks), f"cannot write {options.out}")
     figures.pop("confusion", None)
     if figures and comm.is_root:
         print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
     return DONE
+
+
+def _widths(model: Model, level: float | None) -> list[float]:
+    """Return how far each value is off at most, with a probability; [] where none is asked for."""
+    if level is None:
+        return []
+    if not 0.0 < level < 1.0:
+        raise UsageError(f"--interval {level:g}: a probability between 0 and 1, such as 0.9")
+    if not model.errors:
+        raise UserError(
+            "--interval: models of values have it that were trained with --calibrate and validation rows"
+        )
+    found = [within(of_one, level) for of_one in model.errors]
+    if not np.isfinite(found).all():
+        n = len(model.errors[0])
+        raise UserError(f"--interval {level:g}: {n} validation rows do not say; at most {n / (n + 1):.3f}")
+    return found
+
+
+def _with_intervals(
+    predictions: NDArray[np.float64], names: tuple[str, ...], widths: list[float]
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return values and their names, each with from where and to where it lies behind it."""
+    if not widths:
+        return predictions, list(names)
+    three = np.stack([predictions, predictions - widths, predictions + widths], axis=2)
+    return three.reshape(len(three), -1), [f"{kind}{name}" for name in names for kind in ("", "low ", "high ")]
 
 
 def _refuse(options: argparse.Namespace, comm: Communicator) -> None:
@@ -138,7 +171,7 @@ def _remarks(model: Model, strange: NDArray[np.int64]) -> list[str]:
 
 
 def _show(
-    predictions: NDArray[np.float64], model: Model, options: argparse.Namespace, how: TableOptions,
+    predictions: NDArray[np.float64], values: list[str], model: Model, options: argparse.Namespace, how: TableOptions,
     remarks: Sequence[str],
 ) -> None:  # fmt: skip
     """Write the predictions, and say what there is to say."""
@@ -150,11 +183,16 @@ def _show(
 
         ids = texts_of(paths_of(options.data), how, options.id)
         assert len(ids[1]) == len(predictions), "a row of the file for each prediction"
-    _write(predictions, model, *ids, options.out and str(Path(options.out).expanduser()))
+    _write(predictions, values, model, *ids, options.out and str(Path(options.out).expanduser()))
 
 
 def _write(
-    predictions: NDArray[np.float64], model: Model, names: list[str], ids: list[list[str]], out: str | None
+    predictions: NDArray[np.float64],
+    values: list[str],
+    model: Model,
+    names: list[str],
+    ids: list[list[str]],
+    out: str | None,
 ) -> None:
     """CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone."""
     if out and out.endswith(".npy"):
@@ -170,7 +208,7 @@ def _write(
                 best = "" if blank else target.classes[int(row.argmax())]
                 writer.writerow([*before, best, *("" if blank else f"{p:.6g}" for p in row)])
         else:
-            writer.writerow([*names, *target.names])
+            writer.writerow([*names, *values])
             for before, row in zip(ids, predictions, strict=True):
                 writer.writerow([*before, *("" if np.isnan(value) else f"{value:.8g}" for value in row)])
 

@@ -136,14 +136,14 @@ BUDGET = {
     "data": 4610,
     "comm": 1310,
     "gradient": 2030,
-    "trainer": 2210,
+    "trainer": 2250,
     "run": 1880,
     "watch": 575,
     "autodiff": 2580,
     "check": 1050,
     "doctor": 1250,
     "study": 3460,
-    "": 1010,
+    "": 1050,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

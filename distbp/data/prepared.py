@@ -1,7 +1,8 @@
 """Prepared rows: what batches, evaluation and predictions take from.
 
 Data that is in memory anyway is transformed once, up to 2 GiB, or 256 MiB where a number has become many, and the raw
-rows are let go; all other, row by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
+rows are let go; all other, row by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter
+of the memory, and of what a batch reads.
 """
 
 from typing import Any

@@ -18,15 +18,14 @@ from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, UsageError
-from distbp.model import Model
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
-from distbp.run.job import Job, reading_of
+from distbp.run.job import Job
 from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
-from distbp.run.results import judge, lines_of, said_of
+from distbp.run.results import judge, lines_of, model_of, said_of
 from distbp.trainer.calibration import sharpness
 from distbp.watch.watcher import Watcher
 
@@ -92,7 +91,7 @@ class EnsembleJob:
             for name in results
             if isinstance(results[name], float)
         }
-        model = Model(mixture, mixture.loss, data.target, data.preprocessor, reading_of(self.config, data))
+        model = model_of(mixture, mixture.loss, data, self.config, self.comm)
         on_root(self.comm, lambda: model.save(path), f"cannot write {path}")
         more = {"members": len(mixture.members), "a member alone, mean": alone, "seconds": seconds}
         directory.write_json("results.json", results | more | {"ranks": self.comm.size})

@@ -11,7 +11,6 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, RankLost, UserError
 from distbp.gradient.choose import EXACT_BITS
-from distbp.model import Model
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.run.blas import different_bits, kernel_warning
@@ -23,6 +22,7 @@ from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options
 from distbp.run.report import Reporter, read_records
 from distbp.run.results import judge as judge_model
+from distbp.run.results import model_of
 from distbp.run.summary import closing, opening, plan_of
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
@@ -235,9 +235,7 @@ class Job:
         results |= found
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         path = directory.path / "model.safetensors"
-        model = Model(
-            network, trainer.loss, self.data.target, self.data.preprocessor, reading_of(self.config, self.data)
-        )
+        model = model_of(network, trainer.loss, self.data, self.config, trainer.comm)
         on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
         directory.write_json("results.json", results)
         for line in [*closing(results, self.config, trainer, directory.path), *doubted]:
@@ -257,9 +255,3 @@ def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) ->
         fingerprint |= {"order of the sums": EXACT_BITS}
     checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
     return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
-
-
-def reading_of(config: TrainConfig, data: Data) -> dict[str, Any]:
-    """Return what `predict` has to know of how a table is read."""
-    asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
-    return {name: value for name, value in {**asked, "notations": data.notations or None}.items() if value is not None}

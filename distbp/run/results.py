@@ -4,10 +4,13 @@ from typing import Any
 
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
+from distbp.model import Model
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.mixture import Mixture
+from distbp.run.options import TrainConfig
+from distbp.trainer.calibration import errors
 from distbp.trainer.evaluation import evaluate
 from distbp.trainer.quality import assess, doubts, per_class
 
@@ -43,6 +46,19 @@ def judge(
             beside["classes"][name] = per_class(figures["confusion"], data.target.classes)
     found = doubts(of, confusions, data.target.classes)
     return results | {k: v for k, v in beside.items() if v}, [f"warning: {doubt}" for doubt in found]
+
+
+def model_of(
+    network: Network | FunctionModel | Mixture, loss: Loss, data: Data, config: TrainConfig, comm: Communicator
+) -> Model:
+    """Return the model that a training leaves, on all ranks; of values it knows how far they are off."""
+    asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
+    about = {**asked, "notations": data.notations or None}
+    model = Model(network, loss, data.target, data.preprocessor, {k: v for k, v in about.items() if v is not None})
+    values = data.target.kind == "values" and network.output_shape == (data.target.n_outputs,)
+    if config.calibrate and values and data.validation is not None:
+        model.errors = errors(network, data.validation, comm)
+    return model
 
 
 def lines_of(results: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calibration: probabilities that mean what they say, by one number.
+"""Calibration: probabilities that mean what they say, by one number, and how far values may be off.
 
 A network that was trained for long is too sure of its classes, one that was trained with label smoothing not sure
 enough. Its outputs times beta = 1/T (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2) keep the
@@ -10,8 +10,14 @@ rows:
 C is convex, so its slope, which grows with beta, is zero at the best one: found by bisection, the same on all ranks.
 Where all rows are right it would grow for ever; so each of n rows is to be of another class with 1 in n + 2 (Platt
 1999, "Probabilistic Outputs for Support Vector Machines", section 2.2).
+
+Of values, the errors on the n validation rows say how far predictions are off: of a new row of the same kind the error
+is at most the k-th smallest of theirs with probability k / (n + 1), whatever the network and the distribution are
+(split conformal prediction: Papadopoulos et al. 2002; Lei et al. 2018, "Distribution-Free Predictive Inference for
+Regression", theorem 2.2).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +32,7 @@ Array = NDArray[Any]
 
 _MOST, _HALVINGS = 64.0, 60
 """Between 1 / `_MOST` and `_MOST` beta is looked for."""
+_KEPT = 1000
 
 
 def sharpness(network: Any, loss: Loss, rows: Prepared, comm: Communicator) -> float:
@@ -51,6 +58,26 @@ def sharpness(network: Any, loss: Loss, rows: Prepared, comm: Communicator) -> f
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0.0 else (low, middle)
     return high if surprise(high) < surprise(1.0) else 1.0
+
+
+def errors(network: Any, rows: Prepared, comm: Communicator) -> list[list[float]]:
+    """Return the absolute errors on `rows`, sorted, of each value and in its unit; at most `_KEPT` of them.
+
+    Of more those are kept that have at least their share below or at them.
+    """
+    z, y = outputs_of(network, rows, comm)
+    scale = np.array(rows.preprocessor.target_scale or [1.0])
+    ordered = np.sort(np.abs(z - y) / scale, axis=0)
+    if len(ordered) > _KEPT:
+        ordered = ordered[np.ceil(np.arange(1, _KEPT + 1) * len(ordered) / _KEPT).astype(int) - 1]
+    found: list[list[float]] = ordered.T.tolist()
+    return found
+
+
+def within(errors_of_one: list[float], level: float) -> float:
+    """Return how far a new value is off at most, with probability `level`; infinite where that is of too few errors."""
+    k = math.ceil((len(errors_of_one) + 1) * level)
+    return errors_of_one[k - 1] if k <= len(errors_of_one) else math.inf
 
 
 def _log_loss(loss: Loss, z: Array, y: Array) -> Array:

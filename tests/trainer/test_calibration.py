@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import prepared
-from front_doors import TRAIN
+from front_doors import PREDICT, TRAIN
 from scipy.optimize import minimize_scalar
 
 from distbp import (
@@ -18,7 +18,7 @@ from distbp import (
     evaluate,
     run_threads,
 )
-from distbp.trainer.calibration import sharpness
+from distbp.trainer.calibration import errors, sharpness, within
 from distbp.trainer.quality import assess
 
 SERIAL = SerialCommunicator()
@@ -131,3 +131,58 @@ def test_figures_of_a_calibrated_network_are_better_calibrated():
     assert (
         after["accuracy"] == before["accuracy"] and evaluate(network, loss, rows, SERIAL)["loss"] < before["log_loss"]
     )
+
+
+def test_errors_are_those_of_the_rows_in_their_unit():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2500, 3))
+    y = 10.0 + 5.0 * X[:, :2] + rng.standard_normal((2500, 2))
+    rows = prepared(X, y, scale_target=True)
+    network = Network([3, 4, 2], "tanh", dtype=np.float64)
+    scale = np.array(rows.preprocessor.target_scale)
+    off = np.sort(np.abs(network.forward(X) - rows.take(np.arange(2500))[1]) / scale, axis=0)
+    found = np.array(errors(network, rows, SERIAL)).T
+    assert found.shape == (1000, 2) and np.array_equal(found[-1], off[-1])
+    for level in (0.5, 0.9, 0.95):
+        for k in (0, 1):
+            width = within(found[:, k].tolist(), level)
+            assert level <= np.mean(off[:, k] <= width) <= level + 0.002
+
+
+def test_few_errors_do_not_say_what_is_rare():
+    assert within([1.0, 2.0, 3.0], 0.75) == 3.0 and within([1.0, 2.0, 3.0], 0.76) == np.inf
+
+
+def test_an_interval_holds_new_values_as_often_as_it_says(here, tmp_path):
+    """Whatever the network: here one that has learnt little, of errors that are far from normal."""
+    rng = np.random.default_rng(1)
+    X = rng.random((6000, 2))
+    y = 100.0 * np.sin(6.0 * X[:, 0]) + rng.exponential(20.0, 6000)
+    for name, some in (("train", slice(0, 2000)), ("new", slice(2000, 6000))):
+        lines = (f"{a:.5f},{b:.5f},{v:.4f}" for (a, b), v in zip(X[some], y[some], strict=True))
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,y", *lines]))
+    more = ("--data", "train.csv", "--epochs", "3", "--validation-fraction", "0.4", "--run-dir", "run")
+    assert here(*TRAIN, *more).returncode == 0
+    done = here(*PREDICT, "run", "new.csv", "--interval", "0.9", "--out", "p.csv")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "p.csv") as stream:
+        assert stream.readline() == "y,low y,high y\n"
+        value, low, high = np.loadtxt(stream, delimiter=",").T
+    assert np.allclose(value - low, high - value, rtol=1e-3)
+    assert 0.87 < np.mean((low <= y[2000:]) & (y[2000:] <= high)) < 0.93
+
+
+@pytest.mark.parametrize(
+    ("options", "interval", "code", "text"),
+    [
+        ((), "1.5", 2, "a probability between 0 and 1"),
+        ((), "0.9999", 1, "180 validation rows do not say"),
+        (("--no-calibrate",), "0.9", 1, "trained with --calibrate and validation rows"),
+    ],
+)
+def test_intervals_that_nothing_is_known_of(here, tmp_path, options, interval, code, text):
+    rng = np.random.default_rng(0)
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *(f"{a:.5f},{2 * a:.5f}" for a in rng.random(1800))]))
+    assert here(*TRAIN, "--data", "t.csv", "--epochs", "1", "--run-dir", "run", *options).returncode == 0
+    done = here(*PREDICT, "run", "t.csv", "--interval", interval)
+    assert done.returncode == code and text in done.stderr
