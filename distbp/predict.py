@@ -105,9 +105,7 @@ def _widths(model: Model, level: float | None) -> list[float]:
     if not 0.0 < level < 1.0:
         raise UsageError(f"--interval {level:g}: a probability between 0 and 1, such as 0.9")
     if not model.errors:
-        raise UserError(
-            "--interval: models of values have it that were trained with --calibrate and validation rows"
-        )
+        raise UserError("--interval: models of values have it that were trained with --calibrate and validation rows")
     found = [within(of_one, level) for of_one in model.errors]
     if not np.isfinite(found).all():
         n = len(model.errors[0])

@@ -12,7 +12,7 @@ w_t a unit sees sum_t w_t e_t(x), a continuous function of x with a slope of its
 of trees has and a few smooth units have not. There is nothing to learn here, so there is no derivative: dW_1 sees e(x)
 as its input.
 
-Edges are the same on any number of ranks: those of all training rows, or of `_SAMPLE` of them in equal distances; each
+Edges are the same on any number of ranks: those of all training rows, or of 32,768 of them in equal distances; each
 rank sorts some of the columns.
 """
 
@@ -28,7 +28,7 @@ from distbp.data.splitting import Subset
 
 Array = NDArray[Any]
 
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 15
 
 
 def quantiles(train: Subset, numeric: Sequence[int], levels: Array, comm: Communicator) -> Array:
@@ -52,15 +52,17 @@ def quantiles(train: Subset, numeric: Sequence[int], levels: Array, comm: Commun
         X = train.dataset.take(train.rows(np.arange(n) * train.n_rows // n))[0]
         for k in range(lo, hi):
             x = np.asarray(X[:, numeric[k]], np.float64)
-            if len(x := x[np.isfinite(x)]):
-                found[k] = np.quantile(x, levels)
+            if len(x := np.sort(x[np.isfinite(x)])):
+                place = levels * (len(x) - 1)  # between two neighbours as on a straight line, as NumPy has it
+                below = place.astype(int)
+                found[k] = x[below] + (x[np.minimum(below + 1, len(x) - 1)] - x[below]) * (place - below)
     comm.allreduce(found)
     return found
 
 
 def edges_of(of_column: Array) -> list[float]:
-    """Return the edges of the bins of a column, from its quantiles; [] where it is constant."""
-    edges: list[float] = np.unique(of_column).tolist()
+    """Return the edges of the bins of a column, from its quantiles in order; [] where it is constant."""
+    edges: list[float] = of_column[np.diff(of_column, prepend=-np.inf) > 0].tolist()
     return edges if len(edges) > 1 else []
 
 
