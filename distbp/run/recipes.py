@@ -11,7 +11,7 @@ from distbp.data.table.formats import FORMATS, suffix_of
 from distbp.errors import UserError
 
 _BOTH: dict[str, Any] = {
-    "activation": "gelu", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.5, "schedule": "cosine",
+    "activation": "gelu", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.2, "schedule": "cosine",
     "batch_size": 256, "label_smoothing": 0.1, "keep_model": "best", "calibrate": True,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
