@@ -75,7 +75,7 @@ def test_a_dry_run_shows_the_table(trained):
 
 def test_the_same_function_in_pytorch(trained, tmp_path):
     torch = pytest.importorskip("torch")
-    trained()
+    trained("--bins", "0")
     model = Model.load(tmp_path / "run")
     network, rng = model.network, np.random.default_rng(0)
     X = np.column_stack([rng.standard_normal(50), rng.integers(0, len(network.embeddings[0]), 50)]).astype(np.float32)
