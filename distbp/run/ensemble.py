@@ -25,7 +25,7 @@ from distbp.run.job import Job
 from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
-from distbp.run.results import judge, lines_of, model_of, said_of
+from distbp.run.results import figures_of, judge, lines_of, model_of
 from distbp.trainer.calibration import sharpness
 from distbp.watch.watcher import Watcher
 
@@ -97,7 +97,7 @@ class EnsembleJob:
         directory.write_json("results.json", results | more | {"ranks": self.comm.size})
         for line in lines_of(results):
             which = "val" if line.startswith("validation") else "test"
-            self.reporter.say(f"{line}; a member alone, in the mean: {said_of(alone, which)}")
+            self.reporter.say(f"{line}; a member alone, in the mean: {figures_of(alone, which)}")
         for doubt in doubted:
             self.reporter.say(doubt)
         use = f"python -m distbp.predict {directory.path} DATA"
@@ -132,7 +132,7 @@ class EnsembleJob:
         return Mixture(members, built[0][1]), list(found.values())
 
     def _say(self, k: int, results: dict[str, Any]) -> None:
-        figures = said_of(results, "val") or said_of(results, "test")
+        figures = figures_of(results, "val") or figures_of(results, "test")
         self.reporter.say(f"member {k + 1} of {self.config.ensemble}: {figures}")
 
     def _config_of(self, k: int) -> TrainConfig:

@@ -63,21 +63,21 @@ def model_of(
 
 def lines_of(results: dict[str, Any]) -> list[str]:
     """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
-    found = {name: said_of(results, part) for part, name in _PARTS.items()}
+    found = {name: figures_of(results, part) for part, name in _PARTS.items()}
     return [f"{name}: {figures}" for name, figures in found.items() if figures]
 
 
-def said_of(results: dict[str, Any], part: str) -> str:
+def figures_of(results: dict[str, Any], part: str) -> str:
     """Return the figures of a part of the rows, and of the first of them how sure it is, and what the baseline has."""
-    said = []
+    shown = []
     for name, value in results.items():
         figure, _, of = name.partition("/")
         if of != part or not isinstance(value, float) or " " in figure:
             continue
         if figure == "loss" and f"log_loss/{part}" in results:
             continue  # the same, but for label smoothing
-        said.append(f"{figure} {value:.4f}")
+        shown.append(f"{figure} {value:.4f}")
         if figure in ("accuracy", "rmse") and name in results.get("intervals", {}):
             low, high = results["intervals"][name]
-            said[-1] += f" (95%: {low:.4f} to {high:.4f}; baseline {results['baseline'][name]:.4f})"
-    return ", ".join(said)
+            shown[-1] += f" (95%: {low:.4f} to {high:.4f}; baseline {results['baseline'][name]:.4f})"
+    return ", ".join(shown)

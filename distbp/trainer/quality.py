@@ -79,12 +79,12 @@ def assess(
     p = np.hstack([1.0 - p, p]) if p.shape[1] < k else p
     of = _of_classes if kind == "classes" else _of_values
     unit = 1.0 / np.array(data.preprocessor.target_scale) if data.preprocessor.target_scale else np.ones(k)
-    said = np.broadcast_to(_baseline(train, target, comm), p.shape)
-    measure, base = (of(guess, y, target, unit, certain) for guess in (p, said))
+    constant = np.broadcast_to(_baseline(train, target, comm), p.shape)
+    measure, base = (of(guess, y, target, unit, certain) for guess in (p, constant))
     once = np.ones(data.n_rows)
     figures = {name: value for name, value in measure(once).items() if np.isfinite(value)}  # nothing ranks one class
-    said_by_it = base(once)
-    baseline = {name: said_by_it[name] for name in figures}
+    of_baseline = base(once)
+    baseline = {name: of_baseline[name] for name in figures}
     if data.n_rows < _FEW_ROWS:
         return Quality(figures, {}, baseline)
     names = list(figures)
@@ -184,10 +184,10 @@ class _Ranking:
 def per_class(confusion: list[list[int]], classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Return precision, recall and F1 of each class, and its rows, from a matrix (true class, predicted class)."""
     counts = np.array(confusion, float)
-    right, said, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    right, predicted, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
     precision, recall, f1 = (
         np.divide(a, b, out=np.zeros(len(right)), where=b > 0)
-        for a, b in ((right, said), (right, true), (2.0 * right, said + true))
+        for a, b in ((right, predicted), (right, true), (2.0 * right, predicted + true))
     )
     return {
         name: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i]), "rows": int(true[i])}
