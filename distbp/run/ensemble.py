@@ -8,6 +8,7 @@ same bits whoever computes it, and so has the model.
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distbp.errors import DONE, STOPPED, UsageError
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
+from distbp.run.entry_point import on_stop_signals
 from distbp.run.job import Job
 from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
@@ -40,6 +42,8 @@ class EnsembleJob:
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
         self.reporter = Reporter(comm.is_root)
         self.path: Path
+        self.stop: Path
+        """A file that tells all groups to stop."""
 
     def run(self) -> int:
         """Do all of it; return the exit code."""
@@ -53,11 +57,14 @@ class EnsembleJob:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
         self.path = Path(comm.bcast_obj(str(config.run_dir or default_run_dir(config.data, resume))))
-        directory = RunDirectory(self.path, comm, resume=resume)
-        try:
+        with ExitStack() as after:
+            directory = RunDirectory(self.path, comm, resume=resume)
+            after.callback(directory.close)
+            self.stop = self.path / "stop"
+            on_root(comm, lambda: self.stop.unlink(missing_ok=True), f"cannot use {self.path}")
+            after.callback(on_stop_signals(self.stop.touch, speak=lambda: comm.is_root))  # between members, too
             directory.write("config.toml", dataclasses.replace(config, run_dir=str(self.path)).to_toml())
             directory.write_json("manifest.json", describe(comm))
-            on_root(comm, lambda: (self.path / "stop").unlink(missing_ok=True), f"cannot use {self.path}")
             groups = min(config.ensemble, comm.size)
             for remark in data.remarks:
                 self.reporter.say(remark)
@@ -66,11 +73,9 @@ class EnsembleJob:
             members, everyone = self._members(data, groups)
             if members is None:
                 again = f"--resume auto --run-dir {self.path}"
-                self.reporter.say(f"stopped: each member has a checkpoint; continue with {again}")
+                self.reporter.say(f"stopped: each member that began has a checkpoint; continue with {again}")
                 return STOPPED
             self._finish(data, members, everyone, directory, time.perf_counter() - began)
-        finally:
-            directory.close()
         return DONE
 
     def _finish(
@@ -111,7 +116,10 @@ class EnsembleJob:
         group = comm.split(mine) if groups > 1 else comm
         trained, figures, code = dict[int, Any](), dict[int, dict[str, Any]](), DONE
         for k in range(mine, n, groups):
-            job = Job(self._config_of(k), group, self.threads, self.watcher, data=data, stop=self.path / "stop")
+            if group.bcast_obj(self.stop.exists()):
+                code = STOPPED
+                break
+            job = Job(self._config_of(k), group, self.threads, self.watcher, data=data, stop=self.stop)
             if (code := job.run()) == STOPPED:
                 break
             trained[k] = job.network

@@ -1,6 +1,8 @@
 """An ensemble from the command line: members, one model, stops, and what goes wrong."""
 
 import json
+import os
+import signal
 import threading
 import time
 
@@ -9,6 +11,7 @@ import pytest
 from front_doors import PREDICT, TRAIN
 
 from distbp import Model
+from distbp.run.ensemble import EnsembleJob
 
 SHORT = ("--recipe", "plain", "--hidden", "8", "--epochs", "2", "--run-dir", "run", "--exact", "--leaves", "2")
 ENSEMBLE = (*TRAIN, *SHORT, "--ensemble", "3")
@@ -91,3 +94,23 @@ def test_a_dry_run_trains_nothing(here, tmp_path):
 def test_what_cannot_be(here, options, code, text):
     done = here(*ENSEMBLE, *options)
     assert done.returncode == code and text in done.stderr
+
+
+@pytest.mark.parametrize("members_done", [1, 3])
+def test_a_signal_between_two_members_stops_the_ensemble_and_one_after_the_last_does_not(
+    here, tmp_path, monkeypatch, members_done
+):
+    def say(job, k, results):
+        if k + 1 == members_done:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr(EnsembleJob, "_say", say)
+    done = here(*ENSEMBLE)
+    assert done.returncode == (75 if members_done < 3 else 0), done.stderr
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert (tmp_path / "run/members/1").exists() == (members_done == 3)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    done = here(*ENSEMBLE, "--resume", "auto")
+    assert done.returncode == 0 and "member 3 of 3" in done.stdout, done.stderr
