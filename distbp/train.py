@@ -3,7 +3,7 @@
 Reads the configuration and hands it to a `Job`.
 """
 
-import distbp.run.one_thread  # isort: skip  # noqa: F401  (before NumPy)
+from distbp.run.quick_start import imported  # isort: skip  (before NumPy)
 
 import sys
 
@@ -17,6 +17,8 @@ from distbp.run.entry_point import run
 from distbp.run.job import Job
 from distbp.run.options import TrainConfig
 from distbp.watch.watcher import Watcher
+
+imported()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MPIRUN, PYTHON = ROOT / ".venv" / "bin" / "mpirun", ROOT / ".venv" / "bin" / "python"
-PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE")
+PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE", "PYTHONDONTWRITEBYTECODE")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in PINS}
 PLAIN = ("--recipe", "plain", "--batch-size", "256")
 """Of which steps and memory are; starts are those of a user who gives no option."""

@@ -133,11 +133,11 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1710,
     "optim": 735,
-    "data": 4620,
+    "data": 4670,
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2250,
-    "run": 1880,
+    "run": 1910,
     "watch": 575,
     "autodiff": 2580,
     "check": 1050,

@@ -26,7 +26,7 @@ from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
-from distbp.data.table.cache import folder_of, read_once
+from distbp.data.table.cache import folder_of, read_once, remembered
 from distbp.data.table.formats import FORMATS, TEXTS, TableOptions, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import UserError
@@ -193,10 +193,15 @@ def load(
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
-    preprocessor = fit_preprocessor(
-        train, comm, scaling=scaling, impute=impute, scale_target=scale_target, class_weight=class_weight,
-        look_up=look_up, bins=bins,
+    how: dict[str, Any] = {
+        "scaling": scaling, "impute": impute, "scale_target": scale_target, "class_weight": class_weight,
+        "look_up": look_up, "bins": bins,
+    }  # fmt: skip
+    fitted = remembered(
+        getattr(dataset, "folder", None), lambda: repr(how).encode() + train.key(),
+        lambda: fit_preprocessor(train, comm, **how).as_dict(), comm,
     )  # fmt: skip
+    preprocessor = Preprocessor(**fitted)
 
     def prepare(subset: Subset | None) -> Prepared | None:
         return Prepared(subset, preprocessor, dtype) if subset else None

@@ -49,7 +49,7 @@ class Permutation:
     def __init__(self, n: int, seed: int) -> None:
         if n < 0:
             raise ValueError(f"a permutation of {n} elements")
-        self.n = n
+        self.n, self.seed = n, seed
         a = math.isqrt(max(0, n - 1)) + 1
         self._sides = np.uint64(a), np.uint64(max(1, -(-n // a)))
         rounds = max(6, 32 // a.bit_length())  # short sides mix slowly

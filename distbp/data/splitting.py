@@ -5,6 +5,8 @@ share of every class, right to one row. Beyond ten million rows the strata no lo
 index would fill the memory: there the split is by a computed permutation, like the batches.
 """
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,15 @@ class Subset:
     def __init__(self, dataset: Dataset, rows: Rows | tuple[Permutation, int, int] | None = None) -> None:
         self.dataset, self._rows = dataset, rows
         self.n_rows = dataset.n_rows if rows is None else rows[2] if isinstance(rows, tuple) else len(rows)
+
+    def key(self) -> bytes:
+        """Return what tells these rows from others of the data set."""
+        if self._rows is None:
+            return b"all"
+        if isinstance(self._rows, tuple):
+            permutation, start, count = self._rows
+            return repr((permutation.n, permutation.seed, start, count)).encode()
+        return hashlib.sha256(self._rows.data).digest()
 
     def rows(self, positions: Rows) -> Rows:
         """Return the rows of the data set at `positions` of the subset."""

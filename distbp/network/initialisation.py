@@ -15,8 +15,8 @@ from distbp.randomness import key, normal, uniform
 Array = NDArray[Any]
 
 _GAIN = {"he": 2.0, "glorot": 1.0, "lecun": 1.0}
-_AT_ONCE = 1 << 16
-"""Weights drawn at a time: the memory that random numbers take stays small."""
+_AT_ONCE = 1 << 13
+"""Weights drawn at a time: the memory that random numbers take stays small, in the core's own cache."""
 _EMBEDDING = 0.01
 INITIALISATIONS = ("auto", *(f"{kind}_{law}" for kind in _GAIN for law in ("normal", "uniform")))
 

@@ -26,6 +26,7 @@ def bits_of(manifest: Path) -> dict[str, str] | None:
 
 def describe(comm: Communicator) -> dict[str, Any]:
     """Return the manifest on rank 0, which writes it, and nothing elsewhere; all ranks take part."""
+    git = _describe_source() if comm.is_root else None  # beside what follows: others wait for it
     kernels = [
         {k: pool.get(k) for k in ("internal_api", "version", "architecture", "num_threads")} for pool in loaded_blas()
     ]
@@ -34,7 +35,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         return {}
     from importlib import metadata
 
-    return {
+    about = {
         "distbp": distbp.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -46,18 +47,29 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "bits depend on": bits_depend_on(),
         "ranks": ranks,
         "command": sys.argv,
-        "git": _git_revision(),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
+    return about | {"git": _answer(git)}
 
 
-def _git_revision() -> str | None:
-    """Revision of the source tree that is run, where it is one."""
+def _describe_source() -> "subprocess.Popen[str] | None":
+    """Ask for the revision of the source tree that is run, where it is one."""
     tree = Path(distbp.__file__).parents[1]
     if not (tree / ".git").exists():
         return None
     command = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    with contextlib.suppress(OSError):
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return None
+
+
+def _answer(git: "subprocess.Popen[str] | None") -> str | None:
+    """Return what it says, None where it is not soon or nothing."""
+    if git is None:
         return None
+    with git:
+        try:
+            return git.communicate(timeout=5)[0].strip() or None
+        except subprocess.TimeoutExpired:
+            git.kill()
+            return None

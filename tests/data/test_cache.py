@@ -1,5 +1,6 @@
 """Tables are converted once, for all ranks of a host, and for the next start."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from distbp import UserError, load, run_threads
+from distbp.data import loading
 from distbp.data.table import cache, conversion
 
 WHOLE = {"validation_fraction": 0.0, "test_fraction": 0.0}
@@ -122,3 +124,28 @@ def test_what_nobody_uses_goes(table, tmp_path):
     os.utime(entry, (0, 0))
     load(table, cache=where, dtype=np.float64)
     assert not entry.exists() and len(list(where.glob("t-*"))) == 1
+
+
+FITTED = [{}, {"bins": 4}, {"scaling": "minmax"}, {"class_weight": "balanced"}, {"seed": 1, "validation_fraction": 0.3}]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_what_was_fitted_is_computed_once_for_each_choice_of_rows_and_options(table, tmp_path, monkeypatch, ranks):
+    computed, fit = [], loading.fit_preprocessor
+    monkeypatch.setattr(loading, "fit_preprocessor", lambda *a, **k: computed.append(1) or fit(*a, **k))
+    folder = tmp_path / "cache"
+
+    def fitted(how):
+        return run_threads(ranks, lambda comm: load(table, cache=folder, comm=comm, **(WHOLE | how)))[0]
+
+    first = [fitted(how) for how in FITTED]
+    assert len(computed) == ranks * len(FITTED)
+    for how, data in zip(FITTED, first, strict=True):
+        again, anew = fitted(how), load(table, cache="none", **(WHOLE | how))
+        assert json.dumps(again.preprocessor.as_dict()) == json.dumps(data.preprocessor.as_dict())
+        assert json.dumps(anew.preprocessor.as_dict()) == json.dumps(data.preprocessor.as_dict())
+        assert same(again, data)
+    assert len(computed) == (ranks + 1) * len(FITTED)
+    for path in folder.glob("*/computed-*.json"):  # a reader of another host may see half of a file
+        path.write_text(path.read_text()[:-2])
+    assert same(fitted({"bins": 4}), first[1])

@@ -3,7 +3,8 @@
 A converted table lies in a folder that is called by a digest of the content of its files, the options, and the code
 that converts. It is written under another name, flushed to the disk, and renamed: who finds it finds all of it. Those
 who want the same one at the same moment wait for each other at a lock; where a file system has none, each converts.
-Without a cache the result lies in memory, or in a temporary folder, while the ranks map it.
+Without a cache the result lies in memory, or in a temporary folder, while the ranks map it. What was computed from the
+rows of a table (`remembered`) lies beside them.
 """
 
 import contextlib
@@ -13,9 +14,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
@@ -23,6 +27,7 @@ from distbp.data.table import records
 from distbp.data.table.formats import TableOptions
 from distbp.data.table.records import CannotWrite, TableDataset
 from distbp.errors import UserError
+from distbp.files import atomic_write
 
 _WHOLE_BYTES = 64 << 20
 """Of a file of more the digest takes blocks of `_BLOCK_BYTES` all over it, beside its size and time."""
@@ -65,7 +70,32 @@ def read_once(
         here.barrier()
         if here.is_root:
             shutil.rmtree(folder, ignore_errors=True)
+    else:
+        dataset.folder = Path(folder)
     return dataset, remarks + more
+
+
+def remembered(
+    folder: Path | None, key: Callable[[], bytes], compute: Callable[[], dict[str, Any]], comm: Communicator
+) -> dict[str, Any]:
+    """Return what all ranks `compute` together, or rank 0 finds in `folder`, where it was computed once; JSON.
+
+    `key` is all that it depends on beside the table of the folder, the modules of `distbp.data`, and NumPy.
+    """
+    found, path = None, Path()
+    if folder is not None and comm.is_root:
+        digest = _digest_of_code(Path(__file__).parents[1])
+        digest.update(np.__version__.encode() + key())
+        path = folder / f"computed-{digest.hexdigest()[:32]}.json"
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+    found = comm.bcast_obj(found)
+    if found is None:
+        found = compute()
+        if folder is not None and comm.is_root:
+            with contextlib.suppress(OSError):  # a cache that may not be written
+                atomic_write(path, json.dumps(found).encode())
+    return dict(found)
 
 
 def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path | None) -> tuple[Path, bool, list[str]]:
@@ -159,11 +189,15 @@ def _tidy(cache: Path) -> None:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
+def _digest_of_code(package: Path) -> "hashlib._Hash":
+    """Return a digest of the modules of a package: what they made is not taken for what others would make."""
+    return hashlib.sha256(b"".join(module.read_bytes() for module in sorted(package.glob("*.py"))))
+
+
 def _digest(paths: Sequence[Path], options: TableOptions) -> str:
     """Return what names a converted table."""
-    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(module.read_bytes())
+    digest = _digest_of_code(Path(__file__).parent)
+    digest.update(json.dumps(asdict(options), sort_keys=True).encode())
     for path in paths:
         there = path.stat()
         digest.update(f"{path.name} {there.st_size} {there.st_mtime_ns}".encode())

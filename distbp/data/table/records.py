@@ -168,6 +168,8 @@ class TableDataset:
         self._has_target, self._has_weights = self.target is not None and "y" in names, "w" in names
         self.slots = (meaning.slots, records["slot"][:, 0].astype(np.int64)) if "slot" in names else None
         """Rows of the file, good and bad, and the place of each row among them; None where none was bad."""
+        self.folder: Path | None = None
+        """Where the table lies in a cache."""
 
     @classmethod
     def open(cls, folder: Path) -> tuple["TableDataset", list[str]]:
