@@ -136,8 +136,12 @@ class Model:
     def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions for some rows of what `prepare` gave, block by block."""
         blocks = [positions[lo : lo + _BLOCK] for lo in range(0, len(positions), _BLOCK)]
-        parts = [self.loss.link(self.network.predict(rows.take(block)[0])).astype(np.float64) for block in blocks]
-        out = np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+        parts = [self.linked(self.network.predict(rows.take(block)[0])) for block in blocks]
+        return np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+
+    def linked(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what outputs of the network mean: probabilities, or values in the units of the target."""
+        out = self.loss.link(outputs).astype(np.float64)
         if self.target.kind == "classes" and out.shape[1] == 1:
             return np.hstack([1.0 - out, out])
         if self.target.kind == "values" and self.preprocessor.target_shift:

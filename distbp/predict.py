@@ -6,11 +6,9 @@ are printed.
 """
 
 import argparse
-import csv
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
+from distbp.run.predictions import write_predictions
 from distbp.trainer.calibration import within
 from distbp.trainer.evaluation import evaluate
 
@@ -181,34 +180,7 @@ def _show(
 
         ids = texts_of(paths_of(options.data), how, options.id)
         assert len(ids[1]) == len(predictions), "a row of the file for each prediction"
-    _write(predictions, values, model, *ids, options.out and str(Path(options.out).expanduser()))
-
-
-def _write(
-    predictions: NDArray[np.float64],
-    values: list[str],
-    model: Model,
-    names: list[str],
-    ids: list[list[str]],
-    out: str | None,
-) -> None:
-    """CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone."""
-    if out and out.endswith(".npy"):
-        np.save(out, predictions)
-        return
-    target = model.target
-    with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if target.kind == "classes":
-            writer.writerow([*names, *target.names, *(f"p({name})" for name in target.classes)])
-            for before, row in zip(ids, predictions, strict=True):
-                blank = np.isnan(row).all()
-                best = "" if blank else target.classes[int(row.argmax())]
-                writer.writerow([*before, best, *("" if blank else f"{p:.6g}" for p in row)])
-        else:
-            writer.writerow([*names, *values])
-            for before, row in zip(ids, predictions, strict=True):
-                writer.writerow([*before, *("" if np.isnan(value) else f"{value:.8g}" for value in row)])
+    write_predictions(predictions, values, model, *ids, options.out and str(Path(options.out).expanduser()))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         problem = error
     return run(
         lambda comm: train(config, comm, watcher=watcher),
-        lambda: communicator(config.communicator, elastic=config.elastic if config.ensemble == 1 else False),
+        lambda: communicator(config.communicator, elastic=False if config.has_members else config.elastic),
         watcher=watcher,
         problem=problem,
     )
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
     with limited_blas(comm, most=1 if config.exact else None) as threads:
-        job = Job if config.ensemble == 1 else EnsembleJob
+        job = EnsembleJob if config.has_members else Job
         return job(config, comm, threads, watcher).run()
 
 

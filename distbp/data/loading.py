@@ -9,7 +9,9 @@ FILE.csv, .parquet, .jsonl      a table, or a directory of them, or a pattern; p
 """
 
 import glob
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ class Data:
     """A line that says what the columns of a table are."""
     notations: dict[str, Any] = field(default_factory=dict)
     """How its columns are written, where that is not plain."""
+    row_of: Callable[[Any], Any] = np.asarray
+    """Gives the rows of the file, from 0, of training rows by their positions."""
 
 
 def open_dataset(
@@ -208,5 +212,14 @@ def load(
 
     validation, test = parts.get("validation", validation), parts.get("test", test)
     prepared = Prepared(train, preprocessor, dtype)
-    about = getattr(dataset, "summary", ""), notations
+    about = (
+        getattr(dataset, "summary", ""),
+        notations,
+        partial(_row_of, train.numbering, getattr(dataset, "slots", None)),
+    )
     return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks, *about)
+
+
+def _row_of(numbering: Callable[[Any], Any], slots: tuple[int, Any] | None, positions: Any) -> Any:
+    rows = numbering(positions)
+    return rows if slots is None else slots[1][rows]  # of the file, where some are bad

@@ -5,6 +5,7 @@ rows are let go; all other, row by row as it is taken. Bytes (8-bit images) stay
 of the memory, and of what a batch reads.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Prepared:
         self._raw = subset
         self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
         self.n_rows = subset.n_rows
+        self._some: Array | None = None
         self.target: Target | None = subset.dataset.target
         columns, self.in_memory = subset.dataset.columns, subset.dataset.in_memory
         self._order = preprocessor.match(columns, getattr(subset.dataset, "source", "the data"))
@@ -46,6 +48,8 @@ class Prepared:
 
         The inputs are written into `out`, where it is given.
         """
+        if self._some is not None:
+            positions = self._some[positions]
         if self._ready is None:
             return self._prepare(positions, out=out)
         X, y, w = self._ready
@@ -67,11 +71,20 @@ class Prepared:
 
     def take_target(self, positions: Array) -> Any:
         """Return the target of rows of the subset."""
+        if self._some is not None:
+            positions = self._some[positions]
         if self._ready is not None:
             y = self._ready[1]
             return y if y is None else y[positions]
         y = self._raw.dataset.take_target(self._raw.rows(positions))
         return y if y is None else self.preprocessor.transform_target(y, self.dtype)
+
+    def part(self, positions: Array) -> "Prepared":
+        """Return some of these rows, which stay where they are."""
+        other = copy.copy(self)
+        other._some = positions if self._some is None else self._some[positions]
+        other.n_rows = len(positions)
+        return other
 
     def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
         """Transform all rows, in blocks: the memory that a transformation takes in between is small."""

@@ -6,6 +6,8 @@ index would fill the memory: there the split is by a computed permutation, like 
 """
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +41,12 @@ class Subset:
 
     def rows(self, positions: Rows) -> Rows:
         """Return the rows of the data set at `positions` of the subset."""
-        if self._rows is None:
-            return positions
-        if isinstance(self._rows, tuple):
-            permutation, start, _ = self._rows
-            return permutation(positions + start)
-        return self._rows[positions]
+        return self.numbering(positions)
+
+    @property
+    def numbering(self) -> Callable[[Rows], Rows]:
+        """Return what `rows` computes, without the data set."""
+        return partial(_rows_at, self._rows)
 
     def rows_between(self, lo: int, hi: int) -> Rows:
         """Return the rows of the subset that lie in ``lo .. hi - 1`` of the data set, in its order."""
@@ -56,6 +58,32 @@ class Subset:
             positions = permutation.inverse(every) - start
             return every[(positions >= 0) & (positions < count)]
         return self._rows[slice(*np.searchsorted(self._rows, (lo, hi)))]
+
+
+def _rows_at(rows: Rows | tuple[Permutation, int, int] | None, positions: Rows) -> Rows:
+    if rows is None:
+        return positions
+    if isinstance(rows, tuple):
+        permutation, start, _ = rows
+        return permutation(positions + start)
+    return rows[positions]
+
+
+def folds_of(labels: NDArray[np.int64], n_folds: int, seed: int) -> list[Rows]:
+    """Return the positions of each fold, sorted: all rows once, by chance, each with its share of every class.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Class of each row; zeros where there are none.
+    n_folds : int
+        Their number.
+    seed : int
+        Of the run.
+    """
+    mixed = Permutation(len(labels), key(seed, "folds"))(np.arange(len(labels)))
+    by_class = mixed[np.argsort(labels[mixed], kind="stable")]
+    return [np.sort(by_class[k::n_folds]) for k in range(n_folds)]
 
 
 def split(

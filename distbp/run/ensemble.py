@@ -1,5 +1,9 @@
 """An ensemble: several trainings that differ in their seed, and one model, whose prediction is the mean of theirs.
 
+With folds each member leaves out its part of the training rows and is judged by it: all rows train, all rows judge
+(cross-validation: Stone 1974; its members as an ensemble: Krogh & Vedelsby 1995). What is scaled and encoded is fitted
+to all of them; of the target it holds no more than a mean and a deviation.
+
 Members are dealt to groups of ranks, which never talk to each other before the end. Each one is a run with a directory
 of its own, ``members/K``, and its checkpoints there: what was done is not done again. In exact mode a member has the
 same bits whoever computes it, and so has the model.
@@ -18,16 +22,18 @@ from distbp.blocks import block_bounds
 from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
-from distbp.errors import DONE, STOPPED, UsageError
+from distbp.data.splitting import folds_of
+from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.job import Job
+from distbp.run.left_out import LeftOut
 from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
-from distbp.run.results import figures_of, judge, lines_of, model_of
+from distbp.run.results import conclude, figures_of, lines_of
 from distbp.trainer.calibration import sharpness
 from distbp.watch.watcher import Watcher
 
@@ -41,6 +47,10 @@ class EnsembleJob:
     def __init__(self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher) -> None:
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
         self.reporter = Reporter(comm.is_root)
+        self.n = config.folds or config.ensemble
+        self.one = "a fold" if config.folds else "a member"
+        self.folds: list[Any] = []
+        """Positions of the training rows of each fold."""
         self.path: Path
         self.stop: Path
         """A file that tells all groups to stop."""
@@ -53,6 +63,8 @@ class EnsembleJob:
         require_equal(comm, dataclasses.asdict(self.config), "the options")
         data = load_data(self.config, comm)
         config = self.config = suited_to(data, self.config)
+        if config.folds:
+            self.folds = _folds(data, config.folds, config.seed)
         if config.dry_run:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
@@ -65,52 +77,54 @@ class EnsembleJob:
             after.callback(on_stop_signals(self.stop.touch, speak=lambda: comm.is_root))  # between members, too
             directory.write("config.toml", dataclasses.replace(config, run_dir=str(self.path)).to_toml())
             directory.write_json("manifest.json", describe(comm))
-            groups = min(config.ensemble, comm.size)
+            groups = min(self.n, comm.size)
             for remark in data.remarks:
                 self.reporter.say(remark)
             how = f"by {groups} groups of ranks" if groups > 1 else "one after another"
-            self.reporter.say(f"{data.target}: an ensemble of {config.ensemble}, trained {how}; {self.path}")
+            what = f"{self.n} folds" if config.folds else f"an ensemble of {self.n}"
+            self.reporter.say(f"{data.target}: {what}, trained {how}; {self.path}")
             members, everyone = self._members(data, groups)
             if members is None:
                 again = f"--resume auto --run-dir {self.path}"
                 self.reporter.say(f"stopped: each member that began has a checkpoint; continue with {again}")
                 return STOPPED
-            self._finish(data, members, everyone, directory, time.perf_counter() - began)
+            self._finish(data, members, everyone, directory, began)
         return DONE
 
     def _finish(
-        self,
-        data: Data,
-        mixture: Mixture,
-        of_members: Sequence[dict[str, Any]],
-        directory: RunDirectory,
-        seconds: float,
+        self, data: Data, mixture: Mixture, of_members: Sequence[dict[str, Any]], directory: RunDirectory, began: float
     ) -> None:
         """Write model and results, and say them."""
-        path = directory.path / "model.safetensors"
-        if self.config.calibrate and data.validation is not None:
-            mixture.sharpness = sharpness(mixture, mixture.loss, data.validation, self.comm)
-        results, doubted = judge(mixture, mixture.loss, data, self.comm, self.config.seed)
-        alone = {
-            name: float(np.mean([one[name] for one in of_members]))
-            for name in results
-            if isinstance(results[name], float)
-        }
-        model = model_of(mixture, mixture.loss, data, self.config, self.comm)
-        on_root(self.comm, lambda: model.save(path), f"cannot write {path}")
-        more = {"members": len(mixture.members), "a member alone, mean": alone, "seconds": seconds}
-        directory.write_json("results.json", results | more | {"ranks": self.comm.size})
+        loss, left_out, said = mixture.loss, None, self.reporter.say
+        validated: tuple[Any, Any] = (mixture, data.validation)
+        if self.folds:
+            left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
+            validated = left_out, left_out.rows
+        if self.config.calibrate and validated[1] is not None:
+            mixture.sharpness = sharpness(validated[0], loss, validated[1], self.comm)
+            if left_out is not None:
+                left_out.outputs *= mixture.sharpness
+        about: dict[str, Any] = {"members": len(mixture.members), f"{self.one} alone": _spreads(of_members)}
+        about |= {"seconds": time.perf_counter() - began, "ranks": self.comm.size}
+        results, doubted, model = conclude(mixture, loss, data, self.config, self.comm, directory, about, validated)
+        alone: dict[str, tuple[float, float]] = about[f"{self.one} alone"]
         for line in lines_of(results):
-            which = "val" if line.startswith("validation") else "test"
-            self.reporter.say(f"{line}; a member alone, in the mean: {figures_of(alone, which)}")
+            part = "val" if line.startswith("validation") else "test"
+            shown = (f"{k[: -len(part) - 1]} {m:.4f} ± {s:.4f}" for k, (m, s) in alone.items() if _is_figure(k, part))
+            of_rows = line.replace("validation", "out of fold", 1) if left_out else line
+            said(f"{of_rows}; {self.one} alone: {', '.join(shown)}")
         for doubt in doubted:
-            self.reporter.say(doubt)
-        use = f"python -m distbp.predict {directory.path} DATA"
-        self.reporter.say(f"{len(mixture.members)} members in {seconds:.1f} s; model: {path}, use it: {use}")
+            said(doubt)
+        if left_out is not None:
+            table = directory.path / "out-of-fold.csv"
+            on_root(self.comm, lambda: left_out.write(table, model, data), f"cannot write {table}")
+            said(f"each training row predicted by the member that left it out: {table}")
+        path, use = directory.path / "model.safetensors", f"python -m distbp.predict {directory.path} DATA"
+        said(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
 
     def _members(self, data: Data, groups: int) -> tuple[Mixture | None, list[dict[str, Any]]]:
         """Train the members, this rank those of its group; return all, None where some were stopped, and figures."""
-        comm, n = self.comm, self.config.ensemble
+        comm, n = self.comm, self.n
         firsts = [block_bounds(comm.size, group, groups)[0] for group in range(groups)]
         mine = max(group for group in range(groups) if firsts[group] <= comm.rank)
         group = comm.split(mine) if groups > 1 else comm
@@ -119,7 +133,8 @@ class EnsembleJob:
             if group.bcast_obj(self.stop.exists()):
                 code = STOPPED
                 break
-            job = Job(self._config_of(k), group, self.threads, self.watcher, data=data, stop=self.stop)
+            mine_data = self._data_of(k, data)
+            job = Job(self._config_of(k), group, self.threads, self.watcher, data=mine_data, stop=self.stop)
             if (code := job.run()) == STOPPED:
                 break
             trained[k] = job.network
@@ -141,11 +156,37 @@ class EnsembleJob:
 
     def _say(self, k: int, results: dict[str, Any]) -> None:
         figures = figures_of(results, "val") or figures_of(results, "test")
-        self.reporter.say(f"member {k + 1} of {self.config.ensemble}: {figures}")
+        self.reporter.say(f"{self.one[2:]} {k + 1} of {self.n}: {figures}")
 
     def _config_of(self, k: int) -> TrainConfig:
         """Return the configuration of a member."""
         return dataclasses.replace(
-            self.config, ensemble=1, calibrate=False, seed=self.config.seed + k * _BETWEEN_SEEDS, resume="auto",
-            run_dir=str(self.path / "members" / str(k)),
+            self.config, ensemble=1, folds=None, calibrate=False, seed=self.config.seed + k * _BETWEEN_SEEDS,
+            resume="auto", run_dir=str(self.path / "members" / str(k)),
         )  # fmt: skip
+
+    def _data_of(self, k: int, data: Data) -> Data:
+        """Return the data of a member: with folds, all training rows but its own fold, which validates."""
+        if not self.folds:
+            return data
+        others = np.sort(np.concatenate([rows for i, rows in enumerate(self.folds) if i != k]))
+        return dataclasses.replace(data, train=data.train.part(others), validation=data.train.part(self.folds[k]))
+
+
+def _folds(data: Data, folds: int, seed: int) -> list[Any]:
+    n = data.train.n_rows
+    if n < folds:
+        raise UserError(f"--folds {folds}: there are {n} training rows")
+    labels = data.train.take_target(np.arange(n)) if data.target.kind == "classes" else np.zeros(n, np.int64)
+    return folds_of(labels, folds, seed)
+
+
+def _is_figure(name: str, part: str) -> bool:
+    return name in (f"accuracy/{part}", f"rmse/{part}", f"log_loss/{part}")
+
+
+def _spreads(of_members: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Return mean and standard deviation over members of each of their figures."""
+    names = [name for name, value in of_members[0].items() if isinstance(value, float) and "/" in name]
+    table = np.array([[one[name] for name in names] for one in of_members])
+    return {name: (float(m), float(s)) for name, m, s in zip(names, table.mean(0), table.std(0), strict=True)}

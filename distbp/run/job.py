@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from distbp.comm.agreement import on_root, require_equal
+from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, RankLost, UserError
@@ -21,8 +21,7 @@ from distbp.run.manifest import bits_of, describe
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options
 from distbp.run.report import Reporter, read_records
-from distbp.run.results import judge as judge_model
-from distbp.run.results import model_of
+from distbp.run.results import conclude
 from distbp.run.summary import closing, opening, plan_of
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
@@ -223,7 +222,7 @@ class Job:
             again = f"--resume auto --run-dir {directory.path}"
             reporter.say(f"stopped at step {at.step} with a checkpoint; continue with {again}")
             return STOPPED
-        results = self.results = {"outcome": outcome, "step": at.step, "examples": at.examples}
+        results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}
         judge = trainer.judge
         if (kept := judge.kept)[1] is not None:
             results |= {f"best {judge.monitor}": kept[0], "best step": kept[1]}
@@ -231,14 +230,10 @@ class Job:
         network, beta = self.network, _ = final_network(self.config, self.data, trainer)
         if beta != 1.0:
             reporter.say(f"calibrated: outputs times {beta:.3g}, which has the least log loss on the validation rows")
-        found, doubted = judge_model(network, trainer.loss, self.data, trainer.comm, self.config.seed)
-        results |= found
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
-        path = directory.path / "model.safetensors"
-        model = model_of(network, trainer.loss, self.data, self.config, trainer.comm)
-        on_root(trainer.comm, lambda: model.save(path), f"cannot write {path}")
-        directory.write_json("results.json", results)
-        for line in [*closing(results, self.config, trainer, directory.path), *doubted]:
+        about = self.config, trainer.comm, directory, results
+        self.results, doubted, _ = conclude(network, trainer.loss, self.data, *about)
+        for line in [*closing(self.results, self.config, trainer, directory.path), *doubted]:
             reporter.say(line)
         return DONE
 

@@ -62,6 +62,7 @@ _optimisation, _run, _output = partial(_option, "optimisation"), partial(_option
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
     ("ensemble leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
+    ("folds", lambda x: x >= 2, "at least 2"),
     ("bins", lambda x: x == 0 or 2 <= x <= 1024, "0, or from 2 to 1024"),
     ("noise_scale epochs steps decay_patience weight_decay", lambda x: 0 <= x < math.inf, "at least 0"),
     ("lr", lambda x: 0 < x < math.inf, "a number above 0"),
@@ -171,6 +172,10 @@ class TrainConfig:
     seed: int = _run(0, "of split, weights, permutations, dropout")
     on_nonfinite: str = _run("stop", "what a loss that is not finite does", ("stop", "skip"))
     ensemble: int = _run(1, "networks that are trained, from other seeds; the model is their mean prediction")
+    folds: int | None = _run(
+        None,
+        "parts of the training rows, each of which one network leaves out and is judged by; their mean is the model",
+    )
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
     keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
     calibrate: bool = _run(False, "make probabilities as sharp as suits the validation rows, by one factor")
@@ -218,6 +223,9 @@ class TrainConfig:
         part, other = self.validation_fraction, self.test_fraction
         if part + other >= 1:
             raise UsageError(f"--validation-fraction {part}: with --test-fraction {other} no row is left")
+        if self.folds and (self.ensemble > 1 or self.validation_data):
+            no = "--ensemble" if self.ensemble > 1 else "--validation-data"
+            raise UsageError(f"--folds and {no} do not go together: each fold validates, and its network is a member")
         for names, good, what in _RANGES:
             for name in names.split():
                 if (value := getattr(self, name)) is not None and not good(value):
@@ -237,6 +245,11 @@ class TrainConfig:
         if min(sizes) < 1:
             raise UsageError(f"--hidden {self.hidden!r}: write units of each layer, e.g. 256,128, or none")
         return sizes
+
+    @property
+    def has_members(self) -> bool:
+        """Whether several networks are trained."""
+        return self.ensemble > 1 or self.folds is not None
 
     def to_toml(self) -> str:
         """The resolved configuration as a file that ``--config`` reads."""

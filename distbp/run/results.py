@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.model import Model
@@ -9,18 +10,28 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.mixture import Mixture
+from distbp.run.directory import RunDirectory
 from distbp.run.options import TrainConfig
 from distbp.trainer.calibration import errors
 from distbp.trainer.evaluation import evaluate
 from distbp.trainer.quality import assess, doubts, per_class
 
+AnyNetwork = Network | FunctionModel | Mixture
+Validated = tuple[Any, Any]
 _PARTS = {"val": "validation", "test": "test"}
 
 
 def judge(
-    network: Network | FunctionModel | Mixture, loss: Loss, data: Data, comm: Communicator, seed: int
+    network: AnyNetwork, loss: Loss, data: Data, comm: Communicator, seed: int, validated: Validated
 ) -> tuple[dict[str, Any], list[str]]:
     """Judge a model by the validation and the test rows, on all ranks.
+
+    Parameters
+    ----------
+    network, loss, data, comm, seed
+        The model, and what its run had.
+    validated : (network, rows or None)
+        What the validation rows judge, and these rows.
 
     Returns
     -------
@@ -33,11 +44,11 @@ def judge(
     of: dict[str, Any] = {}
     beside: dict[str, dict[str, Any]] = {"intervals": {}, "baseline": {}, "classes": {}}
     confusions = {}
-    for name, rows in (("val", data.validation), ("test", data.test)):
+    for name, (judged, rows) in (("val", validated), ("test", (network, data.test))):
         if rows is None:
             continue
-        figures = evaluate(network, loss, rows, comm)
-        quality = of[_PARTS[name]] = assess(network, loss, rows, data.train, comm, seed=seed)
+        figures = evaluate(judged, loss, rows, comm)
+        quality = of[_PARTS[name]] = assess(judged, loss, rows, data.train, comm, seed=seed)
         results |= {f"{k}/{name}": v for k, v in (figures | quality.figures | figures).items()}
         beside["intervals"] |= {f"{k}/{name}": list(v) for k, v in quality.intervals.items()}
         beside["baseline"] |= {f"{k}/{name}": v for k, v in quality.baseline.items()}
@@ -49,16 +60,31 @@ def judge(
 
 
 def model_of(
-    network: Network | FunctionModel | Mixture, loss: Loss, data: Data, config: TrainConfig, comm: Communicator
+    network: AnyNetwork, loss: Loss, data: Data, config: TrainConfig, comm: Communicator, validated: Validated
 ) -> Model:
     """Return the model that a training leaves, on all ranks; of values it knows how far they are off."""
     asked = {name: getattr(config, name) for name in ("missing", "decimal", "thousands")}
     about = {**asked, "notations": data.notations or None}
     model = Model(network, loss, data.target, data.preprocessor, {k: v for k, v in about.items() if v is not None})
     values = data.target.kind == "values" and network.output_shape == (data.target.n_outputs,)
-    if config.calibrate and values and data.validation is not None:
-        model.errors = errors(network, data.validation, comm)
+    if config.calibrate and values and validated[1] is not None:
+        model.errors = errors(*validated, comm)
     return model
+
+
+def conclude(
+    network: AnyNetwork, loss: Loss, data: Data, config: TrainConfig, comm: Communicator, directory: RunDirectory,
+    about: dict[str, Any], validated: Validated | None = None,
+) -> tuple[dict[str, Any], list[str], Model]:  # fmt: skip
+    """Judge a model, and write it and ``results.json``, which begins with `about`; return results, doubts and model."""
+    validated = validated or (network, data.validation)
+    results, doubted = judge(network, loss, data, comm, config.seed, validated)
+    path = directory.path / "model.safetensors"
+    model = model_of(network, loss, data, config, comm, validated)
+    on_root(comm, lambda: model.save(path), f"cannot write {path}")
+    results = about | results
+    directory.write_json("results.json", results)
+    return results, doubted, model
 
 
 def lines_of(results: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """An ensemble on ranks: the same model whoever trained which member, and a death costs no member that was done."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,14 +15,20 @@ from test_launched_training import ranks_of
 OPTIONS = ("--recipe", "plain", "--hidden", "8", "--exact", "--leaves", "4", "--ensemble", "3", "--resume", "auto")
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_the_model_does_not_depend_on_who_trains_which_member(launch, tmp_path, ranks):
+@pytest.mark.parametrize(("what", "ranks"), [("--ensemble", 2), ("--ensemble", 4), ("--folds", 3)])
+def test_nothing_depends_on_who_trains_which_member(launch, tmp_path, what, ranks):
     for n, folder in ((0, "alone"), (ranks, "ranks")):
-        done = launch(*TRAIN, *OPTIONS, "--epochs", "2", "--run-dir", folder, ranks=n)
+        done = launch(*TRAIN, *OPTIONS[:-4], what, "3", "--epochs", "2", "--calibrate", "--run-dir", folder, ranks=n)
         assert done.returncode == 0, done.stderr
-    assert "by 2 groups" in done.stdout if ranks == 2 else "by 3 groups" in done.stdout
-    assert all(f"member {k} of 3" in done.stdout for k in (1, 2, 3))
-    alone, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "ranks"))
+    assert f"by {min(ranks, 3)} groups" in done.stdout
+    one = what.removeprefix("--").replace("ensemble", "member").rstrip("s")
+    assert all(f"{one} {k} of 3" in done.stdout for k in (1, 2, 3))
+    for name in ("model.safetensors", *(["out-of-fold.csv"] if one == "fold" else [])):
+        alone, other = ((tmp_path / folder / name).read_bytes() for folder in ("alone", "ranks"))
+        assert alone == other
+    alone, other = (json.loads((tmp_path / folder / "results.json").read_text()) for folder in ("alone", "ranks"))
+    for results in (alone, other):
+        del results["seconds"], results["ranks"]
     assert alone == other
 
 

@@ -1,0 +1,76 @@
+"""What members of a cross-validation say of the rows that they left out: an honest judgement of all training rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.comm.communicator import Communicator
+from distbp.data.loading import Data
+from distbp.data.prepared import Prepared
+from distbp.model import Model
+from distbp.run.predictions import write_predictions
+from distbp.trainer.evaluation import outputs_of
+
+Array = NDArray[Any]
+
+
+class LeftOut:
+    """Know the outputs for all training rows, each by the member that left it out.
+
+    It is to an evaluation the network, and its `rows` are the data: what they give as inputs are these outputs.
+
+    Parameters
+    ----------
+    members : sequence of networks
+        One of each fold.
+    train : Prepared
+        All training rows.
+    folds : sequence of ndarray of int
+        Positions of the rows that each member left out.
+    comm : Communicator
+        Its ranks share out the rows.
+    """
+
+    def __init__(self, members: Sequence[Any], train: Prepared, folds: Sequence[Array], comm: Communicator) -> None:
+        self.output_shape, self.folds = members[0].output_shape, folds
+        self.outputs = np.zeros((train.n_rows, *self.output_shape))
+        for member, positions in zip(members, folds, strict=True):
+            self.outputs[positions] = outputs_of(member, train.part(positions), comm)[0]
+        self.rows = _Rows(self.outputs, train)
+
+    def forward(self, X: Array) -> Array:
+        """Return the outputs of rows, which are what `rows` gives for them."""
+        return X
+
+    def write(self, path: Path, model: Model, data: Data) -> None:
+        """Write a line for each training row, in the order of the file: its number from 1, fold, truth, prediction."""
+        n, target = len(self.outputs), data.target
+        rows, fold = data.row_of(np.arange(n)), np.zeros(n, int)
+        for k, positions in enumerate(self.folds):
+            fold[positions] = k
+        truth = self.rows.take(np.arange(n))[1]
+        if target.kind == "values" and model.preprocessor.target_shift:
+            truth = truth / np.array(model.preprocessor.target_scale) + np.array(model.preprocessor.target_shift)
+        order, predicted = np.argsort(rows, kind="stable"), model.linked(self.outputs)
+        before = [[str(rows[i] + 1), str(fold[i] + 1), *_texts(truth[i], target.classes, target.kind)] for i in order]
+        names = ["row", "fold", *(f"true {name}" for name in target.names)]
+        write_predictions(predicted[order], list(target.names), model, names, before, str(path))
+
+
+def _texts(truth: Any, classes: Sequence[str], kind: str) -> list[str]:
+    return [classes[int(truth)]] if kind == "classes" else [f"{value:.8g}" for value in np.ravel(truth)]
+
+
+class _Rows:
+    """Give outputs that are known in place of inputs, beside target and weights."""
+
+    def __init__(self, outputs: Array, train: Prepared) -> None:
+        self._outputs, self._train = outputs, train
+        self.n_rows, self.target, self.preprocessor = train.n_rows, train.target, train.preprocessor
+
+    def take(self, positions: Array) -> tuple[Array, Any, Array | None]:
+        """Return outputs, target and weights of some rows."""
+        return self._outputs[positions], *self._train.take(positions)[1:]

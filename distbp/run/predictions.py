@@ -1,0 +1,40 @@
+"""Predictions as a file: a line for each row."""
+
+import csv
+import sys
+from contextlib import nullcontext
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.model import Model
+
+
+def write_predictions(
+    predictions: NDArray[np.float64],
+    values: list[str],
+    model: Model,
+    names: list[str],
+    ids: list[list[str]],
+    out: str | None,
+) -> None:
+    """Write CSV with the predicted class and probabilities, or values; ``.npy`` with the numbers alone.
+
+    `names` and `ids` are columns that stand before them; a row of NaN has no prediction.
+    """
+    if out and out.endswith(".npy"):
+        np.save(out, predictions)
+        return
+    target = model.target
+    with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if target.kind == "classes":
+            writer.writerow([*names, *target.names, *(f"p({name})" for name in target.classes)])
+            for before, row in zip(ids, predictions, strict=True):
+                blank = np.isnan(row).all()
+                best = "" if blank else target.classes[int(row.argmax())]
+                writer.writerow([*before, best, *("" if blank else f"{p:.6g}" for p in row)])
+        else:
+            writer.writerow([*names, *values])
+            for before, row in zip(ids, predictions, strict=True):
+                writer.writerow([*before, *("" if np.isnan(value) else f"{value:.8g}" for value in row)])
