@@ -91,17 +91,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def no_pictures():
     """Reports have empty files in place of pictures, which take most of the time of a small study."""
-    from distbp.study import page
+    from distbp.report import page
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "rendered", lambda figure: (b"", b""))
+        patch.setattr(page, "rendered", lambda figure, kind: b"")
         yield
 
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reports have their pictures from here on."""
-    from distbp.study import drawing, page
+    from distbp.report import drawing, page
 
     monkeypatch.setattr(page, "rendered", drawing.rendered)
 

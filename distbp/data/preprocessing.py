@@ -158,6 +158,20 @@ class Preprocessor:
         found[1, self._numeric] = far.sum(axis=0)
         return found
 
+    def inputs_by_column(self) -> list[Array]:
+        """Return for each column the places of the inputs that come from it."""
+        found: list[list[int]] = [[] for _ in self.columns]
+        numeric = [i for i, (_, texts) in enumerate(self.columns) if texts is None]
+        owners = [*numeric, *self._indicated]
+        owners += [i for i, edges in zip(numeric, self.edges, strict=False) for _ in edges[1:]]
+        for i, (name, texts) in enumerate(self.columns):
+            if texts is not None and name not in self.coded:
+                owners += [i] * (len(texts) + (name in self.others) + (name in self.blank))
+        for place, i in enumerate([*owners, *self._place_of_code]):
+            found[i].append(place)
+        assert len(owners) == self._plain
+        return [np.array(places, int) for places in found]
+
     def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
         """Return for each column of categories the input of each code, -1 for none; the last is that of a hole.
 

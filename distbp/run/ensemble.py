@@ -28,6 +28,7 @@ from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
+from distbp.run.findings import without_report, write_report
 from distbp.run.job import Job
 from distbp.run.left_out import LeftOut
 from distbp.run.manifest import describe
@@ -78,7 +79,7 @@ class EnsembleJob:
             directory.write("config.toml", dataclasses.replace(config, run_dir=str(self.path)).to_toml())
             directory.write_json("manifest.json", describe(comm))
             groups = min(self.n, comm.size)
-            for remark in data.remarks:
+            for remark in filter(None, [*data.remarks, without_report(config.report)]):
                 self.reporter.say(remark)
             how = f"by {groups} groups of ranks" if groups > 1 else "one after another"
             what = f"{self.n} folds" if config.folds else f"an ensemble of {self.n}"
@@ -106,7 +107,8 @@ class EnsembleJob:
                 left_out.outputs *= mixture.sharpness
         about: dict[str, Any] = {"members": len(mixture.members), f"{self.one} alone": _spreads(of_members)}
         about |= {"seconds": time.perf_counter() - began, "ranks": self.comm.size}
-        results, doubted, model = conclude(mixture, loss, data, self.config, self.comm, directory, about, validated)
+        common = data, self.config, self.comm, directory, about, {"training": about["seconds"]}
+        results, doubted, model = conclude(mixture, loss, *common, validated)
         alone: dict[str, tuple[float, float]] = about[f"{self.one} alone"]
         for line in lines_of(results):
             part = "val" if line.startswith("validation") else "test"
@@ -121,6 +123,8 @@ class EnsembleJob:
             said(f"each training row predicted by the member that left it out: {table}")
         path, use = directory.path / "model.safetensors", f"python -m distbp.predict {directory.path} DATA"
         said(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
+        if line := write_report(directory.path, self.config.report, self.comm):
+            said(line)
 
     def _members(self, data: Data, groups: int) -> tuple[Mixture | None, list[dict[str, Any]]]:
         """Train the members, this rank those of its group; return all, None where some were stopped, and figures."""
@@ -161,8 +165,8 @@ class EnsembleJob:
     def _config_of(self, k: int) -> TrainConfig:
         """Return the configuration of a member."""
         return dataclasses.replace(
-            self.config, ensemble=1, folds=None, calibrate=False, seed=self.config.seed + k * _BETWEEN_SEEDS,
-            resume="auto", run_dir=str(self.path / "members" / str(k)),
+            self.config, ensemble=1, folds=None, calibrate=False, report="none", resume="auto",
+            seed=self.config.seed + k * _BETWEEN_SEEDS, run_dir=str(self.path / "members" / str(k)),
         )  # fmt: skip
 
     def _data_of(self, k: int, data: Data) -> Data:

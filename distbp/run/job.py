@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from distbp.run.blas import different_bits, kernel_warning
 from distbp.run.build import build_trainer, final_network, load_data, run_length, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
+from distbp.run.findings import without_report, write_report
 from distbp.run.manifest import bits_of, describe
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options
@@ -46,6 +48,7 @@ class Job:
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
         self._given, self._stop = data, stop
         self.results: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
         self.ready = self.began = False
         self.profile: Profile | None = None
         self.path: Path | None = None
@@ -78,7 +81,9 @@ class Job:
                 if comm.size < config.least_ranks:
                     return self._too_few()
                 require_equal(comm, dataclasses.asdict(config), "the options")
+                began = time.perf_counter()
                 self.data = self._given or load_data(config, comm)
+                self.seconds = {"reading": time.perf_counter() - began}
                 self.config = config = suited_to(self.data, config)
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
@@ -86,7 +91,7 @@ class Job:
                     return DONE
                 self._prepare()
                 comm.agree()
-                self.ready = True
+                self.ready, self.seconds["setting up"] = True, time.perf_counter() - began - self.seconds["reading"]
             return self._train()
         except RankLost:
             raise  # the files are still wanted
@@ -162,7 +167,7 @@ class Job:
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
-        warnings += filter(None, [kernel_warning()])
+        warnings += filter(None, [kernel_warning(), without_report(config.report)])
         for remark in [*data.remarks, *idle_options(config, data, trainer), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(opening(data, trainer, path))
@@ -231,10 +236,12 @@ class Job:
         if beta != 1.0:
             reporter.say(f"calibrated: outputs times {beta:.3g}, which has the least log loss on the validation rows")
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
-        about = self.config, trainer.comm, directory, results
+        about = self.config, trainer.comm, directory, results, self.seconds | {"training": at.seconds}
         self.results, doubted, _ = conclude(network, trainer.loss, self.data, *about)
         for line in [*closing(self.results, self.config, trainer, directory.path), *doubted]:
             reporter.say(line)
+        if said := write_report(directory.path, self.config.report, trainer.comm):
+            reporter.say(said)
         return DONE
 
 

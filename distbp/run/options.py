@@ -24,11 +24,12 @@ from distbp.network.losses import LOSSES
 from distbp.network.user_functions import is_function_name
 from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
+from distbp.report import LANGUAGES
 from distbp.run.recipes import RECIPES
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run"
+    "recipe report keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run"
     " target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
     " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
@@ -217,6 +218,7 @@ class TrainConfig:
     profile: bool = _output(
         False, "say where the time of a step goes; trace.json opens in Perfetto or chrome://tracing"
     )
+    report: str = _output("none", "report.html and report.md of the run, in this language", ("none", *LANGUAGES))
     dry_run: bool = _output(False, "print configuration, network, memory and messages; do not train")
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The results of a run: how good its model is on rows that it was not trained on."""
 
+import time
 from typing import Any
 
 from distbp.comm.agreement import on_root
@@ -11,6 +12,7 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.mixture import Mixture
 from distbp.run.directory import RunDirectory
+from distbp.run.findings import findings
 from distbp.run.options import TrainConfig
 from distbp.trainer.calibration import errors
 from distbp.trainer.evaluation import evaluate
@@ -74,15 +76,23 @@ def model_of(
 
 def conclude(
     network: AnyNetwork, loss: Loss, data: Data, config: TrainConfig, comm: Communicator, directory: RunDirectory,
-    about: dict[str, Any], validated: Validated | None = None,
+    about: dict[str, Any], seconds: dict[str, float], validated: Validated | None = None,
 ) -> tuple[dict[str, Any], list[str], Model]:  # fmt: skip
-    """Judge a model, and write it and ``results.json``, which begins with `about`; return results, doubts and model."""
+    """Judge a model, and write it and ``results.json``, which begins with `about`; return results, doubts and model.
+
+    For a report ``report.json`` says more, with the `seconds` that each part of the run has taken.
+    """
+    began = time.perf_counter()
     validated = validated or (network, data.validation)
     results, doubted = judge(network, loss, data, comm, config.seed, validated)
     path = directory.path / "model.safetensors"
     model = model_of(network, loss, data, config, comm, validated)
     on_root(comm, lambda: model.save(path), f"cannot write {path}")
     results = about | results
+    if config.report != "none":
+        found = findings(model, data, comm, config.seed, validated)
+        found |= {"seconds": seconds | {"judging": time.perf_counter() - began}}
+        directory.write_json("report.json", found)
     directory.write_json("results.json", results)
     return results, doubted, model
 

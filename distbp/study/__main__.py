@@ -17,6 +17,8 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
+from distbp.report import LANGUAGES
+from distbp.report.page import compose, write
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data
 from distbp.run.config import parse_train_config
@@ -24,7 +26,6 @@ from distbp.run.entry_point import Parser, run
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
-from distbp.study.page import LANGUAGES, compose, write
 from distbp.study.plan.run import PLAN
 from distbp.study.stability.run import STABILITY
 from distbp.study.tradeoff.run import TRADEOFF
@@ -125,7 +126,9 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 
 def _report(name: str, folder: Path, language: str) -> None:
-    write(compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder)), folder, language)
+    write(
+        compose(f"study/{name.replace('-', '_')}/report", language, EXPERIMENTS[name].figures(folder)), folder, language
+    )
     say(f"report: {folder / 'report.html'}")
 
 

@@ -4,9 +4,9 @@ import re
 from types import SimpleNamespace
 
 from distbp import run_threads
+from distbp.report.page import compose
 from distbp.run.config import parse_train_config
 from distbp.study.__main__ import EXPERIMENTS, _parser, study
-from distbp.study.page import compose
 
 TINY = (
     "--data synthetic:blobs,rows=90,columns=3,classes=3,seed=4 --hidden 5 --batch-sizes 4,16,45 --rates 0.1,0.4"
@@ -37,10 +37,10 @@ def are_pictures(figures):
 
 def report_on(folder, name="batch-size", language="en"):
     """The report of a study as text, by its parts, and with its charts."""
-    report = compose(name.replace("-", "_"), language, EXPERIMENTS[name].figures(folder))
+    report = compose(f"study/{name.replace('-', '_')}/report", language, EXPERIMENTS[name].figures(folder))
     question, *sections = report.text.split("\n\n## ")
     answer, *between, facts = (section.split("\n\n", 1) for section in sections)
-    captions = {name: text for text, name in re.findall(r"^!\[(.*)\]\(figures/(.*)\.png\)$", report.text, re.M)}
+    captions = {name: text for text, name in re.findall(r"^!\[(.*)\]\(figures/(.*)\.svg\)$", report.text, re.M)}
     return SimpleNamespace(
         text=report.text, charts=report.charts, captions=captions, question=question, answer=answer[1],
         sections=dict(between), facts=facts[1],

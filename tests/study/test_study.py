@@ -13,10 +13,10 @@ from tiny_study import TINY, are_pictures, run_study, without_times
 
 from distbp import SerialCommunicator, run_threads
 from distbp.errors import UsageError, UserError
-from distbp.study import drawing, page
+from distbp.report import LANGUAGES, drawing, page
+from distbp.report.page import Report, compose, number, write
 from distbp.study.__main__ import EXPERIMENTS, main
 from distbp.study.experiment import numbers, read_study
-from distbp.study.page import Report, compose, number, write
 from distbp.study.trials import Queue, groups_of, marks, read_results, sort_results, work_through
 
 # --- trials -----------------------------------------------------------------------------------------------------------
@@ -189,14 +189,14 @@ def test_texts_are_escaped_and_marked(tmp_path):
     curve = drawing.Curve(("a",), [1, 1000], [1e-6, 1e6], drawing.style(0))
     figure = drawing.draw(drawing.Plot([curve], log="xy", ticks=[1.0, 10.0, 20000.0]), "t", "x", "y", {"a": "a"})
     rows = [page._row("a|b", "c"), "| --- | ---: |", page._row("x", "<y>")]
-    parts = ["a < b & **c**, `d`", "![see <this>](figures/one.png)", "*t*", "\n".join(rows)]
+    parts = ["a < b & **c**, `d`", "![see <this>](figures/one.svg)", "*t*", "\n".join(rows)]
     blocks = ["# <title>", "q?", "## answer", "yes", "## s", *parts, "## again", "- how: `x`: y"]
     write(Report("\n\n".join(blocks), {"one": figure}), tmp_path)
     html, markdown = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
     assert "a &lt; b &amp; <strong>c</strong>, <code>d</code>" in html and "&lt;y&gt;" in html
     assert "<title>&lt;title&gt;</title>" in html and 'alt="see &lt;this&gt;"' in html
     assert "<th>a|b</th><th>c</th>" in html and "<dt>how</dt><dd><code>x</code>: y</dd>" in html
-    assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.png)" in markdown
+    assert "| a\\|b | c |" in markdown and "![see <this>](figures/one.svg)" in markdown
 
 
 def test_few_values_have_ticks_of_their_own_and_0_stands_at_one_half():
@@ -211,26 +211,27 @@ def test_figures_are_the_same_bytes_each_time():
     def draw():
         band = drawing.Curve(("a",), [1, 2], [(0, 1, 2), (1, 2, 3)], drawing.style(0))
         line = drawing.Curve(("b",), [1, 2], [3, 4], drawing.shade(0, 1))
-        return drawing.rendered(drawing.draw(drawing.Plot([band, line]), "t", "x", "y", {"a": "a", "b": "b"}))
+        figure = drawing.draw(drawing.Plot([band, line]), "t", "x", "y", {"a": "a", "b": "b"})
+        return [drawing.rendered(figure, kind) for kind in ("png", "svg")]
 
     assert draw() == draw()
 
 
 @pytest.mark.parametrize("library, action", [
     ("matplotlib", lambda: drawing.draw(drawing.Plot([]), "t", "x", "y", {})),
-    ("jinja2", lambda: compose("plan", "en", {})), ("jinja2", lambda: write(Report("", {}), None)),
+    ("jinja2", lambda: compose("study/plan/report", "en", {})), ("jinja2", lambda: write(Report("", {}), None)),
 ])  # fmt: skip
 def test_a_library_that_is_missing_is_named(library, action, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(UserError, match=rf"a report needs {library}, .*pip install 'distbp\[study\]'"):
+    with pytest.raises(UserError, match=rf"a report needs {library}, .*pip install 'distbp\[report\]'"):
         action()
 
 
 def test_templates_of_both_languages_decide_alike():
-    for folder in (Path(page.__file__).parent / name.replace("-", "_") for name in EXPERIMENTS):
-        templates = [(folder / f"report.{language}.jinja").read_text() for language in page.LANGUAGES]
+    for folder in (Path(page.__file__).parents[1] / "study" / name.replace("-", "_") for name in EXPERIMENTS):
+        templates = [(folder / f"report.{language}.jinja").read_text() for language in LANGUAGES]
         decisions = r"^## |call chart\([^,]+|{% (?:if|elif) .*? %}|{% for"
         one, other = (re.findall(decisions, text, re.M) for text in templates)
         assert one == other
-    assert page.LANGUAGES == ("en", "es")
+    assert LANGUAGES == ("en", "es")
     assert SerialCommunicator().split(3).size == 1

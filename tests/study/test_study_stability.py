@@ -12,10 +12,10 @@ from tiny_study import are_pictures, report_on
 from distbp import Network, SerialCommunicator, SoftmaxCrossEntropy, UserError, run_threads
 from distbp.comm.communicator import Communicator
 from distbp.data.sampling import BatchSampler
+from distbp.report.page import number
 from distbp.run.build import load_data
 from distbp.run.config import parse_train_config
 from distbp.study import __main__ as front
-from distbp.study.page import number
 from distbp.study.stability import run as stability
 from distbp.study.stability.bound import constants, growth, largest_rate, meetings
 from distbp.study.stability.results import Results, at_loss, rank_correlation, spread

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from distbp.report.drawing import COLOURS, Curve, Level, Plot, shade
 from distbp.study.batch_size.results import BUDGETS, BatchSize, Results, read_batch_sizes
-from distbp.study.drawing import COLOURS, Curve, Level, Plot, shade
 from distbp.study.experiment import Range
 
 _DOTTED, _DASHED = {"color": "0.5", "linestyle": ":"}, {"color": COLOURS[1], "linestyle": "--"}

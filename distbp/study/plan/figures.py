@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distbp.study.drawing import Curve, Plot
+from distbp.report.drawing import Curve, Plot
 from distbp.study.experiment import read_study
 from distbp.study.plan.model import Network, Plan, Prediction, Steps, StepTime, fit_allreduce, predict
 from distbp.study.trials import read_results

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distbp.study.drawing import COLOURS, Curve, Label, Level, Plot, shade
+from distbp.report.drawing import COLOURS, Curve, Label, Level, Plot, shade
 from distbp.study.stability.results import Result, Results, middle, rank_correlation, spread
 
 Cases = Sequence[tuple[float, list[Result]]]  # by learning rate or batch size

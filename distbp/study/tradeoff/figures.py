@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.errors import UserError
-from distbp.study.drawing import COLOURS, Curve, Level, Plot, style
+from distbp.report.drawing import COLOURS, Curve, Level, Plot, style
 from distbp.study.experiment import read_study
 from distbp.study.tradeoff.race import EXACT_RATES, Heats, common, label_of, spread
 from distbp.study.tradeoff.split import NAMES, Split

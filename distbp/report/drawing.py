@@ -1,7 +1,7 @@
 """How charts of a report look: one size, one set of colours, bands, legends below the axes.
 
-A study says in numbers what a chart shows, as a `Plot`; its template has the words; `draw` makes the picture. The one
-module of the studies that needs matplotlib, which is imported when something is drawn.
+Who reports says in numbers what a chart shows, as a `Plot`; its template has the words; `draw` makes the picture. The
+one module of reports that needs matplotlib, which is imported when something is drawn.
 """
 
 import io
@@ -71,10 +71,64 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A bar from 0 for each name, the first on top, with its spread."""
+
+    names: Sequence[str]
+    lengths: Any  # (n,)
+    spread: Any  # (n,)
+    label: Label = ()
+    look: Look = field(default_factory=lambda: {"color": COLOURS[0]})
+
+    def draw(self, axes: Any, look: Look) -> None:
+        """Draw them."""
+        places = np.arange(len(self.names))[::-1]
+        axes.barh(places, self.lengths, xerr=self.spread, error_kw={"elinewidth": 1.0, "ecolor": "#555"}, **look)
+        axes.set_yticks(places, [_short(name) for name in self.names])
+        axes.grid(visible=False, axis="y")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts of pairs (row, column), a colour for the share in the row; few of them as numbers, too."""
+
+    names: Sequence[str]
+    counts: Any  # (n, n)
+    label: Label = ()
+    look: Look = field(default_factory=lambda: {"color": COLOURS[0]})
+
+    def draw(self, axes: Any, look: Look) -> None:
+        """Draw it."""
+        counts, places = np.asarray(self.counts), np.arange(len(self.names))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+        size = 9.0 if len(places) <= _NUMBERED else 7.0
+        names = [_short(name) for name in self.names]
+        upright = max(map(len, names)) > 3
+        axes.set_xticks(places, names, fontsize=size, rotation=90 if upright else 0)
+        axes.set_yticks(places, names, fontsize=size)
+        axes.grid(visible=False)
+        if len(places) <= _NUMBERED:
+            for i, j in np.ndindex(counts.shape):
+                colour = "white" if shares[i, j] > 0.6 else "black"
+                text = f"{counts[i, j]:,}" if counts[i, j] else ""
+                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8.0)
+
+
+_NUMBERED, _LONGEST = 12, 18
+"""Classes up to which a matrix has numbers, and letters of a name that are shown."""
+
+
+def _short(name: str) -> str:
+    name = name.replace("$", r"\$")
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+@dataclass(frozen=True)
 class Plot:
     """What a chart shows."""
 
-    marks: Sequence[Curve | Level]  # in the order of the legend
+    marks: Sequence[Curve | Level | Bars | Matrix]  # in the order of the legend
     log: str = ""  # axes with a logarithmic scale: "x", "y", "xy"
     height: float = 4.2  # in inches, at a width of 5.2, with the legend
     columns: int = 2  # of the legend
@@ -104,7 +158,7 @@ def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> A
         from matplotlib import colormaps, rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("a report needs matplotlib, which is not installed: pip install 'distbp[study]'") from None
+        raise UserError("a report needs matplotlib, which is not installed: pip install 'distbp[report]'") from None
     with rc_context(_LOOK):
         figure = Figure(figsize=(5.2, plot.height), layout="constrained")
         axes = figure.subplots()
@@ -148,14 +202,12 @@ def _plain(x: float) -> str:
     return f"${'' if digit == '1' else digit + chr(92) + 'cdot '}10^{{{int(power)}}}$"
 
 
-def rendered(figure: Any) -> tuple[bytes, bytes]:
-    """Return the figure as PNG and SVG, the same bytes each time."""
+def rendered(figure: Any, kind: str) -> bytes:
+    """Return the figure as ``png`` or ``svg``, the same bytes each time."""
     from matplotlib import rc_context
 
-    out = []
-    for kind, more in ("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}}):
-        stream = io.BytesIO()
-        with rc_context(_LOOK):
-            figure.savefig(stream, format=kind, **more)
-        out.append(stream.getvalue())
-    return out[0], out[1]
+    more: dict[str, Any] = {"dpi": 160} if kind == "png" else {"metadata": {"Date": None}}
+    stream = io.BytesIO()
+    with rc_context(_LOOK):
+        figure.savefig(stream, format=kind, **more)
+    return stream.getvalue()

@@ -1,6 +1,6 @@
-"""A report as a page, from one template for each study and language: ``report.LANGUAGE.jinja`` in the study's folder.
+"""A report as a page, from one template for each kind of report and language: ``NAME.LANGUAGE.jinja``.
 
-The template has all words, and decides on them from the figures of the study, a plain dict. What it gives is light
+The template has all words, and decides on them from the figures of the report, a plain dict. What it gives is light
 Markdown, with a blank line between any two of these:
 
     # title                                       then the question; a paragraph's lines need not be full
@@ -24,9 +24,7 @@ from typing import Any
 
 from distbp.errors import UserError
 from distbp.files import atomic_write
-from distbp.study.drawing import draw, labelled, rendered
-
-LANGUAGES = ("en", "es")
+from distbp.report.drawing import draw, labelled, rendered
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,9 @@ def _template(name: str) -> Any:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError:
-        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[study]'") from None
+        raise UserError("a report needs jinja2, which is not installed: pip install 'distbp[report]'") from None
     environment = Environment(
-        loader=FunctionLoader(lambda name: files("distbp.study").joinpath(name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(lambda name: files("distbp").joinpath(name).read_text(encoding="utf-8")),
         autoescape=lambda name: "html" in str(name), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda x: type(x)(" ".join(x.splitlines())) if isinstance(x, str) else x,
     )  # fmt: skip
@@ -84,15 +82,15 @@ def _template(name: str) -> Any:
     return environment.get_template(name)
 
 
-def compose(study: str, language: str, figures: Mapping[str, Any]) -> Report:
-    """Fill the template of a study, by the name of its folder, with its figures; draw the ``charts`` among them."""
+def compose(name: str, language: str, figures: Mapping[str, Any]) -> Report:
+    """Fill a template, such as ``study/plan/report``, with its figures; draw the ``charts`` among them."""
     drawn: dict[str, Any] = {}
 
     def chart(name: str, title: str, x: str, y: str, *, caller: Any, **labels: str) -> str:
         drawn[name] = draw(figures["charts"][name], title, x, y, labels)
-        return f"\n\n![{' '.join(caller().split())}](figures/{name}.png)\n\n"
+        return f"\n\n![{' '.join(caller().split())}](figures/{name}.svg)\n\n"
 
-    text = _template(f"{study}/report.{language}.jinja").render(figures, chart=chart, row=_row)
+    text = _template(f"{name}.{language}.jinja").render(figures, chart=chart, row=_row)
     return Report("\n\n".join(map(_block, re.split(r"\n\s*\n", text.strip()))) + "\n", drawn)
 
 
@@ -109,15 +107,19 @@ def _block(text: str) -> str:
     return "\n".join([f"*{paragraph}*", "", *rows])
 
 
-def write(report: Report, folder: Path, language: str = "en") -> None:
-    """Write ``report.html`` (one file, charts inside), ``report.md``, and each chart as PNG and SVG in ``figures/``."""
-    page, images = _template("page.html.jinja"), {}
+def write(report: Report, folder: Path, language: str = "en", *, kinds: tuple[str, ...] = ("svg", "png")) -> None:
+    """Write ``report.html`` (one file, charts inside), ``report.md``, and each chart in ``figures/``.
+
+    Charts are SVG, which the page and the text show, and of such other `kinds` as are asked for.
+    """
+    page, images = _template("report/page.html.jinja"), {}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in report.charts.items():
-        png, svg = rendered(figure)
-        atomic_write(folder / "figures" / f"{name}.png", png)
-        atomic_write(folder / "figures" / f"{name}.svg", svg)
-        images[f"{name}.png"] = base64.b64encode(svg).decode()
+        for kind in kinds:
+            content = rendered(figure, kind)
+            atomic_write(folder / "figures" / f"{name}.{kind}", content)
+            if kind == "svg":
+                images[f"{name}.svg"] = base64.b64encode(content).decode()
     html = page.render(blocks=report.text.strip().split("\n\n"), images=images, language=language)
     atomic_write(folder / "report.html", html.encode())
     text = re.sub(r"^!\[(.*)\]\(.*\)$", r"\g<0>\n\n*\g<1>*", report.text, flags=re.MULTILINE)
