@@ -59,6 +59,7 @@ class Model:
             "preprocessing": self.preprocessor.as_dict(),
             **({"reading": self.reading} if self.reading else {}),
             **({"errors": self.errors} if self.errors else {}),
+            **({} if self.network.decision is None else {"decision": self.network.decision.tolist()}),
         }
         write_file(Path(path), self.network.tensors(), state)
 
@@ -81,7 +82,11 @@ class Model:
             return Network(state["sizes"], state["activation"], dtype=dtype, embeddings=state.get("embeddings", ()))
 
         n = state.get("members")
-        network = Mixture([build() for _ in range(n)], loss, state["sharpness"]) if n else build()
+        network = (
+            Mixture([build() for _ in range(n)], loss, state["sharpness"], state.get("offset", ())) if n else build()
+        )
+        if "decision" in state:
+            network.decision = np.array(state["decision"])
         own = network.tensors()
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
             if "model" not in state:
@@ -138,6 +143,11 @@ class Model:
         blocks = [positions[lo : lo + _BLOCK] for lo in range(0, len(positions), _BLOCK)]
         parts = [self.linked(self.network.predict(rows.take(block)[0])) for block in blocks]
         return np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+
+    def decide(self, predictions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the number of the class (n,) that is chosen, from probabilities (n, n_classes)."""
+        weights = 1.0 if self.network.decision is None else np.exp(self.network.decision)
+        return np.asarray((predictions * weights).argmax(axis=1), np.int64)
 
     def linked(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return what outputs of the network mean: probabilities, or values in the units of the target."""

@@ -32,6 +32,8 @@ class Flat:
     forward: Callable[..., Array]
     embeddings: Sequence[Array] = ()
     """Tables (values, width) whose rows are looked up."""
+    decision: Array | None = None
+    """What is added to the log-probabilities (n_classes,) where one class has to be chosen; none by default."""
 
     def bind_parameters(self, theta: Array) -> None:
         """Let `theta` (n_parameters,) be the parameters, e.g. in memory that ranks share."""

@@ -37,16 +37,24 @@ class Mixture(Flat):
         Theirs, which says what is averaged.
     sharpness : float
         What the outputs are multiplied with.
+    offset : sequence of float
+        What is added to them then, one number each; none by default.
     """
 
     dense = False
     """Whether ranks can share rows and units of it: it is not trained as a whole."""
 
-    def __init__(self, members: Sequence[Network | FunctionModel], loss: Loss, sharpness: float = 1.0) -> None:
+    def __init__(
+        self,
+        members: Sequence[Network | FunctionModel],
+        loss: Loss,
+        sharpness: float = 1.0,
+        offset: Sequence[float] = (),
+    ) -> None:
         first = members[0]
         if any(other.sizes[0] != first.sizes[0] or other.output_shape != first.output_shape for other in members):
             raise ValueError("the members of a mixture have the same inputs and outputs")
-        self.members, self.loss, self.sharpness = list(members), loss, sharpness
+        self.members, self.loss, self.sharpness, self.offset = list(members), loss, sharpness, list(offset)
         self.sizes, self.output_shape, self.dtype = first.sizes, first.output_shape, first.dtype
         self.n_parameters = sum(member.n_parameters for member in members)
 
@@ -63,7 +71,7 @@ class Mixture(Flat):
                 z = np.log(np.maximum(yes, least)) - np.log(np.maximum(no, least))
             case _:
                 z = outputs.mean(axis=0)
-        return np.asarray(self.sharpness * z, self.dtype)
+        return np.asarray(self.sharpness * z + (self.offset or 0.0), self.dtype)
 
     def tensors(self) -> dict[str, Array]:
         """Return views of the parameters: those of member k are called ``members.k.`` and as its own are."""
@@ -71,4 +79,5 @@ class Mixture(Flat):
 
     def architecture(self) -> dict[str, Any]:
         """Return what a model file says besides the parameters."""
-        return self.members[0].architecture() | {"members": len(self.members), "sharpness": self.sharpness}
+        mean = {"members": len(self.members), "sharpness": self.sharpness}
+        return self.members[0].architecture() | mean | ({"offset": self.offset} if self.offset else {})

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data, load
 from distbp.data.sampling import BatchSampler
@@ -14,8 +16,8 @@ from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.recipes import RECIPES, batch_of, epochs_of
-from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures
-from distbp.trainer.calibration import sharpness
+from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures, refuse_threshold
+from distbp.trainer.calibration import sharpness, threshold, unweighted
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
 from distbp.trainer.log import Log
@@ -93,6 +95,7 @@ def build_trainer(
     n = data.train.n_rows
     optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
     refuse_mixtures(config, n)
+    refuse_threshold(config, data.target)
     sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
     per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
     schedule = Schedule(
@@ -142,12 +145,16 @@ def _components(
 def final_network(config: TrainConfig, data: Data, trainer: Trainer) -> tuple[Network | FunctionModel, float]:
     """Return the network of a training that is done, its outputs as sharp as suits the validation rows, and the factor.
 
-    The trainer's own stays as it is: ranks may share its parameters.
+    Where classes had weights their probabilities have not, but what is chosen has. The trainer's own network stays as
+    it is: ranks may share its parameters.
     """
     trained, rows = trainer.network, data.validation
     if not config.calibrate or rows is None or not isinstance(trained, Network):
         return trained, 1.0
-    beta = sharpness(trained, trainer.loss, rows, trainer.comm)
+    offset: Any = 0.0
+    if weight := data.preprocessor.class_weight:
+        offset = unweighted(weight, *trained.output_shape)
+    beta = sharpness(trained, trainer.loss, rows, trainer.comm, offset)
     network, _ = build_network(config, data)
     assert isinstance(network, Network)
     network.theta[:] = trained.theta
@@ -155,7 +162,18 @@ def final_network(config: TrainConfig, data: Data, trainer: Trainer) -> tuple[Ne
         mine[:] = table
     network.layers[-1].W *= beta
     network.layers[-1].b *= beta
+    network.layers[-1].b += offset
+    network.decision = np.log(weight) if weight else None
     return network, beta
+
+
+def decide(network: Any, loss: Loss, config: TrainConfig, comm: Communicator, judged: Any, rows: Any) -> float | None:
+    """Choose the threshold of `network`, where one is asked for, by what `judged` says of `rows`; return it."""
+    if config.threshold == "none" or rows is None:
+        return None
+    at = threshold(judged, loss, rows, comm, config.threshold)
+    network.decision = np.array([0.0, np.log((1.0 - at) / at)])
+    return at
 
 
 def run_length(config: TrainConfig) -> tuple[int | None, int | None]:

@@ -35,7 +35,7 @@ from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
 from distbp.run.results import conclude, figures_of, lines_of
-from distbp.trainer.calibration import sharpness
+from distbp.trainer.calibration import sharpness, unweighted
 from distbp.watch.watcher import Watcher
 
 _BETWEEN_SEEDS = 1_000_003
@@ -102,9 +102,14 @@ class EnsembleJob:
             left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
             validated = left_out, left_out.rows
         if self.config.calibrate and validated[1] is not None:
-            mixture.sharpness = sharpness(validated[0], loss, validated[1], self.comm)
+            offset: Any = 0.0
+            if weight := data.preprocessor.class_weight:
+                mixture.offset = (offset := unweighted(weight, *mixture.output_shape)).tolist()
+                mixture.decision = np.log(weight)
+            mixture.sharpness = sharpness(validated[0], loss, validated[1], self.comm, offset)
             if left_out is not None:
                 left_out.outputs *= mixture.sharpness
+                left_out.outputs += offset
         about: dict[str, Any] = {"members": len(mixture.members), f"{self.one} alone": _spreads(of_members)}
         about |= {"seconds": time.perf_counter() - began, "ranks": self.comm.size}
         common = data, self.config, self.comm, directory, about, {"training": about["seconds"]}

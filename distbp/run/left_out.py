@@ -35,6 +35,7 @@ class LeftOut:
     """
 
     def __init__(self, members: Sequence[Any], train: Prepared, folds: Sequence[Array], comm: Communicator) -> None:
+        self.decision: Array | None = None
         self.output_shape, self.folds = members[0].output_shape, folds
         self.outputs = np.zeros((train.n_rows, *self.output_shape))
         for member, positions in zip(members, folds, strict=True):

@@ -26,12 +26,13 @@ from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
 from distbp.report import LANGUAGES
 from distbp.run.recipes import RECIPES
+from distbp.trainer.calibration import THRESHOLDS
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe report keep_model calibrate epochs steps run_dir resume checkpoint_every keep eval_every log_every dry_run"
-    " target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic least_ranks"
-    " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
+    "recipe report keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep eval_every dry_run"
+    " log_every target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic"
+    " least_ranks noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -180,6 +181,10 @@ class TrainConfig:
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
     keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
     calibrate: bool = _run(False, "make probabilities as sharp as suits the validation rows, by one factor")
+    threshold: str = _run(
+        "none", "what the probability from which on the second of two classes is predicted is chosen by",
+        ("none", *THRESHOLDS),
+    )  # fmt: skip
     monitor: str = _run(
         "loss/val", "the metric that says which is best, and that early stopping watches", metavar="METRIC"
     )

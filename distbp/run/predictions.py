@@ -30,9 +30,10 @@ def write_predictions(
         writer = csv.writer(stream, lineterminator="\n")
         if target.kind == "classes":
             writer.writerow([*names, *target.names, *(f"p({name})" for name in target.classes)])
-            for before, row in zip(ids, predictions, strict=True):
+            chosen = model.decide(predictions)
+            for before, row, k in zip(ids, predictions, chosen, strict=True):
                 blank = np.isnan(row).all()
-                best = "" if blank else target.classes[int(row.argmax())]
+                best = "" if blank else target.classes[k]
                 writer.writerow([*before, best, *("" if blank else f"{p:.6g}" for p in row)])
         else:
             writer.writerow([*names, *values])

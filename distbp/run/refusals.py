@@ -3,6 +3,7 @@
 from distbp.data.dataset import Target
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
+from distbp.network.user_functions import is_function_name
 from distbp.run.options import TrainConfig, flag
 from distbp.run.recipes import RECIPES
 from distbp.trainer.trainer import Trainer
@@ -21,6 +22,16 @@ def refuse_mixtures(config: TrainConfig, n: int) -> None:
     if config.batch_size > n:
         cure = f"give --batch-size {n} (the full batch) or less"
         raise UserError(f"a batch size of {config.batch_size} is above the {n} training rows: {cure}")
+
+
+def refuse_threshold(config: TrainConfig, target: Target) -> None:
+    """Refuse a threshold where there is no second of two classes, with its probability."""
+    if config.threshold == "none":
+        return
+    if target.kind != "classes" or len(target.classes) != 2:
+        raise UsageError(f"--threshold {config.threshold} is for two classes: this is a {target}")
+    if is_function_name(config.loss):
+        raise UsageError(f"--threshold {config.threshold} needs probabilities, which --loss {config.loss} has not")
 
 
 def refuse_loss(name: str, target: Target) -> None:
@@ -56,6 +67,7 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         "scale_target": (data.target.kind == "values", f"a {data.target}"),
         "monitor": (trainer.judge.keep_best, "--keep-model last, and no --early-stopping"),
         "keep_model": (data.validation is not None, "no rows to validate on: the last model is kept"),
+        "threshold": (data.validation is not None, "no rows to validate on"),
         "validation_fraction": (config.validation_data is None, "--validation-data"),
         "test_fraction": (config.test_data is None, "--test-data"),
     }

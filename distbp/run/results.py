@@ -11,6 +11,7 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss
 from distbp.network.mixture import Mixture
+from distbp.run.build import decide
 from distbp.run.directory import RunDirectory
 from distbp.run.findings import findings
 from distbp.run.options import TrainConfig
@@ -84,6 +85,10 @@ def conclude(
     """
     began = time.perf_counter()
     validated = validated or (network, data.validation)
+    at = decide(network, loss, config, comm, *validated)
+    if network is not validated[0]:
+        validated[0].decision = network.decision
+    about = about if at is None else about | {"threshold": at}
     results, doubted = judge(network, loss, data, comm, config.seed, validated)
     path = directory.path / "model.safetensors"
     model = model_of(network, loss, data, config, comm, validated)

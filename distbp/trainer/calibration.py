@@ -35,10 +35,10 @@ _MOST, _HALVINGS = 64.0, 60
 _KEPT = 1000
 
 
-def sharpness(network: Any, loss: Loss, rows: Prepared, comm: Communicator) -> float:
+def sharpness(network: Any, loss: Loss, rows: Prepared, comm: Communicator, offset: Array | float = 0.0) -> float:
     """Return the factor beta of the outputs with the least log loss on `rows`, on all ranks; 1 where there is none.
 
-    Losses that have no probabilities have none.
+    Losses that have no probabilities have none. `offset` (k,) is added to the outputs, after the factor.
     """
     if not isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy):
         return 1.0
@@ -48,16 +48,54 @@ def sharpness(network: Any, loss: Loss, rows: Prepared, comm: Communicator) -> f
     truth = (1.0 - rather) * one_hot + rather * loss.link(np.zeros_like(z))
 
     def slope(beta: float) -> float:
-        return float(np.mean(np.einsum("nk,nk->n", loss.link(beta * z) - truth, z)))
+        return float(np.mean(np.einsum("nk,nk->n", loss.link(beta * z + offset) - truth, z)))
 
     def surprise(beta: float) -> float:
-        return float(np.mean(_log_loss(loss, beta * z, y)))
+        return float(np.mean(_log_loss(loss, beta * z + offset, y)))
 
     low, high = 1.0 / _MOST, _MOST
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0.0 else (low, middle)
     return high if surprise(high) < surprise(1.0) else 1.0
+
+
+def unweighted(class_weight: list[float], n_outputs: int) -> Array:
+    """Return what makes outputs of a network that was trained with weights of classes those of one without.
+
+    It has learnt probabilities q_c in proportion to w_c p_c, so log p_c = log q_c - log w_c but for a constant (Elkan
+    2001, "The Foundations of Cost-Sensitive Learning", theorem 2).
+    """
+    log = -np.log(class_weight)
+    return log if n_outputs > 1 else log[1:] - log[:1]
+
+
+THRESHOLDS = ("accuracy", "f1", "balanced")
+"""What a threshold may be chosen by: share right, F1 of the second class, mean of both classes' recall."""
+
+
+def threshold(network: Any, loss: Loss, rows: Prepared, comm: Communicator, by: str) -> float:
+    """Return from which probability on the second of two classes is best predicted, judged by `rows`, on all ranks.
+
+    Of equally good ones it is that next to 1/2; it lies in the middle between two probabilities of rows.
+    """
+    z, y = outputs_of(network, rows, comm)
+    p = loss.link(z)[:, -1]
+    order = np.argsort(-p, kind="stable")
+    p, y = p[order], y[order]
+    cuts = np.flatnonzero(np.diff(p, prepend=np.inf, append=-np.inf))  # rows before one are said to be of the class
+    hits = np.concatenate([[0], np.cumsum(y)])[cuts].astype(float)
+    n, positive = len(y), max(float(y.sum()), 1.0)
+    false = cuts - hits
+    negative = max(n - float(y.sum()), 1.0)
+    good = {
+        "accuracy": hits - false, "f1": 2.0 * hits / np.maximum(cuts + positive, 1.0),
+        "balanced": hits / positive - false / negative,
+    }[by]  # fmt: skip
+    ends = np.concatenate([[1.0], p, [0.0]])
+    between = 0.5 * (ends[cuts] + ends[cuts + 1])
+    best = np.flatnonzero(good >= good.max() - 1e-12)
+    return float(between[best[np.argmin(np.abs(between[best] - 0.5))]])
 
 
 def errors(network: Any, rows: Prepared, comm: Communicator) -> list[list[float]]:

@@ -28,6 +28,14 @@ _CONFUSION = 100
 """Classes up to which the matrix of confusion is kept: it has a number for each pair."""
 
 
+def decided(scores: Array, network: Any) -> Array:
+    """Return scores of classes as they are compared: with what the `decision` of a network adds to them."""
+    decision: Array | None = getattr(network, "decision", None)
+    if decision is None:
+        return scores
+    return np.asarray(scores + (decision[1:] - decision[:1] if scores.shape[1] == 1 else decision))
+
+
 def hits(z: Array, y: Array, kind: str) -> int:
     """Rows whose greatest output is the right class."""
     if kind != "classes":
@@ -172,7 +180,7 @@ def evaluate(
         losses = loss.value(z, y).astype(np.float64)
         weights = np.ones(len(rows)) if w is None else w.astype(np.float64)
         comm.recorder.tick()
-        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(loss.scores(z), y)])
+        table[b] = np.concatenate([[losses @ weights, weights.sum()], figures.add(decided(loss.scores(z), network), y)])
     comm.allreduce(table)
     if len(figures.counts):
         comm.allreduce(figures.counts)

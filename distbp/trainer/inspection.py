@@ -41,7 +41,7 @@ def inspect(network: Any, loss: Loss, rows: Any, comm: Communicator) -> dict[str
             return {}
         p = loss.link(z)
         p = np.hstack([1.0 - p, p]) if p.shape[1] < target.n_outputs else p
-        sure, right = p.max(axis=1), p.argmax(axis=1) == y
+        sure, right = p.max(axis=1), p.argmax(axis=1) == y  # of the likeliest class, whatever is chosen
         place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
         n, total, hits = (np.bincount(place, w, _BINS) for w in (None, sure, right.astype(float)))
         filled = np.flatnonzero(n)

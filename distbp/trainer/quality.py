@@ -77,10 +77,13 @@ def assess(
     z, y = outputs_of(network, data, comm)
     p = loss.link(z)
     p = np.hstack([1.0 - p, p]) if p.shape[1] < k else p
-    of = _of_classes if kind == "classes" else _of_values
+    decision = getattr(network, "decision", None)
     unit = 1.0 / np.array(data.preprocessor.target_scale) if data.preprocessor.target_scale else np.ones(k)
     constant = np.broadcast_to(_baseline(train, target, comm), p.shape)
-    measure, base = (of(guess, y, target, unit, certain) for guess in (p, constant))
+    if kind == "classes":
+        measure, base = _of_classes(p, y, certain, decision), _of_classes(constant, y, certain)
+    else:
+        measure, base = (_of_values(guess, y, target, unit) for guess in (p, constant))
     once = np.ones(data.n_rows)
     figures = {name: value for name, value in measure(once).items() if np.isfinite(value)}  # nothing ranks one class
     of_baseline = base(once)
@@ -114,13 +117,16 @@ def _baseline(train: Prepared, target: Target, comm: Communicator) -> Array:
     return np.asarray(sums.sum(axis=0) / train.n_rows, np.float64)
 
 
-def _of_classes(p: Array, y: Array, target: Target, unit: Array, certain: bool) -> Callable[[Array], dict[str, float]]:
+def _of_classes(
+    p: Array, y: Array, certain: bool, decision: Array | None = None
+) -> Callable[[Array], dict[str, float]]:
     """Return what gives the figures of predictions `p` (n, k) and classes `y` (n,), by weights of the rows (n,).
 
     Some figures are of probabilities alone, which predictions are where `certain`.
     """
     n, k = p.shape
-    right = (p.argmax(axis=1) == y).astype(float)
+    likeliest = (p.argmax(axis=1) == y).astype(float)
+    right = likeliest if decision is None else ((p * np.exp(decision)).argmax(axis=1) == y).astype(float)
     surprise = -np.log(np.maximum(p[np.arange(n), y], np.finfo(np.float64).tiny))
     square = np.einsum("nk,nk->n", p, p) - 2.0 * p[np.arange(n), y] + 1.0
     rankings = [_Ranking(p[:, 1], y == 1)] if k == 2 else []
@@ -132,7 +138,7 @@ def _of_classes(p: Array, y: Array, target: Target, unit: Array, certain: bool) 
         found = {"accuracy": w @ right / total}
         if certain:
             found |= {"log_loss": w @ surprise / total, "brier": w @ square / total / (2.0 if k == 2 else 1.0)}
-            found["calibration_error"] = np.abs(np.bincount(place, w * (sure - right), _BINS)).sum() / total
+            found["calibration_error"] = np.abs(np.bincount(place, w * (sure - likeliest), _BINS)).sum() / total
         for ranking in rankings:
             found["auc"], found["average_precision"] = ranking.areas(w)
         return {name: float(value) for name, value in found.items()}
@@ -140,7 +146,7 @@ def _of_classes(p: Array, y: Array, target: Target, unit: Array, certain: bool) 
     return measure
 
 
-def _of_values(p: Array, y: Array, target: Target, unit: Array, certain: bool) -> Callable[[Array], dict[str, float]]:
+def _of_values(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Array], dict[str, float]]:
     """Return the same for values, `unit` (k,) of which is one unit of the target."""
     error = (p - y) * unit
     y = y * unit
