@@ -27,6 +27,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
+from distbp.run.going_on import model_at
 from distbp.run.predictions import write_predictions
 from distbp.trainer.calibration import within
 from distbp.trainer.evaluation import evaluate
@@ -59,11 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 def predict(options: argparse.Namespace, comm: Communicator) -> int:
     """Predict as `options` say, on all ranks of `comm`."""
     _refuse(options, comm)
-    path = Path(options.run)
-    path = path / "model.safetensors" if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"no model {path}: give a run directory of a finished run, or a model.safetensors")
-    model = Model.load(path)
+    model = model_at(options.run)
     widths = _widths(model, options.interval)
     asked = {name: getattr(options, name) for name in _TEXT if getattr(options, name) is not None}
     table = suffix_of(paths_of(options.data)[0]) in FORMATS

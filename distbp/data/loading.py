@@ -50,6 +50,8 @@ class Data:
     """How its columns are written, where that is not plain."""
     row_of: Callable[[Any], Any] = np.asarray
     """Gives the rows of the file, from 0, of training rows by their positions."""
+    start: Any = None
+    """The model that a training goes on from."""
 
 
 def open_dataset(
@@ -154,13 +156,14 @@ def load(
     cache: str | Path | None = "auto",
     look_up: bool = True,
     bins: int = 0,
+    fitted: Preprocessor | None = None,
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
     A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
     files, or the test set that a format holds, go before fractions. With `look_up` a column of many categories is given
     as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``; numbers are encoded in up to `bins`
-    quantile bins, see `distbp.data.encoding`.
+    quantile bins, see `distbp.data.encoding`. Inputs are prepared as `fitted` says, where it is given.
 
     Examples
     --------
@@ -201,11 +204,13 @@ def load(
         "scaling": scaling, "impute": impute, "scale_target": scale_target, "class_weight": class_weight,
         "look_up": look_up, "bins": bins,
     }  # fmt: skip
-    fitted = remembered(
+    found = remembered(
         getattr(dataset, "folder", None), lambda: repr(how).encode() + train.key(),
         lambda: fit_preprocessor(train, comm, **how).as_dict(), comm,
     )  # fmt: skip
-    preprocessor = Preprocessor(**fitted)
+    preprocessor = Preprocessor(**found)
+    if fitted is not None:
+        preprocessor = replace(fitted, class_weight=preprocessor.class_weight, weight_scale=preprocessor.weight_scale)
 
     def prepare(subset: Subset | None) -> Prepared | None:
         return Prepared(subset, preprocessor, dtype) if subset else None

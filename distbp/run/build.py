@@ -14,6 +14,7 @@ from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
 from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
+from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.recipes import RECIPES, batch_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures, refuse_threshold
@@ -30,14 +31,19 @@ from distbp.trainer.trainer import Trainer
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""
-    return load(
-        config.data, table_options(config),
+    options, start = table_options(config), start_of(config)
+    if start is not None:
+        options = options_like(start, config, options, comm)
+    data = load(
+        config.data, options,
         comm=comm, validation_data=config.validation_data, test_data=config.test_data,
         validation_fraction=0.0 if config.folds else config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
-        look_up=config.model is None, bins=config.bins,
+        look_up=config.model is None, bins=config.bins, fitted=None if start is None else start.preprocessor,
     )  # fmt: skip
+    data.start = start
+    return data
 
 
 def table_options(config: TrainConfig) -> TableOptions:
@@ -52,6 +58,8 @@ def table_options(config: TrainConfig) -> TableOptions:
 
 def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others."""
+    if data.start is not None:
+        config = suited_to_start(config, data.start)
     n, usual = data.train.n_rows, RECIPES[config.recipe].get("batch_size", TrainConfig.batch_size)
     if config.batch_size == usual:
         batch = batch_of(config.recipe, n) or usual
@@ -75,6 +83,8 @@ def build_network(config: TrainConfig, data: Data) -> tuple[Network | FunctionMo
         init=config.init, dropout=config.dropout, dtype=config.dtype, seed=config.seed,
         embeddings=data.preprocessor.code_values,
     )  # fmt: skip
+    if data.start is not None:
+        adopt(network, data.start)
     return network, loss
 
 

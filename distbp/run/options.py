@@ -135,6 +135,9 @@ class TrainConfig:
     activation: str = _model(
         "relu", "of the hidden layers; or module:function, a function of arrays", _OrFunction(ACTIVATIONS)
     )
+    init_from: str | None = _model(
+        None, "go on from a trained model: its network, columns and classes, and weights", metavar="RUN_OR_MODEL"
+    )
     model: str | None = _model(
         None,
         "a model of your own in place of the dense network: a pair (init, predict) of functions",
@@ -233,6 +236,9 @@ class TrainConfig:
         if self.folds and (self.ensemble > 1 or self.validation_data):
             no = "--ensemble" if self.ensemble > 1 else "--validation-data"
             raise UsageError(f"--folds and {no} do not go together: each fold validates, and its network is a member")
+        if self.init_from and (self.has_members or self.model):
+            no = "--model" if self.model else "--folds" if self.folds else "--ensemble"
+            raise UsageError(f"--init-from and {no} do not go together: it goes on from one network of distbp's own")
         for names, good, what in _RANGES:
             for name in names.split():
                 if (value := getattr(self, name)) is not None and not good(value):

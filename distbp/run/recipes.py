@@ -13,6 +13,7 @@ from distbp.errors import UserError
 _BOTH: dict[str, Any] = {
     "activation": "gelu", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.2, "schedule": "cosine",
     "batch_size": 256, "label_smoothing": 0.1, "keep_model": "best", "calibrate": True, "report": "en",
+    "checkpoint_async": True,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "table": _BOTH | {"bins": 48, "hidden": "256,256", "dropout": 0.2},

@@ -179,4 +179,5 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str
     """Return what stands in the way of continuing a run under another configuration, or ""."""
     keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
     pairs = ", ".join(f"{k} was {theirs.get(k)!r} and is {ours.get(k)!r}" for k in keys)
-    return pairs and f"{name} is of another configuration: {pairs}; use another --run-dir, or the same options"
+    cure = "use the same options, or another --run-dir; --init-from goes on from a model with others"
+    return pairs and f"{name} is of another configuration: {pairs}; {cure}"
