@@ -135,17 +135,18 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1710,
     "optim": 735,
-    "data": 4670,
+    "data": 4750,
     "comm": 1310,
     "gradient": 2030,
-    "trainer": 2250,
-    "run": 1910,
+    "trainer": 2500,
+    "run": 2370,
+    "report": 690,
     "watch": 575,
     "autodiff": 2580,
     "check": 1050,
     "doctor": 1250,
-    "study": 3460,
-    "": 1050,
+    "study": 3160,
+    "": 1060,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

@@ -155,7 +155,7 @@ def load(
     seed: int = 0,
     cache: str | Path | None = "auto",
     look_up: bool = True,
-    bins: int = 0,
+    bins: int | Callable[[int], int] = 0,
     fitted: Preprocessor | None = None,
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
@@ -163,7 +163,8 @@ def load(
     A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
     files, or the test set that a format holds, go before fractions. With `look_up` a column of many categories is given
     as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``; numbers are encoded in up to `bins`
-    quantile bins, see `distbp.data.encoding`. Inputs are prepared as `fitted` says, where it is given.
+    quantile bins, or as many as it gives for their number of columns, see `distbp.data.encoding`. Inputs are prepared
+    as `fitted` says, where it is given.
 
     Examples
     --------
@@ -200,17 +201,10 @@ def load(
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
         remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
-    how: dict[str, Any] = {
-        "scaling": scaling, "impute": impute, "scale_target": scale_target, "class_weight": class_weight,
-        "look_up": look_up, "bins": bins,
-    }  # fmt: skip
-    found = remembered(
-        getattr(dataset, "folder", None), lambda: repr(how).encode() + train.key(),
-        lambda: fit_preprocessor(train, comm, **how).as_dict(), comm,
-    )  # fmt: skip
-    preprocessor = Preprocessor(**found)
-    if fitted is not None:
-        preprocessor = replace(fitted, class_weight=preprocessor.class_weight, weight_scale=preprocessor.weight_scale)
+    numbers = sum(column.categories is None for column in dataset.columns)
+    how = {"bins": bins if isinstance(bins, int) else bins(numbers), "look_up": look_up, "class_weight": class_weight}
+    how |= {"scaling": scaling, "impute": impute, "scale_target": scale_target}
+    preprocessor = _fitted(train, comm, how, fitted)
 
     def prepare(subset: Subset | None) -> Prepared | None:
         return Prepared(subset, preprocessor, dtype) if subset else None
@@ -223,6 +217,16 @@ def load(
         partial(_row_of, train.numbering, getattr(dataset, "slots", None)),
     )
     return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks, *about)
+
+
+def _fitted(train: Subset, comm: Communicator, how: dict[str, Any], given: Preprocessor | None) -> Preprocessor:
+    """Fit the preprocessing, or remember it; where it is `given` but for the weights of rows."""
+    found = remembered(
+        getattr(train.dataset, "folder", None), lambda: repr(how).encode() + train.key(),
+        lambda: fit_preprocessor(train, comm, **how).as_dict(), comm,
+    )  # fmt: skip
+    own = Preprocessor(**found)
+    return own if given is None else replace(given, class_weight=own.class_weight, weight_scale=own.weight_scale)
 
 
 def _row_of(numbering: Callable[[Any], Any], slots: tuple[int, Any] | None, positions: Any) -> Any:

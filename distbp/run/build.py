@@ -1,6 +1,7 @@
 """From a configuration to objects: the only place below the front doors that knows its options."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from distbp.data.table.formats import TableOptions
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import FunctionLoss, Loss, make_loss
+from distbp.network.user_functions import is_function_name
 from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
-from distbp.run.recipes import RECIPES, batch_of, epochs_of
-from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_mixtures, refuse_threshold
+from distbp.run.recipes import RECIPES, batch_of, bins_of, epochs_of
+from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_members, refuse_mixtures, refuse_threshold
 from distbp.trainer.calibration import sharpness, threshold, unweighted
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
@@ -31,6 +33,7 @@ from distbp.trainer.trainer import Trainer
 
 def load_data(config: TrainConfig, comm: Communicator) -> Data:
     """Training, validation and test rows from a configuration; all ranks load them."""
+    refuse_members(config)
     options, start = table_options(config), start_of(config)
     if start is not None:
         options = options_like(start, config, options, comm)
@@ -40,10 +43,16 @@ def load_data(config: TrainConfig, comm: Communicator) -> Data:
         validation_fraction=0.0 if config.folds else config.validation_fraction, test_fraction=config.test_fraction,
         scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
         class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
-        look_up=config.model is None, bins=config.bins, fitted=None if start is None else start.preprocessor,
+        look_up=config.model is None, bins=_bins(config), fitted=None if start is None else start.preprocessor,
     )  # fmt: skip
     data.start = start
     return data
+
+
+def _bins(config: TrainConfig) -> int | Callable[[int], int]:
+    """Return the number of bins, by the number of columns of numbers where nobody asked for another."""
+    usual = config.bins == RECIPES[config.recipe].get("bins")
+    return (lambda n_numbers: bins_of(config.recipe, n_numbers)) if usual else config.bins
 
 
 def table_options(config: TrainConfig) -> TableOptions:
@@ -60,6 +69,9 @@ def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others."""
     if data.start is not None:
         config = suited_to_start(config, data.start)
+    if not isinstance(_bins(config), int):
+        numbers = [texts for _, texts in data.preprocessor.columns if texts is None]
+        config = dataclasses.replace(config, bins=bins_of(config.recipe, len(numbers)))
     n, usual = data.train.n_rows, RECIPES[config.recipe].get("batch_size", TrainConfig.batch_size)
     if config.batch_size == usual:
         batch = batch_of(config.recipe, n) or usual
@@ -139,7 +151,7 @@ def _components(
         log=Log(parse_every(config.log_every)),
         judge=Judge(
             parse_every(config.eval_every),
-            monitor=config.monitor,
+            monitor=f"{config.monitor}/val" if is_function_name(config.monitor) else config.monitor,
             patience=config.early_stopping,
             target=target,
             keep_best=config.keep_model == "best",

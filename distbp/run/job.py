@@ -21,7 +21,7 @@ from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
 from distbp.run.manifest import bits_of, describe
 from distbp.run.options import MAY_CHANGE, TrainConfig
-from distbp.run.refusals import idle_options
+from distbp.run.refusals import idle_options, other_length
 from distbp.run.report import Reporter, read_records
 from distbp.run.results import conclude
 from distbp.run.summary import closing, opening, plan_of
@@ -152,6 +152,8 @@ class Job:
         if config.exact:
             before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
             warnings += different_bits(comm, before)
+        if resumed and comm.is_root:
+            warnings += other_length(path / "config.toml", config)
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other
         self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
         self.directory.write_json("manifest.json", describe(comm))

@@ -61,6 +61,7 @@ def _option(group: str, default: Any, text: str, choices: Collection[str] | None
 _data, _model, _loss = partial(_option, "data"), partial(_option, "model"), partial(_option, "loss")
 _optimisation, _run, _output = partial(_option, "optimisation"), partial(_option, "run"), partial(_option, "output")
 
+_THRESHOLDS = ("none", *THRESHOLDS)
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
     ("ensemble leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
@@ -177,20 +178,12 @@ class TrainConfig:
     seed: int = _run(0, "of split, weights, permutations, dropout")
     on_nonfinite: str = _run("stop", "what a loss that is not finite does", ("stop", "skip"))
     ensemble: int = _run(1, "networks that are trained, from other seeds; the model is their mean prediction")
-    folds: int | None = _run(
-        None,
-        "parts of the training rows, each of which one network leaves out and is judged by; their mean is the model",
-    )
+    folds: int | None = _run(None, "parts of the training rows, each of which a network leaves out and is judged by")
     early_stopping: int | None = _run(None, "end after N evaluations without improvement, restore the best")
     keep_model: str = _run("last", "the model of the best evaluation, or of the last step", ("best", "last"))
     calibrate: bool = _run(False, "make probabilities as sharp as suits the validation rows, by one factor")
-    threshold: str = _run(
-        "none", "what the probability from which on the second of two classes is predicted is chosen by",
-        ("none", *THRESHOLDS),
-    )  # fmt: skip
-    monitor: str = _run(
-        "loss/val", "the metric that says which is best, and that early stopping watches", metavar="METRIC"
-    )
+    threshold: str = _run("none", "from which probability on the second of two classes is predicted", _THRESHOLDS)
+    monitor: str = _run("loss/val", "metric that says which is best; or module:function of targets and predictions")
     target_metric: str | None = _run(None, "end when reached, e.g. 'accuracy/val>=0.97'", metavar="CONDITION")
     communicator: str = _run("auto", "auto: MPI under a launcher", ("auto", "mpi", "serial"))
     reduction: str = _run(
@@ -233,12 +226,6 @@ class TrainConfig:
         part, other = self.validation_fraction, self.test_fraction
         if part + other >= 1:
             raise UsageError(f"--validation-fraction {part}: with --test-fraction {other} no row is left")
-        if self.folds and (self.ensemble > 1 or self.validation_data):
-            no = "--ensemble" if self.ensemble > 1 else "--validation-data"
-            raise UsageError(f"--folds and {no} do not go together: each fold validates, and its network is a member")
-        if self.init_from and (self.has_members or self.model):
-            no = "--model" if self.model else "--folds" if self.folds else "--ensemble"
-            raise UsageError(f"--init-from and {no} do not go together: it goes on from one network of distbp's own")
         for names, good, what in _RANGES:
             for name in names.split():
                 if (value := getattr(self, name)) is not None and not good(value):

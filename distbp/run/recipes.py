@@ -49,6 +49,15 @@ def batch_of(recipe: str, n_rows: int) -> int | None:
     return batch
 
 
+_COMPONENTS, _FEWEST_BINS = 400, 16
+
+
+def bins_of(recipe: str, n_numbers: int) -> int:
+    """Return in how many bins a recipe encodes each of so many columns of numbers: fewer, where there are many."""
+    most: int = RECIPES[recipe].get("bins", 0)
+    return min(most, max(_FEWEST_BINS, _COMPONENTS // max(1, n_numbers)))
+
+
 def recipe_of(data: str, model: str | None) -> str:
     """Return the recipe that suits data of this name or path; a model of the user's own knows best itself."""
     if model is not None or data.startswith("synthetic"):

@@ -1,5 +1,10 @@
 """What is refused, and what is remarked on: options that do not go together, and options that do nothing."""
 
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
 from distbp.data.dataset import Target
 from distbp.data.loading import Data
 from distbp.errors import UsageError, UserError
@@ -11,6 +16,16 @@ from distbp.trainer.trainer import Trainer
 SUITABLE_LOSS = {"classes": "softmax-cross-entropy", "labels": "binary-cross-entropy", "values": "squared-error"}
 """What ``--loss auto`` is, by the kind of the target."""
 _UNSUITABLE = {"labels": ("softmax-cross-entropy",), "values": ("softmax-cross-entropy", "binary-cross-entropy")}
+
+
+def refuse_members(config: TrainConfig) -> None:
+    """Refuse what does not go with several networks, before any data is read."""
+    if config.folds and (config.ensemble > 1 or config.validation_data):
+        no = "--ensemble" if config.ensemble > 1 else "--validation-data"
+        raise UsageError(f"--folds and {no} do not go together: each fold validates, and its network is a member")
+    if config.init_from and (config.has_members or config.model):
+        no = "--model" if config.model else "--folds" if config.folds else "--ensemble"
+        raise UsageError(f"--init-from and {no} do not go together: it goes on from one network of distbp's own")
 
 
 def refuse_mixtures(config: TrainConfig, n: int) -> None:
@@ -38,6 +53,27 @@ def refuse_loss(name: str, target: Target) -> None:
     """Refuse a loss that does not suit the target."""
     if name in _UNSUITABLE.get(target.kind, ()):
         raise UserError(f"--loss {name} does not suit a {target}; {SUITABLE_LOSS[target.kind]} does")
+
+
+def other_length(before: Path, config: TrainConfig) -> list[str]:
+    """Return a remark where a run that is resumed ends at another time than its schedule was made for.
+
+    `before` is the ``config.toml`` of the run so far.
+    """
+    if config.schedule not in ("cosine", "linear"):
+        return []
+    run: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        run = tomllib.loads(before.read_text(encoding="utf-8")).get("run", {})
+    was, now = (_length(run.get("epochs"), run.get("steps")), _length(config.epochs, config.steps))
+    if not run or was == now:
+        return []
+    cure = f"its model is better after {was}, or begin anew with --init-from"
+    return [f"--schedule {config.schedule} was to end after {was} and ends after {now} now: the rate jumps; {cure}"]
+
+
+def _length(epochs: int | None, steps: int | None) -> str:
+    return f"{epochs} epochs" if epochs is not None else f"{steps} steps" if steps is not None else "its own"
 
 
 def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]:

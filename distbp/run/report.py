@@ -18,7 +18,7 @@ from distbp.files import atomic_write
 
 _KEPT = 16
 """Latest records that every rank remembers."""
-_SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/")
+_SHOWN = ("loss/", "accuracy/", "rmse/", "r2/", "exact_match/", "auc/", "average_precision/", "log_loss/", "brier/")
 
 
 class Reporter:
@@ -133,7 +133,7 @@ def format_record(record: dict[str, Any]) -> str:
     head = f"step {record['step']:>7}  epoch {record['epoch']:>7.2f}"
     if "skipped" in record:
         return f"{head}  {record['skipped']}"
-    shown = [f"{k} {v:.4g}" for k, v in record.items() if k.startswith(_SHOWN)]
+    shown = [f"{k} {v:.4g}" for k, v in record.items() if k.startswith(_SHOWN) or ":" in k]
     if "lr" in record:
         shown.append(f"lr {record['lr']:.3g}")
     if "samples_per_second" in record:

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distbp.data.dataset import Target
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
+from distbp.network.losses import Loss
+from distbp.trainer.watched import Watched, falls
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -26,7 +29,7 @@ class MetricTarget:
     @classmethod
     def parse(cls, text: str) -> "MetricTarget":
         """From ``METRIC>=NUMBER`` or ``METRIC<=NUMBER``."""
-        found = re.fullmatch(rf"\s*(\w+/(?:val|train))\s*(>=|<=)\s*({_NUMBER})\s*", text)
+        found = re.fullmatch(rf"\s*([\w.]+(?::[\w.]+)?/(?:val|train))\s*(>=|<=)\s*({_NUMBER})\s*", text)
         if found is None:
             raise UsageError(f"target metric {text!r}: write e.g. 'accuracy/val>=0.97' or 'loss/val<=0.1'")
         return cls(found[1], found[2], float(found[3]))
@@ -44,8 +47,7 @@ def is_better(metric: str, new: float, old: float | None) -> bool:
     """Return whether `new` is an improvement: losses and errors fall, all other metrics rise."""
     if old is None or not math.isfinite(old):
         return math.isfinite(new)
-    falls = metric.split("/")[0] in ("loss", "rmse", "mae")
-    return new < old if falls else new > old
+    return new < old if falls(metric) else new > old
 
 
 @dataclass
@@ -88,15 +90,19 @@ class Judge:
         self.every, self.monitor, self.patience, self.target = every, monitor, patience, target
         self.keep_best = keep_best or patience is not None
         self.state = _State()
+        self.watched = Watched([monitor, *([target.metric] if target else [])])
 
-    def require(self, evaluated: list[str], logged: list[str], *, plateau: bool) -> None:
-        """Refuse to watch what a run never has, given the metrics that are evaluated and logged."""
+    def require(
+        self, evaluated: list[str], logged: list[str], of: tuple[Target | None, Loss], *, plateau: bool
+    ) -> None:
+        """Refuse to watch what a run never has, given the metrics that are evaluated and logged, target and loss."""
+        self.watched.refuse(*of)
         watched = [("early stopping", self.monitor, evaluated)] if self.patience is not None else []
         watched += [("keeping the best", self.monitor, evaluated)] if self.keep_best and evaluated else []
         watched += [("the plateau schedule", "loss/val", evaluated)] if plateau else []
         watched += [("the target", self.target.metric, evaluated + logged)] if self.target is not None else []
         for what, metric, seen in watched:
-            if metric not in seen:
+            if metric not in [*seen, *(self.watched.metrics() if evaluated else [])]:
                 raise UsageError(
                     f"{what} watches {metric!r}, which this run never has: it has {', '.join(seen) or 'none'}"
                     " (it takes validation rows and --eval-every, or --log-every)"

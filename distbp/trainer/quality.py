@@ -69,23 +69,14 @@ def assess(
 
     Each row counts the same, whatever its weight in training was, as in the metrics of `evaluate`.
     """
-    target, kind = data.target, kind_of_metrics(network, loss, data.target)
-    k = target.n_outputs if target else 0
-    if target is None or kind not in ("classes", "values") or data.n_rows * k > _MOST_OUTPUTS:
+    if not _is_judged(network, loss, data):
         return Quality()
-    certain = kind == "values" or isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy)
-    z, y = outputs_of(network, data, comm)
-    p = loss.link(z)
-    p = np.hstack([1.0 - p, p]) if p.shape[1] < k else p
-    decision = getattr(network, "decision", None)
-    unit = 1.0 / np.array(data.preprocessor.target_scale) if data.preprocessor.target_scale else np.ones(k)
-    constant = np.broadcast_to(_baseline(train, target, comm), p.shape)
-    if kind == "classes":
-        measure, base = _of_classes(p, y, certain, decision), _of_classes(constant, y, certain)
-    else:
-        measure, base = (_of_values(guess, y, target, unit) for guess in (p, constant))
+    p, y = predictions_of(network, loss, data, comm)
+    assert data.target is not None
+    baseline_of = np.broadcast_to(_in_units(_baseline(train, data.target, comm), data), p.shape)
+    measure, base = _measure(network, loss, data, p, y), _measure(None, loss, data, baseline_of, y)
     once = np.ones(data.n_rows)
-    figures = {name: value for name, value in measure(once).items() if np.isfinite(value)}  # nothing ranks one class
+    figures = _finite(measure(once))
     of_baseline = base(once)
     baseline = {name: of_baseline[name] for name in figures}
     if data.n_rows < _FEW_ROWS:
@@ -105,6 +96,44 @@ def assess(
         low, high = np.array(list(figures.values())) + np.outer([-1.96, 1.96], np.nanstd(found, axis=0))
     intervals = {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
     return Quality(figures, intervals, baseline)
+
+
+def figures_of(network: Any, loss: Loss, data: Prepared, comm: Communicator) -> dict[str, float]:
+    """Return the figures of all rows of `data` alone, {} where there are none."""
+    if not _is_judged(network, loss, data):
+        return {}
+    return _finite(_measure(network, loss, data, *predictions_of(network, loss, data, comm))(np.ones(data.n_rows)))
+
+
+def predictions_of(network: Any, loss: Loss, data: Prepared, comm: Communicator) -> tuple[Array, Array]:
+    """Return predictions (n, k) for all rows of `data`, and their targets, in the units of the target, on all ranks."""
+    z, y = outputs_of(network, data, comm)
+    p = loss.link(z)
+    if data.target is not None and data.target.kind == "classes":
+        return np.hstack([1.0 - p, p]) if p.shape[1] == 1 else p, y
+    return _in_units(p, data), _in_units(y, data)
+
+
+def _in_units(values: Array, data: Prepared) -> Array:
+    pre = data.preprocessor
+    return values / np.array(pre.target_scale) + np.array(pre.target_shift) if pre.target_shift else values
+
+
+def _is_judged(network: Any, loss: Loss, data: Prepared) -> bool:
+    kind, k = kind_of_metrics(network, loss, data.target), data.target.n_outputs if data.target else 0
+    return data.target is not None and kind in ("classes", "values") and data.n_rows * k <= _MOST_OUTPUTS
+
+
+def _measure(network: Any, loss: Loss, data: Prepared, p: Array, y: Array) -> Callable[[Array], dict[str, float]]:
+    assert data.target is not None
+    if data.target.kind == "values":
+        return _of_values(p, y, data.target)
+    certain = isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy)
+    return _of_classes(p, y, certain, getattr(network, "decision", None))
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if np.isfinite(value)}  # nothing ranks one class
 
 
 def _baseline(train: Prepared, target: Target, comm: Communicator) -> Array:
@@ -146,10 +175,9 @@ def _of_classes(
     return measure
 
 
-def _of_values(p: Array, y: Array, target: Target, unit: Array) -> Callable[[Array], dict[str, float]]:
-    """Return the same for values, `unit` (k,) of which is one unit of the target."""
-    error = (p - y) * unit
-    y = y * unit
+def _of_values(p: Array, y: Array, target: Target) -> Callable[[Array], dict[str, float]]:
+    """Return the same for values."""
+    error = p - y
 
     def measure(w: Array) -> dict[str, float]:
         total = w.sum()

@@ -97,7 +97,7 @@ class Trainer:
         self.stragglers = Stragglers(self.crew.comm)
         kind = kind_of_metrics(network, loss, train.target)
         watched = watched_metrics(train.target, kind, self.judge.every if validation else 0, self.log.every)
-        self.judge.require(*watched, plateau=self.schedule.kind == "plateau")
+        self.judge.require(*watched, (train.target, loss), plateau=self.schedule.kind == "plateau")
         self._count = Counts(network, loss, kind, self.comm)
         remembered = {
             "position": self.position, "latest": self.latest, "log": self.log.state, "judge": self.judge.state,
@@ -204,7 +204,7 @@ class Trainer:
             record |= self.log.take(position.seconds, self.latest, hits=self._count.kind == "classes", reset=logs)
             record |= noise_scale.figures(self.noise.state.sums)
         if self.validation and (judges or (last and judge.every)):
-            figures = evaluate(self.network, self.loss, self.validation, self.crew.comm)
+            figures = judge.watched.evaluate(self.network, self.loss, self.validation, self.crew.comm)
             record |= {f"{k}/val": v for k, v in figures.items() if k != "confusion"}
             if judges:
                 self.schedule.observe(record["loss/val"])

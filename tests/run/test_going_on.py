@@ -100,3 +100,12 @@ def test_what_a_model_cannot_go_on_with_is_one_line(here, tmp_path, first, what,
     assert here(*TRAIN, *SHORT, "--data", "old.csv", "--ensemble", "2", "--run-dir", "several").returncode == 0
     done = here(*GO_ON, "--data", "old.csv", *what)
     assert done.returncode in (1, 2) and len(done.stderr.splitlines()) == 1 and says in done.stderr, done.stderr
+
+
+def test_a_schedule_that_ends_at_another_time_is_told_of(here, tmp_path):
+    run = (*TRAIN, *SHORT, "--schedule", "cosine", "--run-dir", "run", "--resume", "auto")
+    assert here(*run).returncode == 0
+    assert "the rate jumps" not in here(*run).stdout
+    done = here(*run, "--epochs", "5")
+    assert done.returncode == 0 and "was to end after 3 epochs and ends after 5 epochs now" in done.stdout
+    assert "the rate jumps" not in here(*run, "--epochs", "5").stdout
