@@ -139,7 +139,7 @@ BUDGET = {
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2500,
-    "run": 2370,
+    "run": 2410,
     "report": 690,
     "watch": 575,
     "autodiff": 2580,

@@ -79,7 +79,7 @@ def figures(path: Path) -> dict[str, Any]:
         "options": {name: run["config"][name] for name in OPTIONS if name in run["config"]}, "manifest": manifest,
         "command": _command(manifest), "sha256": hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest(),
         "seconds": [(name, s) for name, s in found.get("seconds", {}).items()], "took": results["seconds"],
-        "threshold": results.get("threshold"),
+        "threshold": results.get("threshold"), "interval": results.get("values within"),
     }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def other_length(before: Path, config: TrainConfig) -> list[str]:
 
     `before` is the ``config.toml`` of the run so far.
     """
-    if config.schedule not in ("cosine", "linear"):
+    if config.schedule != "cosine":
         return []
     run: dict[str, Any] = {}
     with suppress(OSError, ValueError):
@@ -69,7 +69,7 @@ def other_length(before: Path, config: TrainConfig) -> list[str]:
     if not run or was == now:
         return []
     cure = f"its model is better after {was}, or begin anew with --init-from"
-    return [f"--schedule {config.schedule} was to end after {was} and ends after {now} now: the rate jumps; {cure}"]
+    return [f"--schedule cosine was to end after {was} and ends after {now} now: the rate jumps; {cure}"]
 
 
 def _length(epochs: int | None, steps: int | None) -> str:

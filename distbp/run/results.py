@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import numpy as np
+
 from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
@@ -15,12 +17,14 @@ from distbp.run.build import decide
 from distbp.run.directory import RunDirectory
 from distbp.run.findings import findings
 from distbp.run.options import TrainConfig
-from distbp.trainer.calibration import errors
+from distbp.trainer.calibration import coverage, errors, within
 from distbp.trainer.evaluation import evaluate
 from distbp.trainer.quality import assess, doubts, per_class
 
 AnyNetwork = Network | FunctionModel | Mixture
 Validated = tuple[Any, Any]
+INTERVAL = 0.9
+"""Probability of the interval that a run says of values."""
 _PARTS = {"val": "validation", "test": "test"}
 
 
@@ -94,6 +98,10 @@ def conclude(
     model = model_of(network, loss, data, config, comm, validated)
     on_root(comm, lambda: model.save(path), f"cannot write {path}")
     results = about | results
+    widths = [within(of_one, INTERVAL) for of_one in model.errors]
+    if widths and data.test is not None and np.isfinite(widths).all():
+        held = coverage(network, data.test, comm, widths)
+        results["values within"] = {"probability": INTERVAL, "plus or minus": widths, "held on test rows": held}
     if config.report != "none":
         found = findings(model, data, comm, config.seed, validated)
         found |= {"seconds": seconds | {"judging": time.perf_counter() - began}}
@@ -105,7 +113,14 @@ def conclude(
 def lines_of(results: dict[str, Any]) -> list[str]:
     """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
     found = {name: figures_of(results, part) for part, name in _PARTS.items()}
-    return [f"{name}: {figures}" for name, figures in found.items() if figures]
+    lines = [f"{name}: {figures}" for name, figures in found.items() if figures]
+    if interval := results.get("values within"):
+        widths = ", ".join(f"{width:.4g}" for width in interval["plus or minus"])
+        share, held = interval["probability"], interval["held on test rows"]
+        lines.append(
+            f"{share:.0%} of values should lie within ± {widths} of the prediction; {held:.1%} of the test rows do"
+        )
+    return lines
 
 
 def figures_of(results: dict[str, Any], part: str) -> str:

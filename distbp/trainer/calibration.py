@@ -118,6 +118,12 @@ def within(errors_of_one: list[float], level: float) -> float:
     return errors_of_one[k - 1] if k <= len(errors_of_one) else math.inf
 
 
+def coverage(network: Any, rows: Prepared, comm: Communicator, widths: list[float]) -> float:
+    """Return for which part of the values of `rows` the error is at most `widths` (k,), in their unit; on all ranks."""
+    z, y = outputs_of(network, rows, comm)
+    return float((np.abs(z - y) / np.array(rows.preprocessor.target_scale or [1.0]) <= widths).mean())
+
+
 def _log_loss(loss: Loss, z: Array, y: Array) -> Array:
     """Return the log loss of each row, without label smoothing."""
     return (SoftmaxCrossEntropy() if isinstance(loss, SoftmaxCrossEntropy) else loss).value(z, y)
