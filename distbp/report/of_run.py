@@ -16,6 +16,7 @@ from distbp.report.page import compose, number, write
 
 _PARTS = ("test", "val")
 _CLASSES_SHOWN, _MATRIX, _PAIRS, _BARS, _MEMBERS = 40, 30, 8, 15, 8
+_COMMON = 0.9
 _DIAGONAL = {"color": "#888888", "linestyle": "--", "linewidth": 1.0}
 _POINTS = {"color": COLOURS[0], "marker": ".", "linestyle": "", "alpha": 0.5, "markersize": 5}
 _KEPT = {"color": COLOURS[1], "linestyle": ":", "linewidth": 1.5}
@@ -86,7 +87,9 @@ def figures(path: Path) -> dict[str, Any]:
 def main_figure(results: dict[str, Any], parts: list[str]) -> dict[str, Any] | None:
     """Return the first figure of the first part of the rows that has one, with interval and baseline."""
     for part in parts:
-        for name in ("accuracy", "rmse", "loss"):
+        share = results.get("baseline", {}).get(f"accuracy/{part}", 0.0)
+        first = ("auc",) if share > _COMMON else ()  # where nearly all are of one class
+        for name in (*first, "accuracy", "rmse", "loss"):
             if (key := f"{name}/{part}") in results:
                 low, high = results.get("intervals", {}).get(key, (None, None))
                 base = results.get("baseline", {}).get(key)
@@ -124,13 +127,9 @@ def _cell(results: dict[str, Any], key: str) -> str:
 def _doubts(results: dict[str, Any], parts: list[str]) -> dict[str, Any]:
     """Return what speaks against the model: no better than the baseline, classes never predicted, parts that differ."""
     found: dict[str, Any] = {"baseline": "", "never": [], "differ": ""}
-    intervals, baseline = results.get("intervals", {}), results.get("baseline", {})
+    intervals = results.get("intervals", {})
     for part in parts:
-        for name in ("accuracy", "rmse"):
-            if (key := f"{name}/{part}") in intervals and key in baseline and not found["baseline"]:
-                (low, high), base = intervals[key], baseline[key]
-                beaten = high <= base if name == "accuracy" else low >= base
-                found["baseline"] = "no" if beaten else "maybe" if low <= base <= high else ""
+        found["baseline"] = found["baseline"] or results.get("beats baseline", {}).get(part, "")
         of = results.get("classes", {}).get(part, {})
         confusion = np.array(results.get(f"confusion/{part}", [[]]))
         if of and confusion.size and not found["never"]:

@@ -48,7 +48,7 @@ def _best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     mains = [row["main"] for row in rows]
     if any(one is None for one in mains) or len({(one["name"], one["part"]) for one in mains}) != 1:
         return None
-    sign = 1.0 if mains[0]["name"] == "accuracy" else -1.0
+    sign = 1.0 if mains[0]["name"] in ("accuracy", "auc") else -1.0
     first, *others = sorted(rows, key=lambda row: -sign * row["main"]["value"])
     main = first["main"]
     edge = None if main["low"] is None else min(sign * main["low"], sign * main["high"])

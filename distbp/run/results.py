@@ -49,7 +49,7 @@ def judge(
     """
     results: dict[str, Any] = {}
     of: dict[str, Any] = {}
-    beside: dict[str, dict[str, Any]] = {"intervals": {}, "baseline": {}, "classes": {}}
+    beside: dict[str, dict[str, Any]] = {"intervals": {}, "baseline": {}, "classes": {}, "beats baseline": {}}
     confusions = {}
     for name, (judged, rows) in (("val", validated), ("test", (network, data.test))):
         if rows is None:
@@ -59,6 +59,8 @@ def judge(
         results |= {f"{k}/{name}": v for k, v in (figures | quality.figures | figures).items()}
         beside["intervals"] |= {f"{k}/{name}": list(v) for k, v in quality.intervals.items()}
         beside["baseline"] |= {f"{k}/{name}": v for k, v in quality.baseline.items()}
+        if verdict := quality.beats_baseline:
+            beside["beats baseline"][name] = verdict
         if "confusion" in figures and data.target.kind == "classes":
             confusions[_PARTS[name]] = figures["confusion"]
             beside["classes"][name] = per_class(figures["confusion"], data.target.classes)

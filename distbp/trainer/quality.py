@@ -34,6 +34,8 @@ _BINS = 15
 """Of confidence, in which the calibration error compares it with the accuracy (Guo et al. 2017, equation 3)."""
 _MOST_OUTPUTS = 50_000_000
 """Outputs beyond which these figures are left out: each rank holds all."""
+_COMPARED = {"accuracy": 1.0, "auc": 1.0, "log_loss": -1.0, "rmse": -1.0}
+"""Figures that tell whether a model beats the baseline, and whether more or less is better."""
 _POISSON = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 12)]))
 """Probabilities of a Poisson number of mean 1 to be at most 0, 1, ..."""
 
@@ -59,6 +61,20 @@ class Quality:
     def main(self) -> str:
         """Return the name of the figure that people ask for first, or ""."""
         return next((name for name in ("accuracy", "rmse") if name in self.intervals), "")
+
+    @property
+    def beats_baseline(self) -> str:
+        """Return ``yes``, ``maybe`` or ``no``: whether some figure is better beyond its interval; "" without intervals.
+
+        Where one class is rare no prediction may beat its share, but probabilities do.
+        """
+        verdicts = set()
+        for name, sign in _COMPARED.items():
+            if name in self.intervals:
+                worst, best = sorted(sign * end for end in self.intervals[name])
+                base = sign * self.baseline[name]
+                verdicts.add("yes" if worst > base else "no" if best <= base else "maybe")
+        return next((one for one in ("yes", "maybe", "no") if one in verdicts), "")
 
 
 def assess(
@@ -233,14 +249,11 @@ def doubts(of: dict[str, Quality], confusions: dict[str, list[list[int]]], class
     """Return what speaks against a model, by its `Quality` on the validation and test rows."""
     found = []
     for part, quality in of.items():
-        if not (name := quality.main):
-            continue
-        low, high = quality.intervals[name]
-        base = quality.baseline[name]
-        if (high <= base) if name == "accuracy" else (low >= base):
-            found.append(f"on the {part} rows it is no better than the baseline: {name} {base:.4g}")
-        elif low <= base <= high:
-            found.append(f"on the {part} rows it may be no better than the baseline: {name} {base:.4g}")
+        says = {"no": "is no better", "maybe": "may be no better"}.get(quality.beats_baseline)
+        if says:
+            found.append(
+                f"on the {part} rows it {says} than the baseline: {quality.main} {quality.baseline[quality.main]:.4g}"
+            )
     for part, confusion in confusions.items():
         counts = np.array(confusion)
         never = np.flatnonzero((counts.sum(axis=0) == 0) & (counts.sum(axis=1) > 0))
