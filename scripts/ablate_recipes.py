@@ -48,9 +48,11 @@ def ingredients():
         "label smoothing": ("label_smoothing",), "larger batch and rate": ("batch_size", "lr"),
         "best epoch kept": ("keep_model",),
     }  # fmt: skip
-    assert {name for names in groups.values() for name in names} == set(plain) - {"calibrate"}, (
-        "each value belongs to an ingredient"
-    )
+    assert {name for names in groups.values() for name in names} == set(plain) - {
+        "calibrate",
+        "report",
+        "checkpoint_async",
+    }, "each value that changes a prediction belongs to an ingredient"
     out, alone = {}, {}
     for ingredient, names in groups.items():
         given = {name: plain[name] for name in names if name != "optimizer"}  # adam's is that without decay
@@ -68,7 +70,7 @@ def error(options, folder, target, kind, seed):
         command = [
             str(PYTHON), "-m", "distbp.train", "--data", f"{folder}/train.csv", "--target", target, "--seed", str(seed),
             "--test-fraction", str(1 / 6), "--validation-fraction", str(5 / 48), "--run-dir", f"{run}/run", "--cache",
-            run, *(["--task", "regression"] if kind == "values" else []), *options,
+            run, "--report", "none", *(["--task", "regression"] if kind == "values" else []), *options,
         ]  # fmt: skip
         done = subprocess.run(
             command, capture_output=True, text=True, env=ENVIRONMENT, timeout=3600,

@@ -18,7 +18,7 @@ from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
-from distbp.run.recipes import RECIPES, batch_of, bins_of, epochs_of
+from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_members, refuse_mixtures, refuse_threshold
 from distbp.trainer.calibration import sharpness, threshold, unweighted
 from distbp.trainer.checkpoints import Checkpoints
@@ -81,6 +81,10 @@ def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     if config.epochs is None and config.steps is None:
         sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
         config = dataclasses.replace(config, epochs=epochs_of(config.recipe, sampler.steps_per_epoch))
+    if config.weight_decay and config.weight_decay == RECIPES[config.recipe].get("weight_decay"):
+        sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
+        decay = decay_of(config.recipe, sampler.total_steps(*run_length(config)))
+        config = dataclasses.replace(config, weight_decay=decay)
     return config
 
 

@@ -49,6 +49,15 @@ def batch_of(recipe: str, n_rows: int) -> int | None:
     return batch
 
 
+_SHRINKING = 650.0
+
+
+def decay_of(recipe: str, steps: int) -> float:
+    """Return the weight decay of a recipe for so many steps: over all of them it shrinks weights by so much at most."""
+    most: float = RECIPES[recipe].get("weight_decay", 0.0)
+    return min(most, float(f"{_SHRINKING / max(1, steps):.2g}"))
+
+
 _COMPONENTS, _FEWEST_BINS = 400, 16
 
 

@@ -10,7 +10,7 @@ from front_doors import PREDICT, TRAIN
 from distbp.errors import UsageError
 from distbp.run.config import parse_train_config
 from distbp.run.options import TrainConfig
-from distbp.run.recipes import RECIPES, batch_of, epochs_of, recipe_of
+from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of, recipe_of
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,20 @@ def test_few_rows_get_small_batches_and_many_few_epochs():
     assert batch_of("plain", 10) is None
     assert [epochs_of("table", steps) for steps in (10, 666, 4000, 10**6)] == [60, 60, 10, 1]
     assert epochs_of("plain", 10) is None
+
+
+def test_many_steps_get_a_small_decay_and_many_columns_few_bins(here, tmp_path):
+    assert [decay_of("table", steps) for steps in (10, 3250, 6500, 40_000)] == [0.2, 0.2, 0.1, 0.016]
+    assert decay_of("plain", 10) == 0.0
+    assert [bins_of("table", n) for n in (0, 1, 8, 10, 16, 1000)] == [48, 48, 48, 40, 25, 16]
+    assert bins_of("plain", 10) == bins_of("image", 10) == 0
+    x = np.random.default_rng(0).random((640, 20))
+    rows = "\n".join(",".join(f"{v:.4f}" for v in row) + f",{k % 2}" for k, row in enumerate(x))
+    (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(20)) + f",y\n{rows}\n")
+    for more, bins, decay in (((), 20, 0.1), (("--bins", "7", "--weight-decay", "0.3"), 7, 0.3)):
+        done = here(*TRAIN, "--data", "wide.csv", "--steps", "6500", "--dry-run", *more)
+        assert f"bins = {bins}\n" in done.stdout and f"weight-decay = {decay}\n" in done.stdout, done.stdout
+        assert f"network {20 * (bins + 1)}-256" in done.stdout
 
 
 @pytest.fixture
