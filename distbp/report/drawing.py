@@ -5,6 +5,7 @@ one module of reports that needs matplotlib, which is imported when something is
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,8 +121,12 @@ _NUMBERED, _LONGEST = 12, 18
 
 
 def _short(name: str) -> str:
-    name = name.replace("$", r"\$")
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return _text(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+
+
+def _text(words: str) -> str:
+    """Return words as matplotlib shows them: it takes what stands between two $ for a formula."""
+    return words.replace("$", r"\$")
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,11 @@ def draw(plot: Plot, title: str, x: str, y: str, labels: Mapping[str, str]) -> A
     with rc_context(_LOOK):
         figure = Figure(figsize=(5.2, plot.height), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, loc="left")
-        axes.set(xlabel=x, ylabel=y, **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
+        axes.set_title(_text(title), loc="left")
+        axes.set(xlabel=_text(x), ylabel=_text(y), **{f"{axis}scale": "log" for axis in plot.log}, **plot.limits)
         axes.grid(alpha=0.3, linewidth=0.6)
     for i, mark in enumerate(plot.marks):
-        look = {"label": labelled(mark.label, labels)} if mark.label else {}
+        look = {"label": _text(labelled(mark.label, labels))} if mark.label else {}
         look |= mark.look or style(i)
         if isinstance(look["color"], float):
             look["color"] = colormaps["viridis"](look["color"])
@@ -208,6 +213,7 @@ def rendered(figure: Any, kind: str) -> bytes:
 
     more: dict[str, Any] = {"dpi": 160} if kind == "png" else {"metadata": {"Date": None}}
     stream = io.BytesIO()
-    with rc_context(_LOOK):
+    with rc_context(_LOOK), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font has not
         figure.savefig(stream, format=kind, **more)
     return stream.getvalue()

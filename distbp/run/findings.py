@@ -15,18 +15,26 @@ from distbp.trainer.inspection import importance, inspect
 _MOST_COLUMNS = 100
 
 
-def findings(model: Model, data: Data, comm: Communicator, seed: int, validated: tuple[Any, Any]) -> dict[str, Any]:
-    """Look into a model by its test rows, or where there are none by the validation rows; all ranks do."""
-    network, loss = model.network, model.loss
+def findings(
+    model: Model, data: Data, comm: Communicator, seed: int, validated: tuple[Any, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Look into a model by its test rows, or where there are none by the validation rows; all ranks do.
+
+    Where that fails, on all of them, there is less to show, and a warning: the model is written.
+    """
+    network, loss, problem = model.network, model.loss, list[str]()
     judged, rows, part = (network, data.test, "test") if data.test is not None else (*validated, "val")
     found: dict[str, Any] = {"part": part}
     if rows is not None:
-        found |= inspect(judged, loss, rows, comm)
-        permuted = data.test or data.validation or data.train
-        found["importance"] = importance(network, loss, permuted, comm, seed=seed)
+        try:
+            permuted = data.test or data.validation or data.train
+            found |= inspect(judged, loss, rows, comm)
+            found["importance"] = importance(network, loss, permuted, comm, seed=seed)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            problem.append(f"warning: the report has no look into the model: {type(error).__name__}: {error}")
     counts = {"train": data.train, "val": validated[1], "test": data.test}
     network_of = getattr(network, "members", [network])[0]
-    return found | {
+    found |= {
         "target": asdict(data.target),
         "rows": {name: rows.n_rows for name, rows in counts.items() if rows is not None},
         "network": network_of.describe(),
@@ -36,6 +44,7 @@ def findings(model: Model, data: Data, comm: Communicator, seed: int, validated:
         "number of columns": len(data.preprocessor.columns),
         "summary": data.summary,
     }
+    return found, problem
 
 
 def _columns(preprocessor: Preprocessor) -> list[dict[str, Any]]:

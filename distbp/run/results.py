@@ -104,11 +104,12 @@ def conclude(
     if widths and data.test is not None and np.isfinite(widths).all():
         held = coverage(network, data.test, comm, widths)
         results["values within"] = {"probability": INTERVAL, "plus or minus": widths, "held on test rows": held}
+    directory.write_json("results.json", results)
     if config.report != "none":
-        found = findings(model, data, comm, config.seed, validated)
+        found, problem = findings(model, data, comm, config.seed, validated)
         found |= {"seconds": seconds | {"judging": time.perf_counter() - began}}
         directory.write_json("report.json", found)
-    directory.write_json("results.json", results)
+        doubted += problem
     return results, doubted, model
 
 

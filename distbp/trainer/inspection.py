@@ -12,7 +12,8 @@ from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.network.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from distbp.randomness import key, uniform
-from distbp.trainer.evaluation import kind_of_metrics, outputs_of
+from distbp.trainer.evaluation import kind_of_metrics
+from distbp.trainer.quality import predictions_of
 
 Array = NDArray[Any]
 
@@ -35,20 +36,15 @@ def inspect(network: Any, loss: Loss, rows: Any, comm: Communicator) -> dict[str
     target, kind = rows.target, kind_of_metrics(network, loss, rows.target)
     if target is None or kind not in ("classes", "values") or rows.n_rows * target.n_outputs > _MOST_OUTPUTS:
         return {}
-    z, y = outputs_of(network, rows, comm)
+    if kind == "classes" and not isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy):
+        return {}
+    p, y = predictions_of(network, loss, rows, comm)
     if kind == "classes":
-        if not isinstance(loss, SoftmaxCrossEntropy | BinaryCrossEntropy):
-            return {}
-        p = loss.link(z)
-        p = np.hstack([1.0 - p, p]) if p.shape[1] < target.n_outputs else p
         sure, right = p.max(axis=1), p.argmax(axis=1) == y  # of the likeliest class, whatever is chosen
         place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
         n, total, hits = (np.bincount(place, w, _BINS) for w in (None, sure, right.astype(float)))
         filled = np.flatnonzero(n)
         return {"reliability": [[total[i] / n[i], hits[i] / n[i], int(n[i])] for i in filled]}
-    pre = rows.preprocessor
-    scale, shift = np.array(pre.target_scale or [1.0]), np.array(pre.target_shift or [0.0])
-    p, y = z / scale + shift, y / scale + shift
     some = np.unique(np.arange(min(len(y), _POINTS)) * len(y) // min(len(y), _POINTS))
     found: dict[str, Any] = {"pairs": np.stack([y[some], p[some]], axis=2).transpose(1, 0, 2).tolist()}
     counts, edges = np.histogram(p[:, 0] - y[:, 0], bins=25)
@@ -68,7 +64,7 @@ def importance(network: Any, loss: Loss, rows: Any, comm: Communicator, *, seed:
     n = int(_WORK / (len(columns) * _REPEATS * max(1, network.n_parameters)))
     n = min(rows.n_rows, max(_LEAST_ROWS, min(_ROWS, n)))
     X, y, _ = rows.take(np.arange(n) * rows.n_rows // n)
-    values = kind_of_metrics(network, loss, rows.target) == "values"
+    values = kind_of_metrics(network, loss, rows.target) == "values" and network.output_shape == (y.shape[-1],)
 
     def error(X: Array) -> float:
         z = network.predict(X)

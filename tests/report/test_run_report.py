@@ -1,5 +1,6 @@
 """The report of a run: what it says is what the run found, in two languages, from its files alone."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -132,6 +133,13 @@ def test_what_is_no_finished_run_is_one_line(here, tmp_path, digits):
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and says in done.stderr
 
 
+def test_a_look_into_the_model_that_fails_costs_that_alone(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(findings, "inspect", lambda *arguments: [][0])
+    done = here(*TRAIN, *SHORT, *BLOBS, "--run-dir", "run")
+    assert done.returncode == 0 and "no look into the model: IndexError" in done.stdout and "report: run" in done.stdout
+    assert "## How good it is" in text_of(tmp_path / "run")
+
+
 def test_a_report_that_fails_costs_the_report_alone(here, tmp_path, monkeypatch):
     monkeypatch.setattr(of_run, "figures", lambda path: 1 / 0)
     done = here(*TRAIN, *SHORT, *BLOBS, "--run-dir", "run")
@@ -179,3 +187,51 @@ def test_inputs_belong_to_the_column_that_changes_them(tmp_path):
         changed[0, j] = other
         one, two = (data.preprocessor.transform(x, columns, np.float64)[0] for x in (X, changed))
         assert set(np.flatnonzero(one != two)) <= set(of_columns[j].tolist()) and (one != two).any()
+
+
+STRANGE = ["a|b", "`c`", "**d**", "$e$ and $", "<f>", "列", "g: h", "## i"]
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("classes", [True, False])
+def test_names_are_shown_as_they_are(here, tmp_path, classes):
+    rng = np.random.default_rng(0)
+    with open(tmp_path / "t.csv", "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*STRANGE, "$y|"])
+        for i in range(160):
+            x = rng.normal(size=len(STRANGE))
+            writer.writerow([*(f"{v:.3f}" for v in x), STRANGE[i % 8] if classes else f"{x.sum():.3f}"])
+    done = here(*TRAIN, *SHORT, "--data", "t.csv", "--calibrate", "--run-dir", "run")
+    assert done.returncode == 0 and "report: run/report.html" in done.stdout and not done.stderr, done.stdout
+    html = (tmp_path / "run/report.html").read_text()
+    assert "<td>a|b</td>" in html and "&lt;f&gt;" in html and "<f>" not in html and "<td>列</td>" in html
+    assert html.count("<h2>") == 8 + classes
+
+
+def test_other_targets_and_models_have_a_report(here, tmp_path):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(200, 3)), (rng.random((200, 4)) > 0.6).astype(int)
+    np.savez(tmp_path / "labels.npz", X=X, y=Y)
+    np.savez(tmp_path / "values.npz", X=X, y=X @ rng.normal(size=(3, 2)))
+    (tmp_path / "mine_reported.py").write_text(
+        "import numpy as np\n"
+        "def init(rng, n_inputs, n_outputs): return rng.standard_normal((n_inputs, n_outputs))\n"
+        "def predict(W, X): return X @ W\n"
+        "model = init, predict\n"
+        "def loss(z, y): return np.sum((z - y) ** 4, axis=1)\n"
+        "def wide(z, y): return np.sum((z[:, :2] + z[:, 2:] - y) ** 2, axis=1)\n"
+        "wide.n_outputs = 4\n"
+        "wide.link = lambda z: z[:, :2] + z[:, 2:]\n"
+    )
+    ways = {
+        "labels": ("--data", "labels.npz"), "values": ("--data", "values.npz"),
+        "model": ("--data", "values.npz", "--model", "mine_reported:model"),
+        "loss": ("--data", "values.npz", "--loss", "mine_reported:loss"),
+        "wide": ("--data", "values.npz", "--loss", "mine_reported:wide"),
+        "linear": ("--data", "labels.npz", "--hidden", "none"), "empty": ("--data", "values.npz", "--epochs", "0"),
+    }  # fmt: skip
+    for name, options in ways.items():
+        done = here(*TRAIN, *SHORT, *options, "--run-dir", name)
+        assert done.returncode == 0 and f"report: {name}/report.html" in done.stdout, (name, done.stdout, done.stderr)
+        assert "## How to repeat it" in text_of(tmp_path / name)
