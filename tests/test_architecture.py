@@ -139,7 +139,7 @@ BUDGET = {
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2520,
-    "run": 2430,
+    "run": 2440,
     "report": 690,
     "watch": 575,
     "autodiff": 2580,

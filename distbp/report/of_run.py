@@ -74,7 +74,7 @@ def figures(path: Path) -> dict[str, Any]:
         "name": path.resolve().name, "path": str(path), "target": found["target"], "rows": found["rows"],
         "found": found, "parts": parts, "main": main_figure(results, parts), "folds": run["config"].get("folds"),
         "members": results.get("members"), "kept": kept, "table": table_of(results, parts),
-        "doubts": _doubts(results, parts),
+        "doubts": _doubts(results, parts, one_model=not run["config"].get("folds")),
         "per_class": list(results.get("classes", {}).get(found["part"], {}).items())[:_CLASSES_SHOWN],
         "confused": _confused(confusion, found["target"]["classes"]), "charts": _charts(run, confusion, kept),
         "options": {name: run["config"][name] for name in OPTIONS if name in run["config"]}, "manifest": manifest,
@@ -124,7 +124,7 @@ def _cell(results: dict[str, Any], key: str) -> str:
     return number(results[key], 4) + (f" ({number(interval[0], 4)}–{number(interval[1], 4)})" if interval else "")
 
 
-def _doubts(results: dict[str, Any], parts: list[str]) -> dict[str, Any]:
+def _doubts(results: dict[str, Any], parts: list[str], *, one_model: bool) -> dict[str, Any]:
     """Return what speaks against the model: no better than the baseline, classes never predicted, parts that differ."""
     found: dict[str, Any] = {"baseline": "", "never": [], "differ": ""}
     intervals = results.get("intervals", {})
@@ -137,7 +137,7 @@ def _doubts(results: dict[str, Any], parts: list[str]) -> dict[str, Any]:
             found["never"] = [name for i, name in enumerate(of) if of[name]["rows"] and not predicted[i]]
     for name in ("accuracy", "rmse"):
         both = [intervals.get(f"{name}/{part}") for part in _PARTS]
-        if all(both) and (both[0][1] < both[1][0] or both[1][1] < both[0][0]):
+        if one_model and all(both) and (both[0][1] < both[1][0] or both[1][1] < both[0][0]):
             found["differ"] = name
     return found
 

@@ -63,9 +63,9 @@ class EnsembleJob:
             raise UsageError("--elastic: an ensemble does not go on when ranks die; start it again, nothing is lost")
         require_equal(comm, dataclasses.asdict(self.config), "the options")
         data = load_data(self.config, comm)
-        config = self.config = suited_to(data, self.config)
-        if config.folds:
-            self.folds = _folds(data, config.folds, config.seed)
+        if self.config.folds:
+            self.folds = _folds(data, self.config.folds, self.config.seed)
+        config = self.config = suited_to(self._data_of(0, data), self.config)  # of folds the first leaves fewest rows
         if config.dry_run:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"

@@ -64,7 +64,10 @@ def judge(
         if "confusion" in figures and data.target.kind == "classes":
             confusions[_PARTS[name]] = figures["confusion"]
             beside["classes"][name] = per_class(figures["confusion"], data.target.classes)
-    found = doubts(of, confusions, data.target.classes)
+    # rows out of fold are predicted by others than test rows: these parts may differ
+    apart = [of] if validated[0] is network else [{part: one} for part, one in of.items()]
+    found = [doubt for parts in apart for doubt in doubts(parts, {}, data.target.classes)]
+    found += doubts({}, confusions, data.target.classes)
     return results | {k: v for k, v in beside.items() if v}, [f"warning: {doubt}" for doubt in found]
 
 

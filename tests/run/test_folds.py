@@ -84,3 +84,18 @@ def test_folds_that_do_not_go_are_refused(here, tmp_path, what):
     table(tmp_path)
     done = here(*FOLDS, "--data", "t.csv", "--target", "y", *what.split())
     assert done.returncode in (1, 2) and len(done.stderr.splitlines()) == 1 and "--folds" in done.stderr
+
+
+@pytest.mark.parametrize("n", [7, 40])
+def test_few_rows_are_dealt_too(here, tmp_path, n):
+    table(tmp_path, n)
+    done = here(*TRAIN, "--data", "t.csv", "--target", "y", "--folds", "5", "--epochs", "2", "--report", "none",
+                "--run-dir", "run", "--test-fraction", "0")  # fmt: skip
+    assert done.returncode == 0 and len(rows_of(tmp_path / "run/out-of-fold.csv")) == n, done.stderr
+    done = here(*PREDICT, "run", "t.csv")
+    assert len(done.stdout.splitlines()) == n + 1
+
+
+def test_networks_that_left_rows_out_may_be_worse_than_their_mean(here, tmp_path):
+    done = here(*FOLDS, "--class-weight", "balanced", "--epochs", "1", "--hidden", "2", "--lr", "0.0003")
+    assert done.returncode == 0 and "by more than chance" not in done.stdout
