@@ -21,11 +21,21 @@ from distbp.data.splitting import Subset
 from distbp.errors import UserError
 from distbp.files import DamagedFile, read_file, write_file
 from distbp.network.dense import Network
+from distbp.network.flat import chosen
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss, make_loss
 from distbp.network.mixture import Mixture
 
 _BLOCK = 4096
+
+
+def linked(outputs: NDArray[Any], loss: Loss, target: Target | None, preprocessor: Preprocessor) -> NDArray[np.float64]:
+    """Return what outputs of a network mean: probabilities, or values in the units of the target."""
+    out = loss.link(outputs).astype(np.float64)
+    kind = "values" if target is None else target.kind
+    if kind == "classes" and out.shape[1] == 1:
+        return np.hstack([1.0 - out, out])
+    return np.asarray(preprocessor.target_in_units(out)) if kind == "values" else out
 
 
 @dataclass
@@ -146,14 +156,8 @@ class Model:
 
     def decide(self, predictions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the number of the class (n,) that is chosen, from probabilities (n, n_classes)."""
-        weights = 1.0 if self.network.decision is None else np.exp(self.network.decision)
-        return np.asarray((predictions * weights).argmax(axis=1), np.int64)
+        return chosen(predictions, self.network.decision)
 
     def linked(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return what outputs of the network mean: probabilities, or values in the units of the target."""
-        out = self.loss.link(outputs).astype(np.float64)
-        if self.target.kind == "classes" and out.shape[1] == 1:
-            return np.hstack([1.0 - out, out])
-        if self.target.kind == "values" and self.preprocessor.target_shift:
-            out = out / np.array(self.preprocessor.target_scale) + np.array(self.preprocessor.target_shift)
-        return out
+        """Return what outputs of the network mean; see `linked`."""
+        return linked(outputs, self.loss, self.target, self.preprocessor)

@@ -208,6 +208,10 @@ class Preprocessor:
             y = (y - np.array(self.target_shift)) * np.array(self.target_scale)
         return y.astype(dtype)
 
+    def target_in_units(self, y: Array) -> Array:
+        """Return values in the units of the target, from those of the network: what `transform_target` did, undone."""
+        return y / np.array(self.target_scale) + np.array(self.target_shift) if self.target_shift else y
+
     def weights(self, y: Array | None, w: Array | None, dtype: DTypeLike) -> Array | None:
         """Return the weight of each row, of mean 1 over the training rows; None when all are equal."""
         if self.class_weight and y is not None:

@@ -57,3 +57,8 @@ class Flat:
         for lo in range(0, len(X), block):
             out[lo : lo + block] = self.forward(np.asarray(X[lo : lo + block], self.dtype))
         return out
+
+
+def chosen(p: Array, decision: Array | None) -> Array:
+    """Return the number of the class (n,) that is chosen, from probabilities (n, n_classes) and a `Flat.decision`."""
+    return np.asarray((p if decision is None else p * np.exp(decision)).argmax(axis=1), np.int64)

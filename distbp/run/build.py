@@ -20,7 +20,7 @@ from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_members, refuse_mixtures, refuse_threshold
-from distbp.trainer.calibration import sharpness, threshold, unweighted
+from distbp.trainer.calibration import calibrated, threshold
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
 from distbp.trainer.log import Log
@@ -177,10 +177,8 @@ def final_network(config: TrainConfig, data: Data, trainer: Trainer) -> tuple[Ne
     trained, rows = trainer.network, data.validation
     if not config.calibrate or rows is None or not isinstance(trained, Network):
         return trained, 1.0
-    offset: Any = 0.0
-    if weight := data.preprocessor.class_weight:
-        offset = unweighted(weight, *trained.output_shape)
-    beta = sharpness(trained, trainer.loss, rows, trainer.comm, offset)
+    weight = data.preprocessor.class_weight
+    beta, offset = calibrated(trained, trainer.loss, rows, trainer.comm, weight)
     network, _ = build_network(config, data)
     assert isinstance(network, Network)
     network.theta[:] = trained.theta

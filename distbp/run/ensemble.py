@@ -35,7 +35,7 @@ from distbp.run.manifest import describe
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
 from distbp.run.results import conclude, figures_of, lines_of
-from distbp.trainer.calibration import sharpness, unweighted
+from distbp.trainer.calibration import calibrated
 from distbp.watch.watcher import Watcher
 
 _BETWEEN_SEEDS = 1_000_003
@@ -96,17 +96,16 @@ class EnsembleJob:
         self, data: Data, mixture: Mixture, of_members: Sequence[dict[str, Any]], directory: RunDirectory, began: float
     ) -> None:
         """Write model and results, and say them."""
-        loss, left_out, said = mixture.loss, None, self.reporter.say
+        loss, left_out, say = mixture.loss, None, self.reporter.say
         validated: tuple[Any, Any] = (mixture, data.validation)
         if self.folds:
             left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
             validated = left_out, left_out.rows
         if self.config.calibrate and validated[1] is not None:
-            offset: Any = 0.0
-            if weight := data.preprocessor.class_weight:
-                mixture.offset = (offset := unweighted(weight, *mixture.output_shape)).tolist()
-                mixture.decision = np.log(weight)
-            mixture.sharpness = sharpness(validated[0], loss, validated[1], self.comm, offset)
+            weight = data.preprocessor.class_weight
+            mixture.sharpness, offset = calibrated(validated[0], loss, validated[1], self.comm, weight)
+            if weight:
+                mixture.offset, mixture.decision = np.ravel(offset).tolist(), np.log(weight)
             if left_out is not None:
                 left_out.outputs *= mixture.sharpness
                 left_out.outputs += offset
@@ -119,17 +118,17 @@ class EnsembleJob:
             part = "val" if line.startswith("validation") else "test"
             shown = (f"{k[: -len(part) - 1]} {m:.4f} ± {s:.4f}" for k, (m, s) in alone.items() if _is_figure(k, part))
             of_rows = line.replace("validation", "out of fold", 1) if left_out else line
-            said(f"{of_rows}; {self.one} alone: {', '.join(shown)}")
+            say(f"{of_rows}; {self.one} alone: {', '.join(shown)}")
         for doubt in doubted:
-            said(doubt)
+            say(doubt)
         if left_out is not None:
             table = directory.path / "out-of-fold.csv"
             on_root(self.comm, lambda: left_out.write(table, model, data), f"cannot write {table}")
-            said(f"each training row predicted by the member that left it out: {table}")
+            say(f"each training row predicted by the member that left it out: {table}")
         path, use = directory.path / "model.safetensors", f"python -m distbp.predict {directory.path} DATA"
-        said(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
+        say(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
         if line := write_report(directory.path, self.config.report, self.comm):
-            said(line)
+            say(line)
 
     def _members(self, data: Data, groups: int) -> tuple[Mixture | None, list[dict[str, Any]]]:
         """Train the members, this rank those of its group; return all, None where some were stopped, and figures."""

@@ -73,20 +73,20 @@ def without_report(language: str) -> str:
 
 
 def write_report(path: Path, language: str, comm: Communicator) -> str:
-    """Write ``report.html`` and ``report.md`` of a run, on rank 0; return what is to be said of it, there.
+    """Write ``report.html`` and ``report.md`` of a run, on rank 0; return a line about it, there.
 
     Whatever goes wrong costs the report alone: the model is written.
     """
     if language == "none" or without_report(language):
         return ""
-    said = ""
+    line = ""
     if comm.is_root:
         try:
             from distbp.report.of_run import report_on  # when it is wanted: starts are light
 
             report_on(path, language)
-            said = f"report: {path / 'report.html'}"
-        except Exception as error:
-            said = f"warning: no report: {type(error).__name__}: {' '.join(str(error).split())}"
+            line = f"report: {path / 'report.html'}"
+        except Exception as error:  # of libraries that draw and fill in: the run is done without them
+            line = f"warning: no report: {type(error).__name__}: {' '.join(str(error).split())}"
     wait_quietly(comm)
-    return said
+    return line

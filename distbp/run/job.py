@@ -242,8 +242,8 @@ class Job:
         self.results, doubted, _ = conclude(network, trainer.loss, self.data, *about)
         for line in [*closing(self.results, self.config, trainer, directory.path), *doubted]:
             reporter.say(line)
-        if said := write_report(directory.path, self.config.report, trainer.comm):
-            reporter.say(said)
+        if line := write_report(directory.path, self.config.report, trainer.comm):
+            reporter.say(line)
         return DONE
 
 

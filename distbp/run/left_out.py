@@ -52,9 +52,9 @@ class LeftOut:
         rows, fold = data.row_of(np.arange(n)), np.zeros(n, int)
         for k, positions in enumerate(self.folds):
             fold[positions] = k
-        truth = self.rows.take(np.arange(n))[1]
-        if target.kind == "values" and model.preprocessor.target_shift:
-            truth = truth / np.array(model.preprocessor.target_scale) + np.array(model.preprocessor.target_shift)
+        truth = data.train.take_target(np.arange(n))
+        if target.kind == "values":
+            truth = model.preprocessor.target_in_units(truth)
         order, predicted = np.argsort(rows, kind="stable"), model.linked(self.outputs)
         before = [[str(rows[i] + 1), str(fold[i] + 1), *_texts(truth[i], target.classes, target.kind)] for i in order]
         names = ["row", "fold", *(f"true {name}" for name in target.names)]

@@ -70,6 +70,14 @@ def unweighted(class_weight: list[float], n_outputs: int) -> Array:
     return log if n_outputs > 1 else log[1:] - log[:1]
 
 
+def calibrated(
+    network: Any, loss: Loss, rows: Prepared, comm: Communicator, class_weight: list[float]
+) -> tuple[float, Array | float]:
+    """Return the `sharpness` of the outputs, and what is added behind it where classes had weights: `unweighted`."""
+    offset = unweighted(class_weight, *network.output_shape) if class_weight else 0.0
+    return sharpness(network, loss, rows, comm, offset), offset
+
+
 THRESHOLDS = ("accuracy", "f1", "balanced")
 """What a threshold may be chosen by: share right, F1 of the second class, mean of both classes' recall."""
 
@@ -83,7 +91,7 @@ def threshold(network: Any, loss: Loss, rows: Prepared, comm: Communicator, by: 
     p = loss.link(z)[:, -1]
     order = np.argsort(-p, kind="stable")
     p, y = p[order], y[order]
-    cuts = np.flatnonzero(np.diff(p, prepend=np.inf, append=-np.inf))  # rows before one are said to be of the class
+    cuts = np.flatnonzero(np.diff(p, prepend=np.inf, append=-np.inf))  # rows before one are predicted positive
     hits = np.concatenate([[0], np.cumsum(y)])[cuts].astype(float)
     n, positive = len(y), max(float(y.sum()), 1.0)
     false = cuts - hits

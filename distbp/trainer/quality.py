@@ -17,7 +17,9 @@ from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
 from distbp.data.dataset import Target
 from distbp.data.prepared import Prepared
+from distbp.model import linked
 from distbp.network.dense import Network
+from distbp.network.flat import chosen
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from distbp.network.mixture import Mixture
@@ -89,7 +91,8 @@ def assess(
         return Quality()
     p, y = predictions_of(network, loss, data, comm)
     assert data.target is not None
-    baseline_of = np.broadcast_to(_in_units(_baseline(train, data.target, comm), data), p.shape)
+    guess = data.preprocessor.target_in_units(_baseline(train, data.target, comm))
+    baseline_of = np.broadcast_to(guess, p.shape)
     measure, base = _measure(network, loss, data, p, y), _measure(None, loss, data, baseline_of, y)
     once = np.ones(data.n_rows)
     figures = _finite(measure(once))
@@ -124,15 +127,8 @@ def figures_of(network: Any, loss: Loss, data: Prepared, comm: Communicator) -> 
 def predictions_of(network: Any, loss: Loss, data: Prepared, comm: Communicator) -> tuple[Array, Array]:
     """Return predictions (n, k) for all rows of `data`, and their targets, in the units of the target, on all ranks."""
     z, y = outputs_of(network, data, comm)
-    p = loss.link(z)
-    if data.target is not None and data.target.kind == "classes":
-        return np.hstack([1.0 - p, p]) if p.shape[1] == 1 else p, y
-    return _in_units(p, data), _in_units(y, data)
-
-
-def _in_units(values: Array, data: Prepared) -> Array:
-    pre = data.preprocessor
-    return values / np.array(pre.target_scale) + np.array(pre.target_shift) if pre.target_shift else values
+    values = data.target is None or data.target.kind == "values"
+    return linked(z, loss, data.target, data.preprocessor), data.preprocessor.target_in_units(y) if values else y
 
 
 def _is_judged(network: Any, loss: Loss, data: Prepared) -> bool:
@@ -171,7 +167,7 @@ def _of_classes(
     """
     n, k = p.shape
     likeliest = (p.argmax(axis=1) == y).astype(float)
-    right = likeliest if decision is None else ((p * np.exp(decision)).argmax(axis=1) == y).astype(float)
+    right = (chosen(p, decision) == y).astype(float)
     surprise = -np.log(np.maximum(p[np.arange(n), y], np.finfo(np.float64).tiny))
     square = np.einsum("nk,nk->n", p, p) - 2.0 * p[np.arange(n), y] + 1.0
     rankings = [_Ranking(p[:, 1], y == 1)] if k == 2 else []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from front_doors import PREDICT, TRAIN
 
-from distbp import Model, Network, SerialCommunicator, SoftmaxCrossEntropy, run_threads
+from distbp import Model, Network, SerialCommunicator, SoftmaxCrossEntropy, load, run_threads
 from distbp.network.losses import BinaryCrossEntropy
 from distbp.trainer.calibration import threshold, unweighted
 from distbp.trainer.evaluation import decided
@@ -118,3 +118,20 @@ def test_an_offset_takes_the_weights_back(rng):
 def test_what_has_no_second_of_two_classes_has_no_threshold(here, tmp_path, rare, what):
     done = here(*TRAIN, *SHORT, "--threshold", "f1", *what)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "--threshold" in done.stderr
+
+
+@pytest.mark.parametrize("weights", [(), ("--class-weight", "balanced")])
+def test_no_other_sharpness_of_an_ensemble_has_less_log_loss_on_the_validation_rows(here, tmp_path, rare, weights):
+    done = here(*TRAIN, *SHORT, "--ensemble", "2", "--calibrate", "--validation-fraction", "0.3", *weights)
+    assert done.returncode == 0, done.stderr
+    model, rows = Model.load(tmp_path / "run"), load(tmp_path / "t.csv", validation_fraction=0.3).validation
+    X, y, _ = rows.take(np.arange(rows.n_rows))
+    best = model.network.sharpness
+    results = json.loads((tmp_path / "run/results.json").read_text())
+
+    def log_loss(factor):
+        model.network.sharpness = factor * best
+        return -np.log(model.linked(model.network.predict(X))[np.arange(len(y)), y]).mean()
+
+    assert log_loss(1.0) == pytest.approx(results["log_loss/val"], rel=1e-5)
+    assert log_loss(1.0) < min(log_loss(0.9), log_loss(1.1))
