@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         split,
     )
     from distbp.errors import RankLost, UserError
+    from distbp.estimators import Classifier, Regressor
     from distbp.gradient import GradientReducer
     from distbp.model import Model
     from distbp.network import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         SquaredError,
     )
     from distbp.optim import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, Schedule
+    from distbp.run.fit import History, Run, fit
     from distbp.trainer import (
         Batches,
         Checkpoints,
@@ -64,7 +66,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.5.0.dev0"
 
-_HOMES = ("errors", "network", "optim", "comm", "comm.world", "data", "gradient", "model", "trainer")
+_HOMES = (
+    "errors",
+    "network",
+    "optim",
+    "comm",
+    "comm.world",
+    "data",
+    "gradient",
+    "model",
+    "trainer",
+    "run.fit",
+    "estimators",
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -75,6 +89,7 @@ __all__ = [
     "Batches",
     "BinaryCrossEntropy",
     "Checkpoints",
+    "Classifier",
     "Column",
     "Communicator",
     "Components",
@@ -85,6 +100,7 @@ __all__ = [
     "FunctionModel",
     "Gradient",
     "GradientReducer",
+    "History",
     "Huber",
     "Judge",
     "LAMB",
@@ -106,6 +122,8 @@ __all__ = [
     "Preprocessor",
     "RMSProp",
     "RankLost",
+    "Regressor",
+    "Run",
     "SGD",
     "Saver",
     "Schedule",
@@ -123,6 +141,7 @@ __all__ = [
     "__version__",
     "communicator",
     "evaluate",
+    "fit",
     "fit_preprocessor",
     "load",
     "open_dataset",

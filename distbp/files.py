@@ -48,6 +48,11 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> None:
     """Write `arrays` and the JSON `state` as one verified safetensors file."""
+    atomic_write(path, content_of(arrays, state))
+
+
+def content_of(arrays: dict[str, Array], state: dict[str, Any]) -> bytes:
+    """Return the bytes of such a file."""
     from safetensors.numpy import save
 
     # one metadata entry: their order is not defined, and equal content shall be equal bytes
@@ -55,15 +60,19 @@ def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> N
     content = save({k: np.asarray(a, order="C") for k, a in arrays.items()}, {"distbp": header})
     place = _digest_place(content)
     digest = hashlib.sha256(content).hexdigest().encode()
-    atomic_write(path, content[: place.start] + digest + content[place.stop :])
+    return content[: place.start] + digest + content[place.stop :]
 
 
 def read_file(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and state of a file of `write_file`; raises `DamagedFile` unless it is what was written, to the byte."""
+    return read_content(path.read_bytes(), path)
+
+
+def read_content(content: bytes, path: object) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return arrays and state of the bytes of such a file, which messages call `path`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    content = path.read_bytes()
     try:
         place = _digest_place(content)
         zeroed = content[: place.start] + _ZEROS.encode() + content[place.stop :]

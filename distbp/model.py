@@ -8,25 +8,34 @@ header; functions of the user's by name, never as code. Tensors of an ensemble's
 """
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from distbp.comm.communicator import Communicator
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
+from distbp.data.inmemory import is_in_memory, rows_of
+from distbp.data.loading import open_dataset, paths_of
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import Subset
+from distbp.data.table.formats import FORMATS, TableOptions, suffix_of
 from distbp.errors import UserError
-from distbp.files import DamagedFile, read_file, write_file
+from distbp.files import DamagedFile, atomic_write, content_of, read_content
+from distbp.markup import card
 from distbp.network.dense import Network
 from distbp.network.flat import chosen
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import Loss, make_loss
 from distbp.network.mixture import Mixture
 
-_BLOCK = 4096
+_AT_ONCE = 4032
+"""Rows that are prepared together."""
+_BLOCKS = (192, 48, 8, 1)
+"""Rows that pass the network together, the first number for which a row's place among them changes no bit."""
 
 
 def linked(outputs: NDArray[Any], loss: Loss, target: Target | None, preprocessor: Preprocessor) -> NDArray[np.float64]:
@@ -38,7 +47,7 @@ def linked(outputs: NDArray[Any], loss: Loss, target: Target | None, preprocesso
     return np.asarray(preprocessor.target_in_units(out)) if kind == "values" else out
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """A network with all that is needed to use it on raw data."""
 
@@ -58,8 +67,21 @@ class Model:
         described = self.preprocessor.columns
         return tuple(Column(name, None if texts is None else tuple(texts)) for name, texts in described)
 
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The classes, in the order of the probabilities: numbers or truth values where all of them are."""
+        names = self.target.classes if self.target.kind == "classes" else self.target.names
+        if set(names) == {"False", "True"}:
+            return np.array([name == "True" for name in names])
+        whole = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
+        return np.array([int(name) for name in names]) if whole else np.array(names)
+
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``."""
+        atomic_write(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` writes."""
         state = {
             "format": "distbp-model-1",
             **self.network.architecture(),
@@ -71,7 +93,10 @@ class Model:
             **({"errors": self.errors} if self.errors else {}),
             **({} if self.network.decision is None else {"decision": self.network.decision.tolist()}),
         }
-        write_file(Path(path), self.network.tensors(), state)
+        return content_of(self.network.tensors(), state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Model.of_bytes, (self.to_bytes(),)
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
@@ -81,7 +106,12 @@ class Model:
         """
         path = Path(path)
         path = path / "model.safetensors" if path.is_dir() else path
-        tensors, state = read_file(path)
+        return cls.of_bytes(path.read_bytes(), path)
+
+    @classmethod
+    def of_bytes(cls, content: bytes, path: object = "the model") -> "Model":
+        """Return the model of what `to_bytes` gave; messages call it `path`."""
+        tensors, state = read_content(content, path)
         if state.get("format") != "distbp-model-1":
             raise DamagedFile(f"{path}: not a model of distbp")
         dtype, loss = next(iter(tensors.values())).dtype, make_loss(state["loss"], **state["loss_parameters"])
@@ -118,41 +148,89 @@ class Model:
         """Raw data as this network sees it."""
         return Prepared(Subset(dataset), self.preprocessor, self.network.dtype)
 
-    def predict(self, data: Dataset | ArrayLike) -> NDArray[np.float64]:
-        """Predictions for raw rows, as they stand in a file.
+    def predict(self, data: Any) -> NDArray[Any]:
+        """Predict the target of raw rows, as they stand in a file.
 
         Parameters
         ----------
-        data : Dataset or array_like of shape (n, n_columns)
-            The columns of the training data, by name in a data set and in their order in an array, where a category is
-            the number of its place.
+        data : array_like of shape (n, n_columns), data frame, dict of columns, list of dicts, str or Path, or Dataset
+            The columns of the training data: by name where they have names, in their order in an array of numbers,
+            where a category is the number of its place. A target among them is not looked at.
 
         Returns
         -------
-        ndarray of shape (n, n_classes), (n, n_labels) or (n, n_values)
-            Probabilities, or values in the units of the target.
+        ndarray of shape (n,), or (n, k) of k labels or values
+            Classes of `classes_`; zeros and ones; or values in the units of the target.
         """
-        rows = self.prepare(self._dataset(data))
+        found = self.predict_outputs(data)
+        if self.target.kind == "classes":
+            return self.classes_[self.decide(found)]
+        if self.target.kind == "labels":
+            return (found > 0.5).astype(np.int64)
+        return found[:, 0] if found.shape[1] == 1 else found
+
+    def predict_proba(self, data: Any) -> NDArray[np.float64]:
+        """Predict the probability of each class, or label, (n, n_classes), of raw rows; see `predict`."""
+        if self.target.kind == "values":
+            raise UserError(f"a {self.target} has no probabilities: predict")
+        return self.predict_outputs(data)
+
+    def predict_outputs(self, data: Any) -> NDArray[np.float64]:
+        """Predict probabilities (n, n_classes) or (n, n_labels), or values (n, n_values), of raw rows."""
+        dataset, _ = self.open(data)
+        rows = self.prepare(dataset.without_target() if hasattr(dataset, "without_target") else dataset)
         return self.predict_rows(rows, np.arange(rows.n_rows))
 
-    def _dataset(self, data: Dataset | ArrayLike) -> Dataset:
-        """Return rows as a data set; an array of another width, or of texts, is a `UserError`."""
+    def open(self, data: Any, *, comm: Communicator | None = None, **asked: Any) -> tuple[Dataset, list[str]]:
+        """Open raw rows as the training data was read; return them, and remarks.
+
+        `asked` are fields of `TableOptions`, in place of those of the training.
+        """
         if hasattr(data, "take_target"):
-            return cast(Dataset, data)
-        try:
-            X = np.asarray(data, None if np.asarray(data).dtype.kind in "biuf" else np.float64)
-        except (TypeError, ValueError):
-            raise UserError("rows to predict must be numbers: a matrix (rows, columns)") from None
-        if X.ndim < 2 or int(np.prod(X.shape[1:])) != len(self.columns):
-            wanted = f"the model was trained on {len(self.columns)} columns"
-            raise UserError(f"an array of shape {X.shape}: {wanted}, so (rows, {len(self.columns)})")
-        return ArrayDataset(X, columns=self.columns)
+            return cast(Dataset, data), []
+        if is_in_memory(data) and isinstance(data := rows_of(data), np.ndarray):
+            if int(np.prod(data.shape[1:])) != len(self.columns):
+                wanted = f"the model was trained on {len(self.columns)} columns"
+                raise UserError(f"an array of shape {data.shape}: {wanted}, so (rows, {len(self.columns)})")
+            return ArrayDataset(data, columns=self.columns), []
+        dataset, remarks = open_dataset(data, self.options(data, **asked), comm=comm)
+        assert dataset is not None
+        return dataset, remarks
+
+    def options(self, data: Any, **asked: Any) -> TableOptions:
+        """Return how `open` reads a table."""
+        table = is_in_memory(data) or suffix_of(paths_of(data)[0]) in FORMATS
+        how = (self.reading if table else {}) | asked
+        return TableOptions(like=self.target, columns_like=self.columns, blank_target=True, **how)
 
     def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Predictions for some rows of what `prepare` gave, block by block."""
-        blocks = [positions[lo : lo + _BLOCK] for lo in range(0, len(positions), _BLOCK)]
-        parts = [self.linked(self.network.predict(rows.take(block)[0])) for block in blocks]
-        return np.concatenate(parts) if parts else np.zeros((0, self.target.n_outputs))
+        """Predict some rows of what `prepare` gave; what a row gets depends, to the last bit, on that row alone."""
+        n, block = len(positions), self._block
+        found = np.zeros((n, self.target.n_outputs))
+        for lo in range(0, n, _AT_ONCE):
+            X = rows.take(positions[lo : lo + _AT_ONCE])[0]
+            more = -len(X) % block
+            outputs = self.network.predict(np.vstack([X, np.zeros((more, X.shape[1]), X.dtype)]) if more else X, block)
+            found[lo : lo + _AT_ONCE] = self.linked(outputs[: len(X)])
+        return found
+
+    @cached_property
+    def _block(self) -> int:
+        """Return of how many rows a block may be.
+
+        The kernels of a BLAS treat rows of a product in groups, which may add up in different orders: here they are
+        tried with numbers by chance in other places.
+        """
+        rng = np.random.default_rng(0)
+        codes = len(self.preprocessor.code_values)
+        for block in _BLOCKS:
+            X = rng.standard_normal((block, self.network.sizes[0])).astype(self.network.dtype)
+            X[:, X.shape[1] - codes :] = 0.0
+            expected = self.network.predict(X, block)
+            orders = [np.arange(block)[::-1], *(rng.permutation(block) for _ in range(3))]
+            if all(np.array_equal(self.network.predict(X[order], block), expected[order]) for order in orders):
+                return block
+        return _BLOCKS[-1]
 
     def decide(self, predictions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the number of the class (n,) that is chosen, from probabilities (n, n_classes)."""
@@ -161,3 +239,12 @@ class Model:
     def linked(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return what outputs of the network mean; see `linked`."""
         return linked(outputs, self.loss, self.target, self.preprocessor)
+
+    def __repr__(self) -> str:
+        return f"Model({self.network.describe()}: {self.target}, {len(self.columns)} columns)"
+
+    def _repr_html_(self) -> str:
+        kinds = [
+            (c.name, "number" if c.categories is None else f"{len(c.categories)} categories") for c in self.columns
+        ]
+        return card(repr(self), kinds[:20], ("column", "kind"))

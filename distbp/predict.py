@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.data.dataset import ArrayDataset, Dataset
-from distbp.data.loading import open_dataset, paths_of
+from distbp.data.loading import paths_of
 from distbp.data.prepared import Prepared
 from distbp.data.splitting import Subset
-from distbp.data.table.formats import FORMATS, TableOptions, suffix_of
+from distbp.data.table.formats import FORMATS, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import DONE, UsageError, UserError
 from distbp.model import Model
@@ -32,7 +33,7 @@ from distbp.run.predictions import write_predictions
 from distbp.trainer.calibration import within
 from distbp.trainer.evaluation import evaluate
 
-_BLOCK = 1024
+_BLOCK = 960
 _TEXT = ("encoding", "delimiter", "decimal", "thousands", "missing")
 
 
@@ -63,13 +64,8 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     model = model_at(options.run)
     widths = _widths(model, options.interval)
     asked = {name: getattr(options, name) for name in _TEXT if getattr(options, name) is not None}
-    table = suffix_of(paths_of(options.data)[0]) in FORMATS
-    how = TableOptions(
-        target=options.target, header=options.header, bad_rows=options.bad_rows,
-        like=model.target, columns_like=model.columns, blank_target=True, **((model.reading if table else {}) | asked),
-    )  # fmt: skip
-    dataset, remarks = open_dataset(options.data, how, comm=comm)
-    assert dataset is not None
+    asked |= {"target": options.target, "header": options.header, "bad_rows": options.bad_rows}
+    dataset, remarks = model.open(options.data, comm=comm, **asked)
     judged, slots = np.arange(dataset.n_rows if dataset.target else 0), None
     inputs: Dataset = dataset
     if isinstance(dataset, (ArrayDataset, TableDataset)):  # what is computed has no holes
@@ -87,7 +83,7 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     if figures and len(judged) < rows.n_rows:
         remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
     predictions, names = _with_intervals(predictions, model.target.names, widths)
-    on_root(comm, lambda: _show(predictions, names, model, options, how, remarks), f"cannot write {options.out}")
+    on_root(comm, lambda: _show(predictions, names, model, options, asked, remarks), f"cannot write {options.out}")
     figures.pop("confusion", None)
     if figures and comm.is_root:
         print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
@@ -165,7 +161,7 @@ def _remarks(model: Model, strange: NDArray[np.int64]) -> list[str]:
 
 
 def _show(
-    predictions: NDArray[np.float64], values: list[str], model: Model, options: argparse.Namespace, how: TableOptions,
+    predictions: NDArray[np.float64], values: list[str], model: Model, options: argparse.Namespace, asked: Any,
     remarks: Sequence[str],
 ) -> None:  # fmt: skip
     """Write the predictions, and say what there is to say."""
@@ -175,7 +171,7 @@ def _show(
     if options.id:
         from distbp.data.table.conversion import texts_of
 
-        ids = texts_of(paths_of(options.data), how, options.id)
+        ids = texts_of(paths_of(options.data), model.options(options.data, **asked), options.id)
         assert len(ids[1]) == len(predictions), "a row of the file for each prediction"
     write_predictions(predictions, values, model, *ids, options.out and str(Path(options.out).expanduser()))
 

@@ -14,13 +14,13 @@ import distbp
 PACKAGE = Path(distbp.__file__).parent
 
 LAYERS = [
-    {"errors", "randomness", "blocks", "trees", "optim"},
+    {"errors", "randomness", "blocks", "trees", "markup", "optim"},
     {"autodiff", "comm", "files"},
     {"network", "data", "watch"},
     {"gradient", "model"},
     {"trainer", "report"},
     {"run"},
-    {"train", "predict", "slurm", "check", "doctor", "study"},
+    {"train", "predict", "slurm", "check", "doctor", "study", "estimators"},
     {"__main__"},
 ]
 """Packages, and the modules that stand beside them: a module imports from its own package and from lower layers."""
@@ -30,7 +30,7 @@ ONE_DOOR = {
     "threadpoolctl": {"run.blas"},
     "rich": {"run.report"},
     "torch": set(),
-    "sklearn": set(),
+    "sklearn": {"estimators.base", "estimators.classifier", "estimators.regressor"},
     "autograd": set(),
     "numba": {"optim.compiled"},
     "matplotlib": {"check.plot", "report.drawing"},
@@ -135,18 +135,19 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1710,
     "optim": 735,
-    "data": 4750,
+    "data": 4990,
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2520,
-    "run": 2440,
+    "run": 2800,
     "report": 690,
     "watch": 575,
     "autodiff": 2580,
     "check": 1050,
     "doctor": 1250,
     "study": 3160,
-    "": 1060,
+    "estimators": 430,
+    "": 1210,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

@@ -131,7 +131,7 @@ def read_arrays(
             raise UserError(f"{path}: no array {weight!r} for the sample weights")
         X, y = arrays[x_key], arrays[y_key] if y_key else None
         weights = arrays[weight] if weight and part == "train" else None
-    return _of_arrays(X, y, path.name, weights=weights, task=task, like=like)
+    return of_arrays(X, y, path.name, weights=weights, task=task, like=like)
 
 
 class _Arrays(dict[str, Any]):
@@ -171,21 +171,28 @@ def read_npy(
     """
     X = _map(path)
     if y_path is not None:
-        return _of_arrays(X, _map(y_path), path.name, task=task, like=like)
+        return of_arrays(X, _map(y_path), path.name, task=task, like=like)
+    return of_matrix(X, target, path.name, task=task, like=like)
+
+
+def of_matrix(
+    X: Array, target: str | None, source: str, *, weights: Array | None = None, task: str, like: Target | None
+) -> ArrayDataset:
+    """Return the rows of a matrix with the target in columns of it: those of `target`, or the last one."""
     if X.ndim != 2:
-        raise UserError(f"{path}: shape {X.shape}: a matrix is needed, or a second file with the target")
+        raise UserError(f"{source}: shape {X.shape}: a matrix is needed, or the target beside it")
     if target is None and like is not None:
         places = [int(name) for name in like.names if name.isdigit()]
         target = ",".join(map(str, places)) if places and max(places) < X.shape[1] else ""
     if target == "":
-        return ArrayDataset(X, source=path.name)
+        return ArrayDataset(X, source=source)
     if X.shape[1] < 2:
-        raise UserError(f"{path}: one column only: no input is left beside the target")
-    places = parse_columns(target or "-1", [], path.name, X.shape[1])
+        raise UserError(f"{source}: one column only: no input is left beside the target")
+    places = parse_columns(target or "-1", [], source, X.shape[1])
     inputs = np.setdiff1d(np.arange(X.shape[1]), places)
     y = X[:, places[0]] if len(places) == 1 else X[:, places]
-    meaning = infer_target(y, tuple(map(str, places)), path.name, task=task, like=like)
-    return ArrayDataset(X, y, *meaning, inputs=inputs, source=path.name)
+    meaning = infer_target(y, tuple(map(str, places)), source, task=task, like=like)
+    return ArrayDataset(X, y, *meaning, inputs=inputs, weights=weights, source=source)
 
 
 def _map(path: Path) -> Array:
@@ -196,9 +203,11 @@ def _map(path: Path) -> Array:
     return array
 
 
-def _of_arrays(
-    X: Array, y: Array | None, source: str, *, weights: Array | None = None, task: str, like: Target | None
-) -> ArrayDataset:
+def of_arrays(
+    X: Array, y: Array | None, source: str, *, names: tuple[str, ...] | None = None, weights: Array | None = None,
+    task: str, like: Target | None,
+) -> ArrayDataset:  # fmt: skip
+    """Return the rows of `X` (n_rows, ...) with a target (n_rows,) or (n_rows, k), whose columns have `names`."""
     if X.dtype.kind not in "biuf" or X.ndim < 2:
         raise UserError(f"{source}: inputs of {X.dtype} and shape {X.shape}: numbers (rows, ...) are needed")
     if y is None:
@@ -209,6 +218,7 @@ def _of_arrays(
         y = y[:, 0]
     if task != "regression" and is_one_hot(y) and (like is None or like.kind == "classes"):
         y = y.argmax(axis=1)
-    names = tuple(f"target {i}" for i in range(y.shape[1])) if y.ndim == 2 else ("target",)
+    usual = tuple(f"target {i}" for i in range(y.shape[1])) if y.ndim == 2 else ("target",)
+    names = names if names and len(names) == len(usual) else usual
     meaning = infer_target(y, names, source, task=task, like=like)
     return ArrayDataset(X, y, *meaning, weights=weights, source=source)

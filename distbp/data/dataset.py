@@ -167,6 +167,8 @@ def parse_columns(wanted: str | None, names: list[str], source: str, width: int 
     """Return the numbers of the columns in `wanted`, a comma-separated list of names or numbers, if anything."""
     width = len(names) if width is None else width
     found = []
+    if wanted in names:  # which may have a comma in it
+        return [names.index(wanted)]
     for item in (part.strip() for part in wanted.split(",")) if wanted else ():
         if item in names:
             found.append(names.index(item))

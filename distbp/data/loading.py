@@ -6,11 +6,13 @@ FOLDER, or IMAGES,LABELS        idx files, plain or .gz
 FILE.npz, .h5                   X and y; X_test and y_test are the test set
 FILE.npy, or X.npy,Y.npy        mapped, not read
 FILE.csv, .parquet, .jsonl      a table, or a directory of them, or a pattern; plain or compressed
+an array, a frame, a list       rows in memory: see `inmemory`
 """
 
+import difflib
 import glob
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_pair, read_npy
 from distbp.data.dataset import Dataset, Target
 from distbp.data.fitting import fit_preprocessor
+from distbp.data.inmemory import digest, is_in_memory, open_in_memory
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
@@ -56,15 +59,17 @@ class Data:
 
 def open_dataset(
     name: Any, options: TableOptions | None = None, part: str = "train", *, comm: Communicator | None = None,
-    cache: str | Path | None = None,
+    cache: str | Path | None = None, y: Any = None, weights: Any = None,
 ) -> tuple[Dataset | None, list[str]]:  # fmt: skip
-    """Open raw data by name or path, or a data frame, on all ranks; `part` ``test`` is a test set in it, or None."""
-    o = options or TableOptions()
-    files = isinstance(name, list) and name and all(isinstance(each, str | Path) for each in name)
-    if not files and not isinstance(name, str | Path):
-        from distbp.data.table.conversion import read_table
+    """Open raw data by name or path, or rows in memory, on all ranks; `part` ``test`` is a test set in it, or None.
 
-        return read_table(name, o) if part == "train" else (None, [])
+    The target `y` and the weights of rows in memory may stand beside them.
+    """
+    o = options or TableOptions()
+    if is_in_memory(name):
+        return open_in_memory(name, y, weights, o) if part == "train" else (None, [])
+    if y is not None or weights is not None:
+        raise UserError(f"{name}: its target and weights are columns of it: target=NAME, sample_weight=NAME")
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
     _refuse_unused(name, o)
     word, _, rest = str(name).partition(":")
@@ -139,9 +144,11 @@ def _label(name: Any) -> str:
 
 
 def load(
-    name: Any = "digits",
-    options: TableOptions | None = None,
+    data: Any = "digits",
+    y: Any = None,
     *,
+    options: TableOptions | None = None,
+    sample_weight: Any = None,
     comm: Communicator | None = None,
     validation_data: Any = None,
     test_data: Any = None,
@@ -157,37 +164,70 @@ def load(
     look_up: bool = True,
     bins: int | Callable[[int], int] = 0,
     fitted: Preprocessor | None = None,
+    **reading: Any,
 ) -> Data:
     """Open, split and preprocess a data set, on all ranks of `comm`.
 
-    A name, paths, or a table in memory: a frame of pandas or polars, or what has ``__arrow_c_stream__``. Separate
-    files, or the test set that a format holds, go before fractions. With `look_up` a column of many categories is given
-    as a code, for a ``Network(..., embeddings=data.preprocessor.code_values)``; numbers are encoded in up to `bins`
-    quantile bins, or as many as it gives for their number of columns, see `distbp.data.encoding`. Inputs are prepared
-    as `fitted` says, where it is given.
+    Parameters
+    ----------
+    data : str, Path, list of paths, array_like, data frame, dict of columns, or list of dicts
+        See `distbp.data.loading`. Rows in memory are the same on all ranks.
+    y : array_like of shape (n_rows,) or (n_rows, k), or str, optional
+        The target of rows in memory, or the name of its column.
+    options : TableOptions, optional
+        How a table is read.
+    sample_weight : str or array_like of shape (n_rows,), optional
+        The weight of each row, or its column.
+    comm : Communicator, optional
+        The ranks; this process alone by default.
+    validation_data, test_data : like `data`, or a pair (data, y), optional
+        They, or the test set that a format holds, go before the fractions.
+    validation_fraction, test_fraction : float
+        Part of the rows, by chance and `seed`.
+    scaling, impute, scale_target, class_weight, dtype
+        Of the preprocessing; see `fit_preprocessor`.
+    cache : str or Path, optional
+        Where converted tables are kept; ``auto`` is the user's folder.
+    look_up : bool
+        Give a column of many categories as a code, for ``Network(..., embeddings=data.preprocessor.code_values)``.
+    bins : int or callable
+        Quantile bins of each number, or as many as it gives for their number of columns: `distbp.data.encoding`.
+    seed : int
+        Of the split.
+    fitted : Preprocessor, optional
+        Prepare inputs as it does.
+    **reading
+        Single fields of `TableOptions`: ``target="price", categorical=["zip"]``.
 
     Examples
     --------
     >>> data = load("digits")
     >>> data.train.n_rows, data.validation.n_rows, data.test.n_rows
     (1258, 180, 359)
+    >>> import numpy as np
+    >>> X = np.arange(200.0).reshape(100, 2)
+    >>> load(X, X[:, 0] > 50).train.n_rows
+    70
     """
-    comm, options = comm or SerialCommunicator(), options or TableOptions()
+    comm, options = comm or SerialCommunicator(), _options(options, y, sample_weight, reading)
+    y, weights = (None if isinstance(given, str) else given for given in (y, sample_weight))
     options = replace(options, compact=np.dtype(dtype).itemsize < 8)
     where: dict[str, Any] = {"comm": comm, "cache": cache}
-    dataset, remarks = open_dataset(name, options, **where)
+    dataset, remarks = open_dataset(data, options, y=y, weights=weights, **where)
     assert dataset is not None
     if dataset.target is None:
-        raise UserError(f"{_label(name)}: it has no target to learn")
+        raise UserError(f"{_label(data)}: it has no target to learn")
     notations = getattr(dataset, "notations", {})
     like = replace(options, like=dataset.target, columns_like=dataset.columns, notations=notations)
     parts: dict[str, Subset] = {}
-    for part, path in (("validation", validation_data), ("test", test_data)):
-        other, more = open_dataset(path, like, **where) if path is not None else open_dataset(name, like, part, **where)
+    for part, given in (("validation", validation_data), ("test", test_data)):
+        rows, known_y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        there = rows is not None
+        other, more = open_dataset(rows, like, y=known_y, **where) if there else open_dataset(data, like, part, **where)
         remarks += more
         if other is None:
             continue
-        label = _label(name if path is None else path)
+        label = _label(rows if there else data)
         if other.target is None:
             raise UserError(f"{label}: the {part} data has no target {', '.join(dataset.target.names)!r}")
         known = other.judged() if isinstance(other, TableDataset) else None
@@ -196,11 +236,12 @@ def load(
             raise UserError(f"{label}: the {part} data has no rows")
     # data that ranks read differently: they would train on other batches, or wait for each other for ever
     looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
+    looks += [[digest(data, y)]] if comm.size > 1 and is_in_memory(data) else []
     require_equal(comm, looks, "the data")
     fractions = {"validation": validation_fraction, "test": test_fraction} | dict.fromkeys(parts, 0.0)
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
-        remarks.append(f"{_label(name)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
+        remarks.append(f"{_label(data)}: split without strata, beyond {STRATIFY_LIMIT:,} rows")
     numbers = sum(column.categories is None for column in dataset.columns)
     how = {"bins": bins if isinstance(bins, int) else bins(numbers), "look_up": look_up, "class_weight": class_weight}
     how |= {"scaling": scaling, "impute": impute, "scale_target": scale_target}
@@ -217,6 +258,22 @@ def load(
         partial(_row_of, train.numbering, getattr(dataset, "slots", None)),
     )
     return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks, *about)
+
+
+def _options(options: TableOptions | None, y: Any, weight: Any, reading: dict[str, Any]) -> TableOptions:
+    """Return the options of a table, with single ones in their places; several columns may stand in a list."""
+    named = {"target": y, "weight": weight}
+    given = {name: value for name, value in named.items() if isinstance(value, str)} | reading
+    known = [field.name for field in fields(TableOptions)]
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(f"load() has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if isinstance(value, list | tuple) and name not in ("columns_like",):
+            given[name] = ",".join(map(str, value))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            given[name] = str(value)
+    return replace(options or TableOptions(), **given)
 
 
 def _fitted(train: Subset, comm: Communicator, how: dict[str, Any], given: Preprocessor | None) -> Preprocessor:

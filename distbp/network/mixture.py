@@ -73,6 +73,10 @@ class Mixture(Flat):
                 z = outputs.mean(axis=0)
         return np.asarray(self.sharpness * z + (self.offset or 0.0), self.dtype)
 
+    def describe(self) -> str:
+        """Return how many members it has, and what they are, for people."""
+        return f"ensemble of {len(self.members)}: {self.members[0].describe()}"
+
     def tensors(self) -> dict[str, Array]:
         """Return views of the parameters: those of member k are called ``members.k.`` and as its own are."""
         return {f"members.{k}.{name}": a for k, one in enumerate(self.members) for name, a in one.tensors().items()}

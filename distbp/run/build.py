@@ -1,7 +1,7 @@
 """From a configuration to objects: the only place below the front doors that knows its options."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,20 +31,28 @@ from distbp.trainer.saver import Saver
 from distbp.trainer.trainer import Trainer
 
 
-def load_data(config: TrainConfig, comm: Communicator) -> Data:
-    """Training, validation and test rows from a configuration; all ranks load them."""
+def load_data(config: TrainConfig, comm: Communicator, given: Mapping[str, Any] | None = None) -> Data:
+    """Load training, validation and test rows as a configuration says, on all ranks.
+
+    `given` are arguments of `load` in place of its own, for rows in memory: `data`, `y`, `validation_data`, ...; and
+    `start`, a model to go on from.
+    """
     refuse_members(config)
-    options, start = table_options(config), start_of(config)
+    mine = dict(given or {})
+    options, start = table_options(config), mine.pop("start", None)
     if start is not None:
+        mine |= {"like": start.target, "columns_like": start.columns}
+    elif (start := start_of(config)) is not None:
         options = options_like(start, config, options, comm)
-    data = load(
-        config.data, options,
-        comm=comm, validation_data=config.validation_data, test_data=config.test_data,
-        validation_fraction=0.0 if config.folds else config.validation_fraction, test_fraction=config.test_fraction,
-        scaling=config.preprocessing, impute=config.impute, scale_target=config.scale_target,
-        class_weight=config.class_weight, dtype=config.dtype, seed=config.seed, cache=config.cache,
-        look_up=config.model is None, bins=_bins(config), fitted=None if start is None else start.preprocessor,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "data": config.data, "validation_data": config.validation_data, "test_data": config.test_data,
+        "validation_fraction": 0.0 if config.folds else config.validation_fraction,
+        "test_fraction": config.test_fraction, "scaling": config.preprocessing, "impute": config.impute,
+        "scale_target": config.scale_target, "class_weight": config.class_weight, "dtype": config.dtype,
+        "seed": config.seed, "cache": config.cache, "look_up": config.model is None, "bins": _bins(config),
+        "fitted": None if start is None else start.preprocessor,
+    }  # fmt: skip
+    data = load(**(arguments | mine), options=options, comm=comm)
     data.start = start
     return data
 

@@ -7,6 +7,7 @@ or not.
 import argparse
 import dataclasses
 import difflib
+import os
 import tomllib
 import typing
 from pathlib import Path
@@ -64,6 +65,22 @@ def parse_train_config(arguments: list[str]) -> TrainConfig:
     return TrainConfig(**with_recipe({**from_file, **given}, _DEFAULTS))
 
 
+def config_of(given: dict[str, Any], where: str) -> TrainConfig:
+    """Return the configuration of options by their Python names; None is what is not given.
+
+    A `TypeError` is an unknown one (the nearest known one is named), a `UsageError` a value that it cannot have.
+    """
+    values = {}
+    for name, value in given.items():
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, n=1)
+            raise TypeError(f"{where} has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if value is not None:
+            plain = list(value) if isinstance(value, tuple | set) else getattr(value, "tolist", lambda v=value: v)()
+            values[name] = _checked(where, name, os.fspath(plain) if hasattr(plain, "__fspath__") else plain)
+    return TrainConfig(**with_recipe(values, _DEFAULTS))
+
+
 def _nearest(word: str, dashes: str = "") -> str:
     near = difflib.get_close_matches(word.lstrip("-"), map(flag, _FIELDS), n=1)
     return f"; did you mean {dashes}{near[0]}?" if near else "; --help lists all"
@@ -85,12 +102,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in _FIELDS:
             raise UsageError(f"{path}: unknown key {key!r}{_nearest(key)}")
-        out[name] = _checked(path, key, value, _FIELDS[name])
+        out[name] = _checked(path, key, value)
     return out
 
 
-def _checked(path: Path, key: str, value: Any, field: "dataclasses.Field[Any]") -> Any:
+def _checked(path: Path | str, key: str, value: Any) -> Any:
     """A value of a file, as its flag would take it: 256 and [256, 128] are fine for ``hidden``."""
+    field = _FIELDS[key.replace("-", "_")]
     kind, choices, read = _type(field), field.metadata["choices"], field.metadata["read"]
     if read is not None and isinstance(value, str):
         try:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.data.splitting import folds_of
 from distbp.errors import DONE, STOPPED, UsageError, UserError
+from distbp.model import Model
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
 from distbp.run.directory import RunDirectory, default_run_dir
@@ -45,9 +46,17 @@ _BETWEEN_SEEDS = 1_000_003
 class EnsembleJob:
     """Trains the members of an ensemble and writes its model."""
 
-    def __init__(self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher) -> None:
+    def __init__(
+        self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher, *, data: Data | None = None,
+        stream: TextIO | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
-        self.reporter = Reporter(comm.is_root)
+        self._given, self.reporter = data, Reporter(comm.is_root, None, stream)
+        self.results: dict[str, Any] = {}
+        self.model: Model
+        self.validated: tuple[Any, Any]
+        self.listen: Any = None
+        """Of single networks alone."""
         self.n = config.folds or config.ensemble
         self.one = "a fold" if config.folds else "a member"
         self.folds: list[Any] = []
@@ -62,7 +71,7 @@ class EnsembleJob:
         if self.config.elastic:
             raise UsageError("--elastic: an ensemble does not go on when ranks die; start it again, nothing is lost")
         require_equal(comm, dataclasses.asdict(self.config), "the options")
-        data = load_data(self.config, comm)
+        data = self._given or load_data(self.config, comm)
         if self.config.folds:
             self.folds = _folds(data, self.config.folds, self.config.seed)
         config = self.config = suited_to(self._data_of(0, data), self.config)  # of folds the first leaves fewest rows
@@ -97,13 +106,15 @@ class EnsembleJob:
     ) -> None:
         """Write model and results, and say them."""
         loss, left_out, say = mixture.loss, None, self.reporter.say
-        validated: tuple[Any, Any] = (mixture, data.validation)
+        judged: Any = mixture
+        rows: Any = data.validation
         if self.folds:
-            left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
-            validated = left_out, left_out.rows
-        if self.config.calibrate and validated[1] is not None:
+            judged = left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
+            rows = left_out.rows
+        self.validated = judged, rows
+        if self.config.calibrate and rows is not None:
             weight = data.preprocessor.class_weight
-            mixture.sharpness, offset = calibrated(validated[0], loss, validated[1], self.comm, weight)
+            mixture.sharpness, offset = calibrated(judged, loss, rows, self.comm, weight)
             if weight:
                 mixture.offset, mixture.decision = np.ravel(offset).tolist(), np.log(weight)
             if left_out is not None:
@@ -112,9 +123,9 @@ class EnsembleJob:
         about: dict[str, Any] = {"members": len(mixture.members), f"{self.one} alone": _spreads(of_members)}
         about |= {"seconds": time.perf_counter() - began, "ranks": self.comm.size}
         common = data, self.config, self.comm, directory, about, {"training": about["seconds"]}
-        results, doubted, model = conclude(mixture, loss, *common, validated)
+        self.results, doubted, self.model = conclude(mixture, loss, *common, self.validated)
         alone: dict[str, tuple[float, float]] = about[f"{self.one} alone"]
-        for line in lines_of(results):
+        for line in lines_of(self.results):
             part = "val" if line.startswith("validation") else "test"
             shown = (f"{k[: -len(part) - 1]} {m:.4f} ± {s:.4f}" for k, (m, s) in alone.items() if _is_figure(k, part))
             of_rows = line.replace("validation", "out of fold", 1) if left_out else line
@@ -123,7 +134,7 @@ class EnsembleJob:
             say(doubt)
         if left_out is not None:
             table = directory.path / "out-of-fold.csv"
-            on_root(self.comm, lambda: left_out.write(table, model, data), f"cannot write {table}")
+            on_root(self.comm, lambda: left_out.write(table, self.model, data), f"cannot write {table}")
             say(f"each training row predicted by the member that left it out: {table}")
         path, use = directory.path / "model.safetensors", f"python -m distbp.predict {directory.path} DATA"
         say(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")

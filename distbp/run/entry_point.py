@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def run(
     except RankLost:
         _say("error: a rank died before all had met: start again", FAILED)
         os.kill(os.getpid(), signal.SIGKILL)  # an exit the others would not notice
-    goodbye = _hold(comm, watcher or Watcher())
+    goodbye = hold(comm, watcher or Watcher())
     try:
         if problem is not None:
             raise problem
@@ -78,7 +79,7 @@ def run(
     return code
 
 
-def _hold(comm: Communicator, watcher: Watcher) -> Callable[[], None]:
+def hold(comm: Communicator, watcher: Watcher) -> Callable[[], None]:
     """Hold on to the other ranks, until the result is called; elastic ranks go on when others end."""
     if comm.elastic:
         return lambda: None
@@ -119,7 +120,10 @@ def _problem(error: BaseException, comm: Members) -> str:
 
 
 def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
-    """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result."""
+    """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result.
+
+    Signals are the main thread's: in another one nothing is changed.
+    """
 
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
@@ -132,5 +136,7 @@ def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lam
         for name, old in before.items():
             signal.signal(name, old)
 
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
     before = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return undo

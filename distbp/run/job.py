@@ -3,15 +3,17 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.loading import Data
 from distbp.errors import DONE, STOPPED, RankLost, UserError
 from distbp.gradient.choose import EXACT_BITS
+from distbp.model import Model
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.run.blas import different_bits, kernel_warning
@@ -37,17 +39,23 @@ _LOOK_EVERY = 64
 class Job:
     """Runs a training with its files: rank 0's, or when that is lost, those of the first rank that is left.
 
-    A member of an ensemble is given its `data`, and says nothing but in its own ``log.txt``; it stops where the file
-    `stop` appears, and makes it where it is told to stop.
+    Rows in memory are given as `data`. A member of an ensemble is given them, too, and says nothing but in its own
+    ``log.txt``; it stops where the file `stop` appears, and makes it where it is told to stop. Others speak to
+    `stream`.
     """
 
     def __init__(
         self, config: TrainConfig, comm: Communicator, threads: int, watcher: Watcher, *, data: Data | None = None,
-        stop: Path | None = None,
+        stop: Path | None = None, stream: TextIO | None = None,
     ) -> None:  # fmt: skip
         self.config, self.comm, self.threads, self.watcher = config, comm, threads, watcher
-        self._given, self._stop = data, stop
+        self._given, self._stop, self._stream = data, stop, stream
         self.results: dict[str, Any] = {}
+        self.model: Model
+        self.listen: Callable[[Job, dict[str, Any]], object] | None = None
+        """Hears of each record, beside the log."""
+        self.validated: tuple[Any, Any]
+        """What the validation rows judged, and these rows."""
         self.seconds: dict[str, float] = {}
         self.ready = self.began = False
         self.profile: Profile | None = None
@@ -135,6 +143,12 @@ class Job:
         fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
         self.reporter.say(f"{self._whom(lost)} in step {step + 1}: {self._left()} go on after {seconds:.3f} s{fewer}")
 
+    def on_record(self, record: dict[str, Any]) -> None:
+        """Write it, show it, and tell who listens."""
+        self.reporter.record(record)
+        if self.listen is not None:
+            self.listen(self, record)
+
     def on_remark(self, text: str) -> None:
         """Say it, and keep it."""
         self.directory.event("remark", text=text, step=self.trainer.position.step)
@@ -165,10 +179,10 @@ class Job:
             read_records(metrics, up_to_step=trainer.position.step)
             for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
                 (path / name).unlink(missing_ok=True)
-        log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else None
+        log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         observer = trainer.observer
-        observer.on_record, observer.on_lost, observer.on_remark = reporter.record, self.on_lost, self.on_remark
+        observer.on_record, observer.on_lost, observer.on_remark = self.on_record, self.on_lost, self.on_remark
         warnings += filter(None, [kernel_warning(), without_report(config.report)])
         for remark in [*data.remarks, *idle_options(config, data, trainer), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
@@ -239,7 +253,8 @@ class Job:
             reporter.say(f"calibrated: outputs times {beta:.3g}, which has the least log loss on the validation rows")
         results |= {"seconds": at.seconds, "samples_per_second": rate(), "ranks": trainer.comm.size}
         about = self.config, trainer.comm, directory, results, self.seconds | {"training": at.seconds}
-        self.results, doubted, _ = conclude(network, trainer.loss, self.data, *about)
+        self.validated = network, self.data.validation
+        self.results, doubted, self.model = conclude(network, trainer.loss, self.data, *about)
         for line in [*closing(self.results, self.config, trainer, directory.path), *doubted]:
             reporter.say(line)
         if line := write_report(directory.path, self.config.report, trainer.comm):

@@ -78,6 +78,12 @@ def recipe_of(data: str, model: str | None) -> str:
     return "table" if suffix_of(first) in FORMATS else "image"
 
 
+def recipe_of_rows(rows: Any) -> str:
+    """Return the recipe that suits rows in memory: images are bytes, or have more than one axis each."""
+    shape, dtype = getattr(rows, "shape", ()), str(getattr(rows, "dtype", ""))
+    return "image" if len(shape) > 2 or (dtype == "uint8" and shape[1:] > (1,)) else "table"
+
+
 def with_recipe(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Return options by name: those that are given, and what their recipe says of the others."""
     recipe = given.get("recipe", "auto")

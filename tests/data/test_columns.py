@@ -194,10 +194,10 @@ class Frame:
 
 def test_a_frame_is_a_table():
     frame = Frame("SELECT i AS a, 'k' || i % 3 AS c, i % 2 AS y FROM range(60) t(i)")
-    data = load(frame, TableOptions(target="y"))
+    data = load(frame, options=TableOptions(target="y"))
     assert data.train.n_rows == 42 and data.summary == "2 columns: 1 category (c 3), 1 number"
     other = Frame("SELECT 'k' || i % 4 AS c, i AS a, i % 2 AS y FROM range(8) t(i)")
-    assert load(frame, TableOptions(target="y"), test_data=other).test.n_rows == 8
+    assert load(frame, options=TableOptions(target="y"), test_data=other).test.n_rows == 8
     with pytest.raises(UserError, match="a dict is no table"):
         load({"a": 1})
 

@@ -421,7 +421,7 @@ def test_missing_columns_are_an_error(write):
 def test_categories_that_look_numeric_are_known_again(write):
     """The model knows that they are categories; who predicts need not say so again."""
     train = "zip,size,y\n" + "".join(f"{i % 3 + 5},{i},{i % 2}\n" for i in range(30))
-    data = load(write("train.csv", train), TableOptions(categorical="zip"))
+    data = load(write("train.csv", train), options=TableOptions(categorical="zip"))
     other, _ = open_dataset(
         write("other.csv", "zip,size\n5,1\n7,2\n9,2\n"),
         TableOptions(target="", columns_like=data.train.columns),
@@ -599,13 +599,13 @@ def test_data_that_cannot_be_opened(tmp_path, name, message):
 
 def test_data_without_a_target_is_not_loaded(write):
     with pytest.raises(UserError, match="no target to learn"):
-        load(write("a.csv", COLOURS), TableOptions(target=""))
+        load(write("a.csv", COLOURS), options=TableOptions(target=""))
 
 
 def test_remarks_of_all_files_are_kept(write):
     bad = COLOURS + "red,1\n"
     options = TableOptions(bad_rows="skip")
-    data = load(write("a.csv", "b'" + COLOURS), options, test_data=write("b.csv", bad))
+    data = load(write("a.csv", "b'" + COLOURS), options=options, test_data=write("b.csv", bad))
     assert len(data.remarks) == 2 and "a.csv: removed" in data.remarks[0] and "b.csv: dropped 1" in data.remarks[1]
 
 
@@ -628,11 +628,11 @@ def real(name):
 def test_california_housing_names_its_stray_line():
     path = real("california-housing.csv")
     with pytest.raises(UserError, match='line 20642: 1 fields where the header has 10: "\'"'):
-        load(path, TableOptions(target="median_house_value"))
+        load(path, options=TableOptions(target="median_house_value"))
 
 
 def test_california_housing_without_its_stray_line():
-    data = load(real("california-housing.csv"), TableOptions(target="median_house_value", bad_rows="skip"))
+    data = load(real("california-housing.csv"), options=TableOptions(target="median_house_value", bad_rows="skip"))
     assert data.train.n_rows + data.validation.n_rows + data.test.n_rows == 20640
     assert data.preprocessor.n_inputs == 14 and data.target == Target("values", ("median_house_value",))
     assert len(data.remarks) == 2 and "stray b'" in data.remarks[0] and "dropped 1 bad rows" in data.remarks[1]

@@ -45,7 +45,7 @@ def test_housing_table_is_no_worse_than_scikit_learn(results):
     """The same network, rows and preprocessing; scikit-learn with its own defaults, until it converges."""
     ours = results("california-housing.csv", *HOUSING)["rmse/test"]
     options = TableOptions(target="median_house_value", bad_rows="skip")
-    data = load(str(DATA / "california-housing.csv"), options, validation_fraction=0.0)
+    data = load(str(DATA / "california-housing.csv"), options=options, validation_fraction=0.0)
     (X, y, _), (X_test, y_test, _) = (part.take(np.arange(part.n_rows)) for part in (data.train, data.test))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

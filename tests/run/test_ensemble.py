@@ -27,9 +27,11 @@ def trained(here, tmp_path):
 def test_the_model_is_the_mean_of_its_members(trained, here, tmp_path):
     assert "member 3 of 3" in trained and "a member alone: accuracy" in trained
     X = np.random.default_rng(0).integers(0, 16, (20, 64))
-    members = [Model.load(tmp_path / "run" / "members" / str(k)).predict(X) for k in range(3)]
+    members = [Model.load(tmp_path / "run" / "members" / str(k)).predict_outputs(X) for k in range(3)]
     assert not np.array_equal(members[0], members[1])
-    np.testing.assert_allclose(Model.load(tmp_path / "run").predict(X), np.mean(members, axis=0), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        Model.load(tmp_path / "run").predict_outputs(X), np.mean(members, axis=0), rtol=1e-4, atol=1e-7
+    )
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     alone = [
         json.loads((tmp_path / "run" / "members" / str(k) / "results.json").read_text())["accuracy/test"]

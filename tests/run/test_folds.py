@@ -52,7 +52,7 @@ def test_no_row_is_lost_and_each_is_predicted_by_the_member_that_left_it_out(her
     for row in rows[::7]:
         i = int(row["row"]) - 1
         assert float(row["true y"]) == pytest.approx(y[i], abs=1e-4)
-        own = members[int(row["fold"]) - 1].predict(np.round(x[[i]], 4))[0, 0]
+        own = members[int(row["fold"]) - 1].predict_outputs(np.round(x[[i]], 4))[0, 0]
         assert float(row["y"]) == pytest.approx(own, rel=1e-5, abs=1e-5)
     results = json.loads((tmp_path / "run/results.json").read_text())
     error = np.array([float(row["y"]) - float(row["true y"]) for row in rows])
@@ -61,8 +61,8 @@ def test_no_row_is_lost_and_each_is_predicted_by_the_member_that_left_it_out(her
     assert results["a fold alone"]["rmse/val"] == pytest.approx([np.mean(of_folds), np.std(of_folds)])
     model = Model.load(tmp_path / "run")
     assert len(model.errors[0]) == 148 and max(model.errors[0]) == pytest.approx(np.abs(error).max(), rel=1e-3)
-    mean = np.mean([member.predict(x[:5]) for member in members], axis=0)
-    np.testing.assert_allclose(model.predict(x[:5]), mean, rtol=1e-5)
+    mean = np.mean([member.predict_outputs(x[:5]) for member in members], axis=0)
+    np.testing.assert_allclose(model.predict_outputs(x[:5]), mean, rtol=1e-5)
     assert here(*PREDICT, "run", "t.csv", "--interval", "0.9", "--bad-rows", "skip").returncode == 0
 
 

@@ -49,7 +49,7 @@ def test_rows_mean_what_they_meant_whatever_the_new_ones_are_like(here, tmp_path
     second = Model.load(tmp_path / "second")
     assert second.preprocessor.as_dict() == first.preprocessor.as_dict() and second.target == first.target
     X = np.array([[0.3, -0.2, 1.0], [3.1, 2.9, 2.0]])
-    assert np.array_equal(second.predict(X), first.predict(X))
+    assert np.array_equal(second.predict_outputs(X), first.predict_outputs(X))
 
 
 def test_classes_may_be_added(here, tmp_path, first):
@@ -58,7 +58,7 @@ def test_classes_may_be_added(here, tmp_path, first):
     assert done.returncode == 0, done.stderr
     second, X = Model.load(tmp_path / "second"), np.array([[0.3, -0.2, 1.0], [1.0, 0.0, 2.0]])
     assert second.target.classes == ("p", "q", "a new one")
-    p, before = second.predict(X), first.predict(X)
+    p, before = second.predict_outputs(X), first.predict_outputs(X)
     np.testing.assert_allclose(p[:, :2] / p[:, :2].sum(axis=1, keepdims=True), before, rtol=1e-5)
     done = here(*GO_ON, "--data", "new.csv", "--epochs", "40", "--run-dir", "third")
     assert json.loads((tmp_path / "third/results.json").read_text())["accuracy/test"] > 0.75  # 2/3 without it
@@ -86,7 +86,7 @@ def test_a_regression_keeps_its_unit(here, tmp_path):
     assert here(*TRAIN, *SHORT, "--data", "old.csv", "--run-dir", "first").returncode == 0
     assert here(*GO_ON, "--data", "new.csv", "--epochs", "0").returncode == 0
     one, two = (Model.load(tmp_path / name) for name in ("first", "second"))
-    assert np.array_equal(one.predict([[0.1, 0.2]]), two.predict([[0.1, 0.2]]))
+    assert np.array_equal(one.predict_outputs([[0.1, 0.2]]), two.predict_outputs([[0.1, 0.2]]))
 
 
 @pytest.mark.parametrize(("what", "says"), [

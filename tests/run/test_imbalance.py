@@ -33,7 +33,7 @@ def test_balanced_weights_change_what_is_chosen_and_not_what_is_probable(here, t
         done = here(*TRAIN, *SHORT, *more, *weights, "--calibrate", "--run-dir", name)
         assert done.returncode == 0, done.stderr
         model = Model.load(tmp_path / name)
-        p = model.predict(x)
+        p = model.predict_outputs(x)
         found[name] = p[:, 1], model.decide(p), json.loads((tmp_path / name / "results.json").read_text())
     (p, chosen, plain), (q, more_chosen, balanced) = found.values()
     sure = 2.0 * np.sqrt(y.mean() * (1.0 - y.mean()) / 200)  # two standard errors of the share in the validation rows
@@ -53,7 +53,7 @@ def test_a_threshold_is_the_best_on_the_validation_rows_and_is_kept(here, tmp_pa
     done = here(*TRAIN, *SHORT, "--threshold", by, "--calibrate", "--validation-fraction", "0.3")
     assert done.returncode == 0, done.stderr
     results, model = json.loads((tmp_path / "run/results.json").read_text()), Model.load(tmp_path / "run")
-    p = model.predict(x)
+    p = model.predict_outputs(x)
     at = results["threshold"]
     assert np.array_equal(model.decide(p), (p[:, 1] >= at).astype(int)) and 0.0 < at < 1.0
     confusion = np.array(results["confusion/val"])

@@ -90,7 +90,7 @@ def test_the_same_function_in_pytorch(trained, tmp_path):
 
 
 def test_a_model_of_ones_own_gets_the_commonest(table):
-    data = load(table, TableOptions(target="true"), look_up=False)
+    data = load(table, options=TableOptions(target="true"), look_up=False)
     assert data.preprocessor.code_values == () and 300 < data.preprocessor.n_inputs < 325
     model = FunctionModel(
         lambda rng, n_inputs: rng.random((n_inputs, 2)), lambda W, X: X @ W, data.preprocessor.n_inputs, 2

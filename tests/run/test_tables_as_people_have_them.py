@@ -170,15 +170,15 @@ def test_from_python_with_paths_lists_and_objects(trained, tmp_path):
     trained(["x,z,y", *(f"{i},{i % 5},{i % 2}" for i in range(90))])
     assert load(tmp_path / "t.csv").train.n_rows == 63
     model = Model.load(tmp_path / "run")
-    expected = model.predict(np.array([[1.0, 2.0]]))
-    assert np.array_equal(model.predict([[1, 2]]), expected)
-    assert np.array_equal(model.predict(np.array([[1.0, 2.0]], object)), expected)
+    expected = model.predict_outputs(np.array([[1.0, 2.0]]))
+    assert np.array_equal(model.predict_outputs([[1, 2]]), expected)
+    assert np.array_equal(model.predict_outputs(np.array([[1.0, 2.0]], object)), expected)
     for bad, says in (
         ([[1.0]], r"shape \(1, 1\): the model was trained on 2 columns"),
-        ([["a", "b"]], "must be numbers"),
+        ([["a", "b"]], "held numbers in training and holds text here"),
     ):
         with pytest.raises(UserError, match=says):
-            model.predict(bad)
+            model.predict_outputs(bad)
 
 
 def test_a_configuration_with_a_byte_order_mark(here, tmp_path):
@@ -196,7 +196,7 @@ def test_predictions_of_computed_rows(here, tmp_path):
 def test_the_weights_of_a_test_file_by_the_number_of_their_column(tmp_path):
     for name, weight in ("a.csv", "1"), ("b.csv", "3"):
         (tmp_path / name).write_text("x,w,y\n" + "".join(f"{i},{weight},{i % 2}\n" for i in range(20)))
-    data = load(tmp_path / "a.csv", TableOptions(weight="1"), test_data=tmp_path / "b.csv")
+    data = load(tmp_path / "a.csv", options=TableOptions(weight="1"), test_data=tmp_path / "b.csv")
     assert data.test.take(np.arange(20))[2].tolist() == [3.0] * 20
 
 
