@@ -28,7 +28,7 @@ ONE_DOOR = {
     "mpi4py": {"comm.mpi"},
     "safetensors": {"files"},
     "threadpoolctl": {"run.blas"},
-    "rich": {"run.report"},
+    "rich": {"trainer.bar"},
     "torch": set(),
     "sklearn": {"estimators.base", "estimators.classifier", "estimators.regressor"},
     "autograd": set(),
@@ -133,12 +133,12 @@ def test_nothing_is_pickled():
 
 
 BUDGET = {
-    "network": 1710,
+    "network": 1735,
     "optim": 735,
-    "data": 4990,
+    "data": 5030,
     "comm": 1310,
     "gradient": 2030,
-    "trainer": 2520,
+    "trainer": 2680,
     "run": 2800,
     "report": 690,
     "watch": 575,

@@ -2,8 +2,8 @@
 
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
 from distbp.data.fitting import fit_preprocessor
-from distbp.data.loading import Data, load, open_dataset
-from distbp.data.prepared import Prepared
+from distbp.data.loading import load, open_dataset
+from distbp.data.prepared import Data, Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.sampling import BatchSampler, Epochs, Permutation
 from distbp.data.splitting import Subset, split

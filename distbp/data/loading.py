@@ -12,7 +12,7 @@ an array, a frame, a list       rows in memory: see `inmemory`
 import difflib
 import glob
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_pair, read_npy
-from distbp.data.dataset import Dataset, Target
+from distbp.data.dataset import Dataset
 from distbp.data.fitting import fit_preprocessor
 from distbp.data.inmemory import digest, is_in_memory, open_in_memory
-from distbp.data.prepared import Prepared
+from distbp.data.prepared import Data, Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
 from distbp.data.synthetic import read_synthetic
@@ -35,26 +35,6 @@ from distbp.data.table.cache import folder_of, read_once, remembered
 from distbp.data.table.formats import FORMATS, TEXTS, TableOptions, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import UserError
-
-
-@dataclass
-class Data:
-    """Hold the prepared parts of a data set, and what was found out about it."""
-
-    train: Prepared
-    validation: Prepared | None
-    test: Prepared | None
-    preprocessor: Preprocessor
-    target: Target
-    remarks: list[str] = field(default_factory=list)
-    summary: str = ""
-    """A line that says what the columns of a table are."""
-    notations: dict[str, Any] = field(default_factory=dict)
-    """How its columns are written, where that is not plain."""
-    row_of: Callable[[Any], Any] = np.asarray
-    """Gives the rows of the file, from 0, of training rows by their positions."""
-    start: Any = None
-    """The model that a training goes on from."""
 
 
 def open_dataset(

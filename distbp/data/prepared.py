@@ -6,6 +6,8 @@ of the memory, and of what a batch reads.
 """
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.dataset import Target
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import Subset
+from distbp.markup import card
 
 Array = NDArray[Any]
 
@@ -113,3 +116,34 @@ class Prepared:
             self._affine = self.preprocessor.affine(self.dtype)
             return X, target, w
         return self.preprocessor.transform(X, self._in_their_order, self.dtype, out), target, w
+
+
+@dataclass(repr=False)
+class Data:
+    """Hold the prepared parts of a data set, and what was found out about it."""
+
+    train: Prepared
+    validation: Prepared | None
+    test: Prepared | None
+    preprocessor: Preprocessor
+    target: Target
+    remarks: list[str] = field(default_factory=list)
+    summary: str = ""
+    """A line that says what the columns of a table are."""
+    notations: dict[str, Any] = field(default_factory=dict)
+    """How its columns are written, where that is not plain."""
+    row_of: Callable[[Any], Any] = np.asarray
+    """Gives the rows of the file, from 0, of training rows by their positions."""
+    start: Any = None
+    """The model that a training goes on from."""
+
+    def __repr__(self) -> str:
+        rows = {"train": self.train, "validate": self.validation, "test": self.test}
+        shown = ", ".join(f"{part.n_rows:,} to {name}" for name, part in rows.items() if part is not None)
+        return f"Data({self.target}; rows: {shown}; {len(self.preprocessor.columns)} columns)"
+
+    def _repr_html_(self) -> str:
+        kinds = [
+            (name, "number" if t is None else f"{len(t)} categories") for name, t in self.preprocessor.columns[:20]
+        ]
+        return card(repr(self), kinds[:20], ("column", "kind"))

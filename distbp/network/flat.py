@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.markup import card
+
 Array = NDArray[Any]
 
 
@@ -50,6 +52,22 @@ class Flat:
         for layer in self.layers:
             layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
             layer.db = grad[layer.bias]
+
+    def describe(self) -> str:
+        """Return sizes and activation, for people."""
+        raise NotImplementedError
+
+    def table(self) -> list[str]:
+        """Return a line for each layer or array, after a head."""
+        return []
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()}, {self.n_parameters:,} parameters, {self.dtype})"
+
+    def _repr_html_(self) -> str:
+        return card(
+            repr(self), (line.split() for line in self.table()[1:]), self.table()[0].split() if self.table() else ()
+        )
 
     def predict(self, X: Array, block: int = 512) -> Array:
         """Return outputs (n, ...) of any number of rows, in blocks; nothing is kept."""

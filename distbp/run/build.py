@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data, load
+from distbp.data.loading import load
+from distbp.data.prepared import Data
 from distbp.data.sampling import BatchSampler
 from distbp.data.table.formats import TableOptions
 from distbp.network.dense import Network

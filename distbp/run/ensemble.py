@@ -21,7 +21,7 @@ import numpy as np
 from distbp.blocks import block_bounds
 from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.data.splitting import folds_of
 from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.model import Model

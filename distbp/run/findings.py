@@ -7,7 +7,7 @@ from typing import Any
 
 from distbp.comm.agreement import wait_quietly
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.data.preprocessing import Preprocessor
 from distbp.model import Model
 from distbp.trainer.inspection import importance, inspect

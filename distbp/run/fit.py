@@ -17,7 +17,7 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.comm.world import communicator
 from distbp.data.inmemory import is_in_memory
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import STOPPED, UserError
 from distbp.markup import card
 from distbp.model import Model

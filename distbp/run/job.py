@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from distbp.comm.agreement import require_equal
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import DONE, STOPPED, RankLost, UserError
 from distbp.gradient.choose import EXACT_BITS
 from distbp.model import Model
@@ -233,7 +233,7 @@ class Job:
                 t.request_stop()
 
         trainer.observer.on_step = on_step
-        outcome = trainer.fit(epochs=epochs, steps=steps)
+        outcome = trainer.fit_until(epochs=epochs, steps=steps)
         reporter.stop_bar()
         if profile is not None:
             profile.stop()

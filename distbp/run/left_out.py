@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
-from distbp.data.prepared import Prepared
+from distbp.data.prepared import Data, Prepared
 from distbp.model import Model
 from distbp.run.predictions import write_predictions
 from distbp.trainer.evaluation import outputs_of

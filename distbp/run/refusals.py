@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.data.dataset import Target
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import UsageError, UserError
 from distbp.network.user_functions import is_function_name
 from distbp.run.options import TrainConfig, flag

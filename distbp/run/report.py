@@ -6,15 +6,13 @@ On a terminal there is a bar with loss, samples/s and time left; in a log file, 
 import contextlib
 import json
 import math
-import os
 import sys
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
-from distbp.comm.launchers import launch_of
 from distbp.files import atomic_write
+from distbp.trainer.bar import Bar, bar_on
 
 _KEPT = 16
 """Latest records that every rank remembers."""
@@ -28,13 +26,12 @@ class Reporter:
         self.active, self._metrics, self._stream = active, metrics, stream or sys.stdout
         self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
         self._latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._bar: Any = None
-        self._next = 0.0
+        self._bar: Bar | None = None
 
     def say(self, text: str) -> None:
         """Print one line for people."""
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.say(text)
         elif self.active:
             print(text, file=self._stream, flush=True)
 
@@ -72,29 +69,13 @@ class Reporter:
             self._latest = deque([*written, *unsaid], maxlen=_KEPT)
 
     def start_bar(self, done: int, total: int) -> None:
-        """Show a progress bar, on a terminal only."""
-        if not (self.active and _is_terminal(self._stream)):
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[rate]:,.0f} samples/s"),
-            TimeRemainingColumn(),
-            transient=True,
-            console=Console(file=self._stream),
-        )
-        self._task = self._bar.add_task("", total=total, completed=done, loss=0.0, rate=0.0)
-        self._bar.start()
+        """Show a progress bar, where a person watches."""
+        self._bar = bar_on(self._stream, done=done, total=total) if self.active else None
 
     def progress(self, step: int, loss: float, rate: float) -> None:
-        """Move the bar, ten times a second at most; `rate` in samples/s."""
-        if self._bar is not None and time.monotonic() >= self._next:
-            self._bar.update(self._task, completed=step, loss=loss, rate=rate)
-            self._next = time.monotonic() + 0.1
+        """Move the bar; `rate` in samples/s."""
+        if self._bar is not None:
+            self._bar.update(step, loss, rate)
 
     def stop_bar(self) -> None:
         """Take the bar away."""
@@ -109,18 +90,6 @@ class Reporter:
             with contextlib.suppress(OSError):  # what could not be written was reported
                 self._file.close()
             self._file = None
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    """Return whether a person watches. Open MPI gives rank 0 a terminal of its own: there mpirun's counts."""
-    if not stream.isatty():
-        return False
-    if launch_of(os.environ) is None:
-        return True
-    try:
-        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts", "/dev/tty"))
-    except OSError:
-        return False
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.model import Model
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.run.options import TrainConfig
 from distbp.run.results import lines_of
 from distbp.trainer.trainer import Trainer

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.directory import data_name
 from distbp.run.options import TrainConfig, flag

@@ -21,6 +21,7 @@ class Checkpoints:
     """How many of the newest stay; the best one stays as well."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
         if self.keep < 1:
             raise ValueError(f"at least 1 checkpoint must be kept, not {self.keep}")
 

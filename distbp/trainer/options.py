@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from distbp.comm.communicator import Communicator
+from distbp.data.loading import load
+from distbp.data.prepared import Data, Prepared
 from distbp.data.sampling import Epochs
+from distbp.errors import UserError
 from distbp.gradient.choose import BUCKET_BYTES, gradient_reducer
 from distbp.gradient.reducer import GradientReducer
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.network.losses import LOSSES, Loss
+from distbp.optim.optimizer import Optimizer
+from distbp.optim.rules import make_optimizer
 from distbp.trainer.early_stopping import Judge
 from distbp.trainer.log import Log
 from distbp.trainer.noise_scale import NoiseScale
@@ -135,3 +140,36 @@ class Components:
     saver: Saver | None = None
     audit_every: int | Epochs = 0
     least_ranks: int = 1
+
+    def heard_by(self, observer: Observer) -> "Components":
+        """Return them, after they were told who hears their remarks."""
+        if self.saver is not None:
+            self.saver.on_remark = observer.remark
+        return self
+
+
+def as_optimizer(given: Optimizer | str) -> Optimizer:
+    """Return an optimiser, made with its usual rate where only its name is given."""
+    return make_optimizer(given) if isinstance(given, str) else given
+
+
+def as_rows(given: Any, network: Network | FunctionModel) -> Prepared:
+    """Return prepared rows; of a pair of arrays (X, y), or `Data`, which holds several parts, what is meant by it."""
+    if isinstance(given, Data):
+        raise UserError("Trainer takes the rows of a part, data.train, not all of what load gives")
+    if not isinstance(given, tuple):
+        return cast(Prepared, given)
+    X, y = given
+    parts = load(
+        X, y, validation_fraction=0.0, test_fraction=0.0, scaling="none", scale_target=False, dtype=network.dtype
+    )
+    return parts.train
+
+
+def refuse_other_inputs(network: Network | FunctionModel, train: Prepared) -> None:
+    """Refuse a network that does not fit the data."""
+    wanted, values = train.preprocessor.code_values, tuple(map(len, network.embeddings))
+    if network.sizes[0] != train.preprocessor.n_inputs:
+        raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
+    if values != wanted:
+        raise ValueError(f"the data has codes of {wanted} values: Network(..., embeddings={wanted}), not {values}")

@@ -5,6 +5,7 @@ follow from reduced numbers and from the step alone, so all ranks take them at t
 """
 
 import time
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -17,14 +18,15 @@ from distbp.data.sampling import BatchSampler, Epochs
 from distbp.errors import UserError
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
-from distbp.network.losses import Loss
+from distbp.network.losses import Loss, make_loss
 from distbp.optim.optimizer import Optimizer
 from distbp.optim.schedules import Schedule
 from distbp.trainer import noise_scale
+from distbp.trainer.bar import shown
 from distbp.trainer.crew import Crew
 from distbp.trainer.evaluation import evaluate, kind_of_metrics, watched_metrics
 from distbp.trainer.memory import RunMemory
-from distbp.trainer.options import Batches, Components, Gradient, Observer
+from distbp.trainer.options import Batches, Components, Gradient, Observer, as_optimizer, as_rows, refuse_other_inputs
 from distbp.trainer.replicas import audit
 from distbp.trainer.state import FINISHED, SETTLED, UNSETTLED, Latest, Position
 from distbp.trainer.step import Counts, step
@@ -42,13 +44,13 @@ class Trainer:
     ----------
     network : Network or FunctionModel
         What is trained, in place. Rank 0's initial parameters are everybody's.
-    loss : Loss
-        Its loss.
-    optimizer : Optimizer
-        Its optimiser; its `lr` is the peak of the schedule.
-    train : Prepared
-        Training rows.
-    validation : Prepared, optional
+    loss : Loss or str
+        Its loss, or the name of one.
+    optimizer : Optimizer or str
+        Its optimiser, or the name of one with its usual rate; its `lr` is the peak of the schedule.
+    train : Prepared, or a pair of arrays (X, y)
+        Training rows: those of `load`, or numbers as a network takes them.
+    validation : Prepared, or a pair of arrays (X, y), optional
         Rows of the evaluations during the run.
     comm : Communicator, optional
         The ranks; this process alone by default.
@@ -67,11 +69,11 @@ class Trainer:
     def __init__(
         self,
         network: Network | FunctionModel,
-        loss: Loss,
-        optimizer: Optimizer,
-        train: Prepared,
+        loss: Loss | str,
+        optimizer: Optimizer | str,
+        train: Prepared | tuple[Any, Any],
         *,
-        validation: Prepared | None = None,
+        validation: Prepared | tuple[Any, Any] | None = None,
         comm: Communicator | None = None,
         batches: int | Batches = 64,
         gradient: Gradient | None = None,
@@ -79,20 +81,20 @@ class Trainer:
         components: Components | None = None,
         observer: Observer | None = None,
     ) -> None:
-        _refuse_other_inputs(network, train)
+        loss, optimizer = (make_loss(loss) if isinstance(loss, str) else loss), as_optimizer(optimizer)
+        train, validation = as_rows(train, network), validation and as_rows(validation, network)
+        refuse_other_inputs(network, train)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()
         batches = batches if isinstance(batches, Batches) else Batches(batches)
         self.sampler = BatchSampler(train.n_rows, batches.size, seed=batches.seed, drop_last=batches.drop_last)
         self.gradient, self.observer = gradient or Gradient(), observer or Observer()
-        beside = components or Components()
+        beside = (components or Components()).heard_by(self.observer)
         self.log, self.judge, self.noise, self.nonfinite = beside.log, beside.judge, beside.noise, beside.nonfinite
         self.saver, self.audit_every, self.least_ranks = beside.saver, beside.audit_every, beside.least_ranks
-        if self.saver is not None:
-            self.saver.on_remark = self.observer.remark
         self.schedule, self.peak = schedule or Schedule(), optimizer.lr
-        self.position, self.latest, self._stop_here = Position(), Latest(), False
+        self.position, self.latest, self._stop_here, self._fitted = Position(), Latest(), False, 0
         self.crew = Crew(self.comm, everyone=self.gradient.oversubscribe)
         self.stragglers = Stragglers(self.crew.comm)
         kind = kind_of_metrics(network, loss, train.target)
@@ -113,17 +115,22 @@ class Trainer:
             abandon=lambda: self.reducer.transport.abandon(), rebuild=self._rebuild,
         )  # fmt: skip
 
-    # --- the run ------------------------------------------------------------------------------------
+    def fit(self, *, epochs: int | None = None, steps: int | None = None, bar: bool = True) -> Outcome:
+        """Train for `epochs` or `steps`, so much more than when the last call was done; after `resume`, in all.
 
-    def fit(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
+        With `bar` a person who watches sees how far it is. Returns what `fit_until` does.
+        """
+        total = self._fitted + self.sampler.total_steps(epochs, steps)
+        with shown(self, total) if bar and self.comm.is_root else nullcontext():
+            outcome = self.fit_until(steps=total)
+        self._fitted = self._fitted if outcome == "stopped" else self.position.step
+        return outcome
+
+    def fit_until(self, *, epochs: int | None = None, steps: int | None = None) -> Outcome:
         """Train until `epochs` or `steps` of the whole run are done, whichever comes first.
 
-        After an exception ranks may stand at different places: go on with a new `Trainer` that resumes.
-
-        Returns
-        -------
-        {"done", "stopped", "early", "target"}
-            Why it ended; ``stopped`` means by `request_stop`.
+        Returns why it ended: ``stopped`` means by `request_stop`. After an exception ranks may stand at different
+        places: go on with a new `Trainer` that resumes.
         """
         total = self.sampler.total_steps(epochs, steps)  # which refuses to train for ever
         self._begin()
@@ -261,13 +268,7 @@ class Trainer:
         self.saver.save(self.memory.take(), self.reducer, best=self.judge.state.best_step, last=last, comm=comm)
 
     def resume(self) -> tuple[str, list[str]]:
-        """Continue from the newest valid checkpoint, if there is one; see `Saver.load`.
-
-        Returns
-        -------
-        str, list of str
-            Name of the file, or "", and warnings about damaged ones.
-        """
+        """Continue from the newest valid checkpoint, if there is one; return its name, or "", and warnings."""
         assert self.saver is not None
         memory, name, warnings = self.saver.load(self.reducer)
         if memory is not None:
@@ -284,12 +285,3 @@ class Trainer:
         if self.comm.size < self.least_ranks:
             self.request_stop()
         self.observer.on_lost(lost, time.perf_counter() - start)
-
-
-def _refuse_other_inputs(network: Network | FunctionModel, train: Prepared) -> None:
-    """Refuse a network that does not fit the data."""
-    wanted, values = train.preprocessor.code_values, tuple(map(len, network.embeddings))
-    if network.sizes[0] != train.preprocessor.n_inputs:
-        raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
-    if values != wanted:
-        raise ValueError(f"the data has codes of {wanted} values: Network(..., embeddings={wanted}), not {values}")

@@ -311,10 +311,10 @@ def test_a_terminal_gets_a_bar(tmp_path, monkeypatch):
     reporter.start_bar(2, 5)
     reporter.progress(3, 0.5, 10.0)
     reporter.record(RECORDS[3])
-    assert reporter._bar.tasks[0].total == 5
-    reporter._next = 0.0
+    assert reporter._bar._bar.tasks[0].total == 5
+    reporter._bar._next = 0.0
     reporter.progress(4, 0.5, 10.0)
-    assert (reporter._bar.tasks[0].completed, reporter._bar.tasks[0].total) == (4, 5)
+    assert (reporter._bar._bar.tasks[0].completed, reporter._bar._bar.tasks[0].total) == (4, 5)
     reporter.close()
     reporter.close()
     reporter.say("after the bar")

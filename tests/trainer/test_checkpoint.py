@@ -243,7 +243,7 @@ def test_a_model_file_whose_parameters_do_not_fit_is_damaged(tmp_path):
 def test_predictions_are_probabilities_or_in_the_units_of_the_target():
     for kind, shape in (("classes", (50, 3)), ("binary", (50, 2))):
         one, rows = model(kind)
-        p = one.predict(RAW)
+        p = one.predict_outputs(RAW)
         assert p.shape == shape
         np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-6)
     z = one.network.predict(rows.take(np.arange(50))[0])[:, 0]  # the log-odds of the second class
@@ -251,7 +251,7 @@ def test_predictions_are_probabilities_or_in_the_units_of_the_target():
     one, rows = model("values", np.float64)
     X = rows.take(np.arange(50))[0]
     scale, shift = np.array(rows.preprocessor.target_scale), np.array(rows.preprocessor.target_shift)
-    found = one.predict(RAW)
+    found = one.predict_outputs(RAW)
     np.testing.assert_allclose((found - shift) * scale, one.network.predict(X), rtol=1e-9, atol=1e-12)
 
 

@@ -46,7 +46,7 @@ def trained(comm, folder=None, *, leaves=LEAVES, steps=STEPS, **options):
     start = comm.recorder.count
     while True:
         with trainer.survival:
-            outcome = trainer.fit(steps=steps)
+            outcome = trainer.fit_until(steps=steps)
             span = range(start + 1, comm.recorder.count + 1)
             comm.agree()
             break
@@ -141,7 +141,7 @@ def test_a_call_after_a_stop_goes_on_though_a_rank_was_lost_before():
         trainer = flat_trainer(network, SoftmaxCrossEntropy(), Adam(5e-2), TRAIN, comm=comm, batch_size=17, leaves=4)
         trainer.observer.on_step = lambda t: t.position.step == 4 and t.request_stop()
         start = comm.recorder.count
-        return trainer.fit(steps=8), comm.size, trainer.fit(steps=8), trainer.position.step, start
+        return trainer.fit_until(steps=8), comm.size, trainer.fit_until(steps=8), trainer.position.step, start
 
     start = run_mortal_threads(3, run, deaths=[])[0][-1]
     results = run_mortal_threads(3, run, deaths=[Death(1, start + 2)])

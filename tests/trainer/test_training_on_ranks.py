@@ -195,7 +195,15 @@ def test_a_stop_in_the_last_step_does_not_stop_the_next_fit():
     t = trainer(SerialCommunicator())
     t.observer.on_step = lambda t: t.position.step == 9 and t.request_stop()
     assert t.fit(steps=10) == "done"
-    assert t.fit(steps=20) == "done" and t.position.step == 20
+    assert t.fit(steps=10) == "done" and t.position.step == 20
+
+
+def test_fit_again_trains_so_much_more_and_after_a_stop_what_is_left():
+    t = trainer(SerialCommunicator())
+    assert t.fit(steps=4) == t.fit(steps=3) == "done" and t.position.step == 7
+    t.observer.on_step = lambda t: t.position.step == 9 and t.request_stop()
+    assert t.fit(steps=5) == "stopped" and t.position.step == 10
+    assert t.fit(steps=5) == "done" and t.position.step == 12
 
 
 def test_a_run_that_ends_off_the_interval_and_goes_on_is_the_same_run():
@@ -205,7 +213,7 @@ def test_a_run_that_ends_off_the_interval_and_goes_on_is_the_same_run():
     t = trainer(SerialCommunicator(), on_record=parts.append, **options)
     for steps in (10, 25, 40):
         t.judge.patience, patience = (None, t.judge.patience) if steps < 40 else (t.judge.patience, t.judge.patience)
-        t.fit(steps=steps)
+        t.fit_until(steps=steps)
         t.judge.patience = patience
     kept = [r for r in parts if r["step"] not in (10, 25)]
     assert [r["step"] for r in kept] == [r["step"] for r in whole]

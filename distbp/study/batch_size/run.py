@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import UsageError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer

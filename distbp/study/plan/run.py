@@ -20,7 +20,7 @@ import numpy as np
 from distbp.comm.agreement import on_root, wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.errors import UsageError, UserError
 from distbp.run.build import build_trainer
 from distbp.run.options import TrainConfig

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
-from distbp.data.prepared import Prepared
+from distbp.data.prepared import Data, Prepared
 from distbp.data.sampling import BatchSampler
 from distbp.errors import UsageError, UserError
 from distbp.run.build import build_trainer, run_length

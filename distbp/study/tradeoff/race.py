@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.data.dataset import ArrayDataset
-from distbp.data.loading import Data
-from distbp.data.prepared import Prepared
+from distbp.data.prepared import Data, Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.sampling import Permutation
 from distbp.data.splitting import Subset

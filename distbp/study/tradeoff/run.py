@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
-from distbp.data.prepared import Prepared
+from distbp.data.prepared import Data, Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
 from distbp.run.options import TrainConfig

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distbp.comm.communicator import Communicator
-from distbp.data.loading import Data
+from distbp.data.prepared import Data
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import of_trial
 from distbp.study.tradeoff.race import MEASURED, OVERHEAD, Curve, Rows, drawn, in_memory, last_within, spread, trained
