@@ -10,6 +10,7 @@ usage: distbp COMMAND [options]
 
   train      train a network; put 'mpirun -n P' in front of it for P ranks
   predict    predictions of a trained model for new rows
+  export     a trained model as an ONNX file
   report     the report of a run anew, or one page about several
   data       how the columns of a table are understood
   check      one gradient by several methods: their errors, their times, and how they grow
@@ -36,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
             from distbp.report import __main__ as report
 
             return report.main(rest)
+        case ["export", *rest]:
+            from distbp.export import __main__ as export
+
+            return export.main(rest)
         case ["data", *rest]:
             from distbp.data import __main__ as data
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"gradient", "model"},
     {"trainer", "report"},
     {"run"},
-    {"train", "predict", "slurm", "check", "doctor", "study", "estimators"},
+    {"train", "predict", "slurm", "check", "doctor", "study", "estimators", "export"},
     {"__main__"},
 ]
 """Packages, and the modules that stand beside them: a module imports from its own package and from lower layers."""
@@ -147,6 +147,7 @@ BUDGET = {
     "doctor": 1250,
     "study": 3160,
     "estimators": 430,
+    "export": 510,
     "": 1210,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

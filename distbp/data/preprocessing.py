@@ -132,7 +132,7 @@ class Preprocessor:
             self._bins.encode(numbers, out[:, k : k + self._bins.n])
         if not self._all_numeric:
             out[:, k + self._bins.n : self._plain] = 0.0
-            for i, inputs in self._inputs_of(columns).items():
+            for i, inputs in self.inputs_of(columns).items():
                 codes = X[:, i]
                 if (holes := np.isnan(codes)).any():
                     codes = np.where(holes, len(inputs) - 1, codes)
@@ -172,7 +172,7 @@ class Preprocessor:
         assert len(owners) == self._plain
         return [np.array(places, int) for places in found]
 
-    def _inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
+    def inputs_of(self, columns: tuple[Column, ...]) -> dict[int, Array]:
         """Return for each column of categories the input of each code, -1 for none; the last is that of a hole.
 
         Where it is given as a code itself, that is another code; 0 is that of a category that is not named.

@@ -155,7 +155,8 @@ class Roles:
             return parse_columns(options.target, names, self.source)
         if options.like is None:
             return [last]
-        return [names.index(name) for name in options.like.names] if set(options.like.names) <= set(names) else []
+        wanted = set(options.like.names)  # an input of that name is one: its target stood beside the table
+        return [names.index(name) for name in options.like.names] if wanted <= set(names) - set(self.known) else []
 
     def decide(self, kinds: dict[int, Kind]) -> None:
         """Change what columns are taken for to what was asked for, and to what they were before."""
