@@ -21,6 +21,7 @@ LAYERS = [
     {"trainer", "report"},
     {"run"},
     {"train", "predict", "slurm", "check", "doctor", "study", "estimators", "export"},
+    {"runs"},
     {"__main__"},
 ]
 """Packages, and the modules that stand beside them: a module imports from its own package and from lower layers."""
@@ -30,6 +31,10 @@ ONE_DOOR = {
     "threadpoolctl": {"run.blas"},
     "rich": {"trainer.bar"},
     "torch": set(),
+    "tensorboard": {"run.trackers"},
+    "mlflow": {"run.trackers"},
+    "wandb": {"run.trackers"},
+    "trackio": {"run.trackers"},
     "sklearn": {"estimators.base", "estimators.classifier", "estimators.regressor"},
     "autograd": set(),
     "numba": {"optim.compiled"},
@@ -139,7 +144,7 @@ BUDGET = {
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2680,
-    "run": 2800,
+    "run": 2960,
     "report": 690,
     "watch": 575,
     "autodiff": 2580,
@@ -148,6 +153,7 @@ BUDGET = {
     "study": 3160,
     "estimators": 430,
     "export": 510,
+    "runs": 490,
     "": 1210,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from distbp.comm.agreement import require_equal
+from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Data
 from distbp.errors import DONE, STOPPED, RankLost, UserError
@@ -27,6 +27,7 @@ from distbp.run.refusals import idle_options, other_length
 from distbp.run.report import Reporter, read_records
 from distbp.run.results import conclude
 from distbp.run.summary import closing, opening, plan_of
+from distbp.run.trackers import tracker
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
 from distbp.trainer.trainer import Trainer
@@ -181,6 +182,8 @@ class Job:
                 (path / name).unlink(missing_ok=True)
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
+        if config.track != "none" and not self._stop:
+            on_root(comm, lambda: reporter.tell(tracker(config.track, path, dataclasses.asdict(config))), "--track")
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = self.on_record, self.on_lost, self.on_remark
         warnings += filter(None, [kernel_warning(), without_report(config.report)])

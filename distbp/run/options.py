@@ -26,13 +26,15 @@ from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
 from distbp.report import LANGUAGES
 from distbp.run.recipes import RECIPES
+from distbp.run.trackers import TRACKERS
 from distbp.trainer.calibration import THRESHOLDS
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe report keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep eval_every dry_run"
-    " log_every target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite profile elastic"
-    " least_ranks noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe".split()
+    "recipe report track keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep"
+    " eval_every dry_run log_every target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite"
+    " profile elastic least_ranks noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error"
+    " oversubscribe".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -219,6 +221,7 @@ class TrainConfig:
     profile: bool = _output(
         False, "say where the time of a step goes; trace.json opens in Perfetto or chrome://tracing"
     )
+    track: str = _output("none", "also give the records to this program, in the run directory", ("none", *TRACKERS))
     report: str = _output("none", "report.html and report.md of the run, in this language", ("none", *LANGUAGES))
     dry_run: bool = _output(False, "print configuration, network, memory and messages; do not train")
 

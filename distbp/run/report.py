@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distbp.files import atomic_write
+from distbp.run.trackers import Tracker
 from distbp.trainer.bar import Bar, bar_on
 
 _KEPT = 16
@@ -27,6 +28,11 @@ class Reporter:
         self._file = open(metrics, "a", encoding="utf-8") if active and metrics else None
         self._latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._bar: Bar | None = None
+        self._tracker: Tracker | None = None
+
+    def tell(self, tracker: Tracker) -> None:
+        """Give all records that come to a tracker, too."""
+        self._tracker = tracker
 
     def say(self, text: str) -> None:
         """Print one line for people."""
@@ -43,6 +49,8 @@ class Reporter:
         if self.active:
             self._write(record)
             self.say(format_record(record))
+        if self._tracker is not None:
+            self._tracker.record(record)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is None:
@@ -84,8 +92,11 @@ class Reporter:
             self._bar = None
 
     def close(self) -> None:
-        """Close bar and file."""
+        """Close bar, tracker and file."""
         self.stop_bar()
+        if self._tracker is not None:
+            self._tracker.close()
+            self._tracker = None
         if self._file is not None:
             with contextlib.suppress(OSError):  # what could not be written was reported
                 self._file.close()

@@ -102,7 +102,7 @@ def conclude(
     path = directory.path / "model.safetensors"
     model = model_of(network, loss, data, config, comm, validated)
     on_root(comm, lambda: model.save(path), f"cannot write {path}")
-    results = about | results
+    results = about | {"data digest": data.digest()} | results
     widths = [within(of_one, INTERVAL) for of_one in model.errors]
     if widths and data.test is not None and np.isfinite(widths).all():
         held = coverage(network, data.test, comm, widths)

@@ -1,0 +1,117 @@
+"""Run directories as they are: data, recipe, state, best figure, time."""
+
+import fcntl
+import json
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_MAIN = ("accuracy", "exact_match", "rmse", "loss")
+
+
+class Listed(NamedTuple):
+    """Describe a run."""
+
+    path: Path
+    data: str
+    recipe: str
+    state: str
+    figure: str
+    epochs: float
+    seconds: float
+    ranks: int | None
+    began: float
+    """Seconds since 1970."""
+
+
+def listed(folder: Path) -> list[Listed]:
+    """Return the runs in a folder, or the one that it is, by when they were begun; members of ensembles are theirs."""
+    if (folder / "config.toml").exists():
+        return [_read(folder)]
+    paths = (config.parent for config in folder.rglob("config.toml") if "members" not in config.parts)
+    return sorted((_read(path) for path in paths), key=lambda one: one.began)
+
+
+def _read(path: Path) -> Listed:
+    config = config_of(path / "config.toml")
+    results, manifest = _json(path / "results.json"), _json(path / "manifest.json")
+    last = _last_record(path / "metrics.jsonl")
+    seconds, epochs = results.get("seconds") or last.get("seconds", 0.0), last.get("epoch", 0.0)
+    began = (path / "config.toml").stat().st_mtime
+    about = str(config.get("data", "?")), str(config.get("recipe", "?")), _state(path, results)
+    return Listed(path, *about, _figure(results or last), epochs, seconds, manifest.get("size"), began)
+
+
+def _state(path: Path, results: dict[str, Any]) -> str:
+    if _is_locked(path / "lock"):
+        return "running"
+    if results:
+        return "done"
+    return "stopped" if any(path.glob("checkpoints/*.safetensors")) or (path / "members").is_dir() else "failed"
+
+
+def _is_locked(lock: Path) -> bool:
+    with suppress(OSError), open(lock) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _figure(results: dict[str, Any]) -> str:
+    for part in ("test", "val", "train"):
+        for name in _MAIN:
+            if isinstance(value := results.get(f"{name}/{part}"), int | float):
+                return f"{name}/{part} {value:.4g}"
+    return ""
+
+
+def config_of(path: Path) -> dict[str, Any]:
+    """Return the options of a ``config.toml`` by their flags; {} where it cannot be read."""
+    flat: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            flat |= value if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _last_record(path: Path) -> dict[str, Any]:
+    """Return the last whole line of the log."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in reversed(path.read_text(encoding="utf-8").splitlines()):
+            with suppress(ValueError):
+                found = json.loads(line)
+                return found if isinstance(found, dict) else {}
+    return {}
+
+
+def describe(runs: list[Listed]) -> str:
+    """Return a table for people."""
+    head = ("run", "data", "recipe", "state", "figure", "epochs", "time", "ranks")
+    rows = [
+        (str(r.path), _end_of(r.data), *r[2:5], f"{r.epochs:g}", _time(r.seconds), str(r.ranks or "")) for r in runs
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )
+
+
+def _end_of(data: str) -> str:
+    return data if len(data) <= 32 else "..." + data[-29:]
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

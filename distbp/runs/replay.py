@@ -1,0 +1,35 @@
+"""Front door: ``distbp replay RUN --to tensorboard``: the records of a run for a program that shows them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from distbp.comm.serial import SerialCommunicator
+from distbp.errors import DONE, UserError
+from distbp.run.entry_point import run
+from distbp.run.report import read_records
+from distbp.run.trackers import TRACKERS, replay
+from distbp.runs.listing import config_of
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="distbp replay", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, finished or not")
+    parser.add_argument("--to", choices=TRACKERS, required=True, help="files are written into the run directory")
+    options = parser.parse_args(arguments)
+    return run(lambda comm: show(options.run, options.to), SerialCommunicator)
+
+
+def show(path: Path, to: str) -> int:
+    """Give the records of a run to a tracker."""
+    records = read_records(path / "metrics.jsonl")
+    if not records:
+        raise UserError(f"{path}: there are no records in it (metrics.jsonl)")
+    n = replay(to, path, config_of(path / "config.toml"), records)
+    print(f"{n} records of {path} are in {to} now")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

