@@ -25,11 +25,13 @@ from distbp.data.splitting import Subset
 from distbp.data.table.formats import FORMATS, suffix_of
 from distbp.data.table.records import TableDataset
 from distbp.errors import DONE, UsageError, UserError
+from distbp.markup import plain
 from distbp.model import Model
 from distbp.run.blas import limited_blas
 from distbp.run.entry_point import run
 from distbp.run.going_on import model_at
 from distbp.run.predictions import write_predictions
+from distbp.run.results import digits
 from distbp.trainer.calibration import within
 from distbp.trainer.evaluation import evaluate
 
@@ -39,7 +41,7 @@ _TEXT = ("encoding", "delimiter", "decimal", "thousands", "missing")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m distbp.predict", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m distbp.predict", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors")
     parser.add_argument("data", metavar="DATA", help="as for distbp.train; the target may be missing")
     parser.add_argument("--out", metavar="FILE", help=".csv or .npy; standard output (CSV) by default")
@@ -86,7 +88,7 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     on_root(comm, lambda: _show(predictions, names, model, options, asked, remarks), f"cannot write {options.out}")
     figures.pop("confusion", None)
     if figures and comm.is_root:
-        print(", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
+        print(", ".join(f"{k} {digits(v)}" for k, v in figures.items()), file=sys.stderr)
     return DONE
 
 

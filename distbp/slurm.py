@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UsageError, UserError
+from distbp.markup import plain
 from distbp.run.entry_point import Parser, run
 
 _TEMPLATE = Path(__file__).with_name("job.sbatch")
@@ -135,7 +136,9 @@ def partitions() -> list[Partition]:
 
 def _parser() -> argparse.ArgumentParser:
     as_it_stands = argparse.RawDescriptionHelpFormatter
-    parser = Parser("python -m distbp.slurm", description=__doc__, formatter_class=as_it_stands, allow_abbrev=False)
+    parser = Parser(
+        "python -m distbp.slurm", description=plain(__doc__), formatter_class=as_it_stands, allow_abbrev=False
+    )
     add = parser.add_argument
     add("kind", nargs="?", choices=_EXAMPLES, default="train", help="what the job does [train]")
     for answer in fields(Answers)[1:]:

@@ -5,13 +5,15 @@ Reads the configuration and hands it to a `Job`.
 
 from distbp.run.quick_start import imported  # isort: skip  (before NumPy)
 
+import os
 import sys
+from contextlib import nullcontext
 
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
-from distbp.errors import UsageError
+from distbp.errors import DONE, UsageError
 from distbp.run.blas import limited_blas
-from distbp.run.config import parse_train_config
+from distbp.run.config import help_on, parse_train_config
 from distbp.run.ensemble import EnsembleJob
 from distbp.run.entry_point import run
 from distbp.run.job import Job
@@ -24,6 +26,9 @@ imported()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if text := help_on(arguments):
+        print(text, end="")
+        return DONE
     config, problem, watcher = TrainConfig(elastic=False), None, Watcher()
     try:
         config = parse_train_config(arguments)
@@ -39,9 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
-    with limited_blas(comm, most=1 if config.exact else None) as threads:
+    with (
+        limited_blas(comm, most=1 if config.exact else config.threads) as threads,
+        open(os.devnull, "w") if config.quiet else nullcontext() as stream,
+    ):
         job = EnsembleJob if config.has_members else Job
-        return job(config, comm, threads, watcher).run()
+        return job(config, comm, threads, watcher, stream=stream).run()
 
 
 if __name__ == "__main__":

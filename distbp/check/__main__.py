@@ -20,6 +20,7 @@ from distbp.comm.agreement import on_root, wait_quietly
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError, UserError
+from distbp.markup import plain
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.losses import LOSSES
 from distbp.network.user_functions import is_function_name, resolve
@@ -39,7 +40,7 @@ _MODEL_SECONDS = 3.0  # about the most for the differences of a model, which may
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m distbp.check", description=__doc__, allow_abbrev=False,
+        prog="python -m distbp.check", description=plain(__doc__), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--activation", help=f"{', '.join(ACTIVATIONS)}, or module:function; tanh by default")

@@ -23,6 +23,7 @@ from distbp.doctor.finding import FAILURE, OK, Finding, Report, worst
 from distbp.doctor.launch import Library, check_launch, claimed_rank, find_library, judge_fault_tolerance
 from distbp.doctor.supervision import FORWARD, Supervision, leave, start_limit
 from distbp.errors import USAGE
+from distbp.markup import plain
 
 _PATIENCE = 2.0
 """Seconds in which all ranks fail, where it is not one that fails alone."""
@@ -42,7 +43,9 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line; what is wrong with it is one line, and exit code 2."""
     as_it_stands = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("python -m distbp.doctor", description=__doc__, formatter_class=as_it_stands, allow_abbrev=False)
+    parser = _Parser(
+        "python -m distbp.doctor", description=plain(__doc__), formatter_class=as_it_stands, allow_abbrev=False
+    )
     parser.add_argument("--run-dir", default=".", metavar="DIR", help="where runs will write; here by default")
     parser.add_argument("--data", default="digits", metavar="NAME_OR_PATH", help="what will be read; digits by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")

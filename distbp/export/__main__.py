@@ -8,13 +8,14 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
 from distbp.export.onnx import to_onnx
 from distbp.files import atomic_write
+from distbp.markup import plain
 from distbp.run.entry_point import run
 from distbp.run.going_on import model_at
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m distbp.export", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m distbp.export", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="a run directory, or a model.safetensors")
     parser.add_argument("--onnx", metavar="FILE", type=Path, required=True, help="what is written; it ends in .onnx")
     options = parser.parse_args(arguments)

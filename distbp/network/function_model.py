@@ -53,7 +53,8 @@ class FunctionModel(Flat):
     ----------
     init : callable
         ``init(rng, n_inputs, n_outputs)`` gives the initial parameters, a tree of float arrays; it is given those of
-        the three arguments that it names. `rng` is a ``numpy.random.Generator``.
+        the three arguments that it names so; where it has other names, as many as it takes. `rng` is a
+        ``numpy.random.Generator``.
     predict : callable
         ``predict(parameters, X)`` gives the outputs (n, ...) of the rows `X` (n, n_inputs), each from its row alone.
     n_inputs, n_outputs : int
@@ -105,9 +106,7 @@ class FunctionModel(Flat):
         self.dtype, self.seed, self.name, self.n_outputs = np.dtype(dtype), seed, name, n_outputs
         self.function, self._what = predict, f"--model {name}" if name else "the model"
         rng = np.random.Generator(np.random.Philox(key(seed, "model")))
-        offered = {"rng": rng, "n_inputs": n_inputs, "n_outputs": n_outputs}
-        taken = inspect.signature(init).parameters
-        self._tree = init(**{k: v for k, v in offered.items() if k in taken})
+        self._tree = _initial(init, {"rng": rng, "n_inputs": n_inputs, "n_outputs": n_outputs})
         self._shapes: list[tuple[int, ...]] = []
         self.parts: list[tuple[str, slice]] = []
         start = 0
@@ -239,3 +238,14 @@ class FunctionModel(Flat):
             given = f"an array of shape {outputs.shape} for {len(X)} rows"
             raise UserError(f"{self._what}: predict gives {given}; (n, n_outputs) is wanted")
         return outputs
+
+
+def _initial(init: Callable[..., Any], offered: dict[str, Any]) -> Any:
+    """Return what `init` gives: of what it names it is given that, of other names as many as it must have."""
+    taken = inspect.signature(init).parameters
+    if taken.keys() <= offered.keys():
+        return init(**{name: offered[name] for name in taken})
+    needed = [one for one in taken.values() if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    if any(one.kind is one.VAR_POSITIONAL for one in needed):
+        return init(*offered.values())
+    return init(*list(offered.values())[: len(needed)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
+from distbp.markup import plain
 from distbp.report import LANGUAGES
 from distbp.report.of_run import report_on
 from distbp.report.of_runs import compare
@@ -18,7 +19,7 @@ from distbp.run.entry_point import run
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m distbp.report", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m distbp.report", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="directories of finished runs")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
     parser.add_argument(

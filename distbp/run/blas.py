@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from distbp.comm.communicator import Communicator, Host
 from distbp.comm.host import available_cores
 
+_LOOKS, _BETWEEN_LOOKS = 7, 0.002
 _VECTOR = ("sse", "ssse", "avx", "fma", "amx", "asimd", "sve")
 
 # OpenBLAS kernels by the width in bits of what they add and multiply at once
@@ -36,9 +38,30 @@ def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
     """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number."""
     from threadpoolctl import threadpool_limits
 
-    threads = min(blas_threads(comm), most or sys.maxsize)
+    threads = min(blas_threads(comm), most or sys.maxsize, _asked())
+    if threads > 1:
+        threads = max(1, min(threads, (os.cpu_count() or 1) - _busy_cores(comm)))
     with threadpool_limits(limits=threads, user_api="blas"):
         yield threads
+
+
+def _asked() -> int:
+    """Return the limit of threads that the environment sets."""
+    given = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
+    return min((max(1, int(text)) for text in given if text.isdigit()), default=sys.maxsize)
+
+
+def _busy_cores(comm: Host) -> int:
+    """Return how many cores other processes keep busy: a thread that waits for one that has no core costs all."""
+    seen = []
+    for _ in range(_LOOKS):
+        try:
+            running = Path("/proc/loadavg").read_text(encoding="utf-8").split()[3].partition("/")[0]
+        except (OSError, IndexError):
+            return 0
+        seen.append(int(running) - comm.host_ranks)
+        time.sleep(_BETWEEN_LOOKS)
+    return max(0, sorted(seen)[len(seen) // 2])
 
 
 def kernel_warning() -> str:

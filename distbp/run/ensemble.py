@@ -33,9 +33,10 @@ from distbp.run.findings import without_report, write_report
 from distbp.run.job import Job
 from distbp.run.left_out import LeftOut
 from distbp.run.manifest import describe
+from distbp.run.next_step import command
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
-from distbp.run.results import conclude, figures_of, lines_of
+from distbp.run.results import conclude, digits, figures_of, lines_of
 from distbp.trainer.calibration import calibrated
 from distbp.watch.watcher import Watcher
 
@@ -95,8 +96,9 @@ class EnsembleJob:
             self.reporter.say(f"{data.target}: {what}, trained {how}; {self.path}")
             members, everyone = self._members(data, groups)
             if members is None:
-                again = f"--resume auto --run-dir {self.path}"
-                self.reporter.say(f"stopped: each member that began has a checkpoint; continue with {again}")
+                config_file = self.path / "config.toml"
+                again = command("distbp.train", "--config", config_file, "--resume", "auto", ranks=comm.size)
+                self.reporter.say(f"stopped: each member that began has a checkpoint; continue with: {again}")
                 return STOPPED
             self._finish(data, members, everyone, directory, began)
         return DONE
@@ -127,7 +129,9 @@ class EnsembleJob:
         alone: dict[str, tuple[float, float]] = about[f"{self.one} alone"]
         for line in lines_of(self.results):
             part = "val" if line.startswith("validation") else "test"
-            shown = (f"{k[: -len(part) - 1]} {m:.4f} ± {s:.4f}" for k, (m, s) in alone.items() if _is_figure(k, part))
+            shown = (
+                f"{k[: -len(part) - 1]} {digits(m)} ± {digits(s)}" for k, (m, s) in alone.items() if _is_figure(k, part)
+            )
             of_rows = line.replace("validation", "out of fold", 1) if left_out else line
             say(f"{of_rows}; {self.one} alone: {', '.join(shown)}")
         for doubt in doubted:
@@ -136,7 +140,7 @@ class EnsembleJob:
             table = directory.path / "out-of-fold.csv"
             on_root(self.comm, lambda: left_out.write(table, self.model, data), f"cannot write {table}")
             say(f"each training row predicted by the member that left it out: {table}")
-        path, use = directory.path / "model.safetensors", f"python -m distbp.predict {directory.path} DATA"
+        path, use = directory.path / "model.safetensors", command("distbp.predict", directory.path, "DATA")
         say(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
         if line := write_report(directory.path, self.config.report, self.comm):
             say(line)

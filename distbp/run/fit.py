@@ -215,7 +215,7 @@ def fit_with(
     config = config_of(options, "fit()")
     watcher = Watcher()
     goodbye = hold(comm, watcher)
-    with open(os.devnull, "w") as nowhere, limited_blas(comm, most=1 if config.exact else None) as threads:
+    with open(os.devnull, "w") as nowhere, limited_blas(comm, most=1 if config.exact else config.threads) as threads:
         data = load_data(config, comm, given)
         stream = sys.stdout if verbose else nowhere
         make = EnsembleJob if config.has_members else Job

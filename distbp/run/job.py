@@ -22,6 +22,7 @@ from distbp.run.directory import RunDirectory, default_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
 from distbp.run.manifest import bits_of, describe
+from distbp.run.next_step import command
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options, other_length
 from distbp.run.report import Reporter, read_records
@@ -243,8 +244,9 @@ class Job:
             reporter.say(profile.table(at.step - before))
             directory.write("trace.json", profile.trace())
         if outcome == "stopped":
-            again = f"--resume auto --run-dir {directory.path}"
-            reporter.say(f"stopped at step {at.step} with a checkpoint; continue with {again}")
+            config = directory.path / "config.toml"
+            again = command("distbp.train", "--config", config, "--resume", "auto", ranks=self.comm.size)
+            reporter.say(f"stopped at step {at.step} with a checkpoint; continue with: {again}")
             return STOPPED
         results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}
         judge = trainer.judge

@@ -31,10 +31,10 @@ from distbp.trainer.calibration import THRESHOLDS
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "recipe report track keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep"
+    "recipe report track quiet keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep"
     " eval_every dry_run log_every target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite"
     " profile elastic least_ranks noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error"
-    " oversubscribe".split()
+    " oversubscribe threads".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -66,7 +66,11 @@ _optimisation, _run, _output = partial(_option, "optimisation"), partial(_option
 _THRESHOLDS = ("none", *THRESHOLDS)
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
-    ("ensemble leaves micro_batch early_stopping keep lr_scaling_base least_ranks", lambda x: x >= 1, "at least 1"),
+    (
+        "ensemble threads leaves micro_batch early_stopping keep lr_scaling_base least_ranks",
+        lambda x: x >= 1,
+        "at least 1",
+    ),
     ("folds", lambda x: x >= 2, "at least 2"),
     ("bins", lambda x: x == 0 or 2 <= x <= 1024, "0, or from 2 to 1024"),
     ("noise_scale epochs steps decay_patience weight_decay", lambda x: 0 <= x < math.inf, "at least 0"),
@@ -202,6 +206,7 @@ class TrainConfig:
     hang_timeout: float = _run(
         600.0, "seconds without progress after which a run says where it hangs, and ends; 0: never"
     )
+    threads: int | None = _run(None, "most BLAS threads of a rank; by default its share of the cores that are idle")
     oversubscribe: bool = _run(False, "ranks for which a host has no core compute, too")
     compress: str = _run("none", "what travels between ranks in place of float32", COMPRESSIONS)
     bucket_mb: float = _run(BUCKET_BYTES / 2**20, "MiB of a piece that travels while others are computed")
@@ -223,6 +228,7 @@ class TrainConfig:
     )
     track: str = _output("none", "also give the records to this program, in the run directory", ("none", *TRACKERS))
     report: str = _output("none", "report.html and report.md of the run, in this language", ("none", *LANGUAGES))
+    quiet: bool = _output(False, "print nothing but errors")
     dry_run: bool = _output(False, "print configuration, network, memory and messages; do not train")
 
     def __post_init__(self) -> None:

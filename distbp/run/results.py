@@ -116,6 +116,14 @@ def conclude(
     return results, doubted, model
 
 
+def digits(value: float) -> str:
+    """Return a figure with as many digits as say something: 0.9916, 46134.2, 3.1e-07."""
+    size = abs(value)
+    if 1e3 <= size < 1e7:
+        return f"{value:.1f}"
+    return f"{value:.4f}" if size == 0.0 or 1e-3 <= size < 1e3 else f"{value:.3g}"
+
+
 def lines_of(results: dict[str, Any]) -> list[str]:
     """Return a line of figures for the validation rows, and one for the test rows, where there are any."""
     found = {name: figures_of(results, part) for part, name in _PARTS.items()}
@@ -138,8 +146,9 @@ def figures_of(results: dict[str, Any], part: str) -> str:
             continue
         if figure == "loss" and f"log_loss/{part}" in results:
             continue  # the same, but for label smoothing
-        shown.append(f"{figure} {value:.4f}")
+        shown.append(f"{figure} {digits(value)}")
         if figure in ("accuracy", "rmse") and name in results.get("intervals", {}):
             low, high = results["intervals"][name]
-            shown[-1] += f" (95%: {low:.4f} to {high:.4f}; baseline {results['baseline'][name]:.4f})"
+            baseline = results["baseline"][name]
+            shown[-1] += f" (95%: {digits(low)} to {digits(high)}; baseline {digits(baseline)})"
     return ", ".join(shown)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from distbp.data.prepared import Data
+from distbp.run.next_step import command
 from distbp.run.options import TrainConfig
 from distbp.run.results import lines_of
 from distbp.trainer.trainer import Trainer
@@ -33,7 +34,7 @@ def closing(results: dict[str, Any], config: TrainConfig, trainer: Trainer, path
     lines += lines_of(results)
     lines.append(
         f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
-        f" model: {path / 'model.safetensors'}, use it: python -m distbp.predict {path} DATA"
+        f" model: {path / 'model.safetensors'}, use it: {command('distbp.predict', path, 'DATA')}"
     )
     return lines
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
+from distbp.markup import plain
 from distbp.run.entry_point import run
 from distbp.runs.listing import Listed, describe, listed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="distbp runs", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="distbp runs", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="runs, or folders of them [runs]")
     parser.add_argument("--rm", action="store_true", help="remove these runs, which are named one by one")
     parser.add_argument("--json", action="store_true", help="for programs: an object a line")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
+from distbp.markup import plain
 from distbp.run.entry_point import run
 from distbp.run.report import read_records
 from distbp.run.trackers import TRACKERS, replay
@@ -14,7 +15,7 @@ from distbp.runs.listing import config_of
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="distbp replay", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="distbp replay", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, finished or not")
     parser.add_argument("--to", choices=TRACKERS, required=True, help="files are written into the run directory")
     options = parser.parse_args(arguments)

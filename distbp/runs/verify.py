@@ -18,6 +18,7 @@ from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, FAILED, STOPPED, UserError
+from distbp.markup import plain
 from distbp.run.blas import bits_depend_on
 from distbp.run.config import parse_train_config
 from distbp.run.entry_point import run
@@ -31,7 +32,7 @@ _FIGURES = ("accuracy", "exact_match", "rmse", "loss")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="distbp verify", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="distbp verify", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="the directory of a finished run")
     parser.add_argument("--data", metavar="PATH", help="where its data is now, if it has moved")
     options = parser.parse_args(arguments)

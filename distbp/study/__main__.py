@@ -17,6 +17,7 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
+from distbp.markup import plain
 from distbp.report import LANGUAGES
 from distbp.report.page import compose, write
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
@@ -39,7 +40,7 @@ _MAY_DIFFER = ("command", "versions", "machine", "ranks", "ranks_per_trial")
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m distbp.study", description=__doc__, allow_abbrev=False,
+        prog="python -m distbp.study", description=plain(__doc__), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     experiments = parser.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)

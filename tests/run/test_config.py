@@ -3,16 +3,23 @@
 import dataclasses
 import io
 import json
+import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distbp import Epochs
+from distbp.__main__ import main
+from distbp.comm.serial import SerialCommunicator
 from distbp.errors import UsageError
-from distbp.run.config import parse_train_config
+from distbp.run import blas
+from distbp.run.config import config_of, parse_train_config
+from distbp.run.next_step import command
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.report import Reporter, format_record, read_records
+from distbp.run.results import digits
 
 FIELDS = [field for field in dataclasses.fields(TrainConfig) if field.name != "recipe"]
 INTERVALS = ("warmup", "decay_every", "checkpoint_every", "eval_every", "log_every", "audit_every")
@@ -106,7 +113,7 @@ def test_infinity_is_refused_or_read_back(from_file, name):
     [
         (["--batchsize", "3"], "unknown argument --batchsize; did you mean --batch-size?"),
         (["--hiden=3"], "unknown argument --hiden=3; did you mean --hidden?"),
-        (["--batch", "3"], "unknown argument --batch"),
+        (["--batch-sizes", "3"], "unknown argument --batch-sizes; did you mean --batch-size?"),
         (["--xyzzy"], "--help lists all"),
         (["stray"], "unknown argument stray"),
         (["--batch-size", "many"], "--batch-size"),
@@ -261,10 +268,10 @@ def test_a_batch_size_in_a_file(from_file, value):
 
 
 def test_help_mentions_every_option_in_its_group(capsys):
-    with pytest.raises(SystemExit) as end:
-        parse_plain(["--help"])
-    text = capsys.readouterr().out
-    assert end.value.code == 0
+    assert main(["train", "--help", "all"]) == main(["train", "--help"]) == 0
+    text, short = capsys.readouterr().out.split("usage:")[1:]
+    assert short.count("\n  --") < 28 and "mpirun -n 4 distbp train digits" in short and "[off]" in short
+    assert "``" not in text and "Front door" not in text
     groups = list(dict.fromkeys(field.metadata["group"] for field in FIELDS))
     places = [text.index(f"\n{group}:\n") for group in groups] + [len(text)]
     assert places == sorted(places)
@@ -347,3 +354,72 @@ def test_a_record_as_a_line():
         "step       4  epoch    1.00  loss/train 0.25  accuracy/val 0.5  r2/val -0.1235  lr 0.01  12,346 samples/s"
     )
     assert format_record({"step": 7, "epoch": 0.5, "skipped": "loss nan"}).endswith("epoch    0.50  loss nan")
+
+
+# the words of others
+
+UNDERSTOOD = {
+    ("--learning-rate", "0.1"): {"lr": 0.1}, ("--optimizer", "Adam"): {"optimizer": "adam"},
+    ("--loss", "mse"): {"loss": "squared-error"}, ("--activation", "swish"): {"activation": "silu"},
+    ("--activation", "ReLU"): {"activation": "relu"}, ("--batch_size", "8"): {"batch_size": 8},
+    ("--hidden-layer-sizes=3,4",): {"hidden": "3,4"}, ("digits", "--max-iter", "5"): {"data": "digits", "epochs": 5},
+    ("--tensorboard",): {"track": "tensorboard"}, ("--dtype", "double"): {"dtype": "float64"},
+    ("--activation", "leaky-relu"): {"activation": "leaky_relu"}, ("--random-state", "7"): {"seed": 7},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", UNDERSTOOD, ids=" ".join)
+def test_what_people_type_is_understood(words):
+    config = parse_train_config(list(words))
+    assert {name: getattr(config, name) for name in UNDERSTOOD[words]} == UNDERSTOOD[words]
+
+
+def test_so_it_is_in_a_file_and_in_python(tmp_path):
+    (tmp_path / "c.toml").write_text('learning_rate = 0.5\nactivation = "Swish"\n')
+    config = parse_train_config(["--config", str(tmp_path / "c.toml")])
+    assert (config.lr, config.activation) == (0.5, "silu")
+    config = config_of({"learning_rate": 0.5, "hidden": (4, 5), "loss": "MSE", "epochs": np.int64(3)}, "fit()")
+    assert (config.lr, config.hidden, config.loss, config.epochs) == (0.5, "4,5", "squared-error", 3)
+
+
+def test_the_next_step_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
+    (tmp_path / "my env" / "bin").mkdir(parents=True)
+    for name in ("python", "mpirun"):
+        (tmp_path / "my env" / "bin" / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    assert command("distbp.predict", "runs/a b", ranks=2) == (
+        "'my env/bin/mpirun' -n 2 'my env/bin/python' -m distbp.predict 'runs/a b'"
+    )
+    monkeypatch.setenv("PATH", str(tmp_path / "my env" / "bin"))
+    assert command("distbp.predict", "runs/x") == "python -m distbp.predict runs/x"
+
+
+def test_threads_are_limited_by_the_environment_the_option_and_busy_cores(monkeypatch):
+    comm = SerialCommunicator()
+    comm.host_cores = 4
+    monkeypatch.setattr(blas, "available_cores", lambda: {0, 1, 2, 3})
+    monkeypatch.setattr(blas, "_busy_cores", lambda comm: 0)
+    monkeypatch.setattr(blas.os, "cpu_count", lambda: 4)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def threads(most=None):
+        with blas.limited_blas(comm, most) as n:
+            return n
+
+    assert (threads(), threads(2)) == (4, 2)
+    monkeypatch.setattr(blas, "_busy_cores", lambda comm: 3)
+    assert threads() == 1
+    monkeypatch.setattr(blas, "_busy_cores", lambda comm: 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert threads() == 2
+
+
+DIGITS = [(0.99157, "0.9916"), (0.0, "0.0000"), (3.14e-7, "3.14e-07"), (46134.25, "46134.2"), (529.4, "529.4000")]
+
+
+@pytest.mark.parametrize(("value", "text"), DIGITS)
+def test_figures_have_digits_that_say_something(value, text):
+    assert digits(value) == text
