@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from distbp.optim import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSProp, Schedule
     from distbp.run.fit import History, Run, fit
+    from distbp.run.launch import launch
     from distbp.trainer import (
         Batches,
         Checkpoints,
@@ -77,6 +78,7 @@ _HOMES = (
     "model",
     "trainer",
     "run.fit",
+    "run.launch",
     "estimators",
 )
 
@@ -143,6 +145,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_preprocessor",
+    "launch",
     "load",
     "open_dataset",
     "run_threads",

@@ -144,7 +144,7 @@ BUDGET = {
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2680,
-    "run": 3170,
+    "run": 3290,
     "report": 690,
     "watch": 575,
     "autodiff": 2580,

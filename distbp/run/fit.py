@@ -111,6 +111,11 @@ class Run:
         self._comm.barrier()
         return self.path / "report.html"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to another process: not the rows, nor the ranks."""
+        gone = {"data": None, "_validated": None, "_comm": SerialCommunicator()}
+        return {"model": self.model, **{name: gone.get(name, value) for name, value in vars(self).items()}}
+
     def __repr__(self) -> str:
         figures = {name: value for name, value in self.results.items() if isinstance(value, float) and "/" in name}
         first = ", ".join(f"{name} {value:.4g}" for name, value in list(figures.items())[:4])

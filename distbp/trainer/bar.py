@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from distbp.comm.launchers import launch_of
 
+BAR = "DISTBP_BAR"
+"""Is set where what is printed goes to somebody's notebook."""
 _EVERY = 0.1
 """Seconds between its moves."""
 
@@ -30,7 +32,8 @@ def bar_on(stream: TextIO | None = None, *, done: int, total: int) -> "Bar | Non
     stream = stream or sys.stdout
     if is_terminal(stream):
         return _TerminalBar(stream, done, total)
-    return _NotebookBar(stream, total) if type(stream).__module__.startswith("ipykernel") else None
+    plain = type(stream).__module__.startswith("ipykernel") or (stream is sys.stdout and BAR in os.environ)
+    return _NotebookBar(stream, total) if plain else None
 
 
 @contextmanager

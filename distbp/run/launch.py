@@ -1,0 +1,111 @@
+"""From a notebook to ranks: a function is called by each of them under mpirun, and its result comes back."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distbp.errors import UserError
+from distbp.run.entry_point import on_stop_signals
+from distbp.trainer.bar import BAR
+
+_CALL, _RESULT, _ERROR = "call", "result", "error.txt"
+
+
+def launch(n: int = 4, *, timeout: float | None = None) -> Callable[..., Any]:
+    """Return what calls a function on `n` ranks of mpirun, in processes of their own.
+
+    The function goes there as it stands, with what it refers to, and the result of rank 0 comes back, both by
+    cloudpickle; what ranks print is shown here. Data are best loaded in the function.
+
+    Parameters
+    ----------
+    n : int
+        The ranks.
+    timeout : float, optional
+        Seconds after which the call is given up.
+
+    Returns
+    -------
+    callable
+        ``launch(4)(f, *arguments)`` calls ``f(*arguments)`` on each rank.
+
+    Raises
+    ------
+    UserError
+        Where there is no mpirun beside this Python, the function fails, or the time is over.
+    """
+
+    def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        pickle = _pickle()
+        mpirun = Path(sys.executable).with_name("mpirun")
+        if n > 1 and not mpirun.exists():
+            raise UserError(f"no mpirun beside {sys.executable}: pip install 'distbp[mpi]'")
+        with tempfile.TemporaryDirectory(prefix="distbp-launch-") as folder:  # which nobody else can read
+            Path(folder, _CALL).write_bytes(pickle.dumps((function, arguments, named)))
+            front = [str(mpirun), "-n", str(n)] if n > 1 else []
+            _run([*front, sys.executable, "-m", "distbp.run.launch", folder], timeout)
+            if (error := Path(folder, _ERROR)).exists():
+                raise UserError(f"on {n} ranks: {error.read_text(encoding='utf-8').strip()}")
+            if not (result := Path(folder, _RESULT)).exists():
+                raise UserError(f"the {n} ranks ended without a result: what they print says why")
+            return pickle.loads(result.read_bytes())
+
+    return call
+
+
+def _run(command: list[str], timeout: float | None) -> None:
+    """Run mpirun, and show what it prints as it comes."""
+    asked = {BAR: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
+    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    environment = root | crowded | dict(os.environ) | asked
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        undo = on_stop_signals(process.terminate)
+        try:
+            assert process.stdout is not None
+            while part := os.read(process.stdout.fileno(), 4096):
+                sys.stdout.write(part.decode(errors="replace"))
+                sys.stdout.flush()
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise UserError(f"not done after {timeout:g} s: given up") from None
+        finally:
+            undo()
+
+
+def _pickle() -> Any:
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise UserError("launch sends functions by cloudpickle: pip install cloudpickle") from error
+    return cloudpickle
+
+
+def main(folder: Path) -> None:
+    """Call the function on this rank; rank 0 writes what comes of it."""
+    from distbp.run.fit import world
+
+    pickle, comm = _pickle(), world()
+    function, arguments, named = pickle.loads((folder / _CALL).read_bytes())
+    problem = ""
+    try:
+        result = function(*arguments, **named)
+    except Exception as error:  # of the user's function: it goes back as a line
+        problem = f"{type(error).__name__}: {error}"
+    problems = [text for text in comm.allgather_obj(problem) if text]
+    if comm.is_root:
+        with contextlib.suppress(OSError):
+            if problems:
+                (folder / _ERROR).write_text(problems[0], encoding="utf-8")
+            else:
+                (folder / _RESULT).write_bytes(pickle.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
