@@ -95,6 +95,24 @@ class Run:
         """The trained model."""
         return model_at(str(self.path))
 
+    def importance(self) -> list[list[Any]]:
+        """Return which columns the predictions need: [name, mean, deviation], the largest first.
+
+        Under MPI all ranks call it; see `distbp.trainer.inspection.importance`.
+        """
+        found: list[list[Any]] = self._findings().get("importance", [])
+        return found
+
+    def _findings(self) -> dict[str, Any]:
+        """Return what a look into the model has found, as in ``report.json``; look, where nobody has."""
+        path = self.path / "report.json"
+        if self.data is not None and not self._comm.bcast_obj(path.exists()):
+            found, _ = findings(self.model, self.data, self._comm, self.results.get("seed", 0), self._validated)
+            if self._comm.is_root:
+                path.write_text(json.dumps(found | {"seconds": {}}), encoding="utf-8")
+        text: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if self._comm.is_root else {}
+        return self._comm.bcast_obj(text) or text
+
     def report(self, language: str = "en") -> Path:
         """Write ``report.html`` and ``report.md`` where they are not yet; return the path of the first.
 
@@ -102,10 +120,7 @@ class Run:
         """
         from distbp.report.of_run import report_on  # where it is wanted: starts are light
 
-        if self.data is not None and not (self.path / "report.json").exists():
-            found, _ = findings(self.model, self.data, self._comm, self.results.get("seed", 0), self._validated)
-            if self._comm.is_root:
-                (self.path / "report.json").write_text(json.dumps(found | {"seconds": {}}), encoding="utf-8")
+        self._findings()
         if self._comm.is_root:
             report_on(self.path, language)
         self._comm.barrier()

@@ -54,7 +54,9 @@ def connection() -> Iterator[Any]:
         }  # fmt: skip
         database = duckdb.connect(config=config)
         try:
-            database.execute("SET enable_progress_bar = false")  # it would go to standard output
+            # a bar would go to standard output; a notebook without widgets has none, and says so
+            with contextlib.suppress(duckdb.InvalidInputException):
+                database.execute("SET enable_progress_bar = false")
             yield database
         finally:
             database.close()
