@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         evaluate,
     )
 
-__version__ = "0.5.0.dev0"
+__version__ = "1.0.0.dev0"
 
 _HOMES = (
     "errors",

@@ -37,7 +37,7 @@ def test_every_flag_that_is_named_exists():
         parser = ArgumentParser()
         experiment.add_options(parser)
         known |= set(re.findall(r"--[a-z][a-z-]+", parser.format_help()))
-    known |= set(re.findall(r"--[a-z][a-z-]+", slurm_parser().format_help())) | {"--json"}
+    known |= set(re.findall(r"--[a-z][a-z-]+", slurm_parser().format_help())) | {"--json", "--onnx"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 
 
