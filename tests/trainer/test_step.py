@@ -58,7 +58,8 @@ def lines_of(path, function):
     return {line.strip() for node in found for line in lines[node.lineno - 1 : node.end_lineno]}
 
 
-QUOTATIONS = re.findall(r"```python\n# (\S+), (\S+)\n(.*?)```", (ROOT / "docs/backpropagation.md").read_text(), re.S)
+QUOTATION = re.compile(r"```python\n# (\S+), (\S+)\n(.*?)```", re.S)
+QUOTATIONS = QUOTATION.findall((ROOT / "docs/backpropagation.md").read_text())
 
 
 @pytest.mark.parametrize(("path", "function", "code"), QUOTATIONS, ids=[function for _, function, _ in QUOTATIONS])
@@ -70,3 +71,7 @@ def test_the_page_quotes_forward_backward_gradient_and_step():
     assert [function for _, function, _ in QUOTATIONS] == [
         "Network.forward", "Network.backward", "Network.gradient", "sums", "step",
     ]  # fmt: skip
+
+
+def test_the_spanish_page_quotes_the_same():
+    assert QUOTATION.findall((ROOT / "docs/retropropagacion.md").read_text()) == QUOTATIONS
