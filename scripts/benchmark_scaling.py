@@ -90,14 +90,14 @@ def work(paths: list[str]) -> None:
                 network, distbp.SquaredError(), distbp.Adam(), data.train, comm=comm, batches=BATCH
             )
             openings[path] = time.perf_counter() - start
-            trainers[path].fit(steps=3000)
+            trainers[path].fit_until(steps=3000)
             peak.on = False
             peaks[path] = peak.bytes - base
         for _ in range(ROUNDS):
             for path in paths:
                 comm.barrier()
                 start = time.perf_counter()
-                trainers[path].fit(steps=trainers[path].position.step + STEPS)
+                trainers[path].fit_until(steps=trainers[path].position.step + STEPS)
                 times[path].append((time.perf_counter() - start) / STEPS)
     everyone = comm.allgather_obj([peaks[path] for path in paths])
     if not comm.is_root:

@@ -106,7 +106,7 @@ class Distbp:
         )  # fmt: skip
         if self.only == "messages":
             return lambda steps: [self.send(trainer) for _ in range(steps)] and None
-        return lambda steps: trainer.fit(steps=trainer.position.step + steps) and None
+        return lambda steps: trainer.fit_until(steps=trainer.position.step + steps) and None
 
     def send(self, trainer):
         """What the reducer sends in a step."""

@@ -13,12 +13,14 @@ dies, keeps a second run out.
 """
 
 import fcntl
+import itertools
 import json
 import os
 import re
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,13 +38,41 @@ def data_name(data: str) -> str:
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
-def default_run_dir(data: str, resume: bool) -> Path:
-    """``runs/NAME-K`` after the data: the newest one to resume, or a new one."""
+def chosen_run_dir(asked: str | None, data: str, resume: bool, comm: Communicator) -> Path:
+    """Return the directory of a run, on all ranks: the one that is asked for, or ``runs/NAME-K``, after the data.
+
+    To resume it is the newest one that was begun; else a new one, which is made here: runs that start together get
+    different ones.
+    """
+    found: list[str] = []
+    on_root(comm, lambda: found.append(asked or str(_default(data, resume))), "cannot make a directory in runs")
+    return Path(comm.bcast_obj(found[0] if comm.is_root else ""))
+
+
+def _default(data: str, resume: bool) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
     found = (re.fullmatch(re.escape(stem) + r"-(\d+)", path.name) for path in Path("runs").glob("*"))
     numbers = [int(name[1]) for name in found if name]
     started = [k for k in numbers if Path("runs", f"{stem}-{k}", "config.toml").exists()]
-    return Path("runs", f"{stem}-{max(started) if resume and started else max(numbers, default=0) + 1}")
+    if resume and started:
+        return Path("runs", f"{stem}-{max(started)}")
+    for k in itertools.count(max(numbers, default=0) + 1):
+        path = Path("runs", f"{stem}-{k}")
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    return path
+
+
+@contextmanager
+def removed_if_empty(path: Path) -> Iterator[None]:
+    """Remove a directory that a run did not come to use, where what is within fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.rmdir()  # which fails where there is something in it
+        raise
 
 
 class RunDirectory:

@@ -27,7 +27,7 @@ from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.model import Model
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
-from distbp.run.directory import RunDirectory, default_run_dir
+from distbp.run.directory import RunDirectory, chosen_run_dir
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
 from distbp.run.job import Job
@@ -79,7 +79,7 @@ class EnsembleJob:
         if config.dry_run:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
-        self.path = Path(comm.bcast_obj(str(config.run_dir or default_run_dir(config.data, resume))))
+        self.path = chosen_run_dir(config.run_dir, config.data, resume, comm)
         with ExitStack() as after:
             directory = RunDirectory(self.path, comm, resume=resume)
             after.callback(directory.close)

@@ -18,7 +18,7 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.run.blas import different_bits, kernel_warning
 from distbp.run.build import build_trainer, final_network, load_data, run_length, suited_to
-from distbp.run.directory import RunDirectory, default_run_dir
+from distbp.run.directory import RunDirectory, chosen_run_dir, removed_if_empty
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
 from distbp.run.manifest import bits_of, describe
@@ -159,8 +159,9 @@ class Job:
     def _prepare(self) -> None:
         config, comm, data = self.config, self.comm, self.data
         resume = config.resume == "auto"
-        path = Path(comm.bcast_obj(str(self.path or config.run_dir or default_run_dir(config.data, resume))))
-        trainer = self.trainer = _trainer(config, data, comm, path)
+        path = chosen_run_dir(str(self.path) if self.path else config.run_dir, config.data, resume, comm)
+        with removed_if_empty(path):
+            trainer = self.trainer = _trainer(config, data, comm, path)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.files.callback(self.directory.close)
         self.path = path

@@ -24,6 +24,7 @@ from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data
 from distbp.run.config import parse_train_config
 from distbp.run.entry_point import Parser, run
+from distbp.run.findings import without_report
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.study.batch_size.run import BATCH_SIZE
 from distbp.study.experiment import Experiment, at_least_1, default_folder, read_study
@@ -80,10 +81,16 @@ def study(options: argparse.Namespace, config: TrainConfig, comm: Communicator, 
     at_least_1(options, "ranks_per_trial")
     if comm.size % (ranks := options.ranks_per_trial):
         raise UserError(f"--ranks-per-trial {ranks}: {comm.size} ranks do not fall into groups of that size")
+    if without := without_report(options.language):
+        raise UserError(f"a study ends in a report, which {without.partition('it ')[2]}")
     if not options.report_only:
         require_equal(comm, command, "the options")
-        with limited_blas(comm, most=1 if config.exact else None):
-            _work(options, config, comm, folder, command)
+        with limited_blas(comm, most=1 if config.exact or comm.size == 1 else config.threads):
+            try:
+                _work(options, config, comm, folder, command)
+            except KeyboardInterrupt:
+                done = "the trainings that are done are kept" if (folder / "trials.jsonl").exists() else "none is done"
+                raise UserError(f"interrupted: {done} in {folder}; the same command goes on") from None
     on_root(comm, lambda: _report(options.experiment, folder, options.language), f"cannot write the report in {folder}")
     return DONE
 

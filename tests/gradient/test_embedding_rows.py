@@ -136,7 +136,7 @@ def test_the_audit_finds_a_flipped_bit_in_a_table():
         if comm.rank == 1:
             t.network.embeddings[1][7, 3] += 1.0
         with pytest.raises(Exception, match=r"rank 1 .* differ .* embeddings\.1"):
-            t.fit(steps=10)
+            t.fit(steps=5)
 
     run_threads(3, run)
 
@@ -147,7 +147,7 @@ def test_no_row_that_a_batch_has_not_moves():
     before = [table.copy() for table in t.network.embeddings]
     batch = t.sampler.batch(3)
     X, _, _ = t.train.take(batch.between(0, batch.size))
-    t.fit(steps=4)
+    t.fit(steps=1)
     for j, (old, new) in enumerate(zip(before, t.network.embeddings, strict=True)):
         moved = np.flatnonzero((old != new).any(axis=1))
         assert np.array_equal(moved, np.unique(X[:, t.network.plain + j]))

@@ -66,7 +66,8 @@ def test_the_progress_names_the_best_so_far(tmp_path, capfd):
     said = capfd.readouterr().out
     assert "rates, all steps: 1 of 6 done, about" in said and "other seeds: 12 of 12 done, about 0 s left; B=" in said
     smallest = min(m["error/val"] for r in read_results(tmp_path).values() for m in r["marks"])
-    assert f"; best so far {smallest:.4f} with B=" in said.splitlines()[-2]
+    assert f"; best so far {smallest:.4f} with B=" in said.splitlines()[-3]
+    assert "--batch-size" in said.splitlines()[-2] and "distbp.train" in said.splitlines()[-2]
 
 
 def test_groups_must_divide_the_ranks(tmp_path):

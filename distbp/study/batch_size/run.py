@@ -22,6 +22,7 @@ from distbp.data.prepared import Data
 from distbp.errors import UsageError
 from distbp.optim.rules import OPTIMIZERS
 from distbp.run.build import build_trainer
+from distbp.run.next_step import command
 from distbp.run.options import TrainConfig
 from distbp.study.batch_size.figures import figures
 from distbp.study.batch_size.results import choose_goal, judge, judged, rates_worth_repeating
@@ -130,7 +131,9 @@ def _run(
             left[b] = sorted(rate for _, rate in ranked[: max(2, len(ranked) // 2)])
     repeated, seeds = rates_worth_repeating(asked, results, choose_goal(asked, results)), range(asked["seeds"])
     trials = [BatchSizeTrial(b, rate, seed, steps_of[b]) for b in steps_of for rate in repeated[b] for seed in seeds]
-    train(trials, "other seeds")
+    of_all = train(trials, "other seeds")
+    if comm.is_root and (winner := _winner(of_all.values(), config)):
+        say(f"the smallest validation error was found with: {winner}")
     return sorted(everything)
 
 
@@ -138,6 +141,19 @@ def _best(results: Iterable[dict[str, Any]]) -> str:
     """Return the smallest validation error, and whose it is."""
     found = [(judged(mark)[0], result["trial"]) for result in results for mark in result["marks"]]
     return "{:.4f} with {}".format(*min(found)) if found else "none"
+
+
+def _winner(results: Iterable[dict[str, Any]], config: TrainConfig) -> str:
+    """Return the command that trains as the best trial did."""
+    found = [(judged(mark)[0], mark["step"], result) for result in results for mark in result["marks"]]
+    if not found:
+        return ""
+    _, step, best = min(found, key=lambda one: one[:2])
+    more: list[Any] = ["--recipe", "plain", "--optimizer", config.optimizer, "--hidden", config.hidden]
+    more += ["--validation-fraction", config.validation_fraction] if config.validation_data is None else []
+    more += ["--target", config.target] if config.target else []
+    rate = ["--lr", f"{best['rate']:g}", "--batch-size", best["batch_size"], "--steps", step, "--seed", best["seed"]]
+    return command("distbp.train", "--data", config.data, *more, *rate)
 
 
 def run_trial(
@@ -151,7 +167,7 @@ def run_trial(
 
         def train(step: int) -> None:
             waited = comm.recorder.waited
-            trainer.fit(steps=step)
+            trainer.fit_until(steps=step)
             seconds["reduction"] += comm.recorder.waited - waited
 
         def measure() -> dict[str, float]:

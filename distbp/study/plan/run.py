@@ -151,7 +151,7 @@ def time_step(
     if part is None:
         return _told(comm, [])
     with closing(build_trainer(of_trial(config, batch_size=batch_size, steps=10**6), data, part)) as trainer:
-        turns = _turns(part, lambda n: trainer.fit(steps=trainer.position.step + n), most)
+        turns = _turns(part, lambda n: trainer.fit_until(steps=trainer.position.step + n), most)
     return _told(comm, turns)
 
 
@@ -198,7 +198,7 @@ def noise_scale_of(config: TrainConfig, data: Data, comm: Communicator, *, most:
     with closing(build_trainer(of_trial(config, steps=10**6, noise_scale=1), data, comm)) as trainer:
         start = time.monotonic()
         while comm.bcast_obj(time.monotonic() - start < most):
-            trainer.fit(steps=trainer.position.step + 20)
+            trainer.fit_until(steps=trainer.position.step + 20)
             trace, square, weight = trainer.noise.state.sums
             if weight and square > 0.0:
                 scales.append(trace / square)

@@ -144,7 +144,7 @@ def run_pair(pair: Pair, asked: dict[str, Any], config: TrainConfig, data: Data,
 
         def train(step: int) -> None:
             for trainer in trainers:
-                trainer.fit(steps=step)
+                trainer.fit_until(steps=step)
 
         def measure() -> dict[str, float]:
             return _measure(trainers, getattr(data, asked["held_out"]), asked["measure"])

@@ -126,7 +126,7 @@ def trained(
 
         first = trainer.sampler.steps_per_epoch
         steps = sorted({*at, first} if epoch and first < at[-1] else at)
-        found, diverged = train_and_measure(steps, lambda step: trainer.fit(steps=step), measure)
+        found, diverged = train_and_measure(steps, lambda step: trainer.fit_until(steps=step), measure)
     return by_name(found), diverged is not None
 
 
