@@ -137,7 +137,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     report = yield
-    if report.skipped and SKIP_IS_FAILURE:
+    if report.skipped and SKIP_IS_FAILURE and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
     if UNDER_MPIRUN and report.failed and world().size > 1:
         print(f"\nrank {world().rank}: {item.nodeid}\n{report.longreprtext}", file=sys.stderr, flush=True)
