@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 from sklearn.datasets import load_iris
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -14,11 +13,10 @@ from distbp.run.fit import world
 X, Y = load_iris(return_X_y=True)
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize("estimator", [Classifier(epochs=30), Regressor(epochs=30)], ids=repr)
-def test_scikit_learn_checks_on_two_ranks(estimator):
-    if MPI.COMM_WORLD.size > 2:
-        return  # the checks themselves are the same on more, and take the time of a minute
+def test_scikit_learn_checks_on_two_ranks(comm, estimator):
+    if comm.size != 2:
+        return  # alone they are in tests/python, and on more they are the same and take a minute
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = check_estimator(estimator, on_fail=None, on_skip=None)
@@ -26,7 +24,6 @@ def test_scikit_learn_checks_on_two_ranks(estimator):
     assert failed == {"check_sample_weight_equivalence_on_dense_data"} and len(found) > 50
 
 
-@pytest.mark.mpi
 def test_a_model_has_the_same_bits_as_alone():
     options = {"exact": True, "epochs": 3, "hidden": [16], "verbose": False}
     here = fit(X, Y, **options)
@@ -37,17 +34,16 @@ def test_a_model_has_the_same_bits_as_alone():
     assert here.importance() == alone.importance() and here.report().parent == here.path
 
 
-@pytest.mark.mpi
 def test_many_fits_leave_nothing_behind():
     model = Classifier(epochs=1, hidden=[4])
-    for k in range(60):
+    for k in range(30):
         model.set_params(random_state=k).fit(X, Y)
     assert world() is world()
 
 
-@pytest.mark.mpi
-def test_ranks_that_have_other_rows_are_named():
-    rank = MPI.COMM_WORLD.rank
+def test_ranks_that_have_other_rows_are_named(comm):
+    if comm.size == 1:
+        return
     with pytest.raises(UserError, match="the data on rank 1 differ from rank 0's"):
-        fit(X + (rank == 1), Y, epochs=1, verbose=False)
+        fit(X + (comm.rank == 1), Y, epochs=1, verbose=False)
     assert np.isfinite(X).all()
