@@ -45,3 +45,16 @@ def test_it_is_read_in_one_sitting():
     assert len(README.splitlines()) <= 200
     tree = re.search(r"^distbp/\n((?:  .*\n)*)", README, re.M)[1]
     assert len(tree.splitlines()) <= 14
+
+
+def test_the_recipe_is_of_this_version_and_these_requirements():
+    import tomllib
+
+    import distbp
+
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text()
+    assert f'version: "{distbp.__version__}"' in recipe
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for one in needed:
+        name, _, version = one.partition(">=")
+        assert re.search(rf"- (python-)?{name} >={version}$", recipe, re.M), one
