@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
 from distbp.data.dataset import ArrayDataset, Column, Dataset, Target
-from distbp.data.inmemory import is_in_memory, rows_of
+from distbp.data.inmemory import is_in_memory, is_row, rows_of
 from distbp.data.loading import open_dataset, paths_of
 from distbp.data.prepared import Prepared
 from distbp.data.preprocessing import Preprocessor
@@ -188,6 +188,7 @@ class Model:
         """
         if hasattr(data, "take_target"):
             return cast(Dataset, data), []
+        data = [data] if is_row(data) else data
         if is_in_memory(data) and isinstance(data := rows_of(data), np.ndarray):
             if int(np.prod(data.shape[1:])) != len(self.columns):
                 wanted = f"the model was trained on {len(self.columns)} columns"
@@ -201,7 +202,8 @@ class Model:
         """Return how `open` reads a table."""
         table = is_in_memory(data) or suffix_of(paths_of(data)[0]) in FORMATS
         how = (self.reading if table else {}) | asked
-        return TableOptions(like=self.target, columns_like=self.columns, blank_target=True, **how)
+        # compact numbers would be chosen by all rows, and round some
+        return TableOptions(like=self.target, columns_like=self.columns, blank_target=True, compact=False, **how)
 
     def predict_rows(self, rows: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predict some rows of what `prepare` gave; what a row gets depends, to the last bit, on that row alone."""

@@ -140,7 +140,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1740,
     "optim": 735,
-    "data": 5030,
+    "data": 5050,
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2680,
@@ -153,7 +153,7 @@ BUDGET = {
     "study": 3160,
     "estimators": 430,
     "export": 510,
-    "runs": 490,
+    "runs": 500,
     "": 1210,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

@@ -1,6 +1,7 @@
 """What all ranks do as one: have equal values, let rank 0 act, wait without keeping a core busy."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,8 @@ def on_root(comm: Communicator, action: Callable[[], object], problem: str) -> N
             action()
         except UserError as error:
             message = str(error)
+        except BrokenPipeError:  # who read what is printed has gone, e.g. head: the work is done without
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         except OSError as error:
             message = f"{problem}: {error.strerror or error}"
     message = comm.bcast_obj(message)

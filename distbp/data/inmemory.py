@@ -56,6 +56,13 @@ def is_in_memory(data: Any) -> bool:
     return not (files or isinstance(data, str) or hasattr(data, "__fspath__"))
 
 
+def is_row(data: Any) -> bool:
+    """Return whether data is one row: a dict of names and values."""
+    return (
+        isinstance(data, Mapping) and bool(data) and all(value is None or np.isscalar(value) for value in data.values())
+    )
+
+
 def open_in_memory(X: Any, y: Any, weights: Any, options: TableOptions) -> tuple[Dataset, list[str]]:
     """Open rows in memory; return the data, and remarks.
 
@@ -108,7 +115,7 @@ def rows_of(X: Any) -> Any:
     if hasattr(X, "toarray"):
         raise UserError("a sparse matrix: rows must be dense, X.toarray()")
     if hasattr(X, "columns") or hasattr(X, "__arrow_c_stream__"):
-        return X
+        return _plain(X) if hasattr(X, "iloc") else X
     try:
         array = np.asarray(X)
     except (TypeError, ValueError) as error:
@@ -129,6 +136,18 @@ def rows_of(X: Any) -> Any:
     return {str(i): _column(flat[:, i]) for i in range(flat.shape[1])}
 
 
+def _plain(frame: Any) -> Any:
+    """Return a frame of pandas whose columns of objects are numbers or texts, which the library would guess."""
+    objects = [i for i, dtype in enumerate(frame.dtypes) if str(dtype) == "object"]
+    if not objects:
+        return frame
+    found = {}
+    for i, name in enumerate(frame.columns):
+        column = frame.iloc[:, i]
+        found[str(name)] = _column(column.tolist() if i in objects else np.asarray(column))
+    return found
+
+
 def digest(data: Any, y: Any) -> int:
     """Return a number that tells whether ranks have the same arrays, as far as they are arrays of numbers."""
     found = 0
@@ -144,6 +163,8 @@ def _column(values: Any) -> Array:
     array = np.asarray(values)
     if not array.ndim:
         raise UserError("a dict is no table unless it holds columns, with a value for each row")
+    if array.dtype.kind in "US" and array.ndim == 1:  # of which the library would make categories, whatever they say
+        return array.astype(str).astype(object)
     if array.dtype.kind != "O" and array.ndim == 1:
         return array.astype("M8[us]") if array.dtype.kind == "M" else array
     holes = [value is None or (isinstance(value, float) and np.isnan(value)) for value in values]

@@ -51,8 +51,9 @@ def open_dataset(
     if y is not None or weights is not None:
         raise UserError(f"{name}: its target and weights are columns of it: target=NAME, sample_weight=NAME")
     meaning: dict[str, Any] = {"task": o.task, "like": o.like}
-    _refuse_unused(name, o)
     word, _, rest = str(name).partition(":")
+    if word == "digits" and not rest or word == "synthetic":
+        _refuse_unused(name, o)
     if word == "digits" and not rest:
         return (read_digits(**meaning) if part == "train" else None), []
     if word == "synthetic":
@@ -60,6 +61,7 @@ def open_dataset(
     path, *others = paths = paths_of(name)
     if missing := [each for each in paths if not each.exists()]:
         raise UserError(f"no such data: {missing[0]} (a file, a directory of idx files, digits, or synthetic:...)")
+    _refuse_unused(name, o)
     suffix = suffix_of(path)
     if path.is_dir():
         pairs = find_idx(path)

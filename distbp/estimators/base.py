@@ -16,6 +16,7 @@ from distbp.data.dataset import Target
 from distbp.model import Model
 from distbp.run.fit import History, Run, fit_with, world
 from distbp.run.job import Job
+from distbp.run.next_step import IN_MEMORY
 from distbp.run.recipes import recipe_of_rows
 
 try:
@@ -144,7 +145,7 @@ class Estimator(CallbackSupportMixin, MultiOutputMixin, BaseEstimator):  # type:
         )
         mine = {name: getattr(self, name) for name in names.split()}
         mine |= {"seed": int(seed), "recipe": recipe_of_rows(X) if self.recipe == "auto" else self.recipe}
-        mine |= {"data": "rows-in-memory", "test_fraction": 0.0, "class_weight": self._class_weight()}
+        mine |= {"data": IN_MEMORY, "test_fraction": 0.0, "class_weight": self._class_weight()}
         return mine | (self.options or {})
 
     def _class_weight(self) -> str | None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from distbp.comm.serial import SerialCommunicator
-from distbp.errors import DONE, UserError
+from distbp.errors import DONE, UsageError, UserError
 from distbp.export.onnx import to_onnx
 from distbp.files import atomic_write
 from distbp.markup import plain
@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the file that `options` ask for."""
     model, path = model_at(options.run), options.onnx.expanduser()
+    if path.suffix != ".onnx":
+        raise UsageError(f"--onnx {path}: a name that ends in .onnx")
     content = to_onnx(model)
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")

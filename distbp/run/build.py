@@ -74,8 +74,11 @@ def table_options(config: TrainConfig) -> TableOptions:
     )  # fmt: skip
 
 
-def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
-    """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others."""
+def suited_to(data: Data, config: TrainConfig, before: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others.
+
+    What the length decides stays as it was `before`, in the run that is resumed.
+    """
     if data.start is not None:
         config = suited_to_start(config, data.start)
     if not isinstance(_bins(config), int):
@@ -93,6 +96,7 @@ def suited_to(data: Data, config: TrainConfig) -> TrainConfig:
     if config.weight_decay and config.weight_decay == RECIPES[config.recipe].get("weight_decay"):
         sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
         decay = decay_of(config.recipe, sampler.total_steps(*run_length(config)))
+        decay = (before or {}).get("weight_decay", decay)
         config = dataclasses.replace(config, weight_decay=decay)
     return config
 

@@ -19,6 +19,7 @@ import os
 import re
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,6 +63,18 @@ def _default(data: str, resume: bool) -> Path:
             path.mkdir(parents=True)
             break
     return path
+
+
+def begun(config: Any, comm: Communicator) -> dict[str, Any]:
+    """Return the options of the run that is resumed, by their names, on all ranks; {} where none is."""
+    found: dict[str, Any] = {}
+    path = Path(config.run_dir or ".") / "config.toml"
+    if comm.is_root and config.resume == "auto" and config.run_dir and path.exists():
+        with suppress(OSError, ValueError):
+            for tables in tomllib.loads(path.read_text(encoding="utf-8")).values():
+                found |= {name.replace("-", "_"): value for name, value in tables.items()}
+    of_all: dict[str, Any] = comm.bcast_obj(found)
+    return of_all
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from distbp.run.findings import without_report, write_report
 from distbp.run.job import Job
 from distbp.run.left_out import LeftOut
 from distbp.run.manifest import describe
-from distbp.run.next_step import command
+from distbp.run.next_step import command, resuming
 from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
 from distbp.run.results import conclude, digits, figures_of, lines_of
@@ -96,8 +96,7 @@ class EnsembleJob:
             self.reporter.say(f"{data.target}: {what}, trained {how}; {self.path}")
             members, everyone = self._members(data, groups)
             if members is None:
-                config_file = self.path / "config.toml"
-                again = command("distbp.train", "--config", config_file, "--resume", "auto", ranks=comm.size)
+                again = resuming(self.config, self.path, comm.size)
                 self.reporter.say(f"stopped: each member that began has a checkpoint; continue with: {again}")
                 return STOPPED
             self._finish(data, members, everyone, directory, began)
@@ -128,6 +127,9 @@ class EnsembleJob:
         self.results, doubted, self.model = conclude(mixture, loss, *common, self.validated)
         alone: dict[str, tuple[float, float]] = about[f"{self.one} alone"]
         for line in lines_of(self.results):
+            if not line.startswith(("validation", "test")):
+                say(line)
+                continue
             part = "val" if line.startswith("validation") else "test"
             shown = (
                 f"{k[: -len(part) - 1]} {digits(m)} ± {digits(s)}" for k, (m, s) in alone.items() if _is_figure(k, part)

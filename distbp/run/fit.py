@@ -29,8 +29,9 @@ from distbp.run.entry_point import hold
 from distbp.run.findings import findings
 from distbp.run.going_on import model_at
 from distbp.run.job import Job
+from distbp.run.next_step import IN_MEMORY
 from distbp.run.recipes import recipe_of_rows
-from distbp.run.report import read_records
+from distbp.run.report import records_of
 from distbp.watch.watcher import Watcher
 
 
@@ -88,7 +89,7 @@ class Run:
         if not (path / "results.json").exists():
             raise UserError(f"no finished run {path}: there is no results.json in it")
         results = json.loads((path / "results.json").read_text(encoding="utf-8"))
-        return cls(path, results, read_records(path / "metrics.jsonl"))
+        return cls(path, results, records_of(path))
 
     @cached_property
     def model(self) -> Model:
@@ -201,11 +202,13 @@ def fit(
     >>> run.model.predict([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     array([ True, False])
     """
+    named = {"target": y, "sample_weight": sample_weight}
+    options = {name: value for name, value in named.items() if isinstance(value, str)} | options
     given: dict[str, Any] = {"y": y, "sample_weight": sample_weight}
     given |= {"validation_data": validation_data, "test_data": test_data}
     if is_in_memory(data):
         given["data"] = data
-        options = {"data": _NAME, "recipe": None if options.get("model") else recipe_of_rows(data)} | options
+        options = {"data": IN_MEMORY, "recipe": None if options.get("model") else recipe_of_rows(data)} | options
         options = {"test_fraction": 0.0} | options
     else:
         options["data"] = data if isinstance(data, str) else ",".join(map(os.fspath, _paths(data)))
@@ -216,9 +219,6 @@ def fit(
     given = {name: value for name, value in given.items() if value is not None}
     listen = None if on_record is None else lambda job, record: on_record(record)
     return fit_with(given, options, comm or world(), verbose=verbose, listen=listen)
-
-
-_NAME = "rows-in-memory"
 
 
 def fit_with(
@@ -245,7 +245,7 @@ def fit_with(
             raise SystemExit(STOPPED)
     goodbye()
     path = Path(str(config.run_dir))
-    records = comm.bcast_obj(read_records(path / "metrics.jsonl") if comm.is_root else None)
+    records = comm.bcast_obj(records_of(path) if comm.is_root else None)
     run = Run(path, job.results, records)
     run.model, run.data, run._comm, run._validated = job.model, data, comm, job.validated
     if temporary is not None:

@@ -18,11 +18,11 @@ from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.run.blas import different_bits, kernel_warning
 from distbp.run.build import build_trainer, final_network, load_data, run_length, suited_to
-from distbp.run.directory import RunDirectory, chosen_run_dir, removed_if_empty
+from distbp.run.directory import RunDirectory, begun, chosen_run_dir, removed_if_empty
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
 from distbp.run.manifest import bits_of, describe
-from distbp.run.next_step import command
+from distbp.run.next_step import resuming
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options, other_length
 from distbp.run.report import Reporter, read_records
@@ -94,7 +94,7 @@ class Job:
                 began = time.perf_counter()
                 self.data = self._given or load_data(config, comm)
                 self.seconds = {"reading": time.perf_counter() - began}
-                self.config = config = suited_to(self.data, config)
+                self.config = config = suited_to(self.data, config, begun(config, comm))
                 if config.dry_run:
                     trainer = build_trainer(config, self.data, comm)
                     Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
@@ -245,8 +245,7 @@ class Job:
             reporter.say(profile.table(at.step - before))
             directory.write("trace.json", profile.trace())
         if outcome == "stopped":
-            config = directory.path / "config.toml"
-            again = command("distbp.train", "--config", config, "--resume", "auto", ranks=self.comm.size)
+            again = resuming(self.config, directory.path, self.comm.size)
             reporter.say(f"stopped at step {at.step} with a checkpoint; continue with: {again}")
             return STOPPED
         results: dict[str, Any] = {"outcome": outcome, "step": at.step, "examples": at.examples}

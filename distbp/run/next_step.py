@@ -5,6 +5,17 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+
+IN_MEMORY = "rows-in-memory"
+"""What stands for ``--data`` where Python gave the rows."""
+
+
+def resuming(config: Any, path: Path, ranks: int) -> str:
+    """Return how a run in `path` that was stopped goes on."""
+    if config.data == IN_MEMORY:
+        return f"fit(..., run_dir={str(path)!r}, resume='auto'), with the same rows"
+    return command("distbp.train", "--config", path / "config.toml", "--resume", "auto", ranks=ranks)
 
 
 def command(*arguments: object, ranks: int = 1) -> str:

@@ -6,6 +6,7 @@ On a terminal there is a bar with loss, samples/s and time left; in a log file, 
 import contextlib
 import json
 import math
+import os
 import sys
 from collections import deque
 from pathlib import Path
@@ -39,7 +40,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.say(text)
         elif self.active:
-            print(text, file=self._stream, flush=True)
+            try:
+                print(text, file=self._stream, flush=True)
+            except BrokenPipeError:  # who read it has gone, e.g. head: the training goes on
+                self._stream = open(os.devnull, "w")  # noqa: SIM115
+                os.dup2(self._stream.fileno(), 1)
 
     def record(self, record: dict[str, Any]) -> None:
         """Write one line for programs, and its essence for people; what was written is not written again."""
@@ -119,6 +124,13 @@ def format_record(record: dict[str, Any]) -> str:
     if "samples_per_second" in record:
         shown.append(f"{record['samples_per_second']:,.0f} samples/s")
     return "  ".join([head, *shown])
+
+
+def records_of(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the records of a run; of an ensemble those of its members, one after another, with their `member`."""
+    records = read_records(run_dir / "metrics.jsonl")
+    members = sorted((run_dir / "members").glob("*"), key=lambda path: int(path.name) if path.name.isdigit() else -1)
+    return records or [{**one, "member": int(path.name)} for path in members for one in records_of(path)]
 
 
 def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str, Any]]:

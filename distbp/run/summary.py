@@ -1,10 +1,11 @@
 """What a run says in whole lines: before it begins, when it has ended, and instead of it."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from distbp.data.prepared import Data
-from distbp.run.next_step import command
+from distbp.run.next_step import IN_MEMORY, command
 from distbp.run.options import TrainConfig
 from distbp.run.results import lines_of
 from distbp.trainer.trainer import Trainer
@@ -32,10 +33,10 @@ def closing(results: dict[str, Any], config: TrainConfig, trainer: Trainer, path
         met = "reached" if results["outcome"] == "target" else "not reached"
         lines.append(f"target {config.target_metric}: {met} at step {results['step']}")
     lines += lines_of(results)
-    lines.append(
-        f"{results['step']:,} steps in {results['seconds']:.1f} s, {results['samples_per_second']:,.0f} samples/s;"
-        f" model: {path / 'model.safetensors'}, use it: {command('distbp.predict', path, 'DATA')}"
-    )
+    use = f"; model: {path / 'model.safetensors'}, use it: {command('distbp.predict', path, 'DATA')}"
+    passing = config.data == IN_MEMORY and path.parent == Path(tempfile.gettempdir())
+    rate = f"{results['samples_per_second']:,.0f} samples/s"
+    lines.append(f"{results['step']:,} steps in {results['seconds']:.1f} s, {rate}{'' if passing else use}")
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from distbp.errors import UserError
 
-_NO_FIGURES = ("step", "examples")
+_NO_FIGURES = ("step", "examples", "member")
 
 
 class Tracker(Protocol):
@@ -27,7 +27,8 @@ class Tracker(Protocol):
 
 def figures_of(record: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of a record, by their slash names."""
-    return {k: float(v) for k, v in record.items() if isinstance(v, int | float) and k not in _NO_FIGURES}
+    front = f"member {record['member']}/" if "member" in record else ""
+    return {front + k: float(v) for k, v in record.items() if isinstance(v, int | float) and k not in _NO_FIGURES}
 
 
 class _TensorBoard:
@@ -109,7 +110,7 @@ def tracker(kind: str, folder: Path, config: dict[str, Any]) -> Tracker:
         return TRACKERS[kind](folder, folder.name, {k: v for k, v in config.items() if v is not None})
     except ImportError as error:
         package = {"mlflow": "mlflow-skinny"}.get(kind, kind)
-        raise UserError(f"--track {kind}: {error}: pip install {package}") from error
+        raise UserError(f"{kind}: {error}: pip install {package}") from error
 
 
 def replay(kind: str, folder: Path, config: dict[str, Any], records: Iterable[dict[str, Any]]) -> int:

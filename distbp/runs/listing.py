@@ -36,7 +36,7 @@ def listed(folder: Path) -> list[Listed]:
 def _read(path: Path) -> Listed:
     config = config_of(path / "config.toml")
     results, manifest = _json(path / "results.json"), _json(path / "manifest.json")
-    last = _last_record(path / "metrics.jsonl")
+    last = _last_record(path / "metrics.jsonl") or _last_record(path / "members" / "0" / "metrics.jsonl")
     seconds, epochs = results.get("seconds") or last.get("seconds", 0.0), last.get("epoch", 0.0)
     began = (path / "config.toml").stat().st_mtime
     about = str(config.get("data", "?")), str(config.get("recipe", "?")), _state(path, results)

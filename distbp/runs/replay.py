@@ -1,6 +1,7 @@
 """Front door: ``distbp replay RUN --to tensorboard``: the records of a run for a program that shows them."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
 from distbp.markup import plain
 from distbp.run.entry_point import run
-from distbp.run.report import read_records
+from distbp.run.report import records_of
 from distbp.run.trackers import TRACKERS, replay
 from distbp.runs.listing import config_of
 
@@ -24,11 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show(path: Path, to: str) -> int:
     """Give the records of a run to a tracker."""
-    records = read_records(path / "metrics.jsonl")
+    records = records_of(path)
     if not records:
         raise UserError(f"{path}: there are no records in it (metrics.jsonl)")
+    if to == "tensorboard":  # all records are written anew
+        shutil.rmtree(path / to, ignore_errors=True)
     n = replay(to, path, config_of(path / "config.toml"), records)
-    print(f"{n} records of {path} are in {to} now")
+    look = f": tensorboard --logdir {path}" if to == "tensorboard" else ""
+    print(f"{n} records of {path} are in {to} now{look}")
     return DONE
 
 

@@ -23,6 +23,7 @@ from distbp.run.blas import bits_depend_on
 from distbp.run.config import parse_train_config
 from distbp.run.entry_point import run
 from distbp.run.manifest import describe
+from distbp.run.next_step import IN_MEMORY
 from distbp.runs.listing import config_of
 from distbp.train import train
 from distbp.watch.watcher import Watcher
@@ -59,10 +60,17 @@ def _again(path: Path, data: str | None, folder: Path, comm: Communicator, watch
     """Train with the run's own configuration, in another folder, without what does not touch the model."""
     arguments = ["--config", str(path / "config.toml"), "--run-dir", str(folder), "--resume", "never"]
     arguments += ["--report", "none", "--checkpoint-every", "0", "--no-elastic"]
-    config = parse_train_config(arguments + ([] if data is None else ["--data", data]))
+    config = parse_train_config([*arguments, "--quiet", *([] if data is None else ["--data", data])])
+    if config.data == IN_MEMORY:
+        raise UserError(f"{path} was trained on rows in memory: --data PATH says where the same rows are in a file")
     if comm.is_root:
         print(f"training {path} again, on {comm.size} rank{'s' * (comm.size > 1)}", flush=True)
-    return train(config, comm, watcher=watcher)
+    try:
+        return train(config, comm, watcher=watcher)
+    except UserError as error:
+        if str(error).startswith("no such data"):
+            raise UserError(f"{error}; --data PATH says where it is now") from error
+        raise
 
 
 def _compare(path: Path, folder: Path, here: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import signal
 import sys
 
 import numpy as np
@@ -155,3 +156,46 @@ def test_a_bar_on_a_terminal_and_in_a_notebook(monkeypatch):
         trainer().fit(steps=3)
         assert "loss" in stream.getvalue() or "step" in stream.getvalue()
         monkeypatch.undo()
+
+
+def test_what_a_row_gets_depends_on_that_row_alone_to_the_last_bit(tmp_path):
+    rng = np.random.default_rng(3)
+    far = pd.DataFrame(
+        {"far": 1e4 + rng.random(200), "x": rng.standard_normal(200), "kind": rng.choice(["u", "v"], 200)}
+    )
+    run = fit(far, far["x"] * 2, epochs=2, verbose=False, hidden=[16])
+    every = run.model.predict_outputs(far)
+    for some in ([0], [0, 1], [7, 3, 150], range(100)):
+        assert np.array_equal(run.model.predict_outputs(far.iloc[list(some)]), every[list(some)])
+    far.to_csv(tmp_path / "all.csv", index=False)
+    far.head(1).to_csv(tmp_path / "one.csv", index=False)
+    one, all_rows = (run.model.predict_outputs(tmp_path / name) for name in ("one.csv", "all.csv"))
+    assert np.array_equal(one, all_rows[:1]) and np.array_equal(all_rows, every)
+    row = {"far": float(far["far"][0]), "x": float(far["x"][0]), "kind": far["kind"][0]}
+    assert np.array_equal(run.model.predict_outputs(row), every[:1])
+
+
+def test_a_text_among_the_numbers_of_a_frame_is_named():
+    odd = DF.astype({"a": object}).copy()
+    odd.loc[5, "a"] = "hello"
+    with pytest.raises(ValueError, match="row 6: column 'a' is numeric: 'hello"):
+        fit(odd, "price", **QUICK)
+    assert load(odd, "price", bad_rows="skip").train.n_rows + 1 <= N
+    mixed = DF.assign(kind=DF["kind"].where(DF["kind"] != "u", None))
+    assert load(mixed, "price").preprocessor.columns[2][0] == "kind"
+
+
+def test_the_records_of_an_ensemble_are_those_of_its_members():
+    run = fit(X, Y, ensemble=2, **QUICK)
+    assert run.history["member"].tolist() == [0, 0, 1, 1] and len(run.history["loss/val"]) == 4
+
+
+def test_a_run_that_was_stopped_says_how_it_goes_on(tmp_path, capsys):
+    def stop(record):
+        signal.raise_signal(signal.SIGTERM)
+
+    more = {"epochs": 9, "hidden": [8], "run_dir": tmp_path / "run"}
+    with pytest.raises(SystemExit) as end:
+        fit(X, Y, on_record=stop, **more)
+    assert end.value.code == 75 and "resume='auto'), with the same rows" in capsys.readouterr().out
+    assert fit(X, Y, resume="auto", verbose=False, **more).history["epoch"][-1] == 9
