@@ -69,7 +69,7 @@ class Model:
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The classes, in the order of the probabilities: numbers or truth values where all of them are."""
+        """The classes, in the order of the probabilities; numbers or truth values where all of them are."""
         names = self.target.classes if self.target.kind == "classes" else self.target.names
         if set(names) == {"False", "True"}:
             return np.array([name == "True" for name in names])
