@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+from tensorboard.backend.event_processing import event_file_loader as loader
 
 from distbp.__main__ import main
 from distbp.run.trackers import TRACKERS, figures_of
@@ -85,7 +86,6 @@ def test_a_plain_run_is_reproduced_and_an_ensemble(run):
 
 
 def test_records_go_to_tensorboard_live_and_again(run, tmp_path):
-    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     train, say = run
     train("--track", "tensorboard")
 
@@ -128,17 +128,6 @@ def test_records_go_to_other_programs(run, kind, monkeypatch):
     told = [call for call in library.calls if call[0] in ("log", "log_metrics")]
     assert [call[2]["step"] for call in told] == [20, 40] and "loss/val" in told[0][1][0]
     assert library.calls[-1][0] in ("finish", "end_run")
-
-
-def test_mlflow_keeps_them(run, tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
-    train, say = run
-    train()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'ml'}")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    mlflow.set_tracking_uri(f"file:{tmp_path / 'ml'}")
-    say("replay", "runs/digits-1", "--to", "mlflow")
-    assert list((tmp_path / "ml").rglob("accuracy/val")) or list((tmp_path / "ml").rglob("*val*"))
 
 
 def test_a_library_that_is_missing_is_named(run, monkeypatch):
