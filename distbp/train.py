@@ -9,6 +9,7 @@ import os
 import sys
 from contextlib import nullcontext
 
+from distbp import __version__
 from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, UsageError
@@ -26,6 +27,9 @@ imported()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"distbp {__version__}")
+        return DONE
     if text := help_on(arguments):
         print(text, end="")
         return DONE

@@ -1,5 +1,6 @@
 """The plan: its laws, fitted and applied, on made-up measurements; the calibration; what the report says."""
 
+import argparse
 import json
 import math
 
@@ -10,9 +11,11 @@ from tiny_study import report_on, run_study
 
 from distbp import run_threads
 from distbp.errors import UsageError, UserError
+from distbp.run.options import TrainConfig
+from distbp.study.experiment import default_folder
 from distbp.study.plan.figures import read_plan
 from distbp.study.plan.model import Network, Steps, StepTime, fit_allreduce, predict
-from distbp.study.plan.run import first_ranks, group_sizes, powers_between, quartiles, time_allreduce
+from distbp.study.plan.run import _curve, first_ranks, group_sizes, powers_between, quartiles, time_allreduce
 from distbp.study.trials import read_results
 
 DATA = ("--data", "synthetic:blobs,rows=72,columns=3,classes=3,seed=4", "--hidden", "5")
@@ -199,3 +202,16 @@ def test_groups_and_sizes():
     found = run_threads(3, lambda comm: time_allreduce(comm, first_ranks(comm, 2), 64, most=0.01))
     assert found[0] == found[1] == found[2] and len(found[0]) >= 3 and min(found[0]) > 0.0
     assert quartiles([5.0, 1.0, 2.0, 3.0, 4.0]) == {"low": 2.0, "seconds": 3.0, "high": 4.0}
+
+
+def test_beside_a_study_that_is_not_done_the_noise_scale_takes_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / default_folder(DATA[1], "batch-size")
+    begun.mkdir(parents=True)
+    (begun / "study.json").write_text(json.dumps({"study": "batch-size", "batch_sizes": [4, 8], "rates": [0.1]}))
+    (begun / "trials.jsonl").write_text("")
+    options = argparse.Namespace(study=None)
+    assert _curve(options, TrainConfig(data=DATA[1]), 90) == {"study": None, "steps": {}}
+    options = argparse.Namespace(study=str(begun))
+    with pytest.raises(UserError, match="it is not done yet|fewer than three"):
+        _curve(options, TrainConfig(data=DATA[1]), 90)

@@ -66,13 +66,21 @@ def _ask(options: argparse.Namespace, config: TrainConfig, data: Data) -> dict[s
 
 
 def _curve(options: argparse.Namespace, config: TrainConfig, rows: int) -> dict[str, Any]:
-    """Return S(B) of a study; no steps where there is none."""
+    """Return S(B) of a study; no steps where there is none, or where nobody asked for one that is not done yet."""
     folder = Path(options.study or default_folder(config.data, "batch-size"))
+    none: dict[str, Any] = {"study": None, "steps": {}}
     if not (folder / "study.json").exists():
         if options.study:
             raise UserError(f"--study {folder}: there is no study")
-        return {"study": None, "steps": {}}
-    results = read_batch_sizes(folder)
+        return none
+    try:
+        results = read_batch_sizes(folder)
+        if results.fit is None and not options.study:
+            return none
+    except (LookupError, ValueError) as error:
+        if options.study:
+            raise UserError(f"--study {folder}: it is not done yet, so it says nothing of steps") from error
+        return none
     if results.study["rows"] != rows or results.study["config"]["hidden"] != config.hidden:
         raise UserError(
             f"{folder} is a study of {results.study['rows']} rows and --hidden {results.study['config']['hidden']},"
