@@ -79,7 +79,7 @@ def _commands() -> str:
 
     from distbp.__main__ import COMMANDS, main
 
-    os.environ["COLUMNS"] = "110"
+    os.environ["COLUMNS"] = "86"
     parts = []
     for command, (_, text) in COMMANDS.items():
         asked = [command, "--help", *(["all"] if command == "train" else [])]
