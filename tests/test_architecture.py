@@ -145,7 +145,7 @@ BUDGET = {
     "gradient": 2030,
     "trainer": 2680,
     "run": 3290,
-    "report": 690,
+    "report": 710,
     "watch": 575,
     "autodiff": 2580,
     "check": 1050,

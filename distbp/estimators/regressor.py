@@ -26,20 +26,6 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
     array([3.])
     """
 
-    def __init__(
-        self, *, recipe: str = "auto", hidden: Any = None, activation: str | None = None, dropout: float | None = None,
-        optimizer: str | None = None, lr: float | None = None, weight_decay: float | None = None,
-        batch_size: int | None = None, epochs: int | None = None, early_stopping: int | None = None,
-        validation_fraction: float = 0.1, ensemble: int = 1, exact: bool = False,
-        warm_start: bool = False, random_state: Any = 0, verbose: bool = False, options: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            recipe=recipe, hidden=hidden, activation=activation, dropout=dropout, optimizer=optimizer, lr=lr,
-            weight_decay=weight_decay, batch_size=batch_size, epochs=epochs, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, ensemble=ensemble, exact=exact, warm_start=warm_start,
-            random_state=random_state, verbose=verbose, options=options,
-        )  # fmt: skip
-
     def _target(self, y: Array, known: bool) -> tuple[Target, Array]:
         y = self._coded(y)
         if y.ndim == 2 and y.shape[1] == 1:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shlex
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from distbp.errors import UserError
 from distbp.report.drawing import COLOURS, Bars, Curve, Level, Matrix, Plot, style
 from distbp.report.page import compose, number, write
+from distbp.report.run_files import logs_in, options_in
 
 _PARTS = ("test", "val")
 _CLASSES_SHOWN, _MATRIX, _PAIRS, _BARS, _MEMBERS = 40, 30, 8, 15, 8
@@ -51,16 +51,9 @@ def read_run(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: it was trained with --report none: there is no report.json to make a report of")
     with suppress(OSError):
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    flat = {key: value for group in config.values() if isinstance(group, dict) for key, value in group.items()}
-    logs = [path / "metrics.jsonl"] if (path / "metrics.jsonl").exists() else _logs_of_members(path)
+    config, logs = options_in(path / "config.toml"), logs_in(path)[:_MEMBERS]
     records = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
-    return {"results": results, "found": found, "manifest": manifest, "config": flat, "records": records}
-
-
-def _logs_of_members(path: Path) -> list[Path]:
-    found = sorted((path / "members").glob("*/metrics.jsonl"), key=lambda log: int(log.parent.name))
-    return found[:_MEMBERS]
+    return {"results": results, "found": found, "manifest": manifest, "config": config, "records": records}
 
 
 def figures(path: Path) -> dict[str, Any]:

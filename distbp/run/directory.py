@@ -19,7 +19,6 @@ import os
 import re
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.files import atomic_write
+from distbp.report.run_files import options_in
 
 _PATIENCE = 10.0
 """Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
@@ -71,8 +71,7 @@ def begun(config: Any, comm: Communicator) -> dict[str, Any]:
     path = Path(config.run_dir or ".") / "config.toml"
     if comm.is_root and config.resume == "auto" and config.run_dir and path.exists():
         with suppress(OSError, ValueError):
-            for tables in tomllib.loads(path.read_text(encoding="utf-8")).values():
-                found |= {name.replace("-", "_"): value for name, value in tables.items()}
+            found = {name.replace("-", "_"): value for name, value in options_in(path).items()}
     of_all: dict[str, Any] = comm.bcast_obj(found)
     return of_all
 

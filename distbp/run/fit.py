@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.comm.world import communicator
@@ -80,6 +81,7 @@ class Run:
         self.data: Data | None = None
         """The rows that it had, where it was trained in this process."""
         self._validated: Any = None
+        self._seed = 0
         self._comm: Communicator = SerialCommunicator()
 
     @classmethod
@@ -101,18 +103,21 @@ class Run:
 
         Under MPI all ranks call it; see `distbp.trainer.inspection.importance`.
         """
-        found: list[list[Any]] = self._findings().get("importance", [])
-        return found
+        from distbp.report.of_run import read_run  # where it is wanted: starts are light
 
-    def _findings(self) -> dict[str, Any]:
-        """Return what a look into the model has found, as in ``report.json``; look, where nobody has."""
+        self._look()
+        found: list[list[Any]] = []
+        on_root(self._comm, lambda: found.extend(read_run(self.path)["found"].get("importance", [])), "cannot read it")
+        of_all: list[list[Any]] = self._comm.bcast_obj(found)
+        return of_all
+
+    def _look(self) -> None:
+        """Write what a look into the model finds to ``report.json``, where nobody has and the rows are here."""
         path = self.path / "report.json"
         if self.data is not None and not self._comm.bcast_obj(path.exists()):
-            found, _ = findings(self.model, self.data, self._comm, self.results.get("seed", 0), self._validated)
-            if self._comm.is_root:
-                path.write_text(json.dumps(found | {"seconds": {}}), encoding="utf-8")
-        text: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if self._comm.is_root else {}
-        return self._comm.bcast_obj(text) or text
+            found, _ = findings(self.model, self.data, self._comm, self._seed, self._validated)
+            text = json.dumps(found | {"seconds": {}})
+            on_root(self._comm, lambda: path.write_text(text, encoding="utf-8"), f"cannot write {path}")
 
     def report(self, language: str = "en") -> Path:
         """Write ``report.html`` and ``report.md`` where they are not yet; return the path of the first.
@@ -121,10 +126,8 @@ class Run:
         """
         from distbp.report.of_run import report_on  # where it is wanted: starts are light
 
-        self._findings()
-        if self._comm.is_root:
-            report_on(self.path, language)
-        self._comm.barrier()
+        self._look()
+        on_root(self._comm, lambda: report_on(self.path, language), f"cannot write the report in {self.path}")
         return self.path / "report.html"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,6 +251,7 @@ def fit_with(
     records = comm.bcast_obj(records_of(path) if comm.is_root else None)
     run = Run(path, job.results, records)
     run.model, run.data, run._comm, run._validated = job.model, data, comm, job.validated
+    run._seed = config.seed
     if temporary is not None:
         weakref.finalize(run, shutil.rmtree, temporary, ignore_errors=True)
     return run

@@ -1,6 +1,5 @@
 """What is refused, and what is remarked on: options that do not go together, and options that do nothing."""
 
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from distbp.data.dataset import Target
 from distbp.data.prepared import Data
 from distbp.errors import UsageError, UserError
 from distbp.network.user_functions import is_function_name
+from distbp.report.run_files import options_in
 from distbp.run.options import TrainConfig, flag
 from distbp.run.recipes import RECIPES
 from distbp.trainer.trainer import Trainer
@@ -64,7 +64,7 @@ def other_length(before: Path, config: TrainConfig) -> list[str]:
         return []
     run: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        run = tomllib.loads(before.read_text(encoding="utf-8")).get("run", {})
+        run = options_in(before)
     was, now = (_length(run.get("epochs"), run.get("steps")), _length(config.epochs, config.steps))
     if not run or was == now:
         return []

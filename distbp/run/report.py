@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distbp.files import atomic_write
+from distbp.report.run_files import logs_in, member_of
 from distbp.run.trackers import Tracker
 from distbp.trainer.bar import Bar, bar_on
 
@@ -128,9 +129,10 @@ def format_record(record: dict[str, Any]) -> str:
 
 def records_of(run_dir: Path) -> list[dict[str, Any]]:
     """Return the records of a run; of an ensemble those of its members, one after another, with their `member`."""
-    records = read_records(run_dir / "metrics.jsonl")
-    members = sorted((run_dir / "members").glob("*"), key=lambda path: int(path.name) if path.name.isdigit() else -1)
-    return records or [{**one, "member": int(path.name)} for path in members for one in records_of(path)]
+    logs = logs_in(run_dir)
+    if logs == [run_dir / "metrics.jsonl"]:
+        return read_records(*logs)
+    return [{**one, "member": member_of(log)} for log in logs for one in read_records(log)]
 
 
 def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str, Any]]:

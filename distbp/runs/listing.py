@@ -2,10 +2,11 @@
 
 import fcntl
 import json
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from distbp.report.run_files import logs_in, options_in
 
 _MAIN = ("accuracy", "exact_match", "rmse", "loss")
 
@@ -36,7 +37,7 @@ def listed(folder: Path) -> list[Listed]:
 def _read(path: Path) -> Listed:
     config = config_of(path / "config.toml")
     results, manifest = _json(path / "results.json"), _json(path / "manifest.json")
-    last = _last_record(path / "metrics.jsonl") or _last_record(path / "members" / "0" / "metrics.jsonl")
+    last = next((_last_record(log) for log in logs_in(path)), {})
     seconds, epochs = results.get("seconds") or last.get("seconds", 0.0), last.get("epoch", 0.0)
     began = (path / "config.toml").stat().st_mtime
     about = str(config.get("data", "?")), str(config.get("recipe", "?")), _state(path, results)
@@ -70,11 +71,9 @@ def _figure(results: dict[str, Any]) -> str:
 
 def config_of(path: Path) -> dict[str, Any]:
     """Return the options of a ``config.toml`` by their flags; {} where it cannot be read."""
-    flat: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            flat |= value if isinstance(value, dict) else {key: value}
-    return flat
+        return options_in(path)
+    return {}
 
 
 def _json(path: Path) -> dict[str, Any]:

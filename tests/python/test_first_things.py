@@ -199,3 +199,12 @@ def test_a_run_that_was_stopped_says_how_it_goes_on(tmp_path, capsys):
         fit(X, Y, on_record=stop, **more)
     assert end.value.code == 75 and "resume='auto'), with the same rows" in capsys.readouterr().out
     assert fit(X, Y, resume="auto", verbose=False, **more).history["epoch"][-1] == 9
+
+
+def test_a_run_of_elsewhere_without_what_a_report_shows_says_so(tmp_path):
+    fit(X, Y, run_dir=tmp_path / "run", report="none", **QUICK)
+    for look in (Run.load(tmp_path / "run").importance, Run.load(tmp_path / "run").report):
+        with pytest.raises(ValueError, match="trained with --report none"):
+            look()
+    with_seed = fit(X, Y, seed=3, run_dir=tmp_path / "other", report="en", **QUICK)
+    assert fit(X, Y, seed=3, **QUICK).importance() == with_seed.importance()
