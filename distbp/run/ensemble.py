@@ -57,7 +57,7 @@ class EnsembleJob:
         self.model: Model
         self.validated: tuple[Any, Any]
         self.listen: Any = None
-        """Of single networks alone."""
+        """Hears of each record of the members that this rank's group trains."""
         self.n = config.folds or config.ensemble
         self.one = "a fold" if config.folds else "a member"
         self.folds: list[Any] = []
@@ -160,6 +160,7 @@ class EnsembleJob:
                 break
             mine_data = self._data_of(k, data)
             job = Job(self._config_of(k), group, self.threads, self.watcher, data=mine_data, stop=self.stop)
+            job.listen = self.listen
             if (code := job.run()) == STOPPED:
                 break
             trained[k] = job.network

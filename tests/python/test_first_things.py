@@ -188,6 +188,8 @@ def test_a_text_among_the_numbers_of_a_frame_is_named():
 def test_the_records_of_an_ensemble_are_those_of_its_members():
     run = fit(X, Y, ensemble=2, **QUICK)
     assert run.history["member"].tolist() == [0, 0, 1, 1] and len(run.history["loss/val"]) == 4
+    fit(X, Y, ensemble=2, on_record=(heard := []).append, **QUICK)
+    assert [record["epoch"] for record in heard] == [1, 2, 1, 2]
 
 
 def test_a_run_that_was_stopped_says_how_it_goes_on(tmp_path, capsys):
