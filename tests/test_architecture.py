@@ -140,7 +140,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1740,
     "optim": 735,
-    "data": 5050,
+    "data": 5060,
     "comm": 1310,
     "gradient": 2030,
     "trainer": 2680,

@@ -6,6 +6,7 @@ index would fill the memory: there the split is by a computed permutation, like 
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -69,21 +70,30 @@ def _rows_at(rows: Rows | tuple[Permutation, int, int] | None, positions: Rows) 
     return rows[positions]
 
 
-def folds_of(labels: NDArray[np.int64], n_folds: int, seed: int) -> list[Rows]:
-    """Return the positions of each fold, sorted: all rows once, by chance, each with its share of every class.
+def left_out(labels: NDArray[np.int64], n_parts: int, share: float, seed: int) -> list[Rows]:
+    """Return the positions of parts of the rows, sorted, each with its share of every class.
+
+    The rows stand on a circle, mixed, and part k begins where part k - 1 ends: none is in two parts before all were in
+    one, and with ``share = 1 / n_parts`` each is in one.
 
     Parameters
     ----------
     labels : ndarray of shape (n,)
         Class of each row; zeros where there are none.
-    n_folds : int
+    n_parts : int
         Their number.
+    share : float
+        Part of the rows that is in each.
     seed : int
         Of the run.
     """
-    mixed = Permutation(len(labels), key(seed, "folds"))(np.arange(len(labels)))
+    n, counts = len(labels), np.bincount(labels)
+    mixed = Permutation(n, key(seed, "folds"))(np.arange(n))
     by_class = mixed[np.argsort(labels[mixed], kind="stable")]
-    return [np.sort(by_class[k::n_folds]) for k in range(n_folds)]
+    place = np.concatenate([(np.arange(count) + 0.5) / count for count in counts.tolist()])  # in its class, 0 to 1
+    circle = by_class[np.argsort(place, kind="stable")]
+    bounds = np.round(np.arange(n_parts + 1) * share * n).astype(np.int64)
+    return [np.sort(circle[np.arange(lo, hi) % n]) for lo, hi in itertools.pairwise(bounds)]
 
 
 def split(

@@ -61,13 +61,14 @@ def figures(path: Path) -> dict[str, Any]:
     run = read_run(path)
     results, found, manifest = run["results"], run["found"], run["manifest"]
     parts = [part for part in _PARTS if part in found["rows"]]
+    out_of_fold = "rows out of fold" in results
     confusion = results.get(f"confusion/{found['part']}")
     kept = _kept(results, run["records"])
     return {
         "name": path.resolve().name, "path": str(path), "target": found["target"], "rows": found["rows"],
-        "found": found, "parts": parts, "main": main_figure(results, parts), "folds": run["config"].get("folds"),
+        "found": found, "parts": parts, "main": main_figure(results, parts), "folds": out_of_fold,
         "members": results.get("members"), "kept": kept, "table": table_of(results, parts),
-        "doubts": _doubts(results, parts, one_model=not run["config"].get("folds")),
+        "doubts": _doubts(results, parts, one_model=not out_of_fold),
         "per_class": list(results.get("classes", {}).get(found["part"], {}).items())[:_CLASSES_SHOWN],
         "confused": _confused(confusion, found["target"]["classes"]), "charts": _charts(run, confusion, kept),
         "options": {name: run["config"][name] for name in OPTIONS if name in run["config"]}, "manifest": manifest,

@@ -47,7 +47,7 @@ def load_data(config: TrainConfig, comm: Communicator, given: Mapping[str, Any] 
         options = options_like(start, config, options, comm)
     arguments: dict[str, Any] = {
         "data": config.data, "validation_data": config.validation_data, "test_data": config.test_data,
-        "validation_fraction": 0.0 if config.folds else config.validation_fraction,
+        "validation_fraction": 0.0 if config.has_members else config.validation_fraction,
         "test_fraction": config.test_fraction, "scaling": config.preprocessing, "impute": config.impute,
         "scale_target": config.scale_target, "class_weight": config.class_weight, "dtype": config.dtype,
         "seed": config.seed, "cache": config.cache, "look_up": config.model is None, "bins": _bins(config),

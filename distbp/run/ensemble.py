@@ -1,8 +1,10 @@
 """An ensemble: several trainings that differ in their seed, and one model, whose prediction is the mean of theirs.
 
-With folds each member leaves out its part of the training rows and is judged by it: all rows train, all rows judge
-(cross-validation: Stone 1974; its members as an ensemble: Krogh & Vedelsby 1995). What is scaled and encoded is fitted
-to all of them; of the target it holds no more than a mean and a deviation.
+Each member leaves out a part of the training rows, which no other does, chooses its best epoch by it and is judged by
+it: together they have seen all rows. With folds these parts are all rows, so all train and all judge (cross-validation:
+Stone 1974; its members as an ensemble: Krogh & Vedelsby 1995). Where the data have validation rows of their own, all
+are judged by these. What is scaled and encoded is fitted to all training rows; of the target it holds no more than a
+mean and a deviation.
 
 Members are dealt to groups of ranks, which never talk to each other before the end. Each one is a run with a directory
 of its own, ``members/K``, and its checkpoints there: what was done is not done again. In exact mode a member has the
@@ -22,7 +24,7 @@ from distbp.blocks import block_bounds
 from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Data
-from distbp.data.splitting import folds_of
+from distbp.data.splitting import left_out
 from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.model import Model
 from distbp.network.mixture import Mixture
@@ -60,8 +62,8 @@ class EnsembleJob:
         """Hears of each record of the members that this rank's group trains."""
         self.n = config.folds or config.ensemble
         self.one = "a fold" if config.folds else "a member"
-        self.folds: list[Any] = []
-        """Positions of the training rows of each fold."""
+        self.left_out: list[Any] = []
+        """Positions of the training rows that each member leaves out; none where all have the same validation rows."""
         self.path: Path
         self.stop: Path
         """A file that tells all groups to stop."""
@@ -73,9 +75,9 @@ class EnsembleJob:
             raise UsageError("--elastic: an ensemble does not go on when ranks die; start it again, nothing is lost")
         require_equal(comm, dataclasses.asdict(self.config), "the options")
         data = self._given or load_data(self.config, comm)
-        if self.config.folds:
-            self.folds = _folds(data, self.config.folds, self.config.seed)
-        config = self.config = suited_to(self._data_of(0, data), self.config)  # of folds the first leaves fewest rows
+        self.left_out = _left_out(data, self.config)
+        most = int(np.argmax([len(rows) for rows in self.left_out] or [0]))
+        config = self.config = suited_to(self._data_of(most, data), self.config)
         if config.dry_run:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
@@ -93,6 +95,8 @@ class EnsembleJob:
                 self.reporter.say(remark)
             how = f"by {groups} groups of ranks" if groups > 1 else "one after another"
             what = f"{self.n} folds" if config.folds else f"an ensemble of {self.n}"
+            if self.left_out:
+                what += f", each judged by {len(self.left_out[most]):,} rows that it leaves out"
             self.reporter.say(f"{data.target}: {what}, trained {how}; {self.path}")
             members, everyone = self._members(data, groups)
             if members is None:
@@ -109,8 +113,8 @@ class EnsembleJob:
         loss, left_out, say = mixture.loss, None, self.reporter.say
         judged: Any = mixture
         rows: Any = data.validation
-        if self.folds:
-            judged = left_out = LeftOut(mixture.members, data.train, self.folds, self.comm)
+        if self.left_out:
+            judged = left_out = LeftOut(mixture.members, data.train, self.left_out, self.comm)
             rows = left_out.rows
         self.validated = judged, rows
         if self.config.calibrate and rows is not None:
@@ -122,6 +126,8 @@ class EnsembleJob:
                 left_out.outputs *= mixture.sharpness
                 left_out.outputs += offset
         about: dict[str, Any] = {"members": len(mixture.members), f"{self.one} alone": _spreads(of_members)}
+        if left_out is not None:
+            about["rows out of fold"] = rows.n_rows
         about |= {"seconds": time.perf_counter() - began, "ranks": self.comm.size}
         common = data, self.config, self.comm, directory, about, {"training": about["seconds"]}
         self.results, doubted, self.model = conclude(mixture, loss, *common, self.validated)
@@ -140,8 +146,8 @@ class EnsembleJob:
             say(doubt)
         if left_out is not None:
             table = directory.path / "out-of-fold.csv"
-            on_root(self.comm, lambda: left_out.write(table, self.model, data), f"cannot write {table}")
-            say(f"each training row predicted by the member that left it out: {table}")
+            on_root(self.comm, lambda: left_out.write(table, self.model, data, self.one[2:]), f"cannot write {table}")
+            say(f"training rows predicted by the member that left them out: {table}")
         path, use = directory.path / "model.safetensors", command("distbp.predict", directory.path, "DATA")
         say(f"{about['members']} members in {about['seconds']:.1f} s; model: {path}, use it: {use}")
         if line := write_report(directory.path, self.config.report, self.comm):
@@ -192,19 +198,28 @@ class EnsembleJob:
         )  # fmt: skip
 
     def _data_of(self, k: int, data: Data) -> Data:
-        """Return the data of a member: with folds, all training rows but its own fold, which validates."""
-        if not self.folds:
+        """Return the data of a member: all training rows but those that it leaves out, which validate."""
+        if not self.left_out:
             return data
-        others = np.sort(np.concatenate([rows for i, rows in enumerate(self.folds) if i != k]))
-        return dataclasses.replace(data, train=data.train.part(others), validation=data.train.part(self.folds[k]))
+        others = np.setdiff1d(np.arange(data.train.n_rows), self.left_out[k], assume_unique=True)
+        return dataclasses.replace(data, train=data.train.part(others), validation=data.train.part(self.left_out[k]))
 
 
-def _folds(data: Data, folds: int, seed: int) -> list[Any]:
-    n = data.train.n_rows
-    if n < folds:
-        raise UserError(f"--folds {folds}: there are {n} training rows")
+def _left_out(data: Data, config: TrainConfig) -> list[Any]:
+    """Return the positions of the training rows that each member leaves out, none where all have the same."""
+    n, share = data.train.n_rows, config.validation_fraction
+    if config.folds:
+        if data.validation is not None:
+            raise UserError("--folds: the data have validation rows, and each fold validates: leave them out")
+        if n < config.folds:
+            raise UserError(f"--folds {config.folds}: there are {n} training rows")
+        share = 1 / config.folds
+    if data.validation is not None or not share:
+        return []
+    if not 1 <= round(share * n) < n:
+        raise UserError(f"a validation fraction of {share} of {n} rows leaves none to train or none to validate on")
     labels = data.train.take_target(np.arange(n)) if data.target.kind == "classes" else np.zeros(n, np.int64)
-    return folds_of(labels, folds, seed)
+    return left_out(labels, config.folds or config.ensemble, share, config.seed)
 
 
 def _is_figure(name: str, part: str) -> bool:

@@ -1,4 +1,4 @@
-"""What members of a cross-validation say of the rows that they left out: an honest judgement of all training rows."""
+"""What the members of an ensemble say of the rows that they left out: an honest judgement of training rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,10 @@ Array = NDArray[Any]
 
 
 class LeftOut:
-    """Know the outputs for all training rows, each by the member that left it out.
+    """Know the outputs for training rows, each by the first member that left it out.
 
-    It is to an evaluation the network, and its `rows` are the data: what they give as inputs are these outputs.
+    It is to an evaluation the network, and its `rows` are the data: what they give as inputs are these outputs. Rows
+    that no member left out are not among them.
 
     Parameters
     ----------
@@ -27,36 +28,46 @@ class LeftOut:
         One of each fold.
     train : Prepared
         All training rows.
-    folds : sequence of ndarray of int
+    left_out : sequence of ndarray of int
         Positions of the rows that each member left out.
     comm : Communicator
         Its ranks share out the rows.
     """
 
-    def __init__(self, members: Sequence[Any], train: Prepared, folds: Sequence[Array], comm: Communicator) -> None:
+    def __init__(self, members: Sequence[Any], train: Prepared, left_out: Sequence[Array], comm: Communicator) -> None:
         self.decision: Array | None = None
-        self.output_shape, self.folds = members[0].output_shape, folds
-        self.outputs = np.zeros((train.n_rows, *self.output_shape))
-        for member, positions in zip(members, folds, strict=True):
-            self.outputs[positions] = outputs_of(member, train.part(positions), comm)[0]
-        self.rows = _Rows(self.outputs, train)
+        self.output_shape = members[0].output_shape
+        by = np.full(train.n_rows, len(members))
+        for k, positions in enumerate(left_out):
+            by[positions] = np.minimum(by[positions], k)
+        self.positions = np.flatnonzero(by < len(members))
+        self.by = by[self.positions]
+        """The member that each row is judged by."""
+        judged = train.part(self.positions)
+        self.outputs = np.zeros((judged.n_rows, *self.output_shape))
+        for k, member in enumerate(members):
+            if len(own := np.flatnonzero(self.by == k)):
+                self.outputs[own] = outputs_of(member, judged.part(own), comm)[0]
+        self.rows = _Rows(self.outputs, judged)
 
     def forward(self, X: Array) -> Array:
         """Return the outputs of rows, which are what `rows` gives for them."""
         return X
 
-    def write(self, path: Path, model: Model, data: Data) -> None:
-        """Write a line for each training row, in the order of the file: its number from 1, fold, truth, prediction."""
-        n, target = len(self.outputs), data.target
-        rows, fold = data.row_of(np.arange(n)), np.zeros(n, int)
-        for k, positions in enumerate(self.folds):
-            fold[positions] = k
-        truth = data.train.take_target(np.arange(n))
+    def write(self, path: Path, model: Model, data: Data, one: str) -> None:
+        """Write a line for each of its rows, in the order of the file: number from 1, member, truth, prediction.
+
+        A member is called `one`.
+        """
+        target, rows = data.target, data.row_of(self.positions)
+        truth = data.train.take_target(self.positions)
         if target.kind == "values":
             truth = model.preprocessor.target_in_units(truth)
         order, predicted = np.argsort(rows, kind="stable"), model.linked(self.outputs)
-        before = [[str(rows[i] + 1), str(fold[i] + 1), *_texts(truth[i], target.classes, target.kind)] for i in order]
-        names = ["row", "fold", *(f"true {name}" for name in target.names)]
+        before = [
+            [str(rows[i] + 1), str(self.by[i] + 1), *_texts(truth[i], target.classes, target.kind)] for i in order
+        ]
+        names = ["row", one, *(f"true {name}" for name in target.names)]
         write_predictions(predicted[order], list(target.names), model, names, before, str(path))
 
 

@@ -42,12 +42,6 @@ def test_the_model_is_the_mean_of_its_members(trained, here, tmp_path):
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1798 and "accuracy" in done.stderr
 
 
-def test_its_first_member_is_the_training_without_it(trained, here, tmp_path):
-    assert here(*TRAIN, *SHORT, "--run-dir", "alone").returncode == 0
-    one, other = (tmp_path / path / "model.safetensors" for path in ("alone", "run/members/0"))
-    assert one.read_bytes() == other.read_bytes()
-
-
 def test_what_is_done_is_not_done_again(trained, here, tmp_path):
     model = tmp_path / "run" / "model.safetensors"
     before = model.read_bytes()
@@ -59,7 +53,7 @@ def test_what_is_done_is_not_done_again(trained, here, tmp_path):
     done = here(*ENSEMBLE, "--resume", "auto")
     assert done.returncode == 0 and model.read_bytes() == before, done.stderr
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/members/1/metrics.jsonl").read_text().splitlines()]
-    assert steps == [40, 80] and records
+    assert steps == [41, 82] and records
 
 
 def test_a_member_that_is_told_to_stop_stops_all_and_it_goes_on(here, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from front_doors import PREDICT, TRAIN
 
 from distbp import Model
-from distbp.data.splitting import folds_of
+from distbp.data.splitting import left_out
 
 SHORT = ("--recipe", "plain", "--hidden", "8", "--epochs", "2", "--run-dir", "run", "--exact", "--leaves", "2")
 FOLDS = (*TRAIN, *SHORT, "--folds", "3")
@@ -32,11 +32,20 @@ def rows_of(path):
 
 @pytest.mark.parametrize("labels", [np.zeros(103, int), np.repeat([0, 1, 2], [80, 20, 3])])
 def test_folds_hold_every_row_once_and_their_share_of_every_class(labels):
-    folds = folds_of(labels, 4, seed=1)
+    folds = left_out(labels, 4, 0.25, seed=1)
     assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(len(labels)))
     counts = np.array([np.bincount(labels[rows], minlength=3) for rows in folds])
     assert (np.ptp(counts, axis=0) <= 1).all() and np.ptp(counts.sum(axis=1)) <= 1
-    assert any(not np.array_equal(a, b) for a, b in zip(folds, folds_of(labels, 4, seed=2), strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(folds, left_out(labels, 4, 0.25, seed=2), strict=True))
+
+
+def test_parts_on_the_circle_meet_no_row_twice_before_all_were_met_once():
+    labels = np.repeat([0, 1], [70, 33])
+    parts = left_out(labels, 8, 0.2, seed=1)
+    assert len(np.unique(np.concatenate(parts[:5]))) == 103 and {len(rows) for rows in parts} == {20, 21}
+    assert all(6 <= labels[rows].sum() <= 8 for rows in parts)
+    seen = np.bincount(np.concatenate(parts), minlength=103)
+    assert set(seen.tolist()) == {1, 2}
 
 
 def test_no_row_is_lost_and_each_is_predicted_by_the_member_that_left_it_out(here, tmp_path):
@@ -44,7 +53,10 @@ def test_no_row_is_lost_and_each_is_predicted_by_the_member_that_left_it_out(her
     more = ("--data", "t.csv", "--target", "y", "--test-fraction", "0", "--bad-rows", "skip", "--calibrate")
     done = here(*FOLDS, *more)
     assert done.returncode == 0, done.stderr
-    assert "3 folds, trained one after another" in done.stdout and "fold 3 of 3: " in done.stdout
+    assert (
+        "3 folds, each judged by 50 rows that it leaves out, trained one after another" in done.stdout
+        and "fold 3 of 3: " in done.stdout
+    )
     assert "out of fold: " in done.stdout and "a fold alone: rmse" in done.stdout and "±" in done.stdout
     rows = rows_of(tmp_path / "run/out-of-fold.csv")
     assert [int(row["row"]) for row in rows] == [i + 1 for i in range(150) if i not in (3, 70)]
@@ -77,6 +89,48 @@ def test_probabilities_of_folds_are_calibrated_on_what_was_left_out(here, tmp_pa
     assert len(rows) == 1438 and all(0.999 < sum(float(row[f"p({c})"]) for c in range(10)) < 1.001 for row in rows)
     right = np.mean([row["digit"] == row["true digit"] for row in rows])
     assert right == pytest.approx(results[1]["accuracy/val"])
+
+
+def test_members_of_an_ensemble_leave_out_rows_of_their_own(here, tmp_path):
+    x, y = table(tmp_path)
+    more = ("--data", "t.csv", "--target", "y", "--test-fraction", "0", "--ensemble", "3", "--calibrate")
+    done = here(*FOLDS[:-2], *more)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "an ensemble of 3, each judged by 15 rows that it leaves out" in done.stdout and "out of fold: " in done.stdout
+    )
+    rows = rows_of(tmp_path / "run/out-of-fold.csv")
+    assert len(rows) == 45 and [row["member"] for row in rows].count("2") == 15
+    members = [Model.load(tmp_path / "run/members" / str(k)) for k in range(3)]
+    for row in rows[::5]:
+        i = int(row["row"]) - 1
+        own = members[int(row["member"]) - 1].predict_outputs(np.round(x[[i]], 4))[0, 0]
+        assert float(row["y"]) == pytest.approx(own, rel=1e-5, abs=1e-5)
+        assert float(row["true y"]) == pytest.approx(y[i], abs=1e-4)
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["rows out of fold"] == 45 and len(Model.load(tmp_path / "run").errors[0]) == 45
+    steps = [
+        json.loads(line)["examples"] for line in (tmp_path / "run/members/1/metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps[-1] == 2 * 135
+
+
+def test_members_share_validation_rows_that_the_data_have(here, tmp_path):
+    table(tmp_path)
+    more = ("--data", "t.csv", "--target", "y", "--validation-data", "t.csv")
+    assert here(*FOLDS[:-2], *more, "--run-dir", "alone").returncode == 0
+    done = here(*FOLDS[:-2], *more, "--ensemble", "2")
+    assert done.returncode == 0 and "out of fold" not in done.stdout, done.stderr
+    one, other = (tmp_path / path / "model.safetensors" for path in ("alone", "run/members/0"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("fraction", ["0.001", "0.999"])
+def test_a_share_that_leaves_no_rows_is_refused(here, tmp_path, fraction):
+    table(tmp_path, 20)
+    more = ("--data", "t.csv", "--target", "y", "--test-fraction", "0", "--validation-fraction", fraction)
+    done = here(*FOLDS[:-2], *more, "--ensemble", "2")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "of 20 rows leaves none" in done.stderr
 
 
 @pytest.mark.parametrize("what", ["--ensemble 3", "--validation-data t.csv", "--folds 1", "--folds 9999"])

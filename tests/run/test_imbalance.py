@@ -122,9 +122,9 @@ def test_what_has_no_second_of_two_classes_has_no_threshold(here, tmp_path, rare
 
 @pytest.mark.parametrize("weights", [(), ("--class-weight", "balanced")])
 def test_no_other_sharpness_of_an_ensemble_has_less_log_loss_on_the_validation_rows(here, tmp_path, rare, weights):
-    done = here(*TRAIN, *SHORT, "--ensemble", "2", "--calibrate", "--validation-fraction", "0.3", *weights)
+    done = here(*TRAIN, *SHORT, "--ensemble", "2", "--calibrate", "--validation-data", "t.csv", *weights)
     assert done.returncode == 0, done.stderr
-    model, rows = Model.load(tmp_path / "run"), load(tmp_path / "t.csv", validation_fraction=0.3).validation
+    model, rows = Model.load(tmp_path / "run"), load(tmp_path / "t.csv", validation_data=tmp_path / "t.csv").validation
     X, y, _ = rows.take(np.arange(rows.n_rows))
     best = model.network.sharpness
     results = json.loads((tmp_path / "run/results.json").read_text())
