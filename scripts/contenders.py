@@ -207,19 +207,24 @@ class Floor:
         self.comm.Barrier()
 
 
-class DDP:
-    """PyTorch DistributedDataParallel over gloo, one thread a process (as torchrun sets it)."""
+class PyTorch:
+    """PyTorch: in one process, or in several by DistributedDataParallel over gloo, one thread each (as torchrun sets it).
+
+    Options are `mode` (eager or compile), `threads` (in one process), and `hook`, what messages of DDP become: bf16 or
+    powersgd, of rank 4, as its documentation has it.
+    """
 
     def __init__(self, options):
         import torch
         import torch.distributed as dist
 
         self.torch, self.dist = torch, dist
-        self.mode = options.get("mode", "eager")
-        torch.set_num_threads(1)
+        self.mode, self.hook = options.get("mode", "eager"), options.get("hook", "")
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        torch.set_num_threads(options.get("threads", 1))
         torch._dynamo.config.recompile_limit = 1000  # one compilation for each setting, never a fallback
-        dist.init_process_group("gloo")
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        if self.size > 1:
+            dist.init_process_group("gloo")
         self.libraries = memory()
         X, y = data()
         self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
@@ -230,8 +235,10 @@ class DDP:
         for m, k in zip(setting["sizes"], setting["sizes"][1:], strict=False):
             layers += [torch.nn.Linear(m, k), torch.nn.ReLU()]
         model = torch.nn.Sequential(*layers[:-1])
-        # gradient_as_bucket_view saves a copy of the gradient; static_graph allows further shortcuts
-        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+        if self.size > 1:
+            # gradient_as_bucket_view saves a copy of the gradient; static_graph allows further shortcuts
+            model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+            self.compress(model)
         # fused: one kernel for all parameters (PyTorch's documentation names it the fastest)
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[setting["optimizer"]]
         optimizer = kind(model.parameters(), lr=RATE[setting["optimizer"]], fused=True)
@@ -248,12 +255,26 @@ class DDP:
 
         return run
 
+    def compress(self, model):
+        """Register the hook of the messages, where there is one."""
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+
+        if self.hook == "bf16":
+            model.register_comm_hook(None, default_hooks.bf16_compress_hook)
+        elif self.hook == "powersgd":
+            state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=4, start_powerSGD_iter=2)
+            model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+
     def barrier(self):
-        self.dist.barrier()
+        if self.size > 1:
+            self.dist.barrier()
 
 
 class Jax:
-    """JAX in one process with all cores: one jitted step with donated buffers, optax optimisers."""
+    """JAX in one process with all cores: jitted steps with donated buffers, optax optimisers.
+
+    Option `scan`: so many steps in one compiled loop, with their rows.
+    """
 
     rank = 0
 
@@ -263,6 +284,7 @@ class Jax:
         import optax
 
         self.jax, self.jnp, self.optax = jax, jnp, optax
+        self.scan = options.get("scan", 1)
         X, y = data()
         self.X, self.y = jnp.asarray(X), jnp.asarray(y)
 
@@ -287,14 +309,25 @@ class Jax:
             updates, state = optimizer.update(grad, state, theta)
             return optax.apply_updates(theta, updates), state, value
 
-        step = jax.jit(step, donate_argnums=(0, 1))
+        def steps_of(theta, state, X, y, rows):
+            def one(carry, rows):
+                *carry, value = step(*carry, X, y, rows)
+                return tuple(carry), value
+
+            (theta, state), values = jax.lax.scan(one, (theta, state), rows)
+            return theta, state, values
+
+        k = self.scan
+        jitted = jax.jit(step if k == 1 else steps_of, donate_argnums=(0, 1))
         order, held = Order(setting["batch"]), [theta, optimizer.init(theta)]
 
         def run(steps):
             theta, state = held
-            for _ in range(steps):
-                theta, state, _ = step(theta, state, self.X, self.y, order())
+            for _ in range(max(1, steps // k)):
+                rows = order() if k == 1 else np.stack([order() for _ in range(k)])
+                theta, state, _ = jitted(theta, state, self.X, self.y, rows)
             held[:] = jax.block_until_ready((theta, state))
+            return max(1, steps // k) * k
 
         return run
 
@@ -330,7 +363,7 @@ class Sklearn:
         pass
 
 
-CONTENDERS = {"distbp": Distbp, "floor": Floor, "lines": Lines, "ddp": DDP, "jax": Jax, "sklearn": Sklearn}
+CONTENDERS = {"distbp": Distbp, "floor": Floor, "lines": Lines, "torch": PyTorch, "jax": Jax, "sklearn": Sklearn}
 
 
 def main():

@@ -141,7 +141,7 @@ BUDGET = {
     "network": 1740,
     "optim": 735,
     "data": 5060,
-    "comm": 1310,
+    "comm": 1390,
     "gradient": 2030,
     "trainer": 2680,
     "run": 3290,

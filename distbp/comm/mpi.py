@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.comm.communicator import Communicator, Request, SharedMemory, check_buffer
 from distbp.comm.host import available_cores, with_core
 from distbp.comm.launchers import Launch, launch_of
+from distbp.comm.meeting import ROOM, Meeting
 from distbp.comm.recorder import Recorder
 
 Array = NDArray[Any]
@@ -99,7 +100,8 @@ class MPICommunicator(Communicator):
     def _adopt(self, comm: Any) -> None:
         """Talk on `comm` from now on."""
         self._comm = self._failures = self._gathers = comm
-        self._groups: dict[str, Communicator] = {}
+        self._groups: dict[str, MPICommunicator] = {}
+        self._meeting: Meeting | None = None
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._failures = self._copy(comm)
         self._gathers = self._copy(comm)  # so that all-to-alls and gathers may overtake each other
@@ -111,6 +113,10 @@ class MPICommunicator(Communicator):
         """Call MPI_Allreduce, in place."""
         check_buffer(buffer, op)
         self.recorder.enter("allreduce", buffer.nbytes)
+        if self._meeting is not None and buffer.nbytes <= ROOM:
+            self._meeting.allreduce(buffer, op)
+            self.recorder.leave()
+            return
         for chunk in _chunks(buffer):
             if self.crowded:
                 self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, chunk, self._ops[op]))
@@ -135,8 +141,24 @@ class MPICommunicator(Communicator):
     def on_host(self) -> Communicator:
         """Call MPI_Comm_split_type, for shared memory."""
         if "on" not in self._groups:
-            self._groups["on"] = self._part(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+            here = self._part(self._comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+            self._groups["on"] = here
+            if here.size == self.size and not (self.crowded or self.elastic):
+                self._meeting = here._meeting = here._meet()
         return self._groups["on"]
+
+    def _meet(self) -> Meeting | None:
+        """Return where the ranks, all of one host, meet without MPI, if the host has memory for it."""
+        size = Meeting.size_for(self.size)
+        if self.size == 1 or min(self.allgather_obj(self.shared_free())) < 2 * size:
+            return None
+        window, memory = self._window(size)
+        if self.rank == 0:
+            memory[:] = 0
+        window.Sync()
+        self.barrier()
+        window.Sync()
+        return Meeting(memory, self.rank, self.size, window.Sync)
 
     def across_hosts(self) -> Communicator:
         """Call MPI_Comm_split, by the rank on the host."""
@@ -147,7 +169,7 @@ class MPICommunicator(Communicator):
     def crew(self) -> Communicator:
         """Call MPI_Comm_split, by whether there is a core."""
         if "crew" not in self._groups:
-            self._groups["crew"] = self.split(0 if self.has_core else 1 + self.rank)
+            self._groups["crew"] = self._part(self._comm.Split(0 if self.has_core else 1 + self.rank))
             self._groups["crew"].crowded = False  # the others sleep
         return self._groups["crew"]
 
@@ -155,7 +177,7 @@ class MPICommunicator(Communicator):
         """Call MPI_Comm_split."""
         return self._part(self._comm.Split(color))
 
-    def _part(self, comm: Any) -> Communicator:
+    def _part(self, comm: Any) -> "MPICommunicator":
         part = MPICommunicator(comm)
         part.crowded, part.has_core = self.crowded, True  # by its own ranks alone it might think otherwise
         part.recorder, part.name = self.recorder, self.name
@@ -164,10 +186,7 @@ class MPICommunicator(Communicator):
 
     def shared(self, n: int, dtype: DTypeLike) -> SharedMemory:
         """Call MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
-        size = n * np.dtype(dtype).itemsize
-        window = self._mpi.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._comm)
-        memory = np.asarray(window.Shared_query(0)[0])[:size].view(np.uint8).view(dtype)
-        window.Lock_all()
+        window, memory = self._window(n * np.dtype(dtype).itemsize)
 
         def barrier() -> None:
             window.Sync()
@@ -178,7 +197,12 @@ class MPICommunicator(Communicator):
             window.Unlock_all()
             window.Free()
 
-        return SharedMemory(memory, barrier, free)
+        return SharedMemory(memory.view(dtype), barrier, free)
+
+    def _window(self, size: int) -> tuple[Any, Array]:
+        window = self._mpi.Win.Allocate_shared(size if self.rank == 0 else 0, 1, comm=self._comm)
+        window.Lock_all()
+        return window, np.asarray(window.Shared_query(0)[0])[:size].view(np.uint8)
 
     def bcast(self, buffer: Array, root: int = 0) -> None:
         """Call MPI_Bcast."""
@@ -191,7 +215,9 @@ class MPICommunicator(Communicator):
     def barrier(self) -> None:
         """Call MPI_Barrier."""
         self.recorder.enter("barrier")
-        if self.crowded:
+        if self._meeting is not None:
+            self._meeting.barrier()
+        elif self.crowded:
             self._wait(self._comm.Ibarrier())
         else:
             self._comm.Barrier()
