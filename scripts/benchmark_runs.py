@@ -7,7 +7,7 @@
 The digits, 10,000 images of MNIST, the tables of TABLES (train.csv, a sixth of which validates) and a generated one of
 1,000,000 rows of 28 numbers with a class that a network can learn, as CSV and as Parquet (the shape of HIGGS). Files
 are made in FOLDER. A run begins with its process and ends with it: it reads, trains until its figure on the
-validation rows is as good as GOALS says, and writes its model. `distbp.train` runs on two ranks with its recipe, without
+validation rows is as good as GOALS says, and writes its model. `distbp.train` runs on two ranks by its recipe, without
 a report, which nobody else makes; the others are those of `run_peers.py`. In turns; medians of seconds, and the peak
 of the proportional memory (PSS) of all processes of a run. A run that did not get there is marked.
 """

@@ -208,7 +208,7 @@ class Floor:
 
 
 class PyTorch:
-    """PyTorch: in one process, or in several by DistributedDataParallel over gloo, one thread each (as torchrun sets it).
+    """PyTorch in one process, or in several by DistributedDataParallel over gloo, one thread each (as torchrun has it).
 
     Options are `mode` (eager or compile), `threads` (in one process), and `hook`, what messages of DDP become: bf16 or
     powersgd, of rank 4, as its documentation has it.

@@ -2,8 +2,8 @@
 
 Each has its value ``g(z)`` and a way to multiply a delta by its derivative. Most derivatives follow
 from the *output* ``a = g(z)`` alone, so the pre-activation ``z`` need not be kept and ``g`` works in
-place; the two that need ``z`` (gelu, silu) say so, and the network keeps it for them. Any NumPy function that
-works element by element is one too: its derivative is found by `autodiff`.
+place; the two whose output does not tell it (gelu, silu) say so, and the network keeps for them what they leave in
+``z``. Any NumPy function that works element by element is one too: its derivative is found by `autodiff`.
 """
 
 from collections.abc import Callable
@@ -32,12 +32,13 @@ class Activation:
     name : str
         Its name on the command line and in the model file.
     value : callable
-        ``value(z, out)`` writes ``g(z)``; `out` may be `z` unless `from_z`.
+        ``value(z, out)`` writes ``g(z)``; `out` may be `z` unless `from_z`, where it leaves in `z` what the
+        derivative takes: ``g'(z)`` itself, which costs little beside ``g(z)``, or `z` as it was.
     times_derivative : callable
         ``times_derivative(delta, a)`` multiplies `delta` in place by ``g'``; the second argument is
-        the output ``a``, or ``z`` where `from_z`.
+        the output ``a``, or what is in ``z`` where `from_z`.
     from_z : bool
-        Whether the derivative needs the pre-activation.
+        Whether ``a`` does not tell the derivative.
     init : str
         The initialisation that suits it.
     """
@@ -105,28 +106,35 @@ def _softplus_d(delta: Array, a: Array) -> None:
     delta *= -np.expm1(-a)  # sigmoid(z), from a = log(1 + e^z)
 
 
+def _slope_times(delta: Array, slope: Array) -> None:
+    delta *= slope
+
+
 def _silu(z: Array, out: Array) -> None:
-    np.multiply(z, sigmoid(z), out=out)
-
-
-def _silu_d(delta: Array, z: Array) -> None:
     s = sigmoid(z)
-    delta *= s * (1.0 + z * (1.0 - s))
-
-
-def _gelu_inner(z: Array) -> Array:
-    inner: Array = np.tanh(GELU_C * (z + GELU_CUBIC * (z * z * z)))
-    return inner
+    np.multiply(z, s, out=out)
+    z -= out
+    z += 1.0
+    z *= s  # g' = s (1 + z (1 - s))
 
 
 def _gelu(z: Array, out: Array) -> None:
-    np.multiply(0.5 * z, 1.0 + _gelu_inner(z), out=out)
-
-
-def _gelu_d(delta: Array, z: Array) -> None:
-    t = _gelu_inner(z)
-    slope = GELU_C * (1.0 + 3.0 * GELU_CUBIC * (z * z))
-    delta *= 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * slope
+    # (1 + tanh u) / 2 = 1 / (1 + exp(-2 u)): exp takes half the time of tanh, and loses no digits where u < 0
+    square = z * z
+    s = square * (-2.0 * GELU_C * GELU_CUBIC)
+    s -= 2.0 * GELU_C
+    s *= z
+    with np.errstate(over="ignore"):
+        np.exp(s, out=s)
+    s += 1.0
+    np.reciprocal(s, out=s)
+    np.multiply(z, s, out=out)
+    square *= 6.0 * GELU_C * GELU_CUBIC
+    square += 2.0 * GELU_C
+    z -= out
+    z *= square
+    z += 1.0
+    z *= s  # g' = s (1 + z (1 - s) 2 u'(z))
 
 
 ACTIVATIONS = {
@@ -137,9 +145,9 @@ ACTIVATIONS = {
     # Clevert, Unterthiner & Hochreiter 2016, alpha = 1
     "elu": Activation("elu", _elu, _elu_d),
     # Hendrycks & Gimpel 2016, the tanh form: 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))
-    "gelu": Activation("gelu", _gelu, _gelu_d, from_z=True),
+    "gelu": Activation("gelu", _gelu, _slope_times, from_z=True),
     # z sigmoid(z): Elfwing, Uchibe & Doya 2018
-    "silu": Activation("silu", _silu, _silu_d, from_z=True),
+    "silu": Activation("silu", _silu, _slope_times, from_z=True),
     "sigmoid": Activation("sigmoid", sigmoid, _sigmoid_d, init="glorot_uniform"),
     "tanh": Activation("tanh", np.tanh, _tanh_d, init="glorot_uniform"),
     "softplus": Activation("softplus", _softplus, _softplus_d),

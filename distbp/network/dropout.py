@@ -36,8 +36,10 @@ class DropoutMasks:
         """
         lo, hi, _ = units.indices(self._widths[layer])
         row_keys = bits(key(self._seed, "dropout", step, layer), rows)
-        hashes = bits(0, np.add.outer(row_keys, np.arange(lo // 4, -(-hi // 4), dtype=np.uint64)))
-        sixteenths = hashes.astype("<u8", copy=False).view("<u2")[:, : hi - lo]
-        mask: Array = np.empty((hi - lo, len(rows)), self._dtype).T  # unit by unit, as all of a tape
-        np.multiply(sixteenths < self._keep, 65536 / self._keep, out=mask)
-        return mask
+        # unit by unit, as all of a tape: four units of all rows, and then the next
+        hashes = bits(0, np.add.outer(np.arange(lo // 4, -(-hi // 4), dtype=np.uint64), row_keys))
+        sixteenths = hashes.astype("<u8", copy=False).view("<u2").reshape(*hashes.shape, 4).transpose(0, 2, 1)
+        mask: Array = np.empty((4 * len(hashes), len(rows)), self._dtype)
+        kept = np.less(sixteenths, self._keep, out=np.empty(sixteenths.shape, bool))
+        np.multiply(kept, self._dtype.type(65536 / self._keep), out=mask.reshape(kept.shape))
+        return mask[: hi - lo].T

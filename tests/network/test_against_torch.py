@@ -167,8 +167,8 @@ def test_value_and_derivative_at_each_point_also_at_a_kink(activation):
     g, z = ACTIVATIONS[activation], np.linspace(-3, 3, 97)[:, None]
     assert z[48] == 0.0
     a, delta = np.empty_like(z), np.ones_like(z)
-    g.value(z.copy(), a)
-    g.times_derivative(delta, z if g.from_z else a)
+    g.value(kept := z.copy(), a)
+    g.times_derivative(delta, kept if g.from_z else a)
     x = torch.tensor(z, requires_grad=True)
     theirs = TORCH_ACTIVATIONS[activation]()(x)
     theirs.sum().backward()

@@ -514,8 +514,8 @@ def test_activations_are_finite_and_as_exact_as_float32_allows(activation, z):
     for sign in 1, -1:
         x = np.array([[sign * z]], np.float32)
         a, delta = np.empty_like(x), np.ones_like(x)
-        g.value(x.copy(), a)
-        g.times_derivative(delta, x if g.from_z else a)
+        g.value(kept := x.copy(), a)
+        g.times_derivative(delta, kept if g.from_z else a)
         assert a.dtype == delta.dtype == np.float32 and np.isfinite(a).all() and np.isfinite(delta).all()
         if z < 10:
             x = x.astype(np.float64)
