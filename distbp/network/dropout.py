@@ -41,5 +41,5 @@ class DropoutMasks:
         sixteenths = hashes.astype("<u8", copy=False).view("<u2").reshape(*hashes.shape, 4).transpose(0, 2, 1)
         mask: Array = np.empty((4 * len(hashes), len(rows)), self._dtype)
         kept = np.less(sixteenths, self._keep, out=np.empty(sixteenths.shape, bool))
-        np.multiply(kept, self._dtype.type(65536 / self._keep), out=mask.reshape(kept.shape))
+        np.multiply(kept, np.asarray(65536 / self._keep, self._dtype), out=mask.reshape(kept.shape))
         return mask[: hi - lo].T
