@@ -10,6 +10,9 @@ are made in FOLDER. A run begins with its process and ends with it: it reads, tr
 validation rows is as good as GOALS says, and writes its model. `distbp.train` runs on two ranks by its recipe, without
 a report, which nobody else makes; the others are those of `run_peers.py`. In turns; medians of seconds, and the peak
 of the proportional memory (PSS) of all processes of a run. A run that did not get there is marked.
+
+``--minutes M``: trains on the generated table for so long, and compares memory and samples a second of its first and
+its last fifth.
 """
 
 import argparse
@@ -182,6 +185,32 @@ def run(name, files, goal, folder, python):
     return seconds, peak, got
 
 
+def keep_on(files, folder, minutes):
+    """Train for some minutes; print memory and speed of the first and the last fifth."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    line = [*map(str, command("distbp", files, ("classes", 1.0), folder, None)), "--epochs", "100000"]
+    line += ["--log-every", "500", "--schedule", "constant"]
+    process = subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    metrics, memory, began = folder / "run" / "metrics.jsonl", [], None
+    while began is None or time.monotonic() - began < 60 * minutes:
+        time.sleep(2.0)
+        if began is None and metrics.exists():
+            began = time.monotonic()
+        if began is not None:
+            memory.append(memory_of(process.pid) / 1e6)
+    process.terminate()
+    process.wait(60)
+    clocks = [(r["seconds"], r["examples"]) for r in map(json.loads, metrics.read_text().splitlines())]
+    fifth, n = len(memory) // 5, len(clocks) // 5
+    speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in ((clocks[0], clocks[n]), (clocks[-1 - n], clocks[-1]))]
+    means = [statistics.median(part) for part in (memory[fifth : 2 * fifth], memory[-fifth:])]
+    print(
+        f"{minutes} minutes, {clocks[-1][1]:,} rows: memory {means[0]:.1f} MB in the second fifth, {means[1]:.1f} in the last"
+    )
+    print(f"samples/s {speeds[0]:,.0f} in the first fifth, {speeds[1]:,.0f} in the last: {speeds[1] / speeds[0]:.3f}")
+
+
 def show(found):
     """Print a table of seconds, one of memory."""
     names = [name for name in ("distbp", *PEERS) if any(name in of for of in found.values())]
@@ -207,9 +236,13 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only", default=",".join(GOALS), help="names of the data, with commas between")
     parser.add_argument("--names", default=",".join(("distbp", *PEERS)), help="contenders, with commas between")
+    parser.add_argument("--minutes", type=float, help="train for so long, and nothing else")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     files, found = make(options.folder.resolve(), options.tables, options.mnist), {}
+    if options.minutes:
+        keep_on(files["higgs.parquet"], options.folder.resolve() / "one", options.minutes)
+        return 0
     for of in options.only.split(","):
         for _ in range(options.repetitions):
             for name in options.names.split(","):
