@@ -241,13 +241,13 @@ def main():
                 rows.append({"setting": setting, "median": {k: statistics.median(v) for k, v in turns.items()}})
                 rows[-1]["turns"] = turns
                 print(f"{label(setting)} done", file=sys.stderr, flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
         finally:
             for contender in contenders:
                 contender.end()
     print(json.dumps(machine()))
     table(rows)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
     return 0
 
 
