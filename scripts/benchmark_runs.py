@@ -205,9 +205,8 @@ def keep_on(files, folder, minutes):
     fifth, n = len(memory) // 5, len(clocks) // 5
     speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in ((clocks[0], clocks[n]), (clocks[-1 - n], clocks[-1]))]
     means = [statistics.median(part) for part in (memory[fifth : 2 * fifth], memory[-fifth:])]
-    print(
-        f"{minutes} minutes, {clocks[-1][1]:,} rows: memory {means[0]:.1f} MB in the second fifth, {means[1]:.1f} in the last"
-    )
+    print(f"{minutes:g} minutes, {clocks[-1][1]:,} rows")
+    print(f"memory {means[0]:.1f} MB in the second fifth, {means[1]:.1f} in the last")
     print(f"samples/s {speeds[0]:,.0f} in the first fifth, {speeds[1]:,.0f} in the last: {speeds[1] / speeds[0]:.3f}")
 
 
