@@ -33,14 +33,18 @@ class Meeting:
         Number of this rank, and how many there are.
     fence : callable
         Makes what this rank wrote before it visible to the others, and what they wrote to this one.
+    progress : callable
+        Is called between sleeps: whom this rank waits for may wait for a message that it has not sent to the end.
     """
 
-    def __init__(self, memory: Array, rank: int, size: int, fence: Callable[[], object]) -> None:
+    def __init__(
+        self, memory: Array, rank: int, size: int, fence: Callable[[], object], progress: Callable[[], object]
+    ) -> None:
         self._came = memory[: size * _LINE].view(np.int64).data
         self._slots = memory[size * _LINE :].reshape(2, size, ROOM)
         per_line = _LINE // 8
         self._mine, self._others = rank * per_line, [k * per_line for k in range(size) if k != rank]
-        self._rank, self._fence, self._count = rank, fence, 0
+        self._rank, self._fence, self._progress, self._count = rank, fence, progress, 0
         self._views: dict[tuple[str, int], list[Array]] = {}
 
     @staticmethod
@@ -59,6 +63,7 @@ class Meeting:
             while came[other] < count:
                 looks += 1
                 if looks > _LOOKS:
+                    self._progress()
                     time.sleep(_NAP)
         self._fence()
 

@@ -158,7 +158,7 @@ class MPICommunicator(Communicator):
         window.Sync()
         self.barrier()
         window.Sync()
-        return Meeting(memory, self.rank, self.size, window.Sync)
+        return Meeting(memory, self.rank, self.size, window.Sync, self._comm.Iprobe)  # a probe lets MPI go on
 
     def across_hosts(self) -> Communicator:
         """Call MPI_Comm_split, by the rank on the host."""

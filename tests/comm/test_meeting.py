@@ -9,12 +9,12 @@ import pytest
 from distbp.comm.meeting import ROOM, Meeting
 
 
-def on_ranks(size, work):
+def on_ranks(size, work, progress=lambda: None):
     """Do `work(meeting, rank)` on threads that share a memory; return what each returns."""
     memory, results = np.zeros(Meeting.size_for(size), np.uint8), [None] * size
 
     def of_rank(rank):
-        results[rank] = work(Meeting(memory, rank, size, lambda: None), rank)
+        results[rank] = work(Meeting(memory, rank, size, lambda: None, progress), rank)
 
     threads = [threading.Thread(target=of_rank, args=(rank,), daemon=True) for rank in range(size)]
     for thread in threads:
@@ -84,3 +84,16 @@ def test_a_rank_that_waits_long_leaves_its_core_to_others():
 
     (computed, waited), _ = on_ranks(2, work)
     assert waited > 0.45 and computed < 0.5 * waited
+
+
+def test_a_rank_that_waits_lets_messages_go_on():
+    """Here the rank that is waited for comes when the other has called what lets its messages go on, and not before."""
+    sent = threading.Event()
+
+    def work(meeting, rank):
+        if rank and not sent.wait(20):
+            return False
+        meeting.barrier()
+        return True
+
+    assert on_ranks(2, work, progress=sent.set) == [True, True]
