@@ -28,10 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from benchmark_tables import ENVIRONMENT, MPIRUN, PYTHON, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NVPL_BLAS_DEBUG_CPU_TYPE", "PYTHONDONTWRITEBYTECODE")
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in PINS}
 GOALS = {
     "digits": ("classes", 0.97), "mnist": ("classes", 0.96), "phoneme": ("classes", 0.86),
     "penbased": ("classes", 0.99), "diamonds": ("values", 570.0), "taxis": ("values", 4.2), "wine": ("values", 0.70),
@@ -125,7 +123,7 @@ def command(name, files, goal, folder, python):
     if kind == "values":
         of_table += ["--task", "regression"]
     return [
-        ROOT / ".venv" / "bin" / "mpirun", "-n", "2", ROOT / ".venv" / "bin" / "python", "-m", "distbp.train", "--data",
+        MPIRUN, "-n", "2", PYTHON, "-m", "distbp.train", "--data",
         train, "--validation-data", validation, "--test-fraction", "0", *of_table, "--target-metric", figure,
         "--report", "none", "--run-dir", folder / "run", "--cache", folder / "cache",
         *(("--eval-every", "500") if train.parent.name == "higgs" else ()),

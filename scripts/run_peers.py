@@ -187,7 +187,7 @@ def sklearn_mlp():
 
 def lightgbm():
     """LightGBM, as it is, tree by tree."""
-    from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping  # noqa: F401
+    from lightgbm import LGBMClassifier, LGBMRegressor
     from lightgbm.callback import EarlyStopException
 
     X, y, Z, t, _ = prepared(False)

@@ -115,13 +115,12 @@ class MPICommunicator(Communicator):
         self.recorder.enter("allreduce", buffer.nbytes)
         if self._meeting is not None and buffer.nbytes <= ROOM:
             self._meeting.allreduce(buffer, op)
-            self.recorder.leave()
-            return
-        for chunk in _chunks(buffer):
-            if self.crowded:
-                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, chunk, self._ops[op]))
-            else:
-                self._comm.Allreduce(self._mpi.IN_PLACE, chunk, self._ops[op])
+        else:
+            for chunk in _chunks(buffer):
+                if self.crowded:
+                    self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, chunk, self._ops[op]))
+                else:
+                    self._comm.Allreduce(self._mpi.IN_PLACE, chunk, self._ops[op])
         self.recorder.leave()
 
     def ialltoall(self, send: Array, receive: Array) -> Request:
@@ -169,11 +168,11 @@ class MPICommunicator(Communicator):
     def crew(self) -> Communicator:
         """Call MPI_Comm_split, by whether there is a core."""
         if "crew" not in self._groups:
-            self._groups["crew"] = self._part(self._comm.Split(0 if self.has_core else 1 + self.rank))
+            self._groups["crew"] = self.split(0 if self.has_core else 1 + self.rank)
             self._groups["crew"].crowded = False  # the others sleep
         return self._groups["crew"]
 
-    def split(self, color: int) -> Communicator:
+    def split(self, color: int) -> "MPICommunicator":
         """Call MPI_Comm_split."""
         return self._part(self._comm.Split(color))
 

@@ -25,7 +25,7 @@ class LeftOut:
     Parameters
     ----------
     members : sequence of networks
-        One of each fold.
+        One of each part of the rows.
     train : Prepared
         All training rows.
     left_out : sequence of ndarray of int
