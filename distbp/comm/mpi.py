@@ -187,10 +187,13 @@ class MPICommunicator(Communicator):
         """Call MPI_Win_allocate_shared, all of it by rank 0; who touches a page first has it near."""
         window, memory = self._window(n * np.dtype(dtype).itemsize)
 
-        def barrier() -> None:
+        def synchronised() -> None:
             window.Sync()
             self.barrier()
             window.Sync()
+
+        # the fence of a meeting is that of the processor: for all windows at once
+        barrier = synchronised if self._meeting is None else self.barrier
 
         def free() -> None:
             window.Unlock_all()

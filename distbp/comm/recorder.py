@@ -40,7 +40,9 @@ class Recorder:
         """Note that a collective begins."""
         self.count += 1
         self.last.append((self.count, operation, nbytes))
-        self.wait(operation)
+        self.progress += 1
+        self.inside = operation
+        self._since = time.perf_counter()
 
     def wait(self, what: str) -> None:
         """Note that waiting begins, in what is no collective of its own: for the end of one that was started before."""

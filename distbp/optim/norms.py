@@ -22,10 +22,11 @@ def squared_norm(x: Array) -> float:
     Sums of short parts, each a product that BLAS computes in one thread, are added in float64.
     """
     even = len(x) // _DOT * _DOT
-    square = float(np.dot(x[even:], x[even:]))
+    rest = x[even:]
+    square = float(rest.dot(rest))
     if even:
-        parts = x[:even].reshape(-1, 1, _DOT)
-        square = float(np.matmul(parts, parts.reshape(-1, _DOT, 1)).sum(dtype=np.float64) + square)
+        parts = x[:even].reshape(-1, _DOT)
+        square = float(np.add.reduce(np.vecdot(parts, parts), dtype=np.float64) + square)
     if not math.isfinite(square):  # too large for the dtype, or really not finite
         square = float(np.square(x, dtype=np.float64).sum())
     return square
