@@ -140,8 +140,8 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1760,
     "optim": 735,
-    "data": 5060,
-    "comm": 1390,
+    "data": 5080,
+    "comm": 1460,
     "gradient": 2030,
     "trainer": 2680,
     "run": 3290,

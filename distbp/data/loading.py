@@ -230,10 +230,10 @@ def load(
     preprocessor = _fitted(train, comm, how, fitted)
 
     def prepare(subset: Subset | None) -> Prepared | None:
-        return Prepared(subset, preprocessor, dtype) if subset else None
+        return Prepared(subset, preprocessor, dtype, comm) if subset else None
 
     validation, test = parts.get("validation", validation), parts.get("test", test)
-    prepared = Prepared(train, preprocessor, dtype)
+    prepared = Prepared(train, preprocessor, dtype, comm)
     about = (
         getattr(dataset, "summary", ""),
         notations,

@@ -1,8 +1,8 @@
 """Prepared rows: what batches, evaluation and predictions take from.
 
 Data that is in memory anyway is transformed once, up to 2 GiB, or 256 MiB where a number has become many, and the raw
-rows are let go; all other, row by row as it is taken. Bytes (8-bit images) stay bytes until they are taken: a quarter
-of the memory, and of what a batch reads.
+rows are let go; all other, row by row as it is taken. The ranks of a host do it together, and have the rows once. Bytes
+(8-bit images) stay bytes until they are taken: a quarter of the memory, and of what a batch reads.
 """
 
 import copy
@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.blocks import block_bounds
+from distbp.comm.communicator import Communicator
+from distbp.comm.resident import resident
+from distbp.comm.serial import SerialCommunicator
 from distbp.data.dataset import Target
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import Subset
@@ -28,9 +32,14 @@ _DIGESTED = 1024
 
 
 class Prepared:
-    """Give the rows of a subset as a network takes them: `preprocessor` is fitted, and `dtype` that of the network."""
+    """Give the rows of a subset as a network takes them: `preprocessor` is fitted, and `dtype` that of the network.
 
-    def __init__(self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike) -> None:
+    All ranks of `comm` make the same one.
+    """
+
+    def __init__(
+        self, subset: Subset, preprocessor: Preprocessor, dtype: DTypeLike, comm: Communicator | None = None
+    ) -> None:
         self._raw = subset
         self.preprocessor, self.dtype = preprocessor, np.dtype(dtype)
         self.n_rows = subset.n_rows
@@ -46,7 +55,7 @@ class Prepared:
         self._bytes = np.zeros((0, preprocessor.n_inputs), np.uint8)
         size = self.n_rows * preprocessor.n_inputs * self.dtype.itemsize
         if self.in_memory and size <= (_IN_BINS if preprocessor.edges else _MATERIALISE_BYTES):
-            self._ready = self._prepare_all()
+            self._ready = self._prepare_all((comm or SerialCommunicator()).on_host())
             del self._raw
 
     def take(self, positions: Array, out: Array | None = None) -> tuple[Array, Any, Array | None]:
@@ -92,18 +101,26 @@ class Prepared:
         other.n_rows = len(positions)
         return other
 
-    def _prepare_all(self) -> tuple[Array, Array | None, Array | None]:
+    def _prepare_all(self, here: Communicator) -> tuple[Array, Array | None, Array | None]:
         """Transform all rows, in blocks: the memory that a transformation takes in between is small."""
         step = max(1, _BLOCK_BYTES // (8 * self.preprocessor.n_inputs))
-        X, y, w = (
-            None if part is None else np.empty((self.n_rows, *part.shape[1:]), part.dtype)
-            for part in self._prepare(np.arange(0), keep_bytes=True)
+        starts = range(0, self.n_rows, step)
+        like = self._prepare(np.arange(0), keep_bytes=True)
+        made, together = resident(
+            here, [((self.n_rows, *part.shape[1:]), part.dtype) for part in like if part is not None]
         )
-        for lo in range(0, self.n_rows, step):
-            rows = np.arange(lo, min(lo + step, self.n_rows))
-            for out, part in zip((X, y, w), self._prepare(rows, keep_bytes=True), strict=True):
-                if out is not None:
-                    out[lo : lo + step] = part
+
+        def fill(lo: int, hi: int) -> None:
+            for start in starts[lo:hi]:
+                rows = np.arange(start, min(start + step, self.n_rows))
+                parts = (part for part in self._prepare(rows, keep_bytes=True) if part is not None)
+                for out, part in zip(made, parts, strict=True):
+                    out[start : start + step] = part
+
+        if not together or _fails(fill, *block_bounds(len(starts), here.rank, here.size), here):
+            fill(0, len(starts))  # what is wrong with some row is an error on all ranks
+        given = iter(made)
+        X, y, w = (None if part is None else next(given) for part in like)
         assert X is not None
         return X, y, w
 
@@ -119,6 +136,16 @@ class Prepared:
             self._affine = self.preprocessor.affine(self.dtype)
             return X, target, w
         return self.preprocessor.transform(X, self._in_their_order, self.dtype, out), target, w
+
+
+def _fails(fill: Callable[[int, int], None], lo: int, hi: int, here: Communicator) -> bool:
+    """Return whether some rank of `here` fails with its blocks; if not, all see those of all."""
+    try:
+        fill(lo, hi)
+        failed = False
+    except Exception:
+        failed = True
+    return any(here.allgather_obj(failed))
 
 
 @dataclass(repr=False)

@@ -32,7 +32,9 @@ from distbp import (
     run_threads,
     split,
 )
+from distbp.comm import resident
 from distbp.data import moments, splitting
+from distbp.data import prepared as prepared_module
 from distbp.data.dataset import parse_columns
 from distbp.data.synthetic import read_synthetic
 from distbp.data.targets import MAX_CLASSES, infer_target
@@ -653,3 +655,47 @@ def test_data_without_a_column_is_refused(tmp_path):
     np.savez(tmp_path / "z.npz", X=np.zeros((50, 0)), y=np.arange(50) % 2)
     with pytest.raises(UserError, match="no usable input column"):
         load(tmp_path / "z.npz")
+
+
+# rows that the ranks of a host have once
+
+
+def test_ranks_of_a_host_prepare_rows_together(monkeypatch, tmp_path):
+    """Each prepares some blocks; all have the rows of one process, to the bit, and once."""
+    monkeypatch.setattr(resident, "FOLDER", tmp_path)
+    monkeypatch.setattr(prepared_module, "_BLOCK_BYTES", 8 * 64 * 10)
+    alone = load("digits", scaling="none")
+
+    def rows(comm):
+        data = load("digits", scaling="none", comm=comm)
+        for mine, whole in ((data.train, alone.train), (data.validation, alone.validation), (data.test, alone.test)):
+            for a, b in zip(everything(mine), everything(whole), strict=True):
+                np.testing.assert_array_equal(a, b)
+        comm.barrier()
+        data.train._ready[0][comm.rank, 0] = 200 + comm.rank
+        comm.barrier()
+        return data.train._ready[0][:3, 0].tolist()
+
+    assert run_threads(3, rows) == [[200, 201, 202]] * 3
+
+
+def test_a_row_that_cannot_be_prepared_is_an_error_on_all_ranks(monkeypatch, tmp_path):
+    """One rank meets it, in its blocks; the others do not wait for that rank."""
+    monkeypatch.setattr(resident, "FOLDER", tmp_path)
+    monkeypatch.setattr(prepared_module, "_BLOCK_BYTES", 8 * 64 * 10)
+    transform = Preprocessor.transform
+
+    def fails(self, X, *more):
+        if len(X) and (X == 12345.0).any():
+            raise UserError("row 1: no")
+        return transform(self, X, *more)
+
+    monkeypatch.setattr(Preprocessor, "transform", fails)
+    X = np.random.default_rng(0).random((200, 64))
+    X[190, 3] = 12345.0
+
+    def errors(comm):
+        with pytest.raises(UserError, match="row 1"):
+            load(X, X[:, 0] > 0.5, comm=comm, validation_fraction=0.0, test_fraction=0.0)
+
+    run_threads(3, errors)
