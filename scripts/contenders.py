@@ -210,7 +210,7 @@ class Floor:
 class PyTorch:
     """PyTorch in one process, or in several by DistributedDataParallel over gloo, one thread each (as torchrun has it).
 
-    Options are `mode` (eager or compile), `threads` (in one process), and `hook`, what messages of DDP become: bf16 or
+    Options are `mode` (eager or compile), `threads` (in one process), and `hook`, what messages of DDP become: fp16 or
     powersgd, of rank 4, as its documentation has it.
     """
 
@@ -236,8 +236,12 @@ class PyTorch:
             layers += [torch.nn.Linear(m, k), torch.nn.ReLU()]
         model = torch.nn.Sequential(*layers[:-1])
         if self.size > 1:
-            # gradient_as_bucket_view saves a copy of the gradient; static_graph allows further shortcuts
-            model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+            # gradient_as_bucket_view saves a copy of the gradient; static_graph allows further shortcuts; over gloo the
+            # sums of PowerSGD's buckets come in another order on each rank, and end the run: it has one
+            buckets = {"bucket_cap_mb": 1024} if self.hook == "powersgd" else {}
+            model = torch.nn.parallel.DistributedDataParallel(
+                model, gradient_as_bucket_view=True, static_graph=True, **buckets
+            )
             self.compress(model)
         # fused: one kernel for all parameters (PyTorch's documentation names it the fastest)
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[setting["optimizer"]]
@@ -259,8 +263,8 @@ class PyTorch:
         """Register the hook of the messages, where there is one."""
         from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
-        if self.hook == "bf16":
-            model.register_comm_hook(None, default_hooks.bf16_compress_hook)
+        if self.hook == "fp16":  # that of bf16 refuses to work without a GPU
+            model.register_comm_hook(None, default_hooks.fp16_compress_hook)
         elif self.hook == "powersgd":
             state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=4, start_powerSGD_iter=2)
             model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)

@@ -142,7 +142,7 @@ BUDGET = {
     "optim": 735,
     "data": 5080,
     "comm": 1460,
-    "gradient": 2030,
+    "gradient": 2240,
     "trainer": 2680,
     "run": 3290,
     "report": 710,

@@ -1,22 +1,28 @@
 """Which plan, memory and transport suit the ranks and the network: a `GradientReducer` from plain arguments."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
 from distbp.errors import UserError
 from distbp.gradient.data_parallel import LEAF_SUMS, DataParallel, vectors_of
 from distbp.gradient.embedding_rows import EmbeddingRows
+from distbp.gradient.low_rank import LowRank
 from distbp.gradient.memory import HostMemory, Memory
 from distbp.gradient.pace import row_numbers
 from distbp.gradient.plan import Cut, Plan, Seats
 from distbp.gradient.reducer import GradientReducer
+from distbp.gradient.shards import sections_within
 from distbp.gradient.statistics import STATISTICS
-from distbp.gradient.transport import Buckets, OneMessage, Transport
+from distbp.gradient.transport import Buckets, OneMessage, Sender, Transport
 from distbp.gradient.unit_parallel import CELL_PRODUCTS, UnitParallel
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 
 REDUCTIONS = ("auto", "allreduce", "overlap", "shared")
+COMPRESSIONS = ("none", "bf16", "low-rank")
 BUCKET_BYTES = 1 << 18
 """About the bytes of a bucket."""
 
@@ -78,6 +84,7 @@ def gradient_reducer(
     apart: bool = False,
     bucket_bytes: int = BUCKET_BYTES,
     compress: str = "none",
+    compress_rank: int = 4,
 ) -> GradientReducer:
     """Make the reducer that suits ranks and network; for `shared` the parameters move into memory that ranks share.
 
@@ -99,15 +106,12 @@ def gradient_reducer(
         Whether leaves go through the passes one by one, since what is computed of a row may depend on rows beside it.
     bucket_bytes : int
         About the bytes of what travels at a time.
-    compress : {"none", "bf16"}
+    compress : {"none", "bf16", "low-rank"}
         What travels between ranks that do not share memory.
+    compress_rank : int
+        Of the matrices of ``low-rank``.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
-    if leaves is not None and leaves < 1:
-        raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
-    if leaves is not None and compress != "none":
-        raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
+    _refuse(reduction, leaves, compress, compress_rank)
     if reduction == "shared" and comm.elastic:
         raise UserError(
             "--reduction shared: each rank keeps a part of the optimizer's state, which would be lost with it;"
@@ -128,8 +132,8 @@ def gradient_reducer(
     elif reduction == "shared" and (problem := _lacks_room(comm, network, shared_numbers)):
         raise UserError(f"{problem}: make it larger (docker run --shm-size), or --reduction allreduce")
     memory = HostMemory(comm, network) if reduction == "shared" else Memory(comm, network)
-    transport = Transport(memory.peers, compress)
-    in_buckets = memory.peers.size > 1 and reduction != "allreduce"
+    transport = Transport(memory.peers, bf16=compress == "bf16")
+    in_buckets = memory.peers.size > 1 and reduction != "allreduce" and compress != "low-rank"
     bucket = max(1, bucket_bytes // network.dtype.itemsize) if in_buckets else None
     rides = not memory.shared and leaves is None and compress == "none" and reduction != "overlap"
     message = np.zeros(n + len(STATISTICS), network.dtype) if rides else None
@@ -145,5 +149,33 @@ def gradient_reducer(
     if isinstance(network, Network) and network.embeddings:
         embedded = EmbeddingRows(network, memory, seats, plan, transport.gather, batch_size)
     memory.bind(plan.shard)
-    sender = Buckets(transport, plan.vectors, plan.shard, bucket or n) if message is None else OneMessage(comm, message)
+    sender: Sender = Buckets(transport, plan.vectors, plan.shard, bucket)
+    if message is not None:
+        sender = OneMessage(transport, message)
+    elif compress == "low-rank" and memory.peers.size > 1:
+        sender = LowRank(transport, _matrices(network, plan), compress_rank)
     return GradientReducer(comm, network, memory, plan, sender, reduction, embedded)
+
+
+def _refuse(reduction: str, leaves: int | None, compress: str, compress_rank: int) -> None:
+    """Refuse what there is not, and what does not go together."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
+    if compress not in COMPRESSIONS:
+        raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
+    if compress_rank < 1:
+        raise ValueError(f"the rank of a matrix is at least 1, not {compress_rank}")
+    if leaves is not None and leaves < 1:
+        raise ValueError(f"a batch has at least 1 leaf, not {leaves}")
+    if leaves is not None and compress != "none":
+        raise ValueError("what is compressed depends on the number of hosts: not in exact mode")
+
+
+def _matrices(network: Network | FunctionModel, plan: Plan) -> list[NDArray[Any]]:
+    """Return what the shard has of the gradient of each layer: weights (units, fan_in), and biases."""
+    made = []
+    for layer, sections in zip(network.layers, sections_within(network, plan.shard, None), strict=True):
+        for s in sections:
+            part = plan.vectors[0][s.lo : s.hi]
+            made.append(part if s.biases else part.reshape(-1, layer.fan_in))
+    return made

@@ -17,7 +17,7 @@ from distbp.gradient.embedding_rows import EmbeddingRows, Rows
 from distbp.gradient.memory import Memory
 from distbp.gradient.plan import Batch, Part, Plan
 from distbp.gradient.statistics import Statistics
-from distbp.gradient.transport import Buckets, OneMessage
+from distbp.gradient.transport import Sender
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
 from distbp.optim.optimizer import Optimizer
@@ -38,7 +38,7 @@ class GradientReducer:
         Where parameters and gradient lie; the parameters move there.
     plan : Plan
         Who computes what.
-    sender : Buckets or OneMessage
+    sender : Sender
         What sums the shard over the peers.
     reduction : str
         What was chosen: ``allreduce``, ``overlap``, ``shared``.
@@ -61,7 +61,7 @@ class GradientReducer:
         network: Network | FunctionModel,
         memory: Memory,
         plan: Plan,
-        sender: Buckets | OneMessage,
+        sender: Sender,
         reduction: str,
         embedded: EmbeddingRows | None = None,
     ) -> None:
@@ -116,6 +116,10 @@ class GradientReducer:
         for block, where in self.plan.measured:
             self.plan.table.measure(block, self.network.grad[where])
         return self.plan.table.reduce(self.comm)
+
+    def forget(self) -> None:
+        """Drop what compression has left for later: from here on a run does not depend on it."""
+        self._sender.forget()
 
     def barrier(self) -> None:
         """Return when all ranks of this host are here, and each sees what the others have written."""
@@ -173,7 +177,7 @@ class GradientReducer:
     @property
     def in_buckets(self) -> bool:
         """Return whether it travels in buckets, while others are computed."""
-        return self.sends and self.reduction != "allreduce"
+        return self.sends and self._sender.in_buckets
 
     def describe(self) -> str:
         """Say what travels in a step, for people."""
@@ -197,8 +201,7 @@ class GradientReducer:
                 f"{numbers * item / mib:.2f} MiB of activations and deltas and {gradient / mib:.2f} MiB of gradient"
                 f" of {peers} ranks"
             )
-        compress = self.transport.compress
-        gradient //= 1 if compress == "none" else 2
-        kind = "" if compress == "none" else f" as {compress}"
-        buckets = "" if not self.in_buckets else f" in buckets of {self._sender.bytes / mib:.2f} MiB"
-        return f"a sum over {peers} ranks of {gradient / mib:.2f} MiB{kind}{buckets}"
+        sender = self._sender
+        gradient = gradient // (2 if self.transport.bf16 else 1) if sender.in_buckets else sender.bytes
+        buckets = f" in buckets of {sender.bytes / mib:.2f} MiB" if sender.in_buckets else ""
+        return f"a sum over {peers} ranks of {gradient / mib:.2f} MiB{sender.kind}{buckets}"

@@ -12,7 +12,7 @@ millisecond, while the products run (they hold no lock of Python's).
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from distbp.gradient.bf16 import ErrorFeedback, from_bf16
 
 Array = NDArray[Any]
 
-COMPRESSIONS = ("none", "bf16")
 _PAUSE = 0.001
 _TESTS = 4
 """Tests in a row, every `_PAUSE` seconds: one lets MPI move some 64 KiB."""
@@ -102,8 +101,8 @@ class Transport:
     ----------
     comm : Communicator
         All its ranks start the same buckets in the same order.
-    compress : {"none", "bf16"}
-        What travels in place of float32; float64 is refused with a `ValueError`.
+    bf16 : bool
+        Whether 16-bit numbers travel in place of float32; float64 is refused with a `ValueError`.
 
     Attributes
     ----------
@@ -112,10 +111,8 @@ class Transport:
         one vector each, in the order of the ranks.
     """
 
-    def __init__(self, comm: Communicator, compress: str = "none") -> None:
-        if compress not in COMPRESSIONS:
-            raise ValueError(f"unknown compression {compress!r}: one of {', '.join(COMPRESSIONS)}")
-        self.comm, self.compress, self.add_up = comm, compress, add_ranks
+    def __init__(self, comm: Communicator, *, bf16: bool = False) -> None:
+        self.comm, self.bf16, self.add_up = comm, bf16, add_ranks
         self._buckets: dict[tuple[int, int], _Bucket] = {}
         self._under_way: list[_Bucket] = []
         self._gather: Request = Done()
@@ -132,10 +129,10 @@ class Transport:
         if self.comm.size == 1 or lo == hi:
             return
         if (lo, hi) not in self._buckets:
-            dtype, compress = vectors[0].dtype, self.compress != "none"
-            if compress and dtype != np.float32:
+            dtype = vectors[0].dtype
+            if self.bf16 and dtype != np.float32:
                 raise ValueError(f"compression is for float32, not {dtype}")
-            self._buckets[lo, hi] = _Bucket(self.comm, len(vectors), hi - lo, dtype, compress, self.add_up)
+            self._buckets[lo, hi] = _Bucket(self.comm, len(vectors), hi - lo, dtype, self.bf16, self.add_up)
         with self._turn:
             self._buckets[lo, hi].start([vector[lo:hi] for vector in vectors])
             self._under_way.append(self._buckets[lo, hi])
@@ -215,12 +212,43 @@ class Transport:
             self._problem = error
 
 
-class Buckets:
-    """Cuts what is complete of a shard of flat vectors in buckets of some `length`, from its end, and sends them."""
+class Sender(Protocol):
+    """Sums the shard of this rank with those of its peers, once backpropagation has computed it."""
 
-    def __init__(self, transport: Transport, vectors: Sequence[Array], shard: slice, length: int) -> None:
-        self.transport, self._vectors, self._shard, self._length = transport, vectors, shard, max(1, length)
-        self._sent, self.bytes = shard.stop, self._length * vectors[0].itemsize
+    transport: Transport
+    kind: str
+    """What travels, for people."""
+    in_buckets: bool
+    """Whether it travels while others are computed."""
+    bytes: int
+    """At a time."""
+
+    def complete(self, lo: int) -> None:
+        """Note that the shard is complete from parameter `lo` on."""
+        ...
+
+    def wait(self) -> None:
+        """Return when the shard holds the sum."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was left for later: from here on a run does not depend on it."""
+        ...
+
+
+class Buckets:
+    """Cuts what is complete of a shard of flat vectors in buckets of some `length`, from its end, and sends them.
+
+    Without a length all of the shard is one.
+    """
+
+    def __init__(self, transport: Transport, vectors: Sequence[Array], shard: slice, length: int | None) -> None:
+        self.transport, self._vectors, self._shard, self.in_buckets = transport, vectors, shard, length is not None
+        self._length = length or max(1, shard.stop - shard.start)
+        self._sent = shard.stop
+        self.bytes = self._length * len(vectors) * (2 if transport.bf16 else vectors[0].itemsize)
+        self.kind = " as bf16" if transport.bf16 else ""
+        self.forget = transport.forget
 
     def complete(self, lo: int) -> None:
         """Send what is a bucket, or the last, now that the shard is complete from parameter `lo` on."""
@@ -240,8 +268,13 @@ class Buckets:
 class OneMessage:
     """Sums a message, the whole gradient and what rides behind it, in one Allreduce after backpropagation."""
 
-    def __init__(self, comm: Communicator, message: Array) -> None:
-        self.transport, self._message, self.bytes = Transport(comm), message, message.nbytes
+    kind, in_buckets = "", False
+
+    def __init__(self, transport: Transport, message: Array) -> None:
+        self.transport, self._message, self.bytes = transport, message, message.nbytes
+
+    def forget(self) -> None:
+        """Nothing is left for later."""
 
     def complete(self, lo: int) -> None:
         """Wait for the rest."""

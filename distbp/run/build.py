@@ -144,7 +144,7 @@ def build_trainer(
     )  # fmt: skip
     gradient = Gradient(
         config.reduction, config.leaves if config.exact else None, config.micro_batch,
-        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress, config.oversubscribe,
+        int(min(config.bucket_mb, 2.0**20) * 2**20), config.compress, config.compress_rank, config.oversubscribe,
     )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,

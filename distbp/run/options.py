@@ -16,8 +16,7 @@ from typing import Any
 from distbp.data import fitting
 from distbp.data.sampling import Epochs
 from distbp.errors import UsageError
-from distbp.gradient.choose import BUCKET_BYTES, REDUCTIONS
-from distbp.gradient.transport import COMPRESSIONS
+from distbp.gradient.choose import BUCKET_BYTES, COMPRESSIONS, REDUCTIONS
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.initialisation import INITIALISATIONS
 from distbp.network.losses import LOSSES
@@ -32,9 +31,9 @@ from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
     "recipe report track quiet keep_model calibrate threshold epochs steps run_dir resume checkpoint_every keep"
-    " eval_every dry_run log_every target_metric micro_batch reduction bucket_mb compress communicator on_nonfinite"
-    " profile elastic least_ranks noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error"
-    " oversubscribe threads".split()
+    " eval_every dry_run log_every target_metric micro_batch reduction bucket_mb compress compress_rank communicator"
+    " on_nonfinite profile elastic least_ranks noise_scale hang_timeout audit_every cache checkpoint_async"
+    " on_checkpoint_error oversubscribe threads".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -67,7 +66,7 @@ _THRESHOLDS = ("none", *THRESHOLDS)
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("batch_size", lambda x: x >= 1, "at least 1 row"),
     (
-        "ensemble threads leaves micro_batch early_stopping keep lr_scaling_base least_ranks",
+        "ensemble threads leaves micro_batch early_stopping keep lr_scaling_base least_ranks compress_rank",
         lambda x: x >= 1,
         "at least 1",
     ),
@@ -209,6 +208,7 @@ class TrainConfig:
     threads: int | None = _run(None, "most BLAS threads of a rank; by default its share of the cores that are idle")
     oversubscribe: bool = _run(False, "ranks for which a host has no core compute, too")
     compress: str = _run("none", "what travels between ranks in place of float32", COMPRESSIONS)
+    compress_rank: int = _run(4, "of the matrices of --compress low-rank")
     bucket_mb: float = _run(BUCKET_BYTES / 2**20, "MiB of a piece that travels while others are computed")
 
     noise_scale: int = _output(0, "steps between estimates of the gradient noise scale, which is logged; 0: never")

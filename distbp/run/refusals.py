@@ -95,6 +95,7 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         "least_ranks": (elastic, "ranks that cannot go on without the others"),
         "bucket_mb": (reducer.in_buckets, "a gradient that is not sent in buckets"),
         "compress": (reducer.sends, "a gradient that is not sent"),
+        "compress_rank": (reducer.sends and config.compress == "low-rank", f"--compress {config.compress}"),
         "decay": (schedule in ("step", "exponential", "plateau"), f"--schedule {schedule}"),
         "decay_every": (schedule in ("step", "exponential", "inverse"), f"--schedule {schedule}"),
         "decay_patience": (schedule == "plateau", f"--schedule {schedule}"),

@@ -58,8 +58,10 @@ class Gradient:
         Most rows that a rank, in exact mode of a leaf, passes at once: the same gradient in less memory.
     bucket_bytes : int
         About the bytes of what travels at a time.
-    compress : {"none", "bf16"}
-        What travels between ranks that do not share memory.
+    compress : {"none", "bf16", "low-rank"}
+        What travels between ranks that do not share memory; see `distbp.gradient.bf16`, `distbp.gradient.low_rank`.
+    compress_rank : int
+        Of the matrices of ``low-rank``.
     oversubscribe : bool
         Whether ranks for which a host has no core compute, too; see `distbp.trainer.crew`.
     """
@@ -69,6 +71,7 @@ class Gradient:
     micro_batch: int | None = None
     bucket_bytes: int = BUCKET_BYTES
     compress: str = "none"
+    compress_rank: int = 4
     oversubscribe: bool = False
 
     def reducer(self, comm: Communicator, network: Network | FunctionModel, loss: Loss, size: int) -> GradientReducer:
@@ -76,7 +79,7 @@ class Gradient:
         ours = isinstance(network, Network) and network.activation.name in ACTIVATIONS
         return gradient_reducer(
             comm, network, self.reduction, batch_size=size, micro_batch=self.micro_batch, leaves=self.leaves,
-            bucket_bytes=self.bucket_bytes, compress=self.compress,
+            bucket_bytes=self.bucket_bytes, compress=self.compress, compress_rank=self.compress_rank,
             apart=not ours or loss.name not in LOSSES,  # other functions may mix the rows they are given
         )  # fmt: skip
 

@@ -106,7 +106,7 @@ class Saver:
             reducer.barrier()
         copies = self.comm.is_root and self.background
         arrays |= {name: array.copy() if copies else array for name, array in whole.items()}
-        reducer.transport.forget()
+        reducer.forget()
         return arrays
 
     def _outcome(self) -> str:

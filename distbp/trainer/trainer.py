@@ -192,7 +192,7 @@ class Trainer:
         position.examples += batch.size
         now = position.step + 1
         if skipped := self.nonfinite.see(statistics, now):
-            self.reducer.transport.forget()
+            self.reducer.forget()
             self._record({"step": now, "epoch": self.sampler.epochs(now), "skipped": skipped})
         else:
             self.log.add(statistics)

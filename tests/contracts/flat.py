@@ -17,7 +17,10 @@ from distbp import (
 OF = {
     "batches": {"batch_size": "size", "seed": "seed", "drop_last": "drop_last"},
     "gradient": {
-        name: name for name in ("reduction", "leaves", "micro_batch", "bucket_bytes", "compress", "oversubscribe")
+        name: name
+        for name in (
+            "reduction", "leaves", "micro_batch", "bucket_bytes", "compress", "compress_rank", "oversubscribe",
+        )
     },
     "judge": {
         "eval_every": "every", "monitor": "monitor", "patience": "patience", "target": "target",

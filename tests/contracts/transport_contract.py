@@ -21,7 +21,7 @@ def vectors(comm, n, scale=1e-2):
 
 def send(comm, kind, n, cuts=()):
     """The transported sum of `vectors`, sent in pieces from the end."""
-    transport = Transport(comm, kind)
+    transport = Transport(comm, bf16=kind == "bf16")
     vector, total = vectors(comm, n)
     ends = [0, *cuts, n]
     for lo, hi in reversed(list(zip(ends, ends[1:], strict=False))):
