@@ -4,6 +4,9 @@ A `UserError` carries one line that says what is wrong, where, and what to do. F
 that line and nothing else; any other exception is a defect of ours and leaves a traceback in a file.
 """
 
+import contextlib
+import sys
+
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -25,3 +28,9 @@ class UsageError(UserError):
 
 class RankLost(Exception):
     """Another rank has died, or says so: whoever is left calls `Communicator.recover`."""
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error, where there is any: a run does not end because nobody hears it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"distbp: {' '.join(text.split())}", file=sys.stderr, flush=True)

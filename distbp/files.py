@@ -5,6 +5,7 @@ written under another name, flushed to the disk, and renamed; its own SHA-256 (t
 the digest as zeros) stands in the header, so any changed or missing byte is noticed.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from distbp.errors import UserError
 
 Array = NDArray[Any]
 
+_LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that did not keep what it was given."""
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'\\"sha256\\": ?\\"([0-9a-f]{64})\\"')
 
@@ -39,11 +42,20 @@ def atomic_write(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Have the system keep the rename itself, where its file system can (CIFS and many a FUSE cannot)."""
     try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno in _LOST:
+            raise
 
 
 def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> None:

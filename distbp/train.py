@@ -5,6 +5,7 @@ Reads the configuration and hands it to a `Job`.
 
 from distbp.run.quick_start import imported  # isort: skip  (before NumPy)
 
+import dataclasses
 import os
 import sys
 from contextlib import nullcontext
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(config: TrainConfig, comm: Communicator, *, watcher: Watcher) -> int:
     """Train as `config` says on all ranks of `comm`; `DONE` or `STOPPED`."""
+    if config.resume == "auto" and config.run_dir:  # maybe rank 0's host alone has the run, with its options
+        config = TrainConfig(**comm.bcast_obj(dataclasses.asdict(config)))
     with (
         limited_blas(comm, most=1 if config.exact else config.threads) as threads,
         open(os.devnull, "w") if config.quiet else nullcontext() as stream,

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 OPEN_MPI_RUN, MPICH_RUN = "Open MPI's mpirun", "MPICH's mpirun"
+TORCHRUN = "torchrun"
+"""Or what does as it does: its processes have no MPI."""
+_SIZES = {"jsrun": "JSM_NAMESPACE_SIZE", "flux run": "FLUX_JOB_SIZE"}
+_RANKS = {"aprun": "ALPS_APP_PE", "PALS's mpiexec": "PALS_RANKID"}
+"""Launchers that more than one MPI understands, which shows when it counts the ranks: what they say of them."""
 _UNDERSTOOD = {"Open MPI": (OPEN_MPI_RUN, "srun --mpi=pmix"), "MPICH": (MPICH_RUN, "srun --mpi=pmi2")}
 """How to launch for an MPI, by what its version string has."""
 
@@ -29,6 +34,9 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
     def number(name: str) -> int:
         return int(environ[name]) if environ.get(name, "").isdigit() else 0
 
+    for launcher, name in _SIZES.items():
+        if processes := number(name):
+            return Launch(launcher, processes)
     if processes := number("OMPI_COMM_WORLD_SIZE"):
         return Launch(OPEN_MPI_RUN, processes)
     srun = environ.get("SLURM_MPI_TYPE", "")
@@ -36,14 +44,21 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
         return Launch(MPICH_RUN, processes)
     if processes := number("PMI_SIZE") or number("MV2_COMM_WORLD_SIZE") or number("SLURM_STEP_NUM_TASKS"):
         return Launch(f"srun --mpi={srun}" if srun else "srun --mpi=none", processes)
+    for launcher, name in _RANKS.items():
+        if environ.get(name, "").isdigit():
+            return Launch(launcher, 1 + number(name))  # at least
+    if environ.get("LOCAL_RANK", "").isdigit() and environ.get("RANK", "").isdigit():
+        return Launch(TORCHRUN, number("WORLD_SIZE")) if number("WORLD_SIZE") > 1 else None
     return None
 
 
 def cure(launch: Launch, library: str) -> str:
     """Return what to launch with instead, because an MPI of that version string does not understand `launch`; or "".
 
-    There is no answer for an MPI that is neither Open MPI nor MPICH.
+    There is no answer for an MPI that is neither Open MPI nor MPICH, and for launchers that more than one understands.
     """
+    if launch.launcher in (*_SIZES, *_RANKS):
+        return ""
     for name, (mpirun, srun) in _UNDERSTOOD.items():
         if name in library:
             built_for_pmix = "pmix" in library  # an MPICH may well be: its configuration says so

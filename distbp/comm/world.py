@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distbp.comm.communicator import Communicator
 from distbp.comm.elastic import ElasticCommunicator, why_not_elastic
-from distbp.comm.launchers import Launch, cure, launch_of
+from distbp.comm.launchers import TORCHRUN, Launch, cure, launch_of
 from distbp.comm.mpi import MPICommunicator, library_version
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import UserError
@@ -60,6 +60,9 @@ def communicator(kind: str = "auto", *, elastic: bool | None = None) -> Communic
 def _mismatch(launch: Launch, library: str, better: str) -> str:
     mpirun = Path(sys.executable).with_name("mpirun")
     beside = f" ({mpirun})" if mpirun.exists() else ""
+    if launch.launcher == TORCHRUN:
+        n = launch.processes
+        return f"{TORCHRUN} started {n} processes, which know nothing of each other here: use mpirun -n {n}{beside}"
     return (
         f"{launch.launcher} started {launch.processes} processes, but belongs to another MPI than mpi4py's"
         f" ({library.splitlines()[0]}), which sees a world of one: use {better}{beside}"

@@ -26,6 +26,7 @@ from distbp.comm.serial import SerialCommunicator
 from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_pair, read_npy
 from distbp.data.dataset import Dataset
 from distbp.data.fitting import fit_preprocessor
+from distbp.data.identity import identity
 from distbp.data.inmemory import digest, is_in_memory, open_in_memory
 from distbp.data.prepared import Data, Prepared
 from distbp.data.preprocessing import Preprocessor
@@ -239,7 +240,11 @@ def load(
         notations,
         partial(_row_of, train.numbering, getattr(dataset, "slots", None)),
     )
-    return Data(prepared, prepare(validation), prepare(test), preprocessor, dataset.target, remarks, *about)
+    found = {"data": identity(dataset, comm)}
+    if "validation" in parts:
+        found["validation data"] = identity(parts["validation"].dataset, comm)
+    parts_of = (prepared, prepare(validation), prepare(test))
+    return Data(*parts_of, preprocessor, dataset.target, remarks, *about, identity=found)
 
 
 def _options(options: TableOptions | None, y: Any, weight: Any, reading: dict[str, Any]) -> TableOptions:

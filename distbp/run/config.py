@@ -102,8 +102,16 @@ def parse_train_config(arguments: list[str]) -> TrainConfig:
         raise UsageError(f"unknown argument {unknown[0]}{_nearest(unknown[0].split('=')[0], '--')}")
     given = vars(found)
     given.pop("help", None)
-    from_file = _read_toml(Path(given.pop("config"))) if "config" in given else {}
+    from_file = _read_toml(Path(given.pop("config")).expanduser()) if "config" in given else _own(given)
     return TrainConfig(**with_recipe({**from_file, **given}, _DEFAULTS))
+
+
+def _own(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the run that ``--resume auto --run-dir RUN`` goes on with, where this host has them."""
+    if given.get("resume") != "auto" or not given.get("run_dir"):
+        return {}
+    path = Path(given["run_dir"]) / "config.toml"
+    return _read_toml(path) if path.exists() else {}
 
 
 def config_of(given: dict[str, Any], where: str) -> TrainConfig:

@@ -9,15 +9,16 @@
     events.jsonl         losses of ranks and what they cost, warnings; only where there were some
 
 Rank 0 alone touches it; when that is lost, the first rank that is left. A lock, which the system drops when its holder
-dies, keeps a second run out.
+dies, keeps a second run out. Where the file system has none (some Lustre, EFS, FUSE), the name of its holder does, as
+far as can be seen from this host.
 """
 
+import errno
 import fcntl
 import itertools
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,8 @@ from typing import Any, TextIO
 
 from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
-from distbp.errors import UserError
+from distbp.comm.processes import process_identity
+from distbp.errors import UserError, complain
 from distbp.files import atomic_write
 from distbp.report.run_files import options_in
 
@@ -39,24 +41,33 @@ def data_name(data: str) -> str:
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
-def chosen_run_dir(asked: str | None, data: str, resume: bool, comm: Communicator) -> Path:
+def chosen_run_dir(asked: str | None, data: str, comm: Communicator, *, going_on: dict[str, Any] | None = None) -> Path:
     """Return the directory of a run, on all ranks: the one that is asked for, or ``runs/NAME-K``, after the data.
 
-    To resume it is the newest one that was begun; else a new one, which is made here: runs that start together get
-    different ones.
+    To resume it is the newest one that was begun with what `going_on` says; else a new one, which is made here: runs
+    that start together get different ones.
     """
     found: list[str] = []
-    on_root(comm, lambda: found.append(asked or str(_default(data, resume))), "cannot make a directory in runs")
+    on_root(comm, lambda: found.append(asked or str(_default(data, going_on))), "cannot make a directory in runs")
     return Path(comm.bcast_obj(found[0] if comm.is_root else ""))
 
 
-def _default(data: str, resume: bool) -> Path:
+def run_of(path: Path) -> dict[str, Any] | None:
+    """Return what the run in a directory must agree with to be resumed; None where nothing says so."""
+    found: dict[str, Any] | None = None
+    with suppress(OSError, ValueError, AttributeError):
+        found = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("run")
+    return found
+
+
+def _default(data: str, going_on: dict[str, Any] | None) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", data_name(data)) or "run"
     found = (re.fullmatch(re.escape(stem) + r"-(\d+)", path.name) for path in Path("runs").glob("*"))
     numbers = [int(name[1]) for name in found if name]
-    started = [k for k in numbers if Path("runs", f"{stem}-{k}", "config.toml").exists()]
-    if resume and started:
-        return Path("runs", f"{stem}-{max(started)}")
+    for k in sorted(numbers, reverse=True) if going_on is not None else ():
+        path = Path("runs", f"{stem}-{k}")
+        if (path / "config.toml").exists() and run_of(path) in (None, json.loads(json.dumps(going_on))):
+            return path
     for k in itertools.count(max(numbers, default=0) + 1):
         path = Path("runs", f"{stem}-{k}")
         with suppress(FileExistsError):
@@ -97,6 +108,8 @@ class RunDirectory:
     def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
         self.path, self._comm = path, comm
         self._lock: TextIO | None = None
+        self.remark = ""
+        """What the user is to know of it, on rank 0."""
         try:
             on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
         except BaseException:  # also a lost rank: whoever begins again wants the lock
@@ -117,22 +130,37 @@ class RunDirectory:
             return
         deadline = time.monotonic() + patience
         lock = open(self.path / "lock", "a+", encoding="utf-8")
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= deadline:
-                    lock.seek(0)
-                    by = f"another run ({lock.read().strip() or 'unknown'})"
-                    lock.close()
-                    wait = "wait for it or give another --run-dir"
-                    raise UserError(f"the run directory {self.path} is in use by {by}: {wait}") from None
-                time.sleep(0.01)
+        while self._is_held(lock):
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                by = f"another run ({lock.read().partition(chr(10))[0] or 'unknown'})"
+                lock.close()
+                wait = "wait for it or give another --run-dir"
+                raise UserError(f"the run directory {self.path} is in use by {by}: {wait}")
+            time.sleep(0.01)
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {self._comm.host}")
+        pid, since = process_identity(os.getpid())
+        lock.write(f"process {pid} on {self._comm.host}\n{since}")
         lock.flush()
         self._lock = lock
+
+    def _is_held(self, lock: TextIO) -> bool:
+        """Return whether somebody else has the lock; if not, this process has it now."""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return True
+            no = error.strerror
+        lock.seek(0)
+        holder = re.fullmatch(r"process (\d+) on (.*)\n(\d+)", lock.read())
+        if holder is not None and holder[2] == self._comm.host:
+            pid, since = int(holder[1]), int(holder[3])
+            if pid != os.getpid() and process_identity(pid) == (pid, since):
+                return True
+        self.remark = f"{self.path} cannot be locked ({no}): see to it that no run on another host uses it meanwhile"
+        return False
 
     def take_over(self) -> None:
         """Hold the lock in place of a rank that was lost; what goes wrong there is raised on all ranks."""
@@ -146,7 +174,7 @@ class RunDirectory:
                 with open(self.path / "events.jsonl", "a", encoding="utf-8") as stream:
                     stream.write(json.dumps({"time": when, "event": kind, **what}) + "\n")
             except OSError as error:  # a full disk is no reason to end a training
-                print(f"distbp: warning: cannot write {self.path / 'events.jsonl'}: {error}", file=sys.stderr)
+                complain(f"warning: cannot write {self.path / 'events.jsonl'}: {error}")
 
     def write(self, name: str, content: str) -> None:
         """Write a whole file; an error of rank 0 is raised on all ranks."""

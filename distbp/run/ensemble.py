@@ -29,10 +29,10 @@ from distbp.errors import DONE, STOPPED, UsageError, UserError
 from distbp.model import Model
 from distbp.network.mixture import Mixture
 from distbp.run.build import build_network, load_data, suited_to
-from distbp.run.directory import RunDirectory, chosen_run_dir
+from distbp.run.directory import RunDirectory, chosen_run_dir, run_of
 from distbp.run.entry_point import on_stop_signals
 from distbp.run.findings import without_report, write_report
-from distbp.run.job import Job
+from distbp.run.job import Job, fingerprint_of
 from distbp.run.left_out import LeftOut
 from distbp.run.manifest import describe
 from distbp.run.next_step import command, resuming
@@ -40,6 +40,7 @@ from distbp.run.options import TrainConfig
 from distbp.run.report import Reporter
 from distbp.run.results import conclude, digits, figures_of, lines_of
 from distbp.trainer.calibration import calibrated
+from distbp.trainer.saver import differences
 from distbp.watch.watcher import Watcher
 
 _BETWEEN_SEEDS = 1_000_003
@@ -81,15 +82,18 @@ class EnsembleJob:
         if config.dry_run:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
-        self.path = chosen_run_dir(config.run_dir, config.data, resume, comm)
+        fingerprint = fingerprint_of(config, data)
+        self.path = chosen_run_dir(config.run_dir, config.data, comm, going_on=fingerprint if resume else None)
         with ExitStack() as after:
             directory = RunDirectory(self.path, comm, resume=resume)
             after.callback(directory.close)
+            # members that are done are not looked at again: they must be of this run
+            on_root(comm, lambda: self._refuse_another(fingerprint), f"cannot use {self.path}")
             self.stop = self.path / "stop"
             on_root(comm, lambda: self.stop.unlink(missing_ok=True), f"cannot use {self.path}")
             after.callback(on_stop_signals(self.stop.touch, speak=lambda: comm.is_root))  # between members, too
             directory.write("config.toml", dataclasses.replace(config, run_dir=str(self.path)).to_toml())
-            directory.write_json("manifest.json", describe(comm))
+            directory.write_json("manifest.json", describe(comm) | {"run": fingerprint})
             groups = min(self.n, comm.size)
             for remark in filter(None, [*data.remarks, without_report(config.report)]):
                 self.reporter.say(remark)
@@ -105,6 +109,11 @@ class EnsembleJob:
                 return STOPPED
             self._finish(data, members, everyone, directory, began)
         return DONE
+
+    def _refuse_another(self, fingerprint: dict[str, Any]) -> None:
+        before = run_of(self.path)
+        if before and (text := differences(before, fingerprint, str(self.path))):
+            raise UserError(text)
 
     def _finish(
         self, data: Data, mixture: Mixture, of_members: Sequence[dict[str, Any]], directory: RunDirectory, began: float

@@ -6,7 +6,9 @@ says so with its name and ends the others, who would wait for it for ever.
 """
 
 import argparse
+import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,13 +16,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from distbp.comm.communicator import Communicator, Members
-from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError
+from distbp.errors import FAILED, USAGE, RankLost, UsageError, UserError, complain
 from distbp.watch.connection import Lifeline
 from distbp.watch.watcher import Watcher
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""At which a run stops with a checkpoint."""
+_HOME = re.compile(r"^(--[\w-]+=)(~[^/]*)")
 _PATIENCE = 2.0
 """Seconds that a failing rank waits for the others to fail as well."""
 _FORWARD = 0.3
@@ -28,7 +33,17 @@ _FORWARD = 0.3
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses a command line; what is wrong with it is a `UsageError`, for `run` to say once."""
+    """Parses a command line; what is wrong with it is a `UsageError`, for `run` to say once.
+
+    In ``--run-dir=~/runs`` a shell leaves ``~`` as it is: here it is the home folder.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what is known, and the rest."""
+        given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(
+            [_HOME.sub(lambda m: m[1] + os.path.expanduser(m[2]), a) for a in given], namespace
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise it."""
@@ -89,7 +104,7 @@ def hold(comm: Communicator, watcher: Watcher) -> Callable[[], None]:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"distbp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    complain(message)
     return code
 
 
@@ -120,16 +135,18 @@ def _problem(error: BaseException, comm: Members) -> str:
 
 
 def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
-    """Call `stop` at Ctrl-C, SIGTERM and SIGUSR1, at a second Ctrl-C end at once; undone by the result.
+    """Call `stop` at Ctrl-C and the signals of clusters and terminals, at a second Ctrl-C end at once.
 
-    Signals are the main thread's: in another one nothing is changed.
+    The result undoes it. SIGHUP that is ignored (nohup) stays so; a terminal may not stop a run that prints in the
+    background (SIGTTOU). Signals are the main thread's: in another one nothing is changed.
     """
 
     def handler(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if speak():
-            os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                os.write(2, f"distbp: {signal.Signals(number).name}: stopping after this step\n".encode())
         stop()
 
     def undo() -> None:
@@ -138,5 +155,7 @@ def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lam
 
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    names = [name for name in STOPS if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN]
+    before = {name: signal.signal(name, handler) for name in names}
+    before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     return undo

@@ -159,9 +159,13 @@ class Job:
     def _prepare(self) -> None:
         config, comm, data = self.config, self.comm, self.data
         resume = config.resume == "auto"
-        path = chosen_run_dir(str(self.path) if self.path else config.run_dir, config.data, resume, comm)
+        fingerprint = fingerprint_of(config, data)
+        asked = str(self.path) if self.path else config.run_dir
+        path = chosen_run_dir(asked, config.data, comm, going_on=fingerprint if resume else None)
         with removed_if_empty(path):
-            trainer = self.trainer = _trainer(config, data, comm, path)
+            checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
+            trainer = build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+        self.trainer = trainer
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.files.callback(self.directory.close)
         self.path = path
@@ -173,7 +177,7 @@ class Job:
             warnings += other_length(path / "config.toml", config)
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other
         self.directory.write("config.toml", dataclasses.replace(config, run_dir=str(path)).to_toml())
-        self.directory.write_json("manifest.json", describe(comm))
+        self.directory.write_json("manifest.json", describe(comm) | {"run": fingerprint})
         limit = config.hang_timeout or math.inf
         self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
@@ -188,7 +192,7 @@ class Job:
             on_root(comm, lambda: reporter.tell(tracker(config.track, path, dataclasses.asdict(config))), "--track")
         observer = trainer.observer
         observer.on_record, observer.on_lost, observer.on_remark = self.on_record, self.on_lost, self.on_remark
-        warnings += filter(None, [kernel_warning(), without_report(config.report)])
+        warnings += filter(None, [kernel_warning(), without_report(config.report), self.directory.remark])
         for remark in [*data.remarks, *idle_options(config, data, trainer), *(f"warning: {text}" for text in warnings)]:
             reporter.say(remark)
         reporter.say(opening(data, trainer, path))
@@ -267,15 +271,15 @@ class Job:
         return DONE
 
 
-def _trainer(config: TrainConfig, data: Data, comm: Communicator, path: Path) -> Trainer:
+def fingerprint_of(config: TrainConfig, data: Data) -> dict[str, Any]:
+    """Return what a run must agree with to be resumed; JSON."""
     # in exact mode what is added up first depends on the size of the parts
     may_change = MAY_CHANGE ^ ({"micro_batch"} if config.exact else {"exact", "leaves"})
-    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
+    fingerprint = {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change} | data.identity
     fingerprint |= {"training rows": data.train.n_rows, "inputs": data.preprocessor.n_inputs}
     if data.preprocessor.coded:
         fingerprint |= {"codes": list(data.preprocessor.code_values)}
     fingerprint |= {"order of the weights": "unit by unit"}  # in 0.1 input by input
     if config.exact:
         fingerprint |= {"order of the sums": EXACT_BITS}
-    checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
-    return build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
+    return fingerprint

@@ -9,9 +9,11 @@ import math
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from distbp.errors import complain
 from distbp.files import atomic_write
 from distbp.report.run_files import logs_in, member_of
 from distbp.run.trackers import Tracker
@@ -39,13 +41,30 @@ class Reporter:
     def say(self, text: str) -> None:
         """Print one line for people."""
         if self._bar is not None:
-            self._bar.say(text)
+            self._show(lambda bar: bar.say(text))
         elif self.active:
             try:
                 print(text, file=self._stream, flush=True)
-            except BrokenPipeError:  # who read it has gone, e.g. head: the training goes on
-                self._stream = open(os.devnull, "w")  # noqa: SIM115
-                os.dup2(self._stream.fileno(), 1)
+            except (OSError, ValueError) as error:
+                self._go_on_without(error)
+
+    def _show(self, action: Callable[[Bar], None]) -> None:
+        """Do something with the bar, which may be on a terminal that has gone."""
+        if self._bar is not None:
+            try:
+                action(self._bar)
+            except (OSError, ValueError) as error:
+                self._bar = None
+                self._go_on_without(error)
+
+    def _go_on_without(self, error: Exception) -> None:
+        """Print nothing any more: a full disk, a closed terminal or a reader that has gone ends no training."""
+        if not isinstance(error, BrokenPipeError):  # head, less: they have what they want
+            complain(f"warning: cannot print ({error}); the training goes on")
+        if self._stream is sys.stdout:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is in its buffer is written there at the end
+        self._stream = open(os.devnull, "w")
 
     def record(self, record: dict[str, Any]) -> None:
         """Write one line for programs, and its essence for people; what was written is not written again."""
@@ -66,7 +85,7 @@ class Reporter:
             self._file.write(json.dumps(finite, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:  # of one rank; that a checkpoint cannot be written either all ranks learn together
-            print(f"distbp: warning: cannot write {self._metrics}: {error}", file=sys.stderr, flush=True)
+            complain(f"warning: cannot write {self._metrics}: {error}")
 
     def take_over(self) -> None:
         """Speak from now on, in place of a rank that was lost: first what it had no time to say."""
@@ -84,18 +103,18 @@ class Reporter:
 
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, where a person watches."""
-        self._bar = bar_on(self._stream, done=done, total=total) if self.active else None
+        with contextlib.suppress(OSError, ValueError):
+            self._bar = bar_on(self._stream, done=done, total=total) if self.active else None
 
     def progress(self, step: int, loss: float, rate: float) -> None:
         """Move the bar; `rate` in samples/s."""
         if self._bar is not None:
-            self._bar.update(step, loss, rate)
+            self._show(lambda bar: bar.update(step, loss, rate))
 
     def stop_bar(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._show(lambda bar: bar.stop())
+        self._bar = None
 
     def close(self) -> None:
         """Close bar, tracker and file."""

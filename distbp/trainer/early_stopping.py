@@ -118,6 +118,11 @@ class Judge:
         state.waited += 1
         return "early" if self.patience is not None and state.waited >= self.patience else ""
 
+    def ends(self) -> list[str]:
+        """Return why a run that is where this one is may have ended."""
+        early = self.patience is not None and self.state.waited >= self.patience
+        return [*(["early"] if early else []), *([str(self.target)] if self.target else [])]
+
     def reached(self, record: Mapping[str, Any]) -> str:
         """Return the target where a record reaches it, else ""."""
         return str(self.target) if self.target and self.target.reached(record) else ""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.comm.communicator import Communicator
+from distbp.data.identity import what_changed
 from distbp.data.sampling import Epochs
 from distbp.errors import UserError
 from distbp.gradient.reducer import GradientReducer
@@ -23,6 +24,9 @@ from distbp.trainer.state import Memory, is_table
 Array = NDArray[Any]
 
 ON_ERROR = ("stop", "continue")
+_GO_ON = "--init-from goes on from a model with others"
+_PATHS = ("data", "validation_data", "test_data")
+"""What checkpoints before 1.0 knew data by."""
 
 
 @dataclass
@@ -106,7 +110,7 @@ class Saver:
             reducer.barrier()
         copies = self.comm.is_root and self.background
         arrays |= {name: array.copy() if copies else array for name, array in whole.items()}
-        reducer.forget()
+        reducer.transport.forget()  # whoever resumes has no residuals either; those of low rank are too much to drop
         return arrays
 
     def _outcome(self) -> str:
@@ -142,7 +146,7 @@ class Saver:
                 if path is not None:
                     shapes = {name: array.shape for name, array in given.items()}
                     found |= {"name": str(path), "state": of_this_version(state), "arrays": shapes}
-                    found["problem"] = _differences(state["fingerprint"], self.fingerprint or {}, path.name)
+                    found["problem"] = differences(state["fingerprint"], self.fingerprint or {}, path.name)
             except (UserError, OSError) as error:
                 found["problem"] = str(error)
         found = self.comm.bcast_obj(found)
@@ -175,9 +179,17 @@ def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
+def differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
     """Return what stands in the way of continuing a run under another configuration, or ""."""
     keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
-    pairs = ", ".join(f"{k} was {theirs.get(k)!r} and is {ours.get(k)!r}" for k in keys)
-    cure = "use the same options, or another --run-dir; --init-from goes on from a model with others"
-    return pairs and f"{name} is of another configuration: {pairs}; {cure}"
+    said, of_data = [], []
+    for k in keys:
+        was, now = theirs.get(k), ours.get(k)
+        if isinstance(was, dict) or isinstance(now, dict):
+            of_data.append(f"the {k} has changed: {what_changed(was, now)}")
+        elif not (k in _PATHS and isinstance(was, str)):
+            said.append(f"{k} was {was!r} and is {now!r}")
+    if of_data:
+        return f"{name}: {'; '.join([*of_data, *said])}; give the data of then, or another --run-dir; {_GO_ON}"
+    cure = f"use the same options, or another --run-dir; {_GO_ON}"
+    return f"{name} is of another configuration: {', '.join(said)}; {cure}" if said else ""

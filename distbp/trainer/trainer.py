@@ -171,8 +171,8 @@ class Trainer:
 
     def _begin(self) -> None:
         """Begin a call of `fit`, or what is left of one that a loss interrupted."""
-        if self.position.ended not in ("", "early", str(self.judge.target)):
-            self.position.ended = ""  # another target than the one that ended the run
+        if self.position.ended not in ("", *self.judge.ends()):
+            self.position.ended = ""  # another target or less patience than now ended the run
         if not self.survival.repeats:
             self.latest.stop = False
             self.position.phase = min(self.position.phase, SETTLED)

@@ -17,6 +17,7 @@ SRUN_PMI2 = STEP | {"SLURM_MPI_TYPE": "pmi2", "PMI_RANK": "1", "PMI_SIZE": "4", 
 SRUN_PMIX = STEP | {"SLURM_MPI_TYPE": "pmix", "PMIX_RANK": "1", "PMIX_NAMESPACE": "slurm.pmix.1.0"}
 OPEN_MPI_RUN = {"OMPI_COMM_WORLD_SIZE": "4", "PRTE_LAUNCHED": "1", "PMIX_NAMESPACE": "prterun-1"}
 MPICH_RUN = {"PMI_RANK": "1", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2", "PMI_HOSTNAME": "node1"}
+TORCH = {"WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}
 DAEMON = STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_MPI_TYPE": "none"}
 """What srun leaves below an mpirun that started its daemons by it."""
 
@@ -30,6 +31,14 @@ DAEMON = STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_MPI_TYPE": "none"}
         (SRUN, Launch("srun --mpi=none", 4)),
         (SRUN_PMI2, Launch("srun --mpi=pmi2", 4)),
         (SRUN_PMIX, Launch("srun --mpi=pmix", 4)),
+        (TORCH, Launch("torchrun", 4)),
+        (TORCH | {"WORLD_SIZE": "1"}, None),
+        ({"WORLD_SIZE": "4", "RANK": "0", "MASTER_ADDR": "h1"}, None),  # of a cluster that has no torchrun in it
+        (TORCH | MPICH_RUN, Launch("MPICH's mpirun", 4)),
+        ({"FLUX_JOB_SIZE": "4", "FLUX_TASK_RANK": "1", "PMI_SIZE": "4", "PMI_FD": "9"}, Launch("flux run", 4)),
+        ({"JSM_NAMESPACE_SIZE": "4", "PMIX_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}, Launch("jsrun", 4)),
+        ({"ALPS_APP_PE": "3"}, Launch("aprun", 4)),
+        ({"PALS_RANKID": "3"}, Launch("PALS's mpiexec", 4)),
         (OPEN_MPI_RUN, Launch("Open MPI's mpirun", 4)),
         (MPICH_RUN, Launch("MPICH's mpirun", 4)),
         (DAEMON | OPEN_MPI_RUN, Launch("Open MPI's mpirun", 4)),
