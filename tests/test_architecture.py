@@ -140,11 +140,11 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1760,
     "optim": 735,
-    "data": 5080,
-    "comm": 1460,
+    "data": 5170,
+    "comm": 1555,
     "gradient": 2240,
-    "trainer": 2680,
-    "run": 3290,
+    "trainer": 2700,
+    "run": 3440,
     "report": 710,
     "watch": 575,
     "autodiff": 2580,
@@ -153,7 +153,7 @@ BUDGET = {
     "study": 3160,
     "estimators": 430,
     "export": 510,
-    "runs": 500,
+    "runs": 540,
     "": 1210,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

@@ -5,6 +5,7 @@ others' files, and the job is reported as a success. Each launcher is known by w
 MPI by its version string.
 """
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,14 @@ _RANKS = {"aprun": "ALPS_APP_PE", "PALS's mpiexec": "PALS_RANKID"}
 """Launchers that more than one MPI understands, which shows when it counts the ranks: what they say of them."""
 _UNDERSTOOD = {"Open MPI": (OPEN_MPI_RUN, "srun --mpi=pmix"), "MPICH": (MPICH_RUN, "srun --mpi=pmi2")}
 """How to launch for an MPI, by what its version string has."""
+
+
+def for_mpirun(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which Open MPI's mpirun starts where MPICH's does: as root, and with more ranks than
+    cores. What is in `environ` counts first.
+    """
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
+    return root | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"} | dict(environ)
 
 
 class Launch(NamedTuple):

@@ -13,6 +13,7 @@ from distbp.comm.communicator import Communicator, Request, SharedMemory, check_
 from distbp.comm.host import available_cores, with_core
 from distbp.comm.launchers import Launch, launch_of
 from distbp.comm.meeting import ROOM, Meeting
+from distbp.comm.processes import siblings_live
 from distbp.comm.recorder import Recorder
 
 Array = NDArray[Any]
@@ -74,7 +75,8 @@ class MPICommunicator(Communicator):
                 os.environ.setdefault(name, value)
             if _garbles_pmi2(library_version(), launch_of(os.environ)):
                 os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
-            MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
+            with siblings_live(os.environ):
+                MPI.Init_thread(getattr(MPI, f"THREAD_{self.thread_level.upper()}"))
         self._ops = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
         self.crowded = True  # until all ranks know whether any of them is
         self.background = MPI.Query_thread() >= MPI.THREAD_SERIALIZED

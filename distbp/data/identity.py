@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.blocks import block_bounds
 from distbp.comm.communicator import Communicator
-from distbp.data.dataset import Dataset
+from distbp.data.splitting import Subset
 from distbp.randomness import bits
 
 Array = NDArray[Any]
@@ -26,12 +26,13 @@ _COLUMNS = 64
 """Columns up to which each has its own checksum."""
 
 
-def identity(dataset: Dataset, comm: Communicator) -> dict[str, Any]:
+def identity(subset: Subset, comm: Communicator) -> dict[str, Any]:
     """Return what tells data from others, the same on all ranks of `comm`, which do it together.
 
     JSON: ``rows``, ``columns`` (a checksum for each, or one for all where they are many), and ``target``.
     """
-    n, width = dataset.n_rows, max(1, len(dataset.columns))
+    n, dataset = subset.n_rows, subset.dataset
+    width = max(1, len(dataset.columns))
     most = max(1, (_NUMBERS if dataset.in_memory else _SOME) // width)
     chosen = np.arange(n) if n <= most else np.arange(most) * (n - 1) // max(1, most - 1)
     lo, hi = block_bounds(len(chosen), comm.rank, comm.size)
@@ -39,12 +40,12 @@ def identity(dataset: Dataset, comm: Communicator) -> dict[str, Any]:
     sums, beside = np.zeros(len(dataset.columns), np.int64), np.zeros(1, np.int64)
     for start in range(lo, hi, step):
         rows = chosen[start : min(start + step, hi)]
-        X, *others = dataset.take(rows)
+        X, *others = dataset.take(subset.rows(rows))
         factors = bits(0, rows) | np.uint64(1)
         sums += _added_up(X, factors)
         for k, other in enumerate(others):
             if other is not None:
-                beside += (2 * k + 1) * _added_up(other.reshape(len(rows), -1), factors).sum()
+                beside += _added_up(other.reshape(len(rows), -1), factors * np.uint64(2 * k + 1)).sum(keepdims=True)
     comm.allreduce(sums)
     comm.allreduce(beside)
     columns: Any = {c.name: _digest(c.categories, int(value)) for c, value in zip(dataset.columns, sums, strict=True)}

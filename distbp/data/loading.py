@@ -234,17 +234,21 @@ def load(
         return Prepared(subset, preprocessor, dtype, comm) if subset else None
 
     validation, test = parts.get("validation", validation), parts.get("test", test)
-    prepared = Prepared(train, preprocessor, dtype, comm)
     about = (
         getattr(dataset, "summary", ""),
         notations,
         partial(_row_of, train.numbering, getattr(dataset, "slots", None)),
     )
-    found = {"data": identity(dataset, comm)}
+    prepared = (Prepared(train, preprocessor, dtype, comm), prepare(validation), prepare(test))
+    return Data(*prepared, preprocessor, dataset.target, remarks, *about, identity=_identity(dataset, parts, comm))
+
+
+def _identity(dataset: Dataset, parts: dict[str, Subset], comm: Communicator) -> dict[str, Any]:
+    """Return what the data are that a training depends on."""
+    found = {"data": identity(Subset(dataset), comm)}
     if "validation" in parts:
-        found["validation data"] = identity(parts["validation"].dataset, comm)
-    parts_of = (prepared, prepare(validation), prepare(test))
-    return Data(*parts_of, preprocessor, dataset.target, remarks, *about, identity=found)
+        found["validation data"] = identity(parts["validation"], comm)
+    return found
 
 
 def _options(options: TableOptions | None, y: Any, weight: Any, reading: dict[str, Any]) -> TableOptions:

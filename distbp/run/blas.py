@@ -16,6 +16,7 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator, Host
 from distbp.comm.host import available_cores
+from distbp.errors import UserError
 
 _LOOKS, _BETWEEN_LOOKS = 7, 0.002
 _VECTOR = ("sse", "ssse", "avx", "fma", "amx", "asimd", "sve")
@@ -111,15 +112,27 @@ def bits_depend_on() -> dict[str, str]:
     }
 
 
-def different_bits(comm: Communicator, before: dict[str, str] | None) -> list[str]:
-    """Why exact mode may not be exact: ranks that differ, or a run that was begun elsewhere; the same on all ranks.
+def different_bits(
+    comm: Communicator, before: dict[str, str] | None, *, exact: bool = True, mixed: bool = False
+) -> list[str]:
+    """Return remarks on ranks that differ in what bits depend on, or from a run that was begun elsewhere.
 
-    `before` is `bits_depend_on` of the run that is resumed, on rank 0.
+    The same on all ranks. `before` is `bits_depend_on` of the run that is resumed, on rank 0. In exact mode ranks that
+    differ are a `UserError`, unless it is to be `mixed`; without it, a remark where their BLAS differs.
     """
     everyone: list[dict[str, str]] = comm.allgather_obj(bits_depend_on())
     texts = [(comm.names[rank], _differences(everyone[0], theirs)) for rank, theirs in enumerate(everyone)]
     others = [f"on ranks {comm.names[0]} and {name} {text}" for name, text in texts if text]
+    if not exact:
+        kernels = sorted({one["BLAS"] for one in everyone})
+        return [f"ranks have different BLAS kernels, the slowest sets the pace: {', '.join(kernels)}"] * (
+            len(kernels) > 1
+        )
     remarks = [f"bits may depend on the number of ranks: {other}" for other in others[:1]]
+    decisive = [{k: v for k, v in one.items() if k != "CPU"} for one in everyone]
+    if not mixed and any(one != decisive[0] for one in decisive):
+        cure = "give all the same (OPENBLAS_CORETYPE=Haswell sets one kernel), or --mixed-hosts to go on all the same"
+        raise UserError(f"--exact: {remarks[0]}: {cure}")
     if comm.is_root and before and (text := _differences(before, everyone[0])):
         remarks.append(f"bits may differ from those of a run in one piece: before and now {text}")
     of_all: list[str] = comm.bcast_obj(remarks)

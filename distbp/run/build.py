@@ -21,6 +21,7 @@ from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
 from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_members, refuse_mixtures, refuse_threshold
+from distbp.run.row_by_row import mixture_of_rows
 from distbp.trainer.calibration import calibrated, threshold
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.early_stopping import Judge, MetricTarget
@@ -127,6 +128,8 @@ def build_trainer(
 ) -> Trainer:
     """Network, loss, optimiser, schedule and trainer from a configuration."""
     network, loss = build_network(config, data)
+    if mixed := mixture_of_rows(network, loss, data.train):
+        data.remarks.append(mixed)
     optimizer = make_optimizer(
         config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         layers=network.weight_slices, clip_norm=config.clip_norm,

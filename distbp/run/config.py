@@ -110,7 +110,7 @@ def _own(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the run that ``--resume auto --run-dir RUN`` goes on with, where this host has them."""
     if given.get("resume") != "auto" or not given.get("run_dir"):
         return {}
-    path = Path(given["run_dir"]) / "config.toml"
+    path = Path(given["run_dir"]).expanduser() / "config.toml"
     return _read_toml(path) if path.exists() else {}
 
 

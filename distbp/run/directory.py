@@ -41,15 +41,17 @@ def data_name(data: str) -> str:
     return Path(data.split(",")[0].split(":")[0]).name.split(".")[0]
 
 
-def chosen_run_dir(asked: str | None, data: str, comm: Communicator, *, going_on: dict[str, Any] | None = None) -> Path:
+def chosen_run_dir(
+    asked: str | Path | None, data: str, comm: Communicator, going_on: dict[str, Any] | None = None
+) -> Path:
     """Return the directory of a run, on all ranks: the one that is asked for, or ``runs/NAME-K``, after the data.
 
     To resume it is the newest one that was begun with what `going_on` says; else a new one, which is made here: runs
     that start together get different ones.
     """
     found: list[str] = []
-    on_root(comm, lambda: found.append(asked or str(_default(data, going_on))), "cannot make a directory in runs")
-    return Path(comm.bcast_obj(found[0] if comm.is_root else ""))
+    on_root(comm, lambda: found.append(str(asked or _default(data, going_on))), "cannot make a directory in runs")
+    return Path(comm.bcast_obj(found[0] if comm.is_root else "")).expanduser()
 
 
 def run_of(path: Path) -> dict[str, Any] | None:
@@ -79,7 +81,7 @@ def _default(data: str, going_on: dict[str, Any] | None) -> Path:
 def begun(config: Any, comm: Communicator) -> dict[str, Any]:
     """Return the options of the run that is resumed, by their names, on all ranks; {} where none is."""
     found: dict[str, Any] = {}
-    path = Path(config.run_dir or ".") / "config.toml"
+    path = Path(config.run_dir or ".").expanduser() / "config.toml"
     if comm.is_root and config.resume == "auto" and config.run_dir and path.exists():
         with suppress(OSError, ValueError):
             found = {name.replace("-", "_"): value for name, value in options_in(path).items()}

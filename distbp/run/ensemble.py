@@ -83,7 +83,7 @@ class EnsembleJob:
             return Job(config, comm, self.threads, self.watcher, data=data).run()
         resume = config.resume == "auto"
         fingerprint = fingerprint_of(config, data)
-        self.path = chosen_run_dir(config.run_dir, config.data, comm, going_on=fingerprint if resume else None)
+        self.path = chosen_run_dir(config.run_dir, config.data, comm, fingerprint if resume else None)
         with ExitStack() as after:
             directory = RunDirectory(self.path, comm, resume=resume)
             after.callback(directory.close)

@@ -160,19 +160,16 @@ class Job:
         config, comm, data = self.config, self.comm, self.data
         resume = config.resume == "auto"
         fingerprint = fingerprint_of(config, data)
-        asked = str(self.path) if self.path else config.run_dir
-        path = chosen_run_dir(asked, config.data, comm, going_on=fingerprint if resume else None)
+        path = chosen_run_dir(self.path or config.run_dir, config.data, comm, fingerprint if resume else None)
         with removed_if_empty(path):
-            checkpoints = Checkpoints(path / "checkpoints", keep=config.keep)
-            trainer = build_trainer(config, data, comm, checkpoints=checkpoints, fingerprint=fingerprint)
-        self.trainer = trainer
+            kept = Checkpoints(path / "checkpoints", keep=config.keep)
+            trainer = self.trainer = build_trainer(config, data, comm, checkpoints=kept, fingerprint=fingerprint)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.files.callback(self.directory.close)
         self.path = path
         resumed, warnings = trainer.resume() if resume else ("", [])
-        if config.exact:
-            before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
-            warnings += different_bits(comm, before)
+        before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
+        warnings += different_bits(comm, before, exact=config.exact, mixed=config.mixed_hosts)
         if resumed and comm.is_root:
             warnings += other_length(path / "config.toml", config)
         # with its folder: --config RUN/config.toml --resume auto continues this run and no other

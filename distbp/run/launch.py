@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distbp.comm.launchers import for_mpirun
 from distbp.errors import UserError
 from distbp.run.entry_point import on_stop_signals
 from distbp.trainer.bar import BAR
@@ -61,9 +62,7 @@ def launch(n: int = 4, *, timeout: float | None = None) -> Callable[..., Any]:
 def _run(command: list[str], timeout: float | None) -> None:
     """Run mpirun, and show what it prints as it comes."""
     asked = {BAR: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
-    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
-    environment = root | crowded | dict(os.environ) | asked
+    environment = for_mpirun(os.environ) | asked
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         undo = on_stop_signals(process.terminate)
         try:

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -31,10 +30,10 @@ from distbp.trainer.calibration import THRESHOLDS
 from distbp.trainer.saver import ON_ERROR
 
 MAY_CHANGE = frozenset(
-    "data validation_data test_data recipe report track quiet keep_model calibrate threshold epochs steps run_dir"
-    " early_stopping resume checkpoint_every keep eval_every dry_run log_every target_metric micro_batch reduction"
-    " bucket_mb compress compress_rank communicator on_nonfinite profile elastic least_ranks noise_scale"
-    " hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe threads".split()
+    "mixed_hosts data validation_data test_data recipe report track quiet keep_model calibrate threshold epochs"
+    " steps run_dir early_stopping resume checkpoint_every keep eval_every dry_run log_every target_metric"
+    " micro_batch reduction bucket_mb compress compress_rank communicator on_nonfinite profile elastic least_ranks"
+    " noise_scale hang_timeout audit_every cache checkpoint_async on_checkpoint_error oversubscribe threads".split()
 )
 """Options that a resumed run may have changed: they do not touch what was computed so far."""
 
@@ -198,6 +197,7 @@ class TrainConfig:
         REDUCTIONS,
     )
     exact: bool = _run(False, "the same bits on any number of ranks")
+    mixed_hosts: bool = _run(False, "go on with --exact where ranks differ in BLAS or CPU, and so maybe in bits")
     leaves: int = _run(8, "parts of a batch with --exact, which the ranks share out")
     elastic: bool | None = _run(
         None, "go on when ranks die, with mpirun --with-ft ulfm (Open MPI 5); on where the launch has it"
@@ -213,9 +213,7 @@ class TrainConfig:
     bucket_mb: float = _run(BUCKET_BYTES / 2**20, "MiB of a piece that travels while others are computed")
 
     noise_scale: int = _output(0, "steps between estimates of the gradient noise scale, which is logged; 0: never")
-    run_dir: str | None = _output(
-        None, "where everything goes; runs/NAME-K by default", metavar="DIR", read=os.path.expanduser
-    )
+    run_dir: str | None = _output(None, "where everything goes; runs/NAME-K by default", metavar="DIR")
     resume: str = _output("never", "auto: continue from the newest valid checkpoint, if any", ("never", "auto"))
     checkpoint_every: str = _output("1 epoch", "steps, or e.g. '5 epochs'; 0: only at the end", metavar="N")
     checkpoint_async: bool = _output(False, "write checkpoints beside the next steps")

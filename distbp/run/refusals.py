@@ -86,6 +86,7 @@ def idle_options(config: TrainConfig, data: Data, trainer: Trainer) -> list[str]
         "label_smoothing": (loss == "softmax-cross-entropy", f"--loss {loss}"),
         "huber_threshold": (loss == "huber", f"--loss {loss}"),
         "leaves": (config.exact, "no --exact"),
+        "mixed_hosts": (config.exact, "no --exact"),
         "noise_scale": (
             trainer.network.dense or trainer.crew.comm.size > 1 or config.exact or config.micro_batch is not None,
             "a model of your own on one rank, which gives one gradient (--exact gives one of each leaf)",

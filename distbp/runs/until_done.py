@@ -5,33 +5,43 @@
 Exit codes of launchers prove little: done is what has a results.json. A training that dies (a killed rank, a lost host,
 a hang) is started again with --resume auto, as long as each start brings a newer checkpoint; after --attempts starts
 in a row that bring none it is given up. With Open MPI it runs with fault tolerance: ranks go on when others die, and
-nothing is started again. Wrong input ends it at once. SIGTERM, SIGINT and SIGUSR1 stop it with a checkpoint and code
-75.
+nothing is started again. Wrong input ends it at once. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and the like stop it with a
+checkpoint and code 75.
 
 The Python of --python, by default the one that runs it, has distbp and mpirun beside it.
 """
 
 import argparse
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
+from distbp.comm.launchers import for_mpirun
 from distbp.errors import DONE, FAILED, STOPPED, USAGE
+from distbp.run.entry_point import STOPS
+
+_EVERY = 10
+"""Looks at the launcher, a tenth of a second each, between looks at the ranks."""
+_PATIENCE = 3.0
+"""Seconds for a launcher to end after its ranks."""
 
 
 class Start:
     """Is one start of the training, with all its processes on this host."""
 
-    def __init__(self, command: list[str], run_dir: Path, start_limit: float, end_limit: float) -> None:
+    def __init__(self, command: list[str], run_dir: Path, ranks: int, start_limit: float, end_limit: float) -> None:
         self.name, self.run_dir = uuid.uuid4().hex, run_dir
         self.before = {name: self.stamp(name) for name in ("manifest.json", "results.json")}
-        self.told = False
+        self.told, self._ranks, self._alone = False, ranks, Alone()
         self.began, self.start_limit, self.end_limit = time.time(), start_limit, end_limit
-        self.process = subprocess.Popen(command, env=os.environ | {"DISTBP_JOB": self.name}, start_new_session=True)
+        environment = for_mpirun(os.environ) | {"DISTBP_JOB": self.name}
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True)
 
     def stamp(self, name: str) -> tuple[int, int] | None:
         """Return what changes when a file of the run is written anew."""
@@ -47,8 +57,9 @@ class Start:
 
     def wait(self, stopping: list[int]) -> int | None:
         """Return the exit code of the launcher; None where it had to be ended."""
-        done = None
+        done, look = None, 0
         while True:
+            look += 1
             if stopping and not self.told:
                 self.told = True
                 self.process.send_signal(signal.SIGUSR1)  # which every mpirun brings to every rank
@@ -65,16 +76,44 @@ class Start:
                 done = done or time.time()
                 if time.time() > done + self.end_limit:
                     return None
+            if look % _EVERY == 0 and self._alone.see(len(self._trainings()), self._ranks, time.time()):
+                _say("all ranks have ended, and their launcher has not")
+                return None
+
+    def _trainings(self) -> list[int]:
+        """Return the processes of this host that are its ranks."""
+        return [pid for pid in self._processes() if b"distbp.train" in _read(f"/proc/{pid}/cmdline").split(b"\0")[:4]]
+
+    def _processes(self) -> list[int]:
+        mine = f"DISTBP_JOB={self.name}".encode()
+        pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+        return [pid for pid in pids if mine in _read(f"/proc/{pid}/environ").split(b"\0")]
 
     def clean(self) -> None:
         """End whatever is left: a launcher that was killed cannot do it."""
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"DISTBP_JOB={self.name}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
-            except (OSError, ValueError):
-                continue
+        for pid in self._processes():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+class Alone:
+    """Notices a launcher whose ranks, all of them on this host, have ended."""
+
+    def __init__(self) -> None:
+        self._complete, self._since = False, math.inf
+
+    def see(self, count: int, ranks: int, now: float) -> bool:
+        """Return whether there have been `ranks` ranks, and none for `_PATIENCE` seconds."""
+        self._complete = self._complete or count >= ranks
+        self._since = min(self._since, now) if count == 0 and self._complete else math.inf
+        return now > self._since + _PATIENCE
+
+
+def _read(path: str) -> bytes:
+    with suppress(OSError):
+        return Path(path).read_bytes()
+    return b""
 
 
 def _launcher(python: str, ranks: int, elastic: bool) -> list[str]:
@@ -117,12 +156,12 @@ def main(arguments: list[str] | None = None) -> int:
     command = _launcher(options.python, options.ranks, "--no-elastic" not in rest)
     command += [str(options.python), "-m", "distbp.train", *rest, "--run-dir", str(run_dir), "--resume", "auto"]
     stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in STOPS:
         signal.signal(number, lambda number, frame: stopping.append(number))
     vain = 0
     while True:
         before = _checkpoints(run_dir)
-        job = Start(command, run_dir, options.start_limit, options.end_limit)
+        job = Start(command, run_dir, options.ranks, options.start_limit, options.end_limit)
         code = job.wait(stopping)
         job.clean()
         if job.has("results.json"):

@@ -296,3 +296,19 @@ def test_exact_mode_gives_one_model_file(launch, here, tmp_path, recipe):
 def test_the_command_distbp(launch):
     done = launch("-m", "distbp", "--version")
     assert done.returncode == 0 and done.stdout.startswith("distbp ")
+
+
+def test_a_rank_that_ends_before_mpi_starts_ends_all(tmp_path):
+    """A failed import, or Ctrl-C in the first second: MPICH's launcher does not mind, and the others would wait."""
+    half = tmp_path / "half.sh"
+    half.write_text(
+        '#!/bin/sh\n[ "$PMI_RANK$OMPI_COMM_WORLD_RANK" = 1 ] && exit 1\n'
+        f"exec {sys.executable} -m distbp.train --steps 3 --run-dir run\n"
+    )
+    half.chmod(0o755)
+    began = time.monotonic()
+    done = subprocess.run(
+        [*mpirun(3), half], cwd=tmp_path, env=clean_environment(), timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and time.monotonic() - began < 20
+    assert not (tmp_path / "run" / "results.json").exists()

@@ -146,3 +146,15 @@ def test_torture(kind, runs, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{kind}: {runs} runs on 4 ranks" in done.stdout and " 0 failed" in done.stdout
+
+
+def test_a_launcher_that_outlives_its_ranks_is_noticed():
+    from distbp.runs.until_done import Alone
+
+    alone = Alone()
+    assert not any(alone.see(count, 4, now) for now, count in enumerate([0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0]))
+    alone = Alone()
+    seen = [alone.see(count, 4, now) for now, count in enumerate([0, 2, 4, 4, 0, 0, 0, 0, 0])]
+    assert seen == [False] * 8 + [True]
+    alone = Alone()  # some ranks that were lost, and the others go on
+    assert not any(alone.see(count, 4, now) for now, count in enumerate([4, 3, 3, 3, 3, 3, 3, 3]))

@@ -38,7 +38,7 @@ def test_options_reach_the_trainer(digits, tmp_path):
     assert built(digits).noise.every == 0
     assert built(digits).gradient == Gradient()
     way = "--exact --leaves 3 --micro-batch 2 --bucket-mb 0.5 --reduction allreduce --oversubscribe".split()
-    assert built(digits, *way).gradient == Gradient("allreduce", 3, 2, 1 << 19, "none", True)
+    assert built(digits, *way).gradient == Gradient("allreduce", 3, 2, 1 << 19, oversubscribe=True)
 
 
 def test_rate_and_schedule_follow_the_batch_size(digits):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from distbp import SerialCommunicator, run_threads
+from distbp import SerialCommunicator, UserError, run_threads
 from distbp.run import blas
 from distbp.run.blas import bits_depend_on, blas_threads, different_bits, kernel_warning, limited_blas, slow_kernel
 from distbp.run.manifest import bits_of, describe
@@ -97,10 +97,21 @@ def test_what_bits_depend_on_is_compared(tmp_path, monkeypatch):
     (said,) = different_bits(SerialCommunicator(), here | {"numpy": "1.0"})
     assert said.startswith("bits may differ from those of a run in one piece: before and now numpy is '1.0' and '")
 
-    def other(comm):
-        return different_bits(comm, None)
+    def of_ranks(*theirs, **how):
+        mixed = iter(theirs)
+        monkeypatch.setattr(blas, "bits_depend_on", lambda: next(mixed))
+        first, *others = run_threads(3, lambda comm: different_bits(comm, None, **how))
+        assert others == [first, first]
+        return first
 
-    mixed = iter([here, here | {"BLAS": "mkl"}, here])
-    monkeypatch.setattr(blas, "bits_depend_on", lambda: next(mixed))
-    first, *others = run_threads(3, other)
-    assert others == [first, first] and "bits may depend on the number of ranks" in first[0] and "'mkl'" in first[0]
+    mkl = here | {"BLAS": "mkl"}
+    with pytest.raises(UserError, match=r"--exact: bits may depend on .*'mkl'.*--mixed-hosts"):
+        of_ranks(here, mkl, here)
+    (said,) = of_ranks(here, mkl, here, mixed=True)
+    assert "bits may depend on the number of ranks" in said and "'mkl'" in said
+    (said,) = of_ranks(here, mkl, here, exact=False)
+    assert "different BLAS kernels" in said and "mkl" in said
+    (said,) = of_ranks(here, here | {"CPU": "another one"}, here)  # the same instructions: only a remark
+    assert "another one" in said
+    assert of_ranks(here, here | {"CPU": "another one"}, here, exact=False) == []
+    assert of_ranks(here, here, here) == []
