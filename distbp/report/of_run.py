@@ -1,9 +1,7 @@
 """The report of a run in figures: what its template is filled with and decides on, and its charts."""
 
 import hashlib
-import json
 import shlex
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from distbp.errors import UserError
 from distbp.report.drawing import COLOURS, Bars, Curve, Level, Matrix, Plot, style
 from distbp.report.page import compose, number, write
-from distbp.report.run_files import logs_in, options_in
+from distbp.report.run_files import figures_in, logs_in, options_in, records_in
 
 _PARTS = ("test", "val")
 _CLASSES_SHOWN, _MATRIX, _PAIRS, _BARS, _MEMBERS = 40, 30, 8, 15, 8
@@ -39,20 +37,13 @@ def report_on(path: Path, language: str = "en") -> Path:
 
 def read_run(path: Path) -> dict[str, Any]:
     """Return the files of a finished run: ``results``, ``found``, ``manifest``, ``config``, ``records`` of each log."""
-    try:
-        results = json.loads((path / "results.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{path}: not the directory of a finished run: it has no results.json") from None
-    found: dict[str, Any] = {}
-    manifest: dict[str, Any] = {}
-    with suppress(OSError):
-        found = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    results, found = figures_in(path / "results.json"), figures_in(path / "report.json")
+    if not results:
+        raise UserError(f"{path}: not the directory of a finished run: it has no results.json, or a damaged one")
     if not found:
-        raise UserError(f"{path}: it was trained with --report none: there is no report.json to make a report of")
-    with suppress(OSError):
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    config, logs = options_in(path / "config.toml"), logs_in(path)[:_MEMBERS]
-    records = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
+        raise UserError(f"{path}: there is no report.json to make a report of: --report none, or it is damaged")
+    records = [records_in(log) for log in logs_in(path)[:_MEMBERS]]
+    config, manifest = options_in(path / "config.toml"), figures_in(path / "manifest.json")
     return {"results": results, "found": found, "manifest": manifest, "config": config, "records": records}
 
 

@@ -30,7 +30,7 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.processes import process_identity
 from distbp.errors import UserError, complain
 from distbp.files import atomic_write
-from distbp.report.run_files import options_in
+from distbp.report.run_files import figures_in, options_in
 
 _PATIENCE = 10.0
 """Seconds for the lock of a rank that was lost to be free; on another host it takes a while."""
@@ -56,10 +56,8 @@ def chosen_run_dir(
 
 def run_of(path: Path) -> dict[str, Any] | None:
     """Return what the run in a directory must agree with to be resumed; None where nothing says so."""
-    found: dict[str, Any] | None = None
-    with suppress(OSError, ValueError, AttributeError):
-        found = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("run")
-    return found
+    found = figures_in(path / "manifest.json").get("run")
+    return found if isinstance(found, dict) else None
 
 
 def _default(data: str, going_on: dict[str, Any] | None) -> Path:
@@ -82,9 +80,8 @@ def begun(config: Any, comm: Communicator) -> dict[str, Any]:
     """Return the options of the run that is resumed, by their names, on all ranks; {} where none is."""
     found: dict[str, Any] = {}
     path = Path(config.run_dir or ".").expanduser() / "config.toml"
-    if comm.is_root and config.resume == "auto" and config.run_dir and path.exists():
-        with suppress(OSError, ValueError):
-            found = {name.replace("-", "_"): value for name, value in options_in(path).items()}
+    if comm.is_root and config.resume == "auto" and config.run_dir:
+        found = {name.replace("-", "_"): value for name, value in options_in(path).items()}
     of_all: dict[str, Any] = comm.bcast_obj(found)
     return of_all
 

@@ -179,10 +179,7 @@ class Job:
         self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
         metrics = path / "metrics.jsonl"
-        if comm.is_root:
-            read_records(metrics, up_to_step=trainer.position.step)
-            for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
-                (path / name).unlink(missing_ok=True)
+        on_root(comm, lambda: self._begin_again(metrics), f"cannot use {path}")
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         if config.track != "none" and not self._stop:
@@ -202,6 +199,11 @@ class Job:
             self.profile = Profile(trainer)
         if resumed:
             reporter.say(f"resumed from {resumed}")
+
+    def _begin_again(self, metrics: Path) -> None:
+        read_records(metrics, up_to_step=self.trainer.position.step)
+        for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
+            metrics.with_name(name).unlink(missing_ok=True)
 
     def _request_stop(self) -> None:
         self.trainer.request_stop()

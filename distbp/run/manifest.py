@@ -1,7 +1,6 @@
 """The manifest of a run: versions, libraries, kernels and hosts, what its numbers depend on."""
 
 import contextlib
-import json
 import os
 import platform
 import subprocess
@@ -13,15 +12,14 @@ import numpy as np
 
 import distbp
 from distbp.comm.communicator import Communicator
+from distbp.report.run_files import figures_in
 from distbp.run.blas import bits_depend_on, loaded_blas
 
 
 def bits_of(manifest: Path) -> dict[str, str] | None:
     """Return what `bits_depend_on` was when this manifest was written; None where there is none."""
-    before: dict[str, str] | None = None
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        before = json.loads(manifest.read_text(encoding="utf-8")).get("bits depend on")
-    return before
+    before = figures_in(manifest).get("bits depend on")
+    return before if isinstance(before, dict) else None
 
 
 def describe(comm: Communicator) -> dict[str, Any]:

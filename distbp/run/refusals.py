@@ -1,8 +1,6 @@
 """What is refused, and what is remarked on: options that do not go together, and options that do nothing."""
 
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from distbp.data.dataset import Target
 from distbp.data.prepared import Data
@@ -62,9 +60,7 @@ def other_length(before: Path, config: TrainConfig) -> list[str]:
     """
     if config.schedule != "cosine":
         return []
-    run: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        run = options_in(before)
+    run = options_in(before)
     was, now = (_length(run.get("epochs"), run.get("steps")), _length(config.epochs, config.steps))
     if not run or was == now:
         return []

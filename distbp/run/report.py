@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from distbp.errors import complain
 from distbp.files import atomic_write
-from distbp.report.run_files import logs_in, member_of
+from distbp.report.run_files import logs_in, member_of, records_in
 from distbp.run.trackers import Tracker
 from distbp.trainer.bar import Bar, bar_on
 
@@ -160,13 +160,8 @@ def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str,
     A resumed run so continues without a gap and without a double, also when the one before it was
     killed in the middle of a line.
     """
-    records: list[dict[str, Any]] = []
-    if not path.exists():
-        return records
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    if up_to_step is not None:
+    records = records_in(path)
+    if up_to_step is not None and path.exists():
         records = [record for record in records if record["step"] <= up_to_step]
         atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     return records

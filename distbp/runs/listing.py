@@ -1,12 +1,11 @@
 """Run directories as they are: data, recipe, state, best figure, time."""
 
 import fcntl
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distbp.report.run_files import logs_in, options_in
+from distbp.report.run_files import figures_in, logs_in, options_in, records_in
 
 _MAIN = ("accuracy", "exact_match", "rmse", "loss")
 
@@ -35,9 +34,9 @@ def listed(folder: Path) -> list[Listed]:
 
 
 def _read(path: Path) -> Listed:
-    config = config_of(path / "config.toml")
-    results, manifest = _json(path / "results.json"), _json(path / "manifest.json")
-    last = next((_last_record(log) for log in logs_in(path)), {})
+    config = options_in(path / "config.toml")
+    results, manifest = figures_in(path / "results.json"), figures_in(path / "manifest.json")
+    last = next((records[-1] for log in logs_in(path)[:1] if (records := records_in(log))), {})
     seconds, epochs = results.get("seconds") or last.get("seconds", 0.0), last.get("epoch", 0.0)
     began = (path / "config.toml").stat().st_mtime
     about = str(config.get("data", "?")), str(config.get("recipe", "?")), _state(path, results)
@@ -67,30 +66,6 @@ def _figure(results: dict[str, Any]) -> str:
             if isinstance(value := results.get(f"{name}/{part}"), int | float):
                 return f"{name}/{part} {value:.4g}"
     return ""
-
-
-def config_of(path: Path) -> dict[str, Any]:
-    """Return the options of a ``config.toml`` by their flags; {} where it cannot be read."""
-    with suppress(OSError, ValueError):
-        return options_in(path)
-    return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    return {}
-
-
-def _last_record(path: Path) -> dict[str, Any]:
-    """Return the last whole line of the log."""
-    with suppress(OSError, UnicodeDecodeError):
-        for line in reversed(path.read_text(encoding="utf-8").splitlines()):
-            with suppress(ValueError):
-                found = json.loads(line)
-                return found if isinstance(found, dict) else {}
-    return {}
 
 
 def describe(runs: list[Listed]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import DONE, UserError
 from distbp.markup import plain
+from distbp.report.run_files import options_in
 from distbp.run.entry_point import run
 from distbp.run.report import records_of
 from distbp.run.trackers import TRACKERS, replay
-from distbp.runs.listing import config_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def show(path: Path, to: str) -> int:
         raise UserError(f"{path}: there are no records in it (metrics.jsonl)")
     if to == "tensorboard":  # all records are written anew
         shutil.rmtree(path / to, ignore_errors=True)
-    n = replay(to, path, config_of(path / "config.toml"), records)
+    n = replay(to, path, options_in(path / "config.toml"), records)
     look = f": tensorboard --logdir {path}" if to == "tensorboard" else ""
     print(f"{n} records of {path} are in {to} now{look}")
     return DONE

@@ -7,7 +7,6 @@ bits depend on is named: data, version, BLAS kernel, NumPy, CPU. It costs one tr
 
 import argparse
 import hashlib
-import json
 import sys
 import tempfile
 from functools import partial
@@ -19,12 +18,12 @@ from distbp.comm.communicator import Communicator
 from distbp.comm.world import communicator
 from distbp.errors import DONE, FAILED, STOPPED, UserError
 from distbp.markup import plain
+from distbp.report.run_files import figures_in, options_in
 from distbp.run.blas import bits_depend_on
 from distbp.run.config import parse_train_config
 from distbp.run.entry_point import run
 from distbp.run.manifest import describe
 from distbp.run.next_step import IN_MEMORY
-from distbp.runs.listing import config_of
 from distbp.train import train
 from distbp.watch.watcher import Watcher
 
@@ -75,14 +74,14 @@ def _again(path: Path, data: str | None, folder: Path, comm: Communicator, watch
 
 def _compare(path: Path, folder: Path, here: dict[str, Any]) -> bool:
     """Say whether two runs are the same, on rank 0."""
-    before = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    exact = config_of(path / "config.toml").get("exact", False)
+    before = figures_in(path / "manifest.json")
+    exact = options_in(path / "config.toml").get("exact", False)
     hashes = [hashlib.sha256((p / "model.safetensors").read_bytes()).hexdigest() for p in (path, folder)]
     ranks = f"on {_where(before)} then, on {_where(here)} now"
     if hashes[0] == hashes[1]:
         print(f"reproduced to the byte: model.safetensors {hashes[0][:16]}..., {ranks}")
         return True
-    old, new = (json.loads((p / "results.json").read_text(encoding="utf-8")) for p in (path, folder))
+    old, new = (figures_in(p / "results.json") for p in (path, folder))
     changed = _changed(before, here, old, new)
     far = [] if exact else _far(old, new)
     if not exact and not far and not changed:

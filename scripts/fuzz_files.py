@@ -1,0 +1,169 @@
+"""What do damaged files of a run do? Whatever is read is damaged, and must be refused in one line, or be as before.
+
+    .venv/bin/python scripts/fuzz_files.py [--files 10000] [--seed 0]
+
+A run is trained once. Then each of its files (checkpoint, model, config, metrics, manifest, results), and arrays and
+images as data (npz, npy, idx), is damaged: bits flipped, bytes cut, put in, repeated, zeroed, numbers of a header made
+great. Who reads it must not end in a traceback, hang, or write over it; a checkpoint or a model that is taken must be
+what was written. Exit code 1 if anything did.
+"""
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import io
+import random
+import signal
+import struct
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from distbp import Model, UserError, load
+from distbp.errors import UsageError
+from distbp.files import read_file
+from distbp.report.run_files import options_in
+from distbp.run.config import parse_train_config
+from distbp.run.directory import run_of
+from distbp.run.manifest import bits_of
+from distbp.run.report import read_records
+from distbp.runs.listing import describe, listed
+from distbp.trainer.checkpoints import Checkpoints
+
+SECONDS = 20
+
+
+def files(folder):
+    """Make a run, and data of each format; return {name: (file, reader, whether a changed file must be refused)}."""
+    from distbp import train
+
+    run = folder / "run"
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = train.main(["--recipe", "plain", "--hidden", "5", "--steps", "6", "--run-dir", str(run), "--quiet"])
+    assert code == 0
+    rng = np.random.default_rng(0)
+    X, y = rng.random((40, 4)), np.arange(40) % 2
+    np.savez(folder / "rows.npz", X=X, y=y)
+    np.savez_compressed(folder / "packed.npz", X=X, y=y)
+    np.save(folder / "rows.npy", np.column_stack([X, y]))
+    images = struct.pack(">HBBIII", 0, 8, 3, 40, 2, 2) + rng.integers(0, 256, 160, np.uint8).tobytes()
+    labels = struct.pack(">HBBI", 0, 8, 1, 40) + (np.arange(40) % 3).astype(np.uint8).tobytes()
+    for part in ("plain", "packed"):
+        (folder / part).mkdir()
+        for name, content in (("train-images-idx3-ubyte", images), ("train-labels-idx1-ubyte", labels)):
+            packed = gzip.compress(content) if part == "packed" else content
+            (folder / part / f"{name}{'.gz' * (part == 'packed')}").write_bytes(packed)
+
+    def data(path):
+        def read(_):
+            rows = load(str(path), validation_fraction=0.0, test_fraction=0.0)
+            return rows.train.take(np.arange(rows.train.n_rows))
+
+        return read
+
+    def cut(path):
+        copy = path.with_name("copy.jsonl")
+        copy.write_bytes(path.read_bytes())
+        return read_records(copy, up_to_step=4)
+
+    checkpoint = next((run / "checkpoints").glob("*.safetensors"))
+    made = {
+        "checkpoint": (checkpoint, read_file, True),
+        "checkpoints": (checkpoint, lambda _: Checkpoints(run / "checkpoints").newest(), False),
+        "model": (run / "model.safetensors", Model.load, True),
+        "config": (run / "config.toml", lambda path: parse_train_config(["--config", str(path)]), False),
+        "options": (run / "config.toml", options_in, False),
+        "metrics": (run / "metrics.jsonl", cut, False),
+        "manifest": (run / "manifest.json", lambda path: (run_of(path.parent), bits_of(path)), False),
+        "results": (run / "results.json", lambda path: describe(listed(path.parent)), False),
+        "npz": (folder / "rows.npz", data(folder / "rows.npz"), False),
+        "packed npz": (folder / "packed.npz", data(folder / "packed.npz"), False),
+        "npy": (folder / "rows.npy", data(folder / "rows.npy"), False),
+    }
+    for part in ("plain", "packed"):
+        for path in sorted((folder / part).iterdir()):
+            made[f"{part} {path.name}"] = path, data(folder / part), False
+    return made
+
+
+def damage(r, content):
+    """Return bytes that are damaged in up to three ways."""
+    ways = {
+        "flip": lambda c, i: c[:i] + bytes([c[i] ^ (1 << r.randrange(8))]) + c[i + 1 :],
+        "cut": lambda c, i: c[:i],
+        "remove": lambda c, i: c[:i] + c[i + r.randrange(1, 9) :],
+        "insert": lambda c, i: c[:i] + r.randbytes(r.randrange(1, 9)) + c[i:],
+        "zeros": lambda c, i: c[:i] + bytes(min(len(c) - i, 64)) + c[i + 64 :],
+        "repeat": lambda c, i: c[:i] + c[max(0, i - 100) :],
+        "great": lambda c, i: c[:i] + b"\xff" * 8 + c[i + 8 :],
+        "text": lambda c, i: (
+            c[:i] + r.choice([b"null", b"[]", b"{}", b"-1", b"1e999", b'"', b"\n"]) + c[i + r.randrange(5) :]
+        ),
+        "empty": lambda c, i: b"",
+    }
+    for _ in range(r.randrange(1, 4)):
+        if content:
+            # the beginnings, where headers are, as often as all the rest
+            place = r.randrange(min(len(content), 200)) if r.random() < 0.5 else r.randrange(len(content))
+            content = ways[r.choice(list(ways))](content, place)
+    return content
+
+
+def one(r, made):
+    """Damage one file and read it; return what went wrong, or ""."""
+    name = r.choice(list(made))
+    path, read, is_sealed = made[name]
+    whole = path.read_bytes()
+    bad = damage(r, whole)
+    path.write_bytes(bad)
+    digest = hashlib.sha256(bad).digest()
+
+    def expired(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(SECONDS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read(path)
+        if is_sealed and bad != whole:
+            return f"{name}: read, and it is not what was written"
+    except (UserError, UsageError, OSError) as error:
+        if "\n" in str(error).strip():
+            return f"{name}: more than one line: {str(error)[:200]!r}"
+    except TimeoutError:
+        return f"{name}: took longer than {SECONDS} s"
+    except Exception as error:
+        return f"{name}: {type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        changed = hashlib.sha256(path.read_bytes()).digest() != digest if path.exists() else True
+        path.write_bytes(whole)
+    return f"{name}: it was written over" if changed else ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        made = files(Path(folder))
+        for seed in range(options.seed, options.seed + options.files):
+            if wrong := one(random.Random(seed), made):
+                found.setdefault(wrong[:60], []).append((seed, wrong))
+    for those in found.values():
+        print(f"{len(those)} times, first with seed {those[0][0]}: {those[0][1]}")
+    print(f"{options.files:,} damaged files, {sum(map(len, found.values()))} wrong")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
