@@ -25,7 +25,7 @@ from distbp.run.manifest import bits_of, describe
 from distbp.run.next_step import resuming
 from distbp.run.options import MAY_CHANGE, TrainConfig
 from distbp.run.refusals import idle_options, other_length
-from distbp.run.report import Reporter, read_records
+from distbp.run.report import Reporter, begin_again
 from distbp.run.results import conclude
 from distbp.run.summary import closing, opening, plan_of
 from distbp.run.trackers import tracker
@@ -179,7 +179,7 @@ class Job:
         self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
         metrics = path / "metrics.jsonl"
-        on_root(comm, lambda: self._begin_again(metrics), f"cannot use {path}")
+        on_root(comm, lambda: begin_again(path, trainer.position.step), f"cannot use {path}")
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         if config.track != "none" and not self._stop:
@@ -199,11 +199,6 @@ class Job:
             self.profile = Profile(trainer)
         if resumed:
             reporter.say(f"resumed from {resumed}")
-
-    def _begin_again(self, metrics: Path) -> None:
-        read_records(metrics, up_to_step=self.trainer.position.step)
-        for name in ("results.json", "model.safetensors"):  # they mean that the run is finished
-            metrics.with_name(name).unlink(missing_ok=True)
 
     def _request_stop(self) -> None:
         self.trainer.request_stop()

@@ -58,12 +58,17 @@ def decay_of(recipe: str, steps: int) -> float:
     return min(most, float(f"{_SHRINKING / max(1, steps):.2g}"))
 
 
-_COMPONENTS, _FEWEST_BINS = 400, 16
+_COMPONENTS, _FEWEST_BINS, _MOST_COMPONENTS = 400, 16, 16_384
 
 
 def bins_of(recipe: str, n_numbers: int) -> int:
-    """Return in how many bins a recipe encodes each of so many columns of numbers: fewer, where there are many."""
+    """Return in how many bins a recipe encodes each of so many columns of numbers: fewer, where there are many.
+
+    None (0) where the first layer would have more weights than a table of that width asks for.
+    """
     most: int = RECIPES[recipe].get("bins", 0)
+    if n_numbers * _FEWEST_BINS > _MOST_COMPONENTS:
+        return 0
     return min(most, max(_FEWEST_BINS, _COMPONENTS // max(1, n_numbers)))
 
 

@@ -165,3 +165,10 @@ def read_records(path: Path, *, up_to_step: int | None = None) -> list[dict[str,
         records = [record for record in records if record["step"] <= up_to_step]
         atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     return records
+
+
+def begin_again(run_dir: Path, step: int) -> None:
+    """Make a run one that is not finished, and whose log ends with `step`."""
+    read_records(run_dir / "metrics.jsonl", up_to_step=step)
+    for name in ("results.json", "model.safetensors"):  # they mean that it is finished
+        (run_dir / name).unlink(missing_ok=True)

@@ -63,33 +63,43 @@ class _Figures:
 
 
 class _Classes(_Figures):
-    """Confusion matrix (true class, predicted class), and how often the top k hold the true one."""
+    """Confusion matrix (true class, predicted class), and how often the top k hold the true one.
+
+    Of many classes its diagonal and sums in place of the matrix.
+    """
 
     names = "accuracy", "macro_f1"
 
     def __init__(self, target: Target, scale: list[float], top_k: int) -> None:
         self.c, self.k = len(target.classes), min(top_k, len(target.classes))
-        self.counts = np.zeros(self.c * self.c + 1)
+        self.pairs = self.c <= _CONFUSION
+        self.counts = np.zeros((self.c if self.pairs else 3) * self.c + 1)
 
     def add(self, z: Array, y: Array) -> Array:
         if z.shape[1] == 1:  # the log-odds of the second of two classes
             z = np.concatenate([np.zeros_like(z), z], axis=1)
-        pairs = y * self.c + z.argmax(axis=1)
-        self.counts[:-1] += np.bincount(pairs, minlength=self.c * self.c)
+        guess = z.argmax(axis=1)
+        if self.pairs:
+            self.counts[:-1] += np.bincount(y * self.c + guess, minlength=self.c * self.c)
+        else:
+            self.counts[:-1] += np.ravel([np.bincount(of, minlength=self.c) for of in (y[guess == y], guess, y)])
         above = (z > np.take_along_axis(z, y[:, None], axis=1)).sum(axis=1)
         self.counts[-1] += np.count_nonzero(above < self.k)
         return np.zeros(0)
 
     def result(self, table: Array, n: int) -> dict[str, Any]:
-        confusion = self.counts[:-1].reshape(self.c, self.c)
-        right = np.diag(confusion)
-        predicted_or_true = confusion.sum(axis=0) + confusion.sum(axis=1)
+        if self.pairs:
+            confusion = self.counts[:-1].reshape(self.c, self.c)
+            right, predicted, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+        else:
+            right, predicted, true = self.counts[:-1].reshape(3, self.c)
+        predicted_or_true = predicted + true
         seen = predicted_or_true > 0
         f1 = 2.0 * right[seen] / predicted_or_true[seen]
         out: dict[str, Any] = {"accuracy": float(right.sum() / n), "macro_f1": float(f1.mean())}
         if 1 < self.k < self.c:
             out[f"top{self.k}"] = float(self.counts[-1] / n)
-        if self.c <= _CONFUSION:
+        if self.pairs:
             out["confusion"] = confusion.astype(int).tolist()
         return out
 

@@ -55,6 +55,7 @@ def test_many_steps_get_a_small_decay_and_many_columns_few_bins(here, tmp_path):
     assert decay_of("plain", 10) == 0.0
     assert [bins_of("table", n) for n in (0, 1, 8, 10, 16, 1000)] == [48, 48, 48, 40, 25, 16]
     assert bins_of("plain", 10) == bins_of("image", 10) == 0
+    assert [bins_of("table", n) for n in (1024, 1025, 50_000)] == [16, 0, 0]
     x = np.random.default_rng(0).random((640, 20))
     rows = "\n".join(",".join(f"{v:.4f}" for v in row) + f",{k % 2}" for k, row in enumerate(x))
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(20)) + f",y\n{rows}\n")

@@ -18,6 +18,7 @@ from distbp import (
     evaluate,
     run_threads,
 )
+from distbp.trainer import calibration
 from distbp.trainer.calibration import errors, sharpness, within
 from distbp.trainer.quality import assess
 
@@ -186,3 +187,12 @@ def test_intervals_that_nothing_is_known_of(here, tmp_path, options, interval, c
     assert here(*TRAIN, "--data", "t.csv", "--epochs", "1", "--run-dir", "run", *options).returncode == 0
     done = here(*PREDICT, "run", "t.csv", "--interval", interval)
     assert done.returncode == code and text in done.stderr
+
+
+def test_of_many_outputs_some_rows_are_enough(monkeypatch):
+    network, loss, rows = too_sure(5, n=6000)
+    whole = sharpness(network, loss, rows, SERIAL)
+    monkeypatch.setattr(calibration, "_NUMBERS", 5 * 2000)
+    some = sharpness(network, loss, rows, SERIAL)
+    assert some != whole and abs(np.log(some / whole)) < 0.1
+    assert run_threads(2, lambda comm: sharpness(network, loss, rows, comm)) == [some, some]

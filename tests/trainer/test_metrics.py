@@ -12,9 +12,11 @@ from distbp import (
     SerialCommunicator,
     SoftmaxCrossEntropy,
     SquaredError,
+    Target,
     evaluate,
     run_threads,
 )
+from distbp.trainer import evaluation
 from distbp.trainer.early_stopping import is_better
 from distbp.trainer.evaluation import hits
 
@@ -180,3 +182,23 @@ def test_r2_of_a_constant_target_is_that_of_scikit_learn(offset, r2):
     network.layers[0].b[:] = 3.0 + offset
     found = evaluate(network, SquaredError(), rows, SerialCommunicator())["r2"]
     assert found == r2 == theirs.r2_score(np.full(10, 3.0), np.full(10, 3.0 + offset))
+
+
+@pytest.mark.parametrize("c", [3, 60])
+def test_many_classes_have_the_figures_of_few(monkeypatch, c):
+    """Without the matrix, which of 20,000 classes takes 3 GB."""
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(500, c)), rng.integers(0, c, 500)
+
+    def figures():
+        kept = evaluation._Classes(Target("classes", ("y",), tuple(map(str, range(c)))), [], 2)
+        for lo in range(0, 500, 100):
+            kept.add(z[lo : lo + 100], y[lo : lo + 100])
+        return kept.result(np.zeros(0), 500), kept.counts.size
+
+    few, size = figures()
+    monkeypatch.setattr(evaluation, "_CONFUSION", c - 1)
+    many, less = figures()
+    assert size == c * c + 1 and less == 3 * c + 1
+    confusion = np.array(few.pop("confusion"))
+    assert many == few and many["accuracy"] == np.trace(confusion) / 500 and 0 < many["macro_f1"] < 1
