@@ -41,7 +41,7 @@ def read_run(path: Path) -> dict[str, Any]:
     if not results:
         raise UserError(f"{path}: not the directory of a finished run: it has no results.json, or a damaged one")
     if not found:
-        raise UserError(f"{path}: no report.json to make a report of: it was trained with --report none, or it is damaged")
+        raise UserError(f"{path}: no report.json to show: it was trained with --report none, or it is damaged")
     records = [records_in(log) for log in logs_in(path)[:_MEMBERS]]
     config, manifest = options_in(path / "config.toml"), figures_in(path / "manifest.json")
     return {"results": results, "found": found, "manifest": manifest, "config": config, "records": records}
