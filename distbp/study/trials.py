@@ -6,13 +6,14 @@ lock when the group dies, and whoever comes next, also another job on the same f
 can be killed and started again at any time, or spread over the jobs of an array.
 """
 
+import errno
 import fcntl
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
@@ -179,7 +180,8 @@ class Queue:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result of the trial that was taken, and give its lock back."""
         with open(self._folder / "trials.jsonl", "a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
             if stream.seek(0, os.SEEK_END):
                 stream.seek(-1, os.SEEK_END)
                 if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
@@ -194,9 +196,11 @@ class Queue:
         stream = open(self._folder / "locks" / name.replace(" ", ","), "a", encoding="utf-8")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.close()
-            return False
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                stream.close()
+                return False
+            # a file system without locks: with several groups a trial may be done twice, and the last one counts
         self._mine = stream
         return True
 

@@ -261,7 +261,10 @@ def test_a_profile_says_where_the_time_goes(launch, here, tmp_path, ranks):
 
 def test_what_the_reduction_is_is_said(launch, here):
     done = launch(*TRAIN, *QUICK, "--reduction", "overlap", "--compress", "bf16", ranks=2)
-    assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in buckets of 0.25 MiB" in done.stdout, done.stdout
+    assert "each step a sum over 2 ranks of 0.00 MiB as bf16 in buckets of 0.12 MiB" in done.stdout, done.stdout
+    low = ("--hidden", "64", "--run-dir", "low", "--reduction", "overlap", "--compress", "low-rank")
+    done = launch(*TRAIN, *QUICK, *low, "--compress-rank", "3", ranks=2)
+    assert "each step a sum over 2 ranks of 0.00 MiB as matrices of rank 3" in done.stdout, done.stdout
     done = here(*TRAIN, *QUICK, "--compress", "bf16", "--dtype", "float64")
     assert done.returncode == 2 and "--compress bf16 needs --dtype float32" in done.stderr
 
