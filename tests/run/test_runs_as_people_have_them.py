@@ -233,6 +233,7 @@ def test_a_run_of_something_else_is_not_the_one_to_resume(here, tmp_path):
 
 @pytest.mark.parametrize("name", STOPS)
 def test_signals_of_clusters_and_terminals_ask_to_stop(name):
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # this may run under nohup itself
     before, calls = signal.getsignal(name), []
     undo = on_stop_signals(lambda: calls.append(name))
     try:
@@ -241,6 +242,7 @@ def test_signals_of_clusters_and_terminals_ask_to_stop(name):
     finally:
         undo()
     assert signal.getsignal(name) == before and signal.getsignal(signal.SIGTTOU) != signal.SIG_IGN
+    signal.signal(signal.SIGHUP, outside)
 
 
 def test_nohup_is_respected():
