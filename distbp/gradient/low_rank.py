@@ -103,7 +103,7 @@ class LowRank:
             )
             p, q = p + rank * units, q + rank * fan_in
         self._tail = self._first[p:]
-        if len({str(bits) for bits in transport.comm.allgather_obj(self._try_out())}) > 1:
+        if len(set(transport.comm.allgather_obj(self._try_out()))) > 1:
             raise UserError(
                 "--compress low-rank: the products of these hosts differ in their last bits (other processors, or other"
                 " numbers of BLAS threads), and so would their models: --compress bf16"

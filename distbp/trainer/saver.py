@@ -25,8 +25,8 @@ Array = NDArray[Any]
 
 ON_ERROR = ("stop", "continue")
 _GO_ON = "--init-from goes on from a model with others"
-_PATHS = ("data", "validation_data", "test_data")
-"""What checkpoints before 1.0 knew data by."""
+_BY_PATH = ("data", "validation data", "validation_data", "test_data", "early_stopping")
+"""What is not compared with checkpoints before 1.0, which knew data by their paths."""
 
 
 @dataclass
@@ -181,15 +181,17 @@ def of_this_version(state: dict[str, Any]) -> dict[str, Any]:
 
 def differences(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> str:
     """Return what stands in the way of continuing a run under another configuration, or ""."""
-    keys = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
-    said, of_data = [], []
-    for k in keys:
+    by_path = isinstance(theirs.get("data"), str)
+    data, options = [], []
+    for k in sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)):
         was, now = theirs.get(k), ours.get(k)
+        if by_path and k in _BY_PATH:
+            continue
         if isinstance(was, dict) or isinstance(now, dict):
-            of_data.append(f"the {k} has changed: {what_changed(was, now)}")
-        elif not (k in _PATHS and isinstance(was, str)):
-            said.append(f"{k} was {was!r} and is {now!r}")
-    if of_data:
-        return f"{name}: {'; '.join([*of_data, *said])}; give the data of then, or another --run-dir; {_GO_ON}"
+            data.append(f"the {k} has changed: {what_changed(was, now)}")
+        else:
+            options.append(f"{k} was {was!r} and is {now!r}")
+    if data:
+        return f"{name}: {'; '.join([*data, *options])}; give the data of then, or another --run-dir; {_GO_ON}"
     cure = f"use the same options, or another --run-dir; {_GO_ON}"
-    return f"{name} is of another configuration: {', '.join(said)}; {cure}" if said else ""
+    return f"{name} is of another configuration: {', '.join(options)}; {cure}" if options else ""

@@ -21,6 +21,7 @@ from distbp.run import directory
 from distbp.run.directory import RunDirectory, _default
 from distbp.run.entry_point import STOPS, on_stop_signals
 from distbp.run.report import Reporter
+from distbp.trainer.saver import differences
 
 SMALL = ("--recipe", "plain", "--hidden", "8", "--steps")
 
@@ -123,6 +124,15 @@ def test_another_file_in_its_place_is_refused(here, tmp_path, other, said):
     done = here(*command, "9")
     assert done.returncode == 1 and said in done.stderr and len(our_lines(done.stderr)) == 1
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+
+
+def test_checkpoints_that_knew_data_by_their_paths_go_on():
+    content = {"rows": 9, "columns": {}, "target": "0"}
+    before = {"data": "a.csv", "validation_data": "b.csv", "test_data": None, "early_stopping": 3, "hidden": "8"}
+    now = {"data": content, "validation data": content, "hidden": "8"}
+    assert differences(before, now, "step-1") == ""
+    assert "hidden was '8' and is '9'" in differences(before, now | {"hidden": "9"}, "step-1")
+    assert "the validation data has changed: there was none" in differences({"data": content}, now, "step-1")
 
 
 def test_an_ensemble_of_other_data_is_refused(here, tmp_path):
