@@ -238,12 +238,15 @@ class MPICommunicator(Communicator):
 
     def all_failed(self, patience: float) -> bool:
         """Enter a barrier that does not wait for ever; return whether all came to it."""
-        request = self._failures.Ibarrier()
         deadline = time.monotonic() + patience
-        while not request.Test():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
+        try:
+            request = self._failures.Ibarrier()
+            while not request.Test():
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
+        except self._mpi.Exception:  # one is no more, under a launcher that lets the others live
+            return False
         return True
 
     def abort(self, code: int) -> None:

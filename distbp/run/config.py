@@ -107,11 +107,16 @@ def parse_train_config(arguments: list[str]) -> TrainConfig:
 
 
 def _own(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the run that ``--resume auto --run-dir RUN`` goes on with, where this host has them."""
+    """Return the options of the run that ``--resume auto --run-dir RUN`` goes on with, where this host has them.
+
+    Who gives a new length, in epochs or steps, does not mean the old one.
+    """
     if given.get("resume") != "auto" or not given.get("run_dir"):
         return {}
     path = Path(given["run_dir"]).expanduser() / "config.toml"
-    return _read_toml(path) if path.exists() else {}
+    own = _read_toml(path) if path.exists() else {}
+    lengths = {"epochs", "steps"}
+    return {name: value for name, value in own.items() if name not in lengths or not lengths & given.keys()}
 
 
 def config_of(given: dict[str, Any], where: str) -> TrainConfig:

@@ -124,6 +124,8 @@ def _problem(error: BaseException, comm: Members) -> str:
             return f"a rank was lost: {error}"
         case MemoryError():
             return f"out of memory: {error}"
+        case _ if "MPI_ERR_PROC_FAILED" in str(error):  # mpirun --with-ft, and a run that is not elastic
+            return "a rank was lost, and this run does not go on without it: start again with --resume auto"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     line = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
     path = Path(f"distbp-error-rank{comm.name}.txt").absolute()

@@ -23,7 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from distbp.comm.launchers import for_mpirun
-from distbp.errors import DONE, FAILED, STOPPED, USAGE
+from distbp.errors import DONE, FAILED, STOPPED, USAGE, UsageError
+from distbp.run.config import parse_train_config
 from distbp.run.entry_point import STOPS
 
 _EVERY = 10
@@ -126,6 +127,15 @@ def _launcher(python: str, ranks: int, elastic: bool) -> list[str]:
     return [str(mpirun), *(["--with-ft", "ulfm"] if tolerant else []), "-n", str(ranks)]
 
 
+def _goes_on(arguments: list[str]) -> bool:
+    """Return whether a training with these options goes on when ranks die, if its launcher does."""
+    try:
+        config = parse_train_config(arguments)
+    except UsageError:  # which it says itself
+        return True
+    return config.elastic is not False and not config.has_members
+
+
 def _checkpoints(run_dir: Path) -> set[tuple[str, int]]:
     return {(path.name, path.stat().st_mtime_ns) for path in (run_dir / "checkpoints").glob("step-*.safetensors")}
 
@@ -153,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     if "--config" in rest and options.run_dir is None:
         parser.error("with --config give --run-dir, too")
     run_dir = options.run_dir or _free_run_dir()
-    command = _launcher(options.python, options.ranks, "--no-elastic" not in rest)
+    command = _launcher(options.python, options.ranks, _goes_on(rest))
     command += [str(options.python), "-m", "distbp.train", *rest, "--run-dir", str(run_dir), "--resume", "auto"]
     stopping: list[int] = []
     for number in STOPS:

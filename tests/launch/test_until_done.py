@@ -148,6 +148,16 @@ def test_torture(kind, runs, tmp_path):
     assert f"{kind}: {runs} runs on 4 ranks" in done.stdout and " 0 failed" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "goes_on"),
+    [([], True), (["--ensemble", "3"], False), (["--folds", "5"], False), (["--no-elastic"], False), (["--x"], True)],
+)
+def test_ranks_go_on_without_others_where_the_training_can(options, goes_on):
+    from distbp.runs.until_done import _goes_on
+
+    assert _goes_on(["--hidden", "8", *options]) is goes_on
+
+
 def test_a_launcher_that_outlives_its_ranks_is_noticed():
     from distbp.runs.until_done import Alone
 

@@ -108,6 +108,13 @@ def test_a_run_directory_is_neither_overwritten_nor_mixed(here, tmp_path):
     assert done.returncode == 0 and [r["step"] for r in lines(tmp_path / "run")] == [40, 80, 120]
 
 
+def test_a_new_length_takes_the_place_of_the_old_one(here, tmp_path):
+    assert here(*TRAIN, "--recipe", "plain", "--hidden", "8", "--steps", "10", "--run-dir", "run").returncode == 0
+    done = here(*TRAIN, "--run-dir", "run", "--resume", "auto", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert lines(tmp_path / "run")[-1]["step"] == 80
+
+
 def test_a_stored_configuration_continues_its_own_run(here, tmp_path):
     for _ in range(2):
         assert here(*TRAIN, "--recipe", "plain", "--hidden", "8", "--epochs", "1").returncode == 0

@@ -1,6 +1,6 @@
 """The job script on a real SLURM: every launcher, every death, pre-emption, lost nodes.
 
-A quarter of an hour with ``DISTBP_SLURM=full``; without it a few of each kind.
+Half an hour with ``DISTBP_SLURM=full``; without it a few of each kind.
 """
 
 import json
@@ -68,7 +68,7 @@ def test_every_launch_gives_the_same_model(cluster, models, launch, nodes):
     assert [path.name for path in job.folder.glob("*.log")] == [f"distbp-train-{job.number}.log"]
 
 
-@pytest.mark.parametrize("k", range(30 if FULL else 4))
+@pytest.mark.parametrize("k", range(80 if FULL else 4))
 def test_preempted_at_a_random_moment(cluster, models, k):
     """Every third job goes on with half the ranks."""
     draw = random.Random(k)
