@@ -1,4 +1,4 @@
-"""What `distbp.autodiff` knows of NumPy's functions, and of scipy.special's: writes docs/autodiff-functions.md.
+"""What `distbp.autodiff` knows of the functions of NumPy and SciPy: writes docs/autodiff-functions.md.
 
     .venv/bin/python scripts/autodiff_table.py            writes it
     .venv/bin/python scripts/autodiff_table.py --check    is it up to date? exits with 1 if not
@@ -11,10 +11,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import scipy.integrate
+import scipy.linalg
+import scipy.signal
 import scipy.special
+import scipy.stats
 from numpy._core.overrides import ARRAY_FUNCTIONS
 
-from distbp.autodiff.special import load_special
+from distbp.autodiff.scipy import FRONTS, load_scipy
+from distbp.autodiff.scipy.stats import CONTINUOUS, DISCRETE
 from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "autodiff-functions.md"
@@ -31,10 +36,20 @@ MAKERS = {
     "require", "tri", "zeros",
 }  # fmt: skip
 """They see a traced array as ``like=`` only: what they make depends on numbers of Python, or on files."""
-PLACES = ("first", "second", "third")
+PLACES = ("first", "second", "third", "fourth")
+SCIPY = {
+    "scipy.special": scipy.special,
+    "scipy.stats": scipy.stats,
+    "scipy.linalg": scipy.linalg,
+    "scipy.signal": scipy.signal,
+    "scipy.integrate": scipy.integrate,
+}
+METHODS = ("logpdf", "pdf", "logpmf", "pmf", "cdf", "logcdf", "sf", "logsf", "ppf", "isf", "entropy")
+REFUSED = {"solve_ivp"}
+"""They have a front that says what to take."""
 OTHER = {"datetime_as_string"}
 """Not about numbers."""
-INTRODUCTION = """# The functions of NumPy that can be differentiated
+INTRODUCTION = """# The functions of NumPy and SciPy that can be differentiated
 
 `scripts/autodiff_table.py` writes this page from the tables of `distbp.autodiff`, with {versions}.
 A test holds that every ufunc and every function that NumPy hands over is in one of the lists. A function that is in
@@ -47,8 +62,9 @@ none, of NumPy or of another library, says so when it is called with a traced ar
 `x[...]`, the operators, the methods of arrays, and the ufunc methods `outer`, `np.add.reduce`, `np.multiply.reduce`,
 `np.maximum.reduce`, `np.minimum.reduce`, `np.logaddexp.reduce`, `np.hypot.reduce`, `np.add.accumulate` and
 `np.multiply.accumulate` are differentiable, too. `np.array`, `np.zeros` and other functions that make arrays see no
-traced ones: `np.stack([...])` makes an array of traced numbers. `autodiff.logsumexp`, `autodiff.softmax` and
-`autodiff.log_softmax` take the places of those of `scipy.special`, which are no ufuncs.
+traced ones: `autodiff.array([...])` makes an array of traced numbers, `autodiff.r_` and `autodiff.c_` join them.
+Functions of SciPy are differentiated as they were imported; `scipy.ndimage`, `scipy.optimize`, `scipy.sparse` and
+others that are not below have no rules, and say so.
 """
 
 
@@ -79,13 +95,51 @@ def listed(names):
     return ", ".join(f"`{name}`" for name in sorted(names, key=lambda name: (name.lower(), name)))
 
 
-def special_ufunc(name):
-    """The ufunc of that name; `zeta` is a function around one."""
-    return None if name.startswith("_") else getattr(scipy.special._ufuncs, f"_{name}", getattr(scipy.special, name))
+def of_scipy(space, module):
+    """The lines of a module of SciPy: all that it has, by what is known of it."""
+    whole, by_some, constant, unknown = [], [], [], []
+    for name in sorted(n for n in module.__all__ if not n.startswith("_")):
+        thing = getattr(module, name)
+        around = getattr(getattr(module, "_ufuncs", None), f"_{name}", None)  # zeta is a function around a ufunc
+        function = thing if around is None or thing in FRONTS else around
+        methods = [m for m in METHODS if getattr(type(thing), m, None) in FRONTS and is_known(thing)]
+        methods = [m for m in methods if name not in DISCRETE or m not in ("ppf", "isf")]
+        if methods:
+            whole.append(f"`{name}` ({', '.join(methods)})")
+        elif isinstance(RULES.get(function), tuple):
+            known = [PLACES[k] for k, rule in enumerate(RULES[function]) if rule is not None]
+            of = [k for k in range(len(RULES[function]))] if isinstance(function, np.ufunc) else known
+            (whole if len(known) == len(of) else by_some).append(
+                f"`{name}`" if len(known) == len(of) else f"`{name}` by the {' and '.join(known)}"
+            )
+        elif function in FRONTS:
+            (unknown if name in REFUSED else whole).append(f"`{name}`")
+        elif function in CONSTANT:
+            constant.append(f"`{name}`")
+        elif callable(thing) and not isinstance(thing, type):
+            unknown.append(f"`{name}`")
+    lines = [f"## {space}\n"]
+    for title, those in (
+        ("Differentiable", whole),
+        ("By some arguments", by_some),
+        ("Piecewise constant", constant),
+        ("No rule is known, and a call with a traced array says so", unknown),
+    ):
+        if those:
+            lines.append(f"**{title}**: {', '.join(those)}\n")
+    return lines
+
+
+def is_known(thing):
+    """Whether it is a distribution with derivatives."""
+    name = getattr(thing, "name", None)
+    return (
+        name in CONTINUOUS or name in DISCRETE or type(thing).__name__ in ("multivariate_normal_gen", "dirichlet_gen")
+    )
 
 
 def page():
-    load_special()
+    load_scipy()
     lines = [INTRODUCTION.format(versions=versions())]
     for space, functions in public().items():
         of = {k: [n for n, f in functions.items() if kind(f) == k] for k in ("differentiable", "constant")}
@@ -100,14 +154,8 @@ def page():
             for message in sorted(set(refused.values()), key=lambda m: min(n for n, of in refused.items() if of == m)):
                 lines.append(f"| {listed(n for n, of in refused.items() if of == message)} | {message} |")
             lines.append("")
-    whole, by_some = [], []
-    for name in dir(scipy.special):
-        rules = RULES.get(special_ufunc(name))
-        if rules is not None:
-            known = [PLACES[k] for k, rule in enumerate(rules) if rule is not None]
-            (whole if len(known) == len(rules) else by_some).append((name, " and ".join(known)))
-    lines.append(f"## scipy.special\n\n**Differentiable**: {listed(name for name, _ in whole)}\n")
-    lines.append(f"**By one argument**: {', '.join(f'`{name}` by the {which}' for name, which in by_some)}\n")
+    for name, module in SCIPY.items():
+        lines += of_scipy(name, module)
     return "\n".join(lines)
 
 

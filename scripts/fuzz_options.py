@@ -58,7 +58,7 @@ _FEW = {
     "ensemble": ("1", "2", "3", "0"), "folds": ("2", "3", "1", "30"), "epochs": ("0", "1", "2"),
     "steps": ("0", "1", "5", "12"), "threads": ("1", "2", "0"), "report": ("none", "none", "none", "en", "es", "fr"),
     "communicator": ("auto", "serial", "mpi", "serial"), "leaves": ("1", "2", "7", "16", "1000"),
-    "noise_scale": ("0", "1", "3"), "track": ("none",),
+    "noise_scale": ("0", "1", "3"), "hang_timeout": ("0", "60", "600"), "track": ("none",),
 }  # fmt: skip
 """Where other values would only take long, or ask for what is not there."""
 

@@ -21,6 +21,16 @@ def _solve_b(g: Array, ans: Array, a: Array, b: Array) -> Array:
     return np.linalg.solve(a.mT, g[..., None])[..., 0] if b.ndim == 1 else np.linalg.solve(a.mT, g)
 
 
+def _cofactors(det: Array, a: Array) -> Array:
+    """Return ``det a^-T``, which also singular matrices have: by their singular values (Giles 2008, 2.2.3)."""
+    if (value_of(det) != 0).all():
+        return det[..., None, None] * np.linalg.inv(a).mT
+    u, s, vt = np.linalg.svd(a)
+    others = np.prod(np.where(np.eye(s.shape[-1], dtype=bool), 1.0, s[..., None, :]), -1)
+    sign = np.linalg.det(value_of(u)) * np.linalg.det(value_of(vt))
+    return sign[..., None, None] * np.matmul(u * others[..., None, :], vt)
+
+
 def _symmetrized(x: Array) -> Array:
     return 0.5 * (x + x.mT)
 
@@ -35,7 +45,7 @@ def _cholesky_vjp(g: Array, ans: Array, a: Array, *, upper: bool = False) -> Arr
 
 
 defvjp(np.linalg.inv, lambda g, ans, a: -np.matmul(np.matmul(ans.mT, g), ans.mT))
-defvjp(np.linalg.det, lambda g, ans, a: (g * ans)[..., None, None] * np.linalg.inv(a).mT)
+defvjp(np.linalg.det, lambda g, ans, a: g[..., None, None] * _cofactors(ans, a))
 defvjp(np.linalg.solve, _solve_a, _solve_b)
 defvjp(np.linalg.cholesky, _cholesky_vjp)
 
@@ -47,6 +57,12 @@ def log_determinant(a: Array) -> Array:
 
 
 defvjp(log_determinant, lambda g, ans, a: g[..., None, None] * np.linalg.inv(a).mT)
+
+
+def symmetric(a: Array, lower: bool = True) -> Array:
+    """Return the symmetric matrix that is meant by one of its triangles."""
+    half = np.tril(a) if lower else np.triu(a).mT
+    return half + np.tril(half, -1).mT
 
 
 @primitive
@@ -75,24 +91,26 @@ defvjp(eigh_packed, _eigh_vjp, None)
 
 @primitive
 def svd_packed(a: Array) -> Array:
-    """Return U above the singular values, as a row, above V, of matrices with at least as many rows as columns."""
+    """Return U above the singular values, as a row, above V."""
     u, s, vt = np.linalg.svd(a, full_matrices=False)
     return np.concatenate([u, s[..., None, :], np.swapaxes(vt, -1, -2)], -2)
 
 
 def _svd_vjp(g: Array, ans: Array, a: Array) -> Array:
-    m, k = a.shape[-2:]
+    m, n = a.shape[-2:]
     u, s, v = ans[..., :m, :], ans[..., m, :], ans[..., m + 1 :, :]
     gu, gs, gv = g[..., :m, :], g[..., m : m + 1, :], g[..., m + 1 :, :]
-    eye = np.eye(k, dtype=a.dtype)
+    eye = np.eye(min(m, n), dtype=a.dtype)
     inner, rest = gs * eye, 0.0
     if type(g) is Traced or gu.any() or gv.any():
         square = s[..., None, :] ** 2 - s[..., :, None] ** 2
         over, row = _reciprocal_off_diagonal(square, eye), s[..., None, :]
         u_part, v_part = np.matmul(u.mT, gu), np.matmul(v.mT, gv)
         inner = inner + over * (u_part - u_part.mT) * row + s[..., :, None] * (over * (v_part - v_part.mT))
-        if m > k:
+        if m > n:
             rest = np.matmul((gu - np.matmul(u, u_part)) / row, v.mT)
+        elif m < n:
+            rest = np.matmul(u, ((gv - np.matmul(v, v_part)) / row).mT)
     return np.matmul(np.matmul(u, inner), v.mT) + rest
 
 
@@ -145,7 +163,7 @@ def _matrix_norm(x: Array, ord: Any, row: int, column: int) -> Array:
 
 @composes(np.linalg.eigh)
 def _eigh(a: Array, UPLO: str = "L") -> Any:
-    packed = eigh_packed(a, UPLO)
+    packed = eigh_packed(symmetric(a, UPLO in "lL"), UPLO)
     return type(np.linalg.eigh(np.eye(1)))(packed[..., 0, :], packed[..., 1:, :])
 
 
@@ -154,12 +172,9 @@ def _svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitia
     m, n = a.shape[-2:]
     if compute_uv and full_matrices and m != n:
         raise NotDifferentiable("np.linalg.svd of a traced array: with full_matrices=False")
-    packed = svd_packed(a if m >= n else a.mT)
-    tall = max(m, n)
-    u, s, v = packed[..., :tall, :], packed[..., tall, :], packed[..., tall + 1 :, :]
-    if not compute_uv:
-        return s
-    return type(np.linalg.svd(np.eye(1)))(*((u, s, v.mT) if m >= n else (v, s, u.mT)))
+    packed = svd_packed(a)
+    s = packed[..., m, :]
+    return type(np.linalg.svd(np.eye(1)))(packed[..., :m, :], s, packed[..., m + 1 :, :].mT) if compute_uv else s
 
 
 @composes(np.linalg.pinv)

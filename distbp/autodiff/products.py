@@ -144,12 +144,12 @@ def _kron(a: Array, b: Array) -> Array:
 
 
 @composes(np.cross, np.linalg.cross)
-def _cross(a: Array, b: Array, *how: Any, axis: int | None = None, **kw: Any) -> Array:
-    axis = -1 if axis is None else axis
-    if how or kw or np.shape(a)[axis] != 3 or np.shape(b)[axis] != 3:
-        raise NotDifferentiable("np.cross of a traced array: of vectors of 3, with axis= only")
-    (a0, a1, a2), (b0, b1, b2) = ([np.take(x, i, axis) for i in range(3)] for x in (a, b))
-    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis)
+def _cross(a: Array, b: Array, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Array:
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    if np.shape(a)[axisa] != 3 or np.shape(b)[axisb] != 3:
+        raise NotDifferentiable("np.cross of a traced array: of vectors of 3")
+    (a0, a1, a2), (b0, b1, b2) = ([np.take(x, i, k) for i in range(3)] for x, k in ((a, axisa), (b, axisb)))
+    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axisc)
 
 
 @composes(np.einsum)

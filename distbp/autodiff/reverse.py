@@ -29,16 +29,19 @@ from typing import Any
 import numpy as np
 
 from distbp.autodiff.indexing import add_at
-from distbp.autodiff.special import load_special
+from distbp.autodiff.scipy import load_scipy
 from distbp.autodiff.tables import COMPLEX, RULES, Array, NotDifferentiable
-from distbp.autodiff.tracing import Node, Traced, as_traced
+from distbp.autodiff.tracing import Node, Traced, as_traced, value_of
 from distbp.trees import Tree, leaves_of, like
 
 
-def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool) -> dict[int, Array]:
+def _backward(
+    order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool, *, zeros_stay: bool = False
+) -> dict[int, Array]:
     """Apply the chain rule, node by node: gradients of the variables, by number, from those of the results.
 
-    `order` and `closed` are what `_graph` gives.
+    `order` and `closed` are what `_graph` gives. With `zeros_stay` what has no influence on the result has no gradient,
+    also where a derivative is infinite or not a number.
     """
     on_the_way = {node.serial for node in order}
     ours: set[int] = set()  # gradients that nobody else holds: sums are taken in place
@@ -68,6 +71,8 @@ def _backward(order: list[Node], grads: dict[int, Array], variables: set[int], c
             if rule is None:
                 raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
             part = rule(g, ans, *given, **node.kwargs)
+            if zeros_stay and isinstance(function, np.ufunc) and function.signature is None and part.shape == g.shape:
+                part = np.where(value_of(g) == 0, 0.0, part)
             if part.shape != below.shape:
                 part = _unbroadcast(part, below.shape)
             if is_complex and below.dtype.kind != "c":
@@ -163,7 +168,7 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
     NotDifferentiable
         Where there is no derivative, or none that is known.
     """
-    load_special()
+    load_scipy()
     leaves = [leaf for i, arg in enumerate(args) for leaf in leaves_of(arg, str(i) if len(args) > 1 else "")]
     variables = [_variable(path or "0", x) for path, x in leaves]
     if not variables:
@@ -187,7 +192,9 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
             if seed.shape != out.shape:
                 raise ValueError(f"a gradient of shape {seed.shape} for a value of shape {out.shape}")
             grads[serial] = seed if serial not in grads else grads[serial] + seed
-        found = _backward(order, grads, numbers, closed)
+        found = _backward(order, dict(grads), numbers, closed)
+        if any(np.isnan(np.sum(value_of(x))) for x in found.values()):  # 0 times inf, on a branch that was not taken?
+            found = _backward(order, grads, numbers, closed, zeros_stay=True)
         finished = iter(_finished([found.get(node.serial) for node in roots], variables))
         return tuple(like(arg, finished) for arg in args)
 
@@ -214,10 +221,10 @@ def _finished(grads: list[Any], variables: list[Traced]) -> list[Any]:
 
 def _seed_of_number(value: Any, name: str) -> Any:
     several = isinstance(value, (tuple, list, dict))
-    if several or np.shape(value) != ():
+    if several or np.size(value) != 1:
         what = "several arrays" if several else f"an array of shape {np.shape(value)}"
         raise NotDifferentiable(f"{name} wants a function whose value is one number, and this is {what}: vjp, jacobian")
-    return np.ones((), value.dtype)[()] if hasattr(value, "dtype") else 1.0
+    return np.ones(np.shape(value), value.dtype)[()] if hasattr(value, "dtype") else 1.0
 
 
 def value_and_grad(f: Callable[..., Any], argnum: int | tuple[int, ...] = 0) -> Callable[..., tuple[Any, Tree]]:

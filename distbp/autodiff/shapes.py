@@ -26,7 +26,7 @@ defvjp(
     np.transpose,
     lambda g, ans, x, axes=None: np.transpose(g, None if axes is None else np.argsort(np.mod(axes, g.ndim))),
 )
-defvjp(np.swapaxes, lambda g, ans, x, i, j: np.swapaxes(g, i, j))
+defvjp(np.swapaxes, lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2))
 defvjp(np.moveaxis, lambda g, ans, x, source, destination: np.moveaxis(g, destination, source))
 defvjp(np.flip, lambda g, ans, x, axis=None: np.flip(g, axis))
 defvjp(np.roll, lambda g, ans, x, shift, axis=None: np.roll(g, np.negative(shift), axis))
@@ -177,7 +177,7 @@ def _linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, r
 
 COMPOSITIONS |= {
     np.column_stack: lambda tup: np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1),
-    np.append: lambda arr, values, axis=None: np.concatenate([arr, values], axis),
+    np.append: lambda arr, values, axis=None: np.concatenate([array(arr), array(values)], axis),
     np.vsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0),
     np.hsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1),
     np.dsplit: lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2),
@@ -185,3 +185,32 @@ COMPOSITIONS |= {
         _linspace(np.log(start), np.log(stop), num, endpoint, axis=axis)
     ).astype(float if dtype is None else dtype),
 }
+
+
+def array(parts: Any, dtype: Any = None) -> Array:
+    """Make an array of numbers, arrays and lists of them, some of which may be traced: what `numpy.array` cannot."""
+    if isinstance(parts, (tuple, list)) and any(type(x) is Traced for _, x in leaves_of(parts)):
+        made: Array = np.stack([array(part) for part in parts])
+    else:
+        made = parts if type(parts) is Traced else np.array(parts)
+    return made if dtype is None else made.astype(dtype)
+
+
+class _Joined:
+    """Joins what stands in brackets, as `numpy.r_` and `numpy.c_`, of which some may be traced."""
+
+    def __init__(self, columns: bool) -> None:
+        self._columns = columns
+
+    def __getitem__(self, parts: Any) -> Array:
+        arrays = []
+        for part in parts if isinstance(parts, tuple) else (parts,):
+            if isinstance(part, str):
+                raise NotDifferentiable("autodiff.r_ and c_ take arrays, numbers and slices; else np.concatenate")
+            a = np.atleast_1d(np.r_[part] if isinstance(part, slice) else array(part))
+            arrays.append(np.reshape(a, (-1, 1)) if self._columns and a.ndim == 1 else a)
+        return np.concatenate(arrays, -1 if self._columns else 0)
+
+
+r_, c_ = _Joined(columns=False), _Joined(columns=True)
+"""As `numpy.r_` and `numpy.c_`, of traced arrays, too."""

@@ -14,7 +14,9 @@ rules of its function (`tables`) ask for and no others: what else the program le
 
 import inspect
 import itertools
+import math
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from functools import wraps
 from math import prod
@@ -110,22 +112,38 @@ class Traced:
         return call(function, args, kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if name := _library():
+            raise NotDifferentiable(f"{name} of a traced array: {_UNKNOWN}")
         raise NotDifferentiable(
-            "something makes a plain array of a traced one, which would lose the derivative: np.stack([...]) in place"
-            " of np.array([...]), np.where or np.concatenate in place of writing into an array, functions of NumPy in"
-            " place of those of other libraries (autodiff has logsumexp, softmax and log_softmax);"
-            " autodiff.value_of(x), where the derivative is not wanted"
+            "something makes a plain array of a traced one, which would lose the derivative: autodiff.array([...]) in"
+            " place of np.array([...]), np.where or np.concatenate in place of writing into an array, functions of"
+            " NumPy and SciPy in place of those of other libraries; autodiff.value_of(x), where the derivative is not"
+            " wanted"
         )
 
     # --- what Python calls ------------------------------------------------------------------------------
 
     def __float__(self) -> float:
+        if name := _library():
+            raise NotDifferentiable(f"{name} of a traced number: {_UNKNOWN}")
         raise NotDifferentiable(
             "float(x) of a traced number would lose the derivative: leave it out, use np.exp(x) in place of"
-            " math.exp(x), np.stack([...]) in place of np.array([...]); autodiff.value_of(x), where it is not wanted"
+            " math.exp(x), autodiff.array([...]) in place of np.array([...]); autodiff.value_of(x), where it is not"
+            " wanted"
         )
 
     __complex__ = __float__
+
+    def __int__(self) -> int:
+        return int(self.value)  # a step has the derivative 0
+
+    __trunc__ = __int__
+
+    def __floor__(self) -> int:
+        return int(math.floor(self.value))
+
+    def __ceil__(self) -> int:
+        return int(math.ceil(self.value))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise NotDifferentiable(
@@ -136,6 +154,22 @@ class Traced:
 
     def __getitem__(self, index: Any) -> Any:
         return record(operator.getitem, (self, value_of(index)))
+
+
+_UNKNOWN = "no rule is known; write it with other functions, or give one: autodiff.primitive and defvjp"
+
+
+def _library() -> str:
+    """Return the function of SciPy that is at work on what the program gave it, "" where none is."""
+    found, frame = "", sys._getframe(2)
+    while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(("scipy.", "numpy")):
+        wrapped = frame.f_locals.get("f") if module.startswith("scipy._lib") else None
+        if wrapped is not None:  # what looks at arguments in place of a function
+            found = f"{'.'.join(wrapped.__module__.split('.')[:2])}.{wrapped.__name__}"
+        elif module.startswith("scipy.") and not module.startswith("scipy._lib"):
+            found = f"{'.'.join(module.split('.')[:2])}.{frame.f_code.co_name}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
 
 
 def record(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NO_KEYWORDS) -> Traced:

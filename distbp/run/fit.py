@@ -238,14 +238,19 @@ def fit_with(
     config = config_of(options, "fit()")
     watcher = Watcher()
     goodbye = hold(comm, watcher)
-    with open(os.devnull, "w") as nowhere, limited_blas(comm, most=1 if config.exact else config.threads) as threads:
-        data = load_data(config, comm, given)
-        stream = sys.stdout if verbose else nowhere
-        make = EnsembleJob if config.has_members else Job
-        job = make(config, comm, threads, watcher, data=data, stream=stream)
-        job.listen = listen if comm.is_root else None
-        if job.run() == STOPPED:
-            raise SystemExit(STOPPED)
+    try:
+        with open(os.devnull, "w") as nowhere, limited_blas(comm, 1 if config.exact else config.threads) as threads:
+            data = load_data(config, comm, given)
+            stream = sys.stdout if verbose else nowhere
+            make = EnsembleJob if config.has_members else Job
+            job = make(config, comm, threads, watcher, data=data, stream=stream)
+            job.listen = listen if comm.is_root else None
+            if job.run() == STOPPED:
+                raise SystemExit(STOPPED)
+    except BaseException:
+        if temporary is not None and comm.is_root:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     goodbye()
     path = Path(str(config.run_dir))
     records = comm.bcast_obj(records_of(path) if comm.is_root else None)

@@ -108,6 +108,7 @@ class Job:
         except BaseException:
             if self.ready and self.trainer.saver is not None:
                 self.trainer.saver.wait()
+            self._unwatch()  # a process that goes on is not this run
             self.files.close()
             raise
 
@@ -124,10 +125,13 @@ class Job:
     def _start_anew(self) -> None:
         """Go on without the ranks that were lost before the training began: from the start."""
         self.files.close()
-        if self.watchdog is not None:
-            self.watcher.remove(self.watchdog)
+        self._unwatch()
         lost, self.began = self.comm.recover(), True
         Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
+
+    def _unwatch(self) -> None:
+        if self.watchdog is not None:
+            self.watcher.remove(self.watchdog)
 
     def _left(self) -> str:
         return f"{self.comm.size} ranks" if self.comm.size > 1 else "1 rank"
@@ -182,6 +186,7 @@ class Job:
         on_root(comm, lambda: begin_again(path, trainer.position.step), f"cannot use {path}")
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
+        self.files.callback(reporter.close)
         if config.track != "none" and not self._stop:
             on_root(comm, lambda: reporter.tell(tracker(config.track, path, dataclasses.asdict(config))), "--track")
         observer = trainer.observer
@@ -211,18 +216,16 @@ class Job:
             code = self._fit()
         finally:
             undo()
-        if self.watchdog is not None and not self.comm.elastic:  # else until the end: a rank may still hang there
-            self.watcher.remove(self.watchdog)
+        if not self.comm.elastic:  # else until the end: a rank may still hang there
+            self._unwatch()
         self.trainer.close()
-        self.reporter.close()
         self.files.close()
         return code
 
     def _fit(self) -> int:
         """Train, evaluate, write model and results."""
         trainer, directory, reporter, profile = self.trainer, self.directory, self.reporter, self.profile
-        epochs, steps = run_length(self.config)
-        at = trainer.position
+        (epochs, steps), at = run_length(self.config), trainer.position
         before, start = at.step, (at.examples, at.seconds)
 
         def rate(examples: int = 0, seconds: float = 0.0) -> float:

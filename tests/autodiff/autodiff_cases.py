@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.special as special
+import scipy_cases
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from distbp import autodiff
-from distbp.autodiff.special import load_special
+from distbp.autodiff.scipy import load_scipy
 
-load_special()
+load_scipy()
 linalg, fft = np.linalg, np.fft
 SHAPES = ((3,), (2, 3), (), (1,), (3, 1), (2, 3, 2), (1, 4), (0,), (2, 0), (4, 1, 2))
 PAIRS = (
@@ -1066,3 +1067,14 @@ case(
     lambda x, m, s: np.mean(-0.5 * ((x - m) / s) ** 2 - np.log(s)),
     lambda d: of(d.array((4,)), d.array(()), d.between(0.5, 2, ())),
 )
+
+case("autodiff.checkpoint", autodiff.checkpoint(lambda x, y: (np.tanh(x) * y, np.sum(y))),
+     lambda d: of(d.array((2, 3)), d.array((3,))))  # fmt: skip
+case("autodiff.array", lambda x, y: autodiff.array([[x, 1.0], [y, x * y]]), lambda d: of(d.array(()), d.array(())))
+case("autodiff.r_", lambda x, y: autodiff.r_[x, 1:3, y, 0.5], lambda d: of(d.array((3,)), d.array(())))
+case("autodiff.c_", lambda x, y: autodiff.c_[x, y, [1.0, 2.0, 3.0]], lambda d: of(d.array((3,)), d.array((3, 2))))
+
+# --- SciPy ------------------------------------------------------------------------------------------------
+
+for _name, _f, _make in scipy_cases.CASES:
+    case(_name, _f, _make, examples=4)

@@ -5,15 +5,19 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-import scipy.special as special
+from scipy import integrate, linalg, ndimage, signal, special, stats
 
+from distbp import autodiff
 from distbp.autodiff import (
     NotDifferentiable,
     check_grads,
+    checkpoint,
     defvjp,
     grad,
+    hessian,
     hessian_vector_product,
     jacobian,
+    jvp,
     primitive,
     value_and_grad,
     value_of,
@@ -308,11 +312,11 @@ REFUSED = {
     "float": (lambda x: float(x[0]), "float.x. of a traced number .* leave it out"),
     "math.exp": (lambda x: math.exp(x[0]), "np.exp.x. in place of math.exp"),
     "complex": (lambda x: complex(x[0]), "would lose the derivative"),
-    "np.array": (lambda x: np.array([x[0], x[1]]), r"np.stack\(\[...\]\) in place of np.array"),
-    "np.array of one": (lambda x: np.array(x), "np.stack"),
+    "np.array": (lambda x: np.array([x[0], x[1]]), r"autodiff.array\(\[...\]\) in place of np.array"),
+    "np.array of one": (lambda x: np.array(x), "autodiff.array"),
     "np.asarray": (lambda x: np.asarray(x), "makes a plain array of a traced one"),
     "np.float64": (lambda x: np.float64(x[0]), "makes a plain array|would lose the derivative"),
-    "np.sum of a list": (lambda x: np.sum([x[0], x[1]]), "np.stack"),
+    "np.sum of a list": (lambda x: np.sum([x[0], x[1]]), "autodiff.array"),
     "array.dot": (lambda x: np.ones(3).dot(x), "makes a plain array of a traced one"),
     "x[0] = 1": (lambda x: x.__setitem__(0, 1.0), "cannot be written into: make a new one"),
     "writing into an array": (lambda x: np.zeros(3).__setitem__(slice(None), x), "plain array"),
@@ -344,6 +348,47 @@ REFUSED = {
     "np.linalg.svd, full": (lambda x: np.linalg.svd(x[:, None])[1][0], "full_matrices=False"),
     "np.linalg.pinv of less than full rank": (lambda x: np.sum(np.linalg.pinv(np.outer(x, x))), "full rank"),
     "np.vectorize": (lambda x: np.vectorize(lambda t: 2 * t)(x), "makes a plain array"),
+    "autodiff.r_ by a word": (lambda x: autodiff.r_["-1", x], "np.concatenate"),
+    "scipy.stats, unknown": (
+        lambda x: stats.gumbel_r.logpdf(x),
+        "scipy.stats.gumbel_r.logpdf .* no rule .* but of bern",
+    ),
+    "scipy.stats, of no distribution": (lambda x: stats.zscore(x), "scipy.stats.zscore of a traced array: no rule"),
+    "scipy.ndimage": (lambda x: ndimage.gaussian_filter(x, 1.0), "scipy.ndimage.gaussian_filter of a traced array"),
+    "scipy.integrate.quad": (lambda x: integrate.quad(lambda t: t * x[0], 0, 1)[0], "scipy.integrate.quad of a traced"),
+    "solve_ivp": (
+        lambda x: integrate.solve_ivp(lambda t, y: -y, (0, 1), x).y,
+        r"odeint\(fun, y0, t, args=\(...\), tfirst",
+    ),
+    "odeint of what it closes over": (
+        lambda x: integrate.odeint(lambda y, t: -y * x[0], x, np.arange(2.0)),
+        "not among args=",
+    ),
+    "odeint, in full": (
+        lambda x: integrate.odeint(lambda y, t: -y, x, np.arange(2.0), full_output=True)[0],
+        "without full_output",
+    ),
+    "scipy.linalg.qr": (lambda x: linalg.qr(np.outer(x, x))[1], "scipy.linalg.qr of a traced array: no rule"),
+    "scipy.linalg.eigh, some": (
+        lambda x: linalg.eigh(np.outer(x, x), eigvals_only=True, subset_by_index=(0, 1)),
+        "all eigenvalues",
+    ),
+    "scipy.linalg.sqrtm, complex": (lambda x: linalg.sqrtm(-np.diag(x)), "the result is complex"),
+    "scipy.linalg.solve, banded": (
+        lambda x: linalg.solve(np.diag(x), x, assume_a="banded"),
+        "is not known; leave it out",
+    ),
+    "scipy.linalg.pinv, rank": (lambda x: linalg.pinv(x[:, None], return_rank=True)[0], "without options"),
+    "scipy.signal.convolve2d, around": (
+        lambda x: signal.convolve2d(x[None], x[None], boundary="wrap"),
+        "boundary='fill'",
+    ),
+    "scipy.signal.fftconvolve, some axes": (lambda x: signal.fftconvolve(x[None], x[None], axes=1), "over all axes"),
+    "quantiles of counts": (lambda x: stats.poisson.ppf(0.5, x), "of a traced array: .* no rule is known"),
+    "a distribution function by a shape": (
+        lambda x: stats.gamma.cdf(2.0, x),
+        "gammainc: no derivative is known by argument 0",
+    ),
     "an unknown function": (lambda x: special.struve(1.0, x[0]), "struve of a traced array: no rule is known"),
 }
 
@@ -410,3 +455,93 @@ def test_a_traced_keyword_without_a_place():
         grad(lambda t: np.max(t * np.ones(3), initial=t))(3.0)
     with pytest.raises(TypeError, match="Cannot cast"):
         grad(lambda t: np.mean(np.ones(3), where=t) * np.sum(t))(np.ones(3))
+
+
+# --- traps, and more than gradients ------------------------------------------------------------------------
+
+TRAPS = {
+    "a root on the branch not taken": (lambda x: np.where(x >= 0, x, np.sqrt(-x)), [-1.0, 0.0, 2.0], [-0.5, 1.0, 1.0]),
+    "a logarithm": (lambda x: np.where(x > 0, np.log(x), 0.0), [-1.0, 0.0, 2.0], [0.0, 0.0, 0.5]),
+    "a quotient": (lambda x: np.where(x == 0, 1.0, np.sin(x) / x), [0.0, np.pi], [0.0, -1 / np.pi]),
+    "a power": (lambda x: np.where(x > 0, x**0.5, 0.0), [0.0, 4.0], [0.0, 0.25]),
+    "a norm of each row": (
+        lambda x: np.sqrt(np.sum(np.outer(x, [1.0, 0.0]) ** 2, 1)) * (x != 0),
+        [0.0, 2.0],
+        [0.0, 1.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_what_has_no_influence_has_no_gradient(name):
+    f, x, slopes = TRAPS[name]
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(grad(lambda x: np.sum(f(x)))(np.array(x)), slopes, atol=1e-15)
+        second = grad(lambda x: np.sum(grad(lambda x: np.sum(f(x)))(x) * x))(np.array(x))
+    assert np.isfinite(second).all()
+
+
+def test_what_is_infinite_or_no_number_stays_so():
+    with np.errstate(all="ignore"):
+        assert grad(np.arccos)(1.0) == -np.inf and grad(np.sqrt)(0.0) == np.inf
+        assert np.isnan(grad(np.sqrt)(-1.0)) and np.isnan(grad(lambda x: x * np.nan)(1.0))
+
+
+def test_determinants_of_singular_matrices():
+    a = np.array([[1.0, 2.0], [2.0, 4.0]])
+    np.testing.assert_allclose(grad(np.linalg.det)(a), [[4, -2], [-2, 1]], atol=1e-14)
+    np.testing.assert_allclose(grad(np.linalg.det)(np.diag([2.0, 3.0, 0.0])), np.diag([0.0, 0.0, 6.0]), atol=1e-14)
+    assert not grad(np.linalg.det)(np.zeros((3, 3))).any()
+
+
+def test_steps_are_constants():
+    slope = grad(lambda x: x * int(x) + x * math.floor(x) + x * math.ceil(x) + x * math.trunc(x))(2.5)
+    assert slope == 2 + 2 + 3 + 2
+
+
+def test_an_array_of_one_number_is_a_number():
+    assert grad(lambda x: np.sum(x**2, keepdims=True))(np.array([3.0])) == [6.0]
+    assert grad(lambda x: np.reshape(x, (1, 1)) ** 2)(3.0) == 6.0
+
+
+def test_products_with_the_jacobian():
+    rng = np.random.default_rng(0)
+    A, x, v = rng.standard_normal((4, 3)), rng.standard_normal(3), rng.standard_normal(3)
+    value, slope = jvp(lambda x: {"y": np.tanh(A @ x), "n": np.sum(x)}, (x,), (v,))
+    np.testing.assert_allclose(value["y"], np.tanh(A @ x))
+    np.testing.assert_allclose(slope["y"], (1 - np.tanh(A @ x) ** 2) * (A @ v))
+    assert slope["n"] == pytest.approx(v.sum())
+    assert grad(lambda x: jvp(np.sin, (x,), (2.0,))[1])(0.5) == pytest.approx(-2 * math.sin(0.5))
+
+
+def test_tall_and_wide_jacobians_are_the_same():
+    rng = np.random.default_rng(0)
+    for shape in ((2, 40), (40, 2), (0, 3)):
+        A = rng.standard_normal(shape)
+        np.testing.assert_allclose(jacobian(lambda x, A=A: A @ x)(rng.standard_normal(shape[1])), A)
+
+
+def test_hessians():
+    x = np.array([0.3, -0.7])
+    np.testing.assert_allclose(hessian(lambda x: np.sum(x) ** 3)(x), np.full((2, 2), 6 * x.sum()))
+
+
+def test_what_is_computed_again_keeps_less_and_gives_the_same():
+    rng = np.random.default_rng(0)
+    W, x = rng.standard_normal((3, 3)), rng.standard_normal(3)
+    calls = []
+
+    def piece(W, x):
+        calls.append(1)
+        for _ in range(5):
+            x = np.tanh(W @ x)
+        return x
+
+    def cost(piece):
+        return lambda W: np.sum(piece(W, piece(W, x)) ** 2)
+
+    np.testing.assert_allclose(grad(cost(checkpoint(piece)))(W), grad(cost(piece))(W))
+    assert len(calls) == 6
+    out, _ = vjp(lambda W: checkpoint(piece)(W, x), W)
+    np.testing.assert_array_equal(out, piece(W, x))
+    np.testing.assert_array_equal(checkpoint(piece)(W, x), piece(W, x))

@@ -9,7 +9,7 @@ import pytest
 import scipy.special as special
 
 from distbp.autodiff import NotDifferentiable, grad
-from distbp.autodiff.special import load_special
+from distbp.autodiff.scipy import load_scipy
 from distbp.autodiff.tables import COMPOSITIONS, CONSTANT, RULES, UNSUPPORTED
 from distbp.autodiff.tracing import Traced, call
 
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "autodiff_table.py"
 sys.path.insert(0, str(SCRIPT.parent))
 from autodiff_table import MAKERS, OTHER, kind, public  # noqa: E402
 
-load_special()
+load_scipy()
 FUNCTIONS = {f"{space}.{name}": f for space, functions in public().items() for name, f in functions.items()}
 
 

@@ -6,13 +6,15 @@ import json
 import os
 import signal
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from front_doors import PREDICT, QUICK, TRAIN, lines, our_lines
 
-from distbp import SerialCommunicator, UserError, load, run_threads
+from distbp import SerialCommunicator, UserError, fit, load, run_threads, train
 from distbp.comm.world import communicator
 from distbp.data import identity as module
 from distbp.data.identity import identity, what_changed
@@ -348,3 +350,20 @@ def test_what_mixes_rows_is_said(here, tmp_path, monkeypatch, options, said, sca
     done = here(*TRAIN, *SMALL, "2", "--run-dir", "run", *[o.replace("MODULE", name) for o in options])
     assert done.returncode == 0, done.stderr
     assert ("rows beside it" in done.stdout) == bool(said) and said in done.stdout
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+def test_a_run_that_failed_is_watched_no_longer(tmp_path, monkeypatch, capsys, how):
+    """Ten minutes later its watchdog ended the notebook it was in."""
+    monkeypatch.chdir(tmp_path)
+    wrong = {"lr": 1e30, "optimizer": "sgd", "steps": 20, "recipe": "plain", "hidden": "4"}
+    before = threading.active_count()
+    if how == "train":
+        assert train.main([word for k, v in wrong.items() for word in (f"--{k}", str(v))]) == 1
+    else:
+        with pytest.raises(UserError, match="not finite|nan|inf"):
+            fit("digits", **wrong)
+    deadline = time.monotonic() + 5.0
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == before

@@ -1,0 +1,123 @@
+"""How functions of SciPy see traced arrays: as they were imported, by every thread, and nobody else is changed."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from scipy import linalg, signal, special, stats
+from scipy.linalg import cholesky
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from distbp.autodiff import grad, vjp
+from distbp.autodiff.scipy import FRONTS
+
+x3 = np.array([0.5, 1.0, 2.0])
+
+
+def test_names_that_were_imported_before_are_differentiated():
+    vjp(np.sum, x3)
+    assert logsumexp in FRONTS and cholesky in FRONTS and type(norm).logpdf in FRONTS
+    np.testing.assert_allclose(grad(lambda x: logsumexp(x))(x3), special.softmax(x3))
+    np.testing.assert_allclose(grad(lambda x: np.sum(norm.logpdf(x)))(x3), -x3)
+
+
+def test_nothing_else_is_changed():
+    """Signatures, names, documentation, pickles, results of plain arrays, errors."""
+    vjp(np.sum, x3)
+    for function in FRONTS:
+        assert inspect.signature(function).parameters and function.__name__
+    assert list(inspect.signature(logsumexp).parameters) == ["a", "axis", "b", "keepdims", "return_sign"]
+    assert pickle.loads(pickle.dumps(logsumexp)) is logsumexp
+    code = (
+        "import numpy as np; from scipy import linalg, signal, special, stats; x = np.array([0.5, 1.0, 2.0]);"
+        "a = np.outer(x, x) + np.eye(3);"
+        "print([special.logsumexp(x, b=x), stats.norm.logpdf(x, 1, scale=2), stats.gamma.cdf(x, 2.0), linalg.expm(a),"
+        "linalg.cholesky(a, lower=True), linalg.solve(a, x), signal.convolve(x, x, 'same'),"
+        "stats.multivariate_normal(x, a).logpdf(x), linalg.eigh(a)])"
+    )
+    first = "from distbp.autodiff import vjp; import numpy as np, scipy.signal, scipy.stats; vjp(np.sum, np.ones(2));"
+    outputs = [
+        subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True, check=True).stdout
+        for before in ("", first)
+    ]
+    assert outputs[0] == outputs[1]
+    with pytest.raises(linalg.LinAlgError):
+        cholesky(-np.eye(2))
+    with pytest.raises(TypeError):
+        logsumexp()
+    with pytest.raises(TypeError):
+        logsumexp(x3, nothing=1)
+
+
+def test_threads_that_begin_together_all_see_fronts():
+    code = """
+import threading
+import numpy as np
+import scipy.special, scipy.stats, scipy.linalg
+from distbp.autodiff import grad
+
+found, start = [], threading.Barrier(8)
+
+def work():
+    start.wait()
+    found.append(grad(lambda x: np.sum(scipy.stats.norm.logpdf(x)) + scipy.special.logsumexp(x))(np.ones(2))[0])
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+[t.start() for t in threads], [t.join() for t in threads]
+assert found == [-0.5] * 8, found
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scipy_is_not_imported_for_it():
+    code = "import sys, numpy as np; from distbp.autodiff import grad; grad(np.sum)(1.0); print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_threads_differentiate_at_once():
+    def work(k):
+        for _ in range(20):
+            slopes = grad(lambda x: np.sum(stats.t.logpdf(x, 3.0)) + linalg.det(np.diag(x)))(x3 + k)
+            found[k].append(slopes)
+
+    found = [[] for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for of_one in found:
+        assert len(of_one) == 20 and all((slopes == of_one[0]).all() for slopes in of_one)
+
+
+def test_parameters_that_cannot_be_give_nan_as_in_scipy():
+    value, _ = vjp(lambda s: stats.norm.logpdf(x3, 0.0, s), np.array([1.0, -1.0, 2.0]))
+    np.testing.assert_array_equal(np.isnan(value), [False, True, False])
+    with pytest.raises(ValueError, match="add up to 1"):
+        vjp(lambda a: stats.dirichlet.logpdf([0.5, 0.6], a), np.ones(2))
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        vjp(lambda c: stats.multivariate_normal.logpdf(x3, cov=c), -np.eye(3))
+
+
+def test_what_lies_outside_of_the_support_has_no_slope():
+    value, pull = vjp(lambda x, s: stats.expon.logpdf(x, 0.0, s), np.array([-1.0, 1.0]), 2.0)
+    assert value[0] == -np.inf
+    np.testing.assert_allclose(pull(np.ones(2))[0], [0.0, -0.5])
+    assert stats.binom.logpmf(7, 5, 0.3) == vjp(lambda p: stats.binom.logpmf(7, 5, p), 0.3)[0] == -np.inf
+
+
+def test_a_program_of_signals():
+    """A filter that is fitted to what it gave."""
+    rng = np.random.default_rng(0)
+    x, wanted = rng.standard_normal(50), np.array([0.5, -0.3, 0.1])
+    y = signal.convolve(x, wanted, "valid")
+    kernel = np.zeros(3)
+    for _ in range(200):
+        kernel -= 0.2 * grad(lambda k: np.mean((signal.convolve(x, k, "valid") - y) ** 2))(kernel)
+    np.testing.assert_allclose(kernel, wanted, atol=1e-6)
