@@ -53,6 +53,33 @@ def test_gradients_of_the_mixture(example, rng):
     check_grads(lambda z: loss(z, y), rng.standard_normal((5, 9)))
 
 
+def test_gradients_of_the_bayesian_models(example, rng):
+    bayes = example("bayes")
+    X = rng.standard_normal((4, 2))
+    for name, y in (("logistic", np.array([0, 1, 1, 0])), ("process", rng.standard_normal((4, 1)))):
+        init, predict = getattr(bayes, name)
+        loss = getattr(bayes, f"{name}_loss")
+        check_grads(lambda p, f=predict, loss=loss, y=y: loss(f(p, X), y), init(rng, 2, 1), order=1)
+
+
+def test_a_gaussian_process_at_all_its_points_is_the_exact_one(example, rng):
+    """The bound of Hensman, Fusi & Lawrence reaches the log evidence of a process whose points are the rows."""
+    from scipy.stats import multivariate_normal
+
+    bayes = example("bayes")
+    x, y = np.linspace(-1.5, 1.5, bayes.POINTS)[:, None], rng.standard_normal(bayes.POINTS)
+    p = bayes.process_init(rng, 1, 1) | {"points": x}
+    noise, n = np.exp(2 * p["log noise"]), bayes.POINTS
+    K = bayes.kernel(p, x, x) + 1e-6 * np.eye(n)
+    L = np.linalg.cholesky(K)
+    posterior = np.linalg.inv(np.eye(n) + L.T @ L / noise)
+    p |= {"mean": posterior @ L.T @ y / noise, "root": np.linalg.cholesky(posterior)}
+    z = bayes.process_predict(p, x)
+    z[:, 3] *= bayes.TRAINED / n
+    evidence = multivariate_normal.logpdf(y, cov=K + noise * np.eye(n))
+    assert -bayes.process_loss(z, y).sum() == pytest.approx(evidence, abs=1e-3)
+
+
 def test_convolution_learns_digits(example):
     """In one process, on the embedded digits blown up to the size of MNIST's."""
     from distbp import Adam, FunctionModel, SoftmaxCrossEntropy, load

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import scipy.special as special
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import linalg, signal, special, stats
 
 from distbp import autodiff
 from distbp.autodiff import grad, hessian_vector_product, jacobian, value_and_grad
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'distbp[oracle]'")
-T, L, F, S = torch, torch.linalg, torch.fft, torch.special
+T, L, F, S, D = torch, torch.linalg, torch.fft, torch.special, torch.distributions
 
 rng = np.random.default_rng(5)
 X, Y, Z = rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), rng.standard_normal((4, 5))
@@ -21,6 +21,7 @@ TALL, B = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 3, 2))
 TIES = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, -1.0]])
 MASK = X > 0.3
 ROWS = np.array([0, 2, 2, 0])
+COUNTS, SIMPLEX = rng.integers(0, 6, (3, 4)), np.array([0.1, 0.2, 0.3, 0.4])
 
 
 def both(name, ours, theirs, *args):
@@ -351,6 +352,63 @@ def split(z):
     return [z.real, z.imag] if z.dtype in (np.complex128, T.complex128) else z
 
 
+CASES_OF_SCIPY = [
+    both("stats.norm", stats.norm.logpdf, lambda x, m, s: D.Normal(m, s).log_prob(x), X, V, P),
+    both("stats.t", lambda x, df, m, s: stats.t.logpdf(x, df, m, s),
+         lambda x, df, m, s: D.StudentT(df, m, s).log_prob(x), X, P + 1, V, Q),
+    both("stats.beta", stats.beta.logpdf, lambda x, a, b: D.Beta(a, b).log_prob(x), (U + 1) / 2, P, Q),
+    both("stats.gamma", lambda x, a, r: stats.gamma.logpdf(x, a, scale=1 / r),
+         lambda x, a, r: D.Gamma(a, r).log_prob(x), P, Q, P),
+    both("stats.chi2", stats.chi2.logpdf, lambda x, k: D.Chi2(k).log_prob(x), P, Q),
+    both("stats.expon", lambda x, r: stats.expon.logpdf(x, scale=1 / r),
+         lambda x, r: D.Exponential(r).log_prob(x), P, Q),
+    both("stats.laplace", stats.laplace.logpdf, lambda x, m, s: D.Laplace(m, s).log_prob(x), X, V, P),
+    both("stats.lognorm", lambda x, m, s: stats.lognorm.logpdf(x, s, scale=np.exp(m)),
+         lambda x, m, s: D.LogNormal(m, s).log_prob(x), P, X, Q),
+    both("stats.cauchy", stats.cauchy.logpdf, lambda x, m, s: D.Cauchy(m, s).log_prob(x), X, V, P),
+    both("stats.halfnorm", lambda x, s: stats.halfnorm.logpdf(x, 0, s), lambda x, s: D.HalfNormal(s).log_prob(x), P, Q),
+    both("stats.weibull_min", lambda x, c, s: stats.weibull_min.logpdf(x, c, 0, s),
+         lambda x, c, s: D.Weibull(s, c).log_prob(x), P, Q, P),
+    both("stats.invgamma", lambda x, a, b: stats.invgamma.logpdf(x, a, scale=b),
+         lambda x, a, b: D.InverseGamma(a, b).log_prob(x), P, Q, P),
+    both("stats.poisson", lambda m: stats.poisson.logpmf(COUNTS, m),
+         lambda m: D.Poisson(m).log_prob(T.tensor(1.0 * COUNTS)), P),
+    both("stats.binom", lambda p: stats.binom.logpmf(COUNTS, 7, p),
+         lambda p: D.Binomial(7, p).log_prob(T.tensor(1.0 * COUNTS)), (U + 1) / 2),
+    both("stats.bernoulli", lambda p: stats.bernoulli.logpmf(MASK.astype(int), p),
+         lambda p: D.Bernoulli(p).log_prob(T.tensor(MASK.astype(float))), (U + 1) / 2),
+    both("stats.geom", lambda p: stats.geom.logpmf(COUNTS + 1, p),
+         lambda p: D.Geometric(p).log_prob(T.tensor(1.0 * COUNTS)), (U + 1) / 2),
+    both("stats.nbinom", lambda p: stats.nbinom.logpmf(COUNTS, 2.5, p),
+         lambda p: D.NegativeBinomial(2.5, 1 - p).log_prob(T.tensor(1.0 * COUNTS)), (U + 1) / 2),
+    both("stats.norm.cdf", stats.norm.cdf, lambda x, m, s: D.Normal(m, s).cdf(x), X, V, P),
+    both("stats.cauchy.cdf", stats.cauchy.cdf, lambda x, m, s: D.Cauchy(m, s).cdf(x), X, V, P),
+    both("stats.laplace.cdf", stats.laplace.cdf, lambda x, m, s: D.Laplace(m, s).cdf(x), X, V, P),
+    both("stats.norm.ppf", stats.norm.ppf, lambda q, m, s: D.Normal(m, s).icdf(q), (U + 1) / 2, V, P),
+    both("stats.multivariate_normal", lambda x, m, a: stats.multivariate_normal.logpdf(x, m, a @ a.T + np.eye(4)),
+         lambda x, m, a: D.MultivariateNormal(m, a @ a.T + T.eye(4)).log_prob(x), X, V, X.T @ Y),
+    both("stats.dirichlet", lambda a: stats.dirichlet.logpdf(SIMPLEX, a),
+         lambda a: D.Dirichlet(a).log_prob(T.tensor(SIMPLEX)), P[0]),
+    both("special.logsumexp", lambda x: special.logsumexp(x, axis=1), lambda x: T.logsumexp(x, 1), X),
+    both("special.softmax", lambda x: special.softmax(x, axis=0), lambda x: T.softmax(x, 0), X),
+    both("special.polygamma", lambda x: special.polygamma(2, x), lambda x: S.polygamma(2, x), P),
+    both("special.multigammaln", lambda x: special.multigammaln(x, 3), lambda x: S.multigammaln(x, 3), P + 1),
+    both("linalg.solve_triangular", lambda a, b: linalg.solve_triangular(a, b, lower=True),
+         lambda a, b: L.solve_triangular(a.tril(), b, upper=False), A[0], B[0]),
+    both("linalg.cholesky", lambda a: linalg.cholesky(a @ a.T, lower=True), lambda a: L.cholesky(a @ a.T), A[0]),
+    both("linalg.cho_solve", lambda a, b: linalg.cho_solve(linalg.cho_factor(a @ a.T), b),
+         lambda a, b: T.cholesky_solve(b, L.cholesky(a @ a.T)), A[0], B[0]),
+    both("linalg.expm", linalg.expm, T.matrix_exp, A[0] / 3),
+    both("linalg.block_diag", linalg.block_diag, lambda *a: T.block_diag(*a), A[0], B[0]),
+    both("linalg.solve", linalg.solve, L.solve, A[0], B[0]),
+    both("linalg.inv", linalg.inv, L.inv, A[0]),
+    both("signal.convolve", lambda a, v: signal.convolve(a, v, "valid"),
+         lambda a, v: T.nn.functional.conv1d(a[None, None], v.flip(0)[None, None])[0, 0], W, V[:3]),
+    both("signal.correlate2d", lambda a, b: signal.correlate2d(a, b, "valid"),
+         lambda a, b: T.nn.functional.conv2d(a[None, None], b[None, None])[0, 0], Z, B[0][:2]),
+]  # fmt: skip
+
+
 def leaves(x):
     return list(x) if isinstance(x, (tuple, list)) else [x]
 
@@ -363,7 +421,7 @@ def loss(value, exp):
     return total
 
 
-@pytest.mark.parametrize("ours, theirs, args", CASES)
+@pytest.mark.parametrize("ours, theirs, args", CASES + CASES_OF_SCIPY)
 def test_values_and_gradients(ours, theirs, args):
     tensors = [T.tensor(x, requires_grad=True) for x in args]
     expected = theirs(*tensors)

@@ -121,3 +121,62 @@ def test_a_program_of_signals():
     for _ in range(200):
         kernel -= 0.2 * grad(lambda k: np.mean((signal.convolve(x, k, "valid") - y) ** 2))(kernel)
     np.testing.assert_allclose(kernel, wanted, atol=1e-6)
+
+
+def _of_mpmath(name):
+    """Functions of mpmath, and a function of SciPy, of one number."""
+    mp = pytest.importorskip("mpmath", reason="mpmath is not installed: pip install torch")
+    a, b = mp.mpf("2.5"), mp.mpf("1.25")
+    return {
+        "stdtr": (
+            lambda x: special.stdtr(2.5, x),
+            lambda x: mp.mpf(1) / 2 + x * mp.gamma((a + 1) / 2) / mp.sqrt(mp.pi * a) / mp.gamma(a / 2)
+            * mp.hyp2f1(0.5, (a + 1) / 2, 1.5, -(x**2) / a),
+        ),
+        "gammaincinv": (
+            lambda x: special.gammaincinv(2.5, x),
+            lambda x: mp.findroot(lambda y: mp.gammainc(a, 0, y, regularized=True) - x, 2),
+        ),
+        "betaincinv": (
+            lambda x: special.betaincinv(2.5, 1.25, x),
+            lambda x: mp.findroot(lambda y: mp.betainc(a, b, 0, y, regularized=True) - x, 0.6),
+        ),
+        "ive": (lambda x: special.ive(2.5, x), lambda x: mp.besseli(a, x) * mp.exp(-x)),
+        "kve": (lambda x: special.kve(2.5, x), lambda x: mp.besselk(a, x) * mp.exp(x)),
+        "yn": (lambda x: special.yn(2, x), lambda x: mp.bessely(2, x)),
+        "kn": (lambda x: special.kn(2, x), lambda x: mp.besselk(2, x)),
+        "expn": (lambda x: special.expn(3, x), lambda x: mp.expint(3, x)),
+        "ellipk": (special.ellipk, mp.ellipk),
+        "ellipe": (special.ellipe, mp.ellipe),
+        "hyp1f1": (lambda x: special.hyp1f1(2.5, 1.25, x), lambda x: mp.hyp1f1(a, b, x)),
+        "hyp2f1": (lambda x: special.hyp2f1(2.5, 1.25, 2.0, x), lambda x: mp.hyp2f1(a, b, 2, x)),
+        "binom": (lambda x: special.binom(4.5, x), lambda x: mp.binomial(4.5, x)),
+        "poch": (lambda x: special.poch(x, 2.5), lambda x: mp.rf(x, a)),
+        "polygamma": (lambda x: special.polygamma(3, x), lambda x: mp.polygamma(3, x)),
+        "wrightomega": (special.wrightomega, lambda x: mp.lambertw(mp.exp(x))),
+        "stats.gamma.sf": (
+            lambda x: stats.gamma.sf(x, 2.5), lambda x: mp.gammainc(a, x, regularized=True),
+        ),
+        "stats.beta.cdf": (
+            lambda x: stats.beta.cdf(x, 2.5, 1.25), lambda x: mp.betainc(a, b, 0, x, regularized=True),
+        ),
+        "stats.norm.logsf": (lambda x: stats.norm.logsf(x), lambda x: mp.log(mp.ncdf(-x))),
+    }[name]  # fmt: skip
+
+
+MPMATH = (
+    "stdtr gammaincinv betaincinv ive kve yn kn expn ellipk ellipe hyp1f1 hyp2f1 binom poch polygamma wrightomega"
+    " stats.gamma.sf stats.beta.cdf stats.norm.logsf"
+).split()
+
+
+@pytest.mark.parametrize("name", MPMATH)
+def test_slopes_and_curvatures_are_those_of_mpmath(name):
+    ours, theirs = _of_mpmath(name)
+    import mpmath
+
+    with mpmath.workdps(40):
+        for x in (0.3, 0.7):
+            first, second = (float(mpmath.re(mpmath.diff(theirs, mpmath.mpf(x), k))) for k in (1, 2))
+            np.testing.assert_allclose(grad(ours)(x), first, rtol=1e-11)
+            np.testing.assert_allclose(grad(grad(ours))(x), second, rtol=1e-9)

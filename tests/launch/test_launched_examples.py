@@ -25,6 +25,18 @@ def test_mixture_density_on_two_ranks(launch, tmp_path):
     assert loss < 0.9 and "rmse" in test  # the best single normal distribution around a curve gets 1.1
 
 
+def test_bayesian_models_have_the_same_bits_on_one_and_four_ranks(launch, tmp_path):
+    assert launch(ROOT / "examples" / "bayes.py", "classes.npz", "waves.npz").returncode == 0
+    for name, data in (("logistic", "classes.npz"), ("process", "waves.npz")):
+        for ranks in (0, 4):
+            mine = f"--model examples.bayes:{name} --loss examples.bayes:{name}_loss --run-dir {name}-{ranks}"
+            options = f"--data {data} {mine} --dtype float64 --exact --leaves 4 --steps 40 --eval-every 0 --lr 0.02"
+            done = launch("-m", "distbp.train", *options.split(), ranks=ranks, timeout=120, PYTHONPATH=str(ROOT))
+            assert done.returncode == 0, done.stderr
+        one, four = ((tmp_path / f"{name}-{ranks}" / "model.safetensors").read_bytes() for ranks in (0, 4))
+        assert one == four
+
+
 def test_transformer_on_two_ranks(launch, tmp_path):
     out = make_and_train(
         launch, "transformer.py", "c.npz",
