@@ -109,6 +109,7 @@ def test_what_lies_outside_of_the_support_has_no_slope():
     value, pull = vjp(lambda x, s: stats.expon.logpdf(x, 0.0, s), np.array([-1.0, 1.0]), 2.0)
     assert value[0] == -np.inf
     np.testing.assert_allclose(pull(np.ones(2))[0], [0.0, -0.5])
+    assert stats.gamma.logpdf(-1.0, 2.0) == vjp(lambda a: stats.gamma.logpdf(-1.0, a), 2.0)[0] == -np.inf
     assert stats.binom.logpmf(7, 5, 0.3) == vjp(lambda p: stats.binom.logpmf(7, 5, p), 0.3)[0] == -np.inf
 
 

@@ -183,7 +183,7 @@ def _placed(form: Distribution, x: Array, loc: Array, scale: Array, shapes: Any)
     if form.counts:
         at = np.floor(at)
     below, above = at < form.low, at > high
-    inside = ~(below | above)
+    inside = np.logical_not(below | above)
     if np.all(inside):
         return y, True, below, above
     return np.where(inside, y, form.inside), inside, below, above
