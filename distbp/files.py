@@ -6,12 +6,13 @@ the digest as zeros) stands in the header, so any changed or missing byte is not
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,20 @@ def _sync_folder(path: Path) -> None:
     except OSError as error:
         if error.errno in _LOST:
             raise
+
+
+def take_lock(stream: IO[Any], *, shared: bool = False, wait: bool = False) -> tuple[bool, str]:
+    """Lock an open file; return whether nobody else has it, and why its file system has no locks, "" where it has.
+
+    With `wait` it waits for whoever has it. The system drops a lock when the file is closed, or its process has ended.
+    """
+    try:
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False, ""
+        return True, error.strerror or str(error)
+    return True, ""
 
 
 def write_file(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> None:

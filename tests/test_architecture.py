@@ -154,7 +154,7 @@ BUDGET = {
     "estimators": 430,
     "export": 510,
     "runs": 540,
-    "": 1210,
+    "": 1225,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

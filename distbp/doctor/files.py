@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -18,6 +17,7 @@ from distbp.data.arrayfiles import find_idx
 from distbp.doctor.finding import FAILURE, OK, WARNING, Finding, columns, ranks_named
 from distbp.doctor.machine import text_of
 from distbp.errors import UserError
+from distbp.files import take_lock
 
 MiB, GiB = 1 << 20, 1 << 30
 _ENDS = 1 << 16
@@ -113,12 +113,13 @@ def _fsync(path: Path) -> float:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
     """Lock a file, where nobody else has; tells whether the lock was given."""
-    with contextlib.ExitStack() as stack:
-        given = False
-        with contextlib.suppress(OSError):
-            fcntl.flock(stack.enter_context(path.open("r+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            given = True
-        yield given
+    try:
+        stream = path.open("r+")
+    except OSError:
+        yield False
+        return
+    with stream:
+        yield take_lock(stream) == (True, "")
 
 
 def file_system(path: str, mounts: str = "/proc/self/mounts") -> str:

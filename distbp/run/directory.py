@@ -13,8 +13,6 @@ dies, keeps a second run out. Where the file system has none (some Lustre, EFS, 
 far as can be seen from this host.
 """
 
-import errno
-import fcntl
 import itertools
 import json
 import os
@@ -29,7 +27,7 @@ from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.comm.processes import process_identity
 from distbp.errors import UserError, complain
-from distbp.files import atomic_write
+from distbp.files import atomic_write, take_lock
 from distbp.report.run_files import figures_in, options_in
 
 _PATIENCE = 10.0
@@ -145,13 +143,9 @@ class RunDirectory:
 
     def _is_held(self, lock: TextIO) -> bool:
         """Return whether somebody else has the lock; if not, this process has it now."""
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return True
-            no = error.strerror
+        is_free, no = take_lock(lock)
+        if not no:
+            return not is_free
         lock.seek(0)
         holder = re.fullmatch(r"process (\d+) on (.*)\n(\d+)", lock.read())
         if holder is not None and holder[2] == self._comm.host:

@@ -1,10 +1,10 @@
 """Run directories as they are: data, recipe, state, best figure, time."""
 
-import fcntl
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distbp.files import take_lock
 from distbp.report.run_files import figures_in, logs_in, options_in, records_in
 
 _MAIN = ("accuracy", "exact_match", "rmse", "loss")
@@ -53,10 +53,7 @@ def _state(path: Path, results: dict[str, Any]) -> str:
 
 def _is_locked(lock: Path) -> bool:
     with suppress(OSError), open(lock) as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not take_lock(stream, shared=True)[0]
     return False
 
 

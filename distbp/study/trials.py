@@ -6,14 +6,12 @@ lock when the group dies, and whoever comes next, also another job on the same f
 can be killed and started again at any time, or spread over the jobs of an array.
 """
 
-import errno
-import fcntl
 import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
@@ -22,7 +20,7 @@ import numpy as np
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
 from distbp.errors import Diverged
-from distbp.files import atomic_write
+from distbp.files import atomic_write, take_lock
 
 _PAUSE = 0.1
 
@@ -180,8 +178,7 @@ class Queue:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result of the trial that was taken, and give its lock back."""
         with open(self._folder / "trials.jsonl", "a+b") as stream:
-            with suppress(OSError):
-                fcntl.flock(stream, fcntl.LOCK_EX)
+            take_lock(stream, wait=True)
             if stream.seek(0, os.SEEK_END):
                 stream.seek(-1, os.SEEK_END)
                 if stream.read(1) != b"\n":  # a writer was killed in the middle of its line
@@ -194,15 +191,13 @@ class Queue:
 
     def _lock(self, name: str) -> bool:
         stream = open(self._folder / "locks" / name.replace(" ", ","), "a", encoding="utf-8")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                stream.close()
-                return False
-            # a file system without locks: with several groups a trial may be done twice, and the last one counts
-        self._mine = stream
-        return True
+        # on a file system without locks a trial may be done by several groups, and the last one counts
+        is_free, _ = take_lock(stream)
+        if is_free:
+            self._mine = stream
+        else:
+            stream.close()
+        return is_free
 
     def release(self) -> None:
         """Give the lock of the trial that was taken back."""

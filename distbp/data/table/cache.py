@@ -27,7 +27,7 @@ from distbp.data.table import records
 from distbp.data.table.formats import TableOptions
 from distbp.data.table.records import CannotWrite, TableDataset
 from distbp.errors import UserError
-from distbp.files import atomic_write
+from distbp.files import atomic_write, take_lock
 
 _WHOLE_BYTES = 64 << 20
 """Of a file of more the digest takes blocks of `_BLOCK_BYTES` all over it, beside its size and time."""
@@ -165,15 +165,12 @@ def _is_there(entry: Path) -> bool:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock, where the file system has them."""
-    import fcntl
-
     try:
         stream = open(path, "w")  # noqa: SIM115
     except OSError as error:
         raise CannotWrite(*error.args) from error
     with stream:
-        with contextlib.suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        take_lock(stream, wait=True)
         try:
             yield
         finally:
