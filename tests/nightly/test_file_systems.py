@@ -64,10 +64,12 @@ def layer(tmp_path):
 
 
 def suite(place, **env):
-    """Run the tests of run directories with their folders in a place."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", place / "tests", *TESTS]
+    """Run the tests of run directories, those of every day, with their folders in a place."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    command += ["--basetemp", place / "tests", *TESTS]
+    every_day = {name: value for name, value in os.environ.items() if name != "DISTBP_TESTS"}
     done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=1800
+        list(map(str, command)), cwd=ROOT, env=every_day | env, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stdout[-5000:]
 
