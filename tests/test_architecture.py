@@ -147,7 +147,7 @@ BUDGET = {
     "run": 3450,
     "report": 725,
     "watch": 575,
-    "autodiff": 3650,
+    "autodiff": 3750,
     "check": 1050,
     "doctor": 1250,
     "study": 3160,

@@ -8,6 +8,7 @@ import numpy as np
 
 from distbp.autodiff.reverse import grad, vjp
 from distbp.autodiff.tables import Array, NotDifferentiable
+from distbp.autodiff.tracing import value_of
 from distbp.trees import Tree, leaves_of, like
 
 _TALL = 4
@@ -35,7 +36,10 @@ def jvp(f: Callable[..., Tree], args: tuple[Tree, ...], tangents: tuple[Tree, ..
     (0.0, 2.0)
     """
     value, pull = vjp(f, *args)
-    zeros = like(value, (np.zeros(np.shape(x), x.dtype)[()] for _, x in leaves_of(value)))
+    values = [np.asarray(value_of(x)) for _, x in leaves_of(value)]
+    if any(x.dtype.kind != "f" for x in values):
+        return value, like(value, (np.zeros(x.shape)[()] for x in values))  # whole numbers move in steps
+    zeros = like(value, (np.zeros(x.shape, x.dtype)[()] for x in values))
     _, push = vjp(pull, zeros)
     return value, push(tuple(tangents))[0]
 

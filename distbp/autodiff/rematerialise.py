@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distbp.autodiff.reverse import vjp
-from distbp.autodiff.tables import Array, defvjp, keep
+from distbp.autodiff.tables import Array, NotDifferentiable, defvjp, keep
 from distbp.autodiff.tracing import Traced, record
 from distbp.trees import Tree, leaves_of, like
 
@@ -48,6 +48,10 @@ def checkpoint(f: Callable[..., Tree]) -> Callable[..., Tree]:
             for j, k in enumerate(places):
                 parts[k] = np.reshape(flat[ends[j] : ends[j + 1]], shapes[j])
             value = f(*like(args, iter(parts)), **kwargs)
+            if type(flat) is not Traced and any(type(x) is Traced for _, x in leaves_of(value)):
+                raise NotDifferentiable(
+                    "checkpoint: the function uses a traced array that is no positional argument of it"
+                )
             form[:] = [value]
             return np.concatenate([np.reshape(x, -1) for _, x in leaves_of(value)])
 

@@ -30,19 +30,21 @@ import numpy as np
 
 from distbp.autodiff.indexing import add_at
 from distbp.autodiff.scipy import load_scipy
+from distbp.autodiff.selection import without_left_out
 from distbp.autodiff.tables import COMPLEX, RULES, Array, NotDifferentiable
 from distbp.autodiff.tracing import Node, Traced, as_traced, value_of
 from distbp.trees import Tree, leaves_of, like
 
 
 def _backward(
-    order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool, *, zeros_stay: bool = False
+    order: list[Node], grads: dict[int, Array], variables: set[int], closed: bool, *, careful: bool = False
 ) -> dict[int, Array]:
     """Apply the chain rule, node by node: gradients of the variables, by number, from those of the results.
 
-    `order` and `closed` are what `_graph` gives. With `zeros_stay` what has no influence on the result has no gradient,
-    also where a derivative is infinite or not a number.
+    `order` and `closed` are what `_graph` gives. With `careful` numbers that `np.where` left out have no gradient, also
+    where the derivative of what they were computed by is infinite or not a number.
     """
+    left_out: dict[int, Array] = {}
     on_the_way = {node.serial for node in order}
     ours: set[int] = set()  # gradients that nobody else holds: sums are taken in place
     for node in order:
@@ -71,8 +73,8 @@ def _backward(
             if rule is None:
                 raise NotDifferentiable(f"{function.__name__}: no derivative is known by argument {k}")
             part = rule(g, ans, *given, **node.kwargs)
-            if zeros_stay and isinstance(function, np.ufunc) and function.signature is None and part.shape == g.shape:
-                part = np.where(value_of(g) == 0, 0.0, part)
+            if careful:
+                part = without_left_out(node, k, part, left_out, below)
             if part.shape != below.shape:
                 part = _unbroadcast(part, below.shape)
             if is_complex and below.dtype.kind != "c":
@@ -174,7 +176,13 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
     if not variables:
         raise NotDifferentiable("there is no argument to take a derivative by")
     traced = iter(variables)
-    result = f(*[like(arg, traced) for arg in args], **kwargs)
+    inputs = [like(arg, traced) for arg in args]
+    try:
+        result = f(*inputs, **kwargs)
+    except NotDifferentiable:
+        if not load_scipy():  # which the function may have imported itself
+            raise
+        result = f(*inputs, **kwargs)
     outputs, roots = [x for _, x in leaves_of(result)], [x.node for x in variables]
     order, closed = _graph([x.node for x in outputs if type(x) is Traced], roots)
     reached, numbers = {node.serial for node in order}, {node.serial for node in roots}
@@ -194,7 +202,7 @@ def vjp(f: Callable[..., Tree], *args: Tree, **kwargs: Any) -> tuple[Tree, Calla
             grads[serial] = seed if serial not in grads else grads[serial] + seed
         found = _backward(order, dict(grads), numbers, closed)
         if any(np.isnan(np.sum(value_of(x))) for x in found.values()):  # 0 times inf, on a branch that was not taken?
-            found = _backward(order, grads, numbers, closed, zeros_stay=True)
+            found = _backward(order, grads, numbers, closed, careful=True)
         finished = iter(_finished([found.get(node.serial) for node in roots], variables))
         return tuple(like(arg, finished) for arg in args)
 

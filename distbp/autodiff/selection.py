@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from distbp.autodiff.tables import Array, NotDifferentiable, composes, defvjp, keep, linear, refuse_out
-from distbp.autodiff.tracing import Traced, record, value_of
+from distbp.autodiff.tracing import Node, Traced, record, value_of
 
 
 def _maximum_x(g: Array, x: Array, y: Array, ignores_nan: bool = False) -> Array:
@@ -21,6 +21,27 @@ defvjp(np.fmin, lambda g, ans, x, y: _maximum_x(g, -x, -y, True), lambda g, ans,
 defvjp(np.where, None, lambda g, ans, c, x, y: np.where(c, g, 0.0), lambda g, ans, c, x, y: np.where(c, 0.0, g))
 linear(np.where)
 keep("arguments", np.maximum, np.minimum, np.fmax, np.fmin)
+
+
+def without_left_out(node: Node, k: int, part: Array, left_out: dict[int, Array], below: Node) -> Array:
+    """Return the part of argument k without the numbers that a selection after it has left out; keep which these are.
+
+    A number is left out if it is in all that was computed of it, number by number.
+    """
+    mine, function = left_out.get(node.serial), node.function
+    if function is np.where:
+        chosen = np.broadcast_to(node.args[0], node.shape)
+        other = ~chosen if k == 1 else chosen
+        mine = other if mine is None else other | mine
+    elif mine is None or not isinstance(function, np.ufunc) or function.signature is not None:
+        left_out[below.serial] = np.zeros(below.shape, bool)
+        return part
+    lead = len(node.shape) - len(below.shape)
+    copied = tuple(i for i, n in enumerate(node.shape) if i < lead or below.shape[i - lead] != n)
+    of_below = np.reshape(np.all(mine, copied), below.shape)
+    left_out[below.serial] = of_below & left_out.get(below.serial, True)
+    return part if function is np.where else np.where(mine, 0.0, part)
+
 
 # --- in terms of others -------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ import threading
 
 import numpy as np
 import pytest
-from scipy import linalg, signal, special, stats
+from scipy import integrate, linalg, signal, special, stats
 from scipy.linalg import cholesky
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from distbp.autodiff import grad, vjp
+from distbp.autodiff import NotDifferentiable, grad, vjp
 from distbp.autodiff.scipy import FRONTS
 
 x3 = np.array([0.5, 1.0, 2.0])
@@ -181,3 +181,70 @@ def test_slopes_and_curvatures_are_those_of_mpmath(name):
             first, second = (float(mpmath.re(mpmath.diff(theirs, mpmath.mpf(x), k))) for k in (1, 2))
             np.testing.assert_allclose(grad(ours)(x), first, rtol=1e-11)
             np.testing.assert_allclose(grad(grad(ours))(x), second, rtol=1e-9)
+
+
+def _one(f):
+    """The value of a function of one number that is traced and moves nothing."""
+    return lambda: vjp(f, 0.0)[0]
+
+
+HARD = {
+    "norm.isf of little": _one(lambda z: stats.norm.isf(1e-20 + z)),
+    "gamma.isf of little": _one(lambda z: stats.gamma.isf(1e-15 + z, 2.0)),
+    "cauchy.cdf far out": _one(lambda z: stats.cauchy.cdf(-1e10 + z)),
+    "geom.logsf far out": _one(lambda z: stats.geom.logsf(10_000, 0.3 + z)),
+    "ppf of no probability": _one(lambda z: stats.uniform.ppf(1.1 + z)),
+    "lognorm.pdf at 0": _one(lambda z: stats.lognorm.pdf(0.0 + z, 0.8)),
+    "invgamma.logpdf at 0": _one(lambda z: stats.invgamma.logpdf(0.0 + z, 2.0)),
+    "poisson.pmf of NaN": _one(lambda z: stats.poisson.pmf(np.nan, 2.0 + z)),
+    "poisson.pmf by keyword": _one(lambda z: stats.poisson.pmf(k=2, mu=1.5 + z)),
+    "norm.ppf by keyword": _one(lambda z: stats.norm.ppf(q=0.3 + z)),
+    "norm.logpdf of lists": _one(lambda z: np.sum(stats.norm.logpdf([1.0, 2.0], [0, 1], 1.0 + z))),
+    "a singular covariance": _one(lambda z: stats.multivariate_normal.logpdf(
+        np.array([1.0, 1.0, 3.0]) + z, np.zeros(3), np.diag([1.0, 1.0, 0.0]), allow_singular=True)),
+    "a covariance of which a triangle is read": _one(lambda z: stats.multivariate_normal.logpdf(
+        np.array([1.0, 1.0]), np.zeros(2), np.array([[2.0, 9.0], [0.5, 3.0]]) + z)),
+    "comb beyond": _one(lambda z: special.comb(2.5 + z, 3.0)),
+    "factorial of less than 0": _one(lambda z: special.factorial(np.array([-0.5]) + z)),
+    "logsumexp of what counts for nothing": _one(lambda z: special.logsumexp([800.0 + z, 1.0, 2.0], b=[0.0, 1.0, 1.0])),
+    "odeint with what is no number": _one(lambda z: np.sum(integrate.odeint(
+        lambda y, t, a, up: a * y if up is True else -y, [1.0, 2.0], [0.0, 0.5], args=(0.5 + z, True)))),
+    "solve of a list": _one(lambda z: np.sum(linalg.solve(np.eye(2) * (2.0 + z), [1.0, 2.0]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_values_are_those_of_scipy_where_that_is_hard(name):
+    of_traced = HARD[name]()
+    with np.errstate(all="ignore"):
+        plain = HARD[name].__closure__[0].cell_contents(0.0)
+    np.testing.assert_allclose(of_traced, plain, rtol=1e-9)
+
+
+def test_slopes_in_the_tail():
+    for x in (-10.0, -1e4, -1e7):
+        np.testing.assert_allclose(grad(stats.norm.logcdf)(x), -x, rtol=2e-2)
+        np.testing.assert_allclose(grad(stats.norm.logsf)(-x), x, rtol=2e-2)
+    np.testing.assert_allclose(grad(grad(stats.norm.logcdf))(-1e4), -1.0, rtol=1e-6)
+
+
+def test_a_distribution_with_another_support_is_refused():
+    cut = type(stats.gamma)(a=1.0, name="cut gamma")
+    with pytest.raises(NotDifferentiable, match="cut gamma.pdf of a traced array: no rule"):
+        grad(lambda x: cut.pdf(x, 2.0))(0.5)
+
+
+def test_stacks_of_matrices_are_refused_where_scipy_loops_over_them():
+    with pytest.raises(NotDifferentiable, match="of one matrix at a time"):
+        vjp(lambda a: linalg.solve_triangular(a, np.ones((2, 3, 1))), np.stack([np.eye(3)] * 2))
+
+
+def test_scipy_that_the_function_imports_itself():
+    code = (
+        "import scipy; from distbp.autodiff import grad; import numpy as np\n"
+        "def f(x):\n    from scipy.signal import convolve\n"
+        "    return np.sum(convolve(x, x) + scipy.special.expit(x[0]))\n"
+        "print(grad(f)(np.ones(2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "4.5898" in done.stdout, done.stdout + done.stderr

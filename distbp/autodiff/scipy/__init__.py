@@ -32,8 +32,9 @@ _pending = dict(_MODULES)
 _lock = threading.Lock()
 
 
-def load_scipy() -> None:
-    """Let functions of the modules of SciPy that are loaded, and were not before, see traced arrays."""
+def load_scipy() -> bool:
+    """Let functions of the modules of SciPy that are loaded, and were not before, see traced arrays; were there any?"""
+    found = False
     for name in tuple(_pending):
         module: Any = sys.modules.get(name)
         if module is not None and not getattr(module.__spec__, "_initializing", False):
@@ -41,6 +42,8 @@ def load_scipy() -> None:
                 if name in _pending:
                     import_module(f"{__name__}.{_MODULES[name]}").load(module)
                     del _pending[name]
+                    found = True
+    return found
 
 
 def front(function: Any, traced: Callable[..., Any]) -> None:
@@ -61,7 +64,10 @@ def front(function: Any, traced: Callable[..., Any]) -> None:
 
     code = function.__code__
     function.__signature__ = signature
-    function.__kwdefaults__, function.__defaults__ = {"__look": look}, None
+    function.__kwdefaults__ = {
+        **(function.__kwdefaults__ or {}),
+        "__look": look,
+    }  # of both codes: one at a time changes
     function.__code__ = shown.__code__.replace(
         co_freevars=code.co_freevars, co_name=code.co_name, co_qualname=code.co_qualname
     )

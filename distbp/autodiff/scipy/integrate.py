@@ -41,10 +41,20 @@ def odeint(func: Any, y0: Array, t: Array, args: Any = (), Dfun: Any = None, col
         raise NotDifferentiable("scipy.integrate.odeint of a traced array: without full_output and tcrit")
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     f = (lambda y, t, *rest: func(t, y, *rest)) if tfirst else func
-    y0, t, *args = (a if type(a) is Traced else np.asarray(a, float) for a in (y0, t, *args))
+    y0, t = (a if type(a) is Traced else np.asarray(a, float) for a in (y0, t))
+    places = [k for k, a in enumerate(args) if type(a) is Traced]  # others, whatever they are, stay what they are
+
+    def of_traced(y: Array, t: Array, *traced: Array) -> Array:
+        whole = list(args)
+        for k, a in zip(places, traced, strict=True):
+            whole[k] = a
+        return f(y, t, *whole)
+
+    if any(type(a) is Traced for a in (rtol, atol, h0, hmax, hmin)):
+        raise NotDifferentiable("scipy.integrate.odeint of a traced array: by its tolerances there is no derivative")
     how = {"rtol": rtol, "atol": atol, "h0": h0, "hmax": hmax, "hmin": hmin, "mxstep": mxstep}
     how["known"] = []  # gradients, once they have been asked for
-    return record(solution, (f, y0, t, *args), how)
+    return record(solution, (of_traced, y0, t, *(args[k] for k in places)), how)
 
 
 def solution(f: Any, y0: Array, t: Array, *args: Array, known: Any, **how: Any) -> Array:

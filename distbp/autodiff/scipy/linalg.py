@@ -17,6 +17,7 @@ import numpy as np
 from distbp.autodiff.linear_algebra import symmetric
 from distbp.autodiff.scipy import front
 from distbp.autodiff.scipy.special import double
+from distbp.autodiff.shapes import array
 from distbp.autodiff.tables import RULES, Array, NotDifferentiable, Rule
 from distbp.autodiff.tracing import Traced, call
 
@@ -46,7 +47,12 @@ def load(module: Any) -> None:
 
 
 def _of_real(function: Any, *args: Any, **kwargs: Any) -> Any:
+    args = tuple(array(a) if type(a) is list else a for a in args)
+    if any(np.ndim(a) > 2 for a in args if type(a) in (Traced, np.ndarray)):
+        raise NotDifferentiable(f"scipy.linalg.{function.__name__} of a traced array: of one matrix at a time")
     found = call(function, args, kwargs)
+    if type(found) is tuple:
+        raise NotDifferentiable(f"scipy.linalg.{function.__name__} of a traced array: without the error")
     if found.dtype.kind == "c":
         raise NotDifferentiable(f"scipy.linalg.{function.__name__} of a traced array: the result is complex")
     return found
@@ -115,7 +121,7 @@ def _sylvester_b(g: Array, ans: Array, a: Array, b: Array, q: Array) -> Array:
 def solve(a: Array, b: Array, lower: bool = False, overwrite_a: bool = False, overwrite_b: bool = False,
           check_finite: bool = True, assume_a: str | None = None, transposed: bool = False) -> Array:  # fmt: skip
     """Solve ``a x = b``; of a matrix that is assumed to be symmetric one triangle is read."""
-    a = a if type(a) is Traced else np.asarray(a)
+    a, b = (x if type(x) is Traced else array(x) for x in (a, b))
     if assume_a in ("sym", "symmetric", "her", "hermitian", "pos", "positive definite"):
         a = symmetric(a, lower)
     elif assume_a in ("lower triangular", "upper triangular"):
@@ -162,8 +168,10 @@ def block_diag(*arrays: Array) -> Array:
 
 def toeplitz(c: Array, r: Array = None) -> Array:
     """Return the matrix whose diagonals are constant: `c` down the first column, `r` along the first row."""
-    c = np.ravel(c)
-    r = c if r is None else np.ravel(r)
+    r = c if r is None else r
+    if np.ndim(c) > 1 or np.ndim(r) > 1:
+        raise NotDifferentiable("scipy.linalg.toeplitz of a traced array: of one column and one row")
+    c, r = np.atleast_1d(c), np.atleast_1d(r)
     values = np.concatenate([c[::-1], r[1:]])
     return values[np.size(c) - 1 - np.arange(np.size(c))[:, None] + np.arange(np.size(r))]
 
@@ -171,6 +179,8 @@ def toeplitz(c: Array, r: Array = None) -> Array:
 def inv(a: Array, overwrite_a: bool = False, check_finite: bool = True, *, assume_a: str | None = None,
         lower: bool = False) -> Array:  # fmt: skip
     """Return the inverse."""
+    if assume_a is not None and a.ndim > 2:
+        raise NotDifferentiable("scipy.linalg.inv of a traced array: assume_a= of one matrix at a time")
     return np.linalg.inv(a) if assume_a is None else solve(a, np.eye(len(a), dtype=a.dtype), lower, assume_a=assume_a)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distbp.autodiff.linear_algebra import symmetric
 from distbp.autodiff.scipy import front
 from distbp.autodiff.scipy.special import double
 from distbp.autodiff.tables import Array, NotDifferentiable
@@ -48,6 +49,11 @@ class Frozen:
         self.logpdf, self.pdf = partial(dist.logpdf, **given), partial(dist.pdf, **given)
         self.entropy = partial(dist.entropy, **{k: v for k, v in given.items() if k != "allow_singular"})
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotDifferentiable(f"{name} of a distribution with traced parameters: logpdf, pdf and entropy are known")
+
 
 def _square(cov: Array, dim: int) -> Array:
     """Return a covariance of any form that SciPy takes, as a matrix."""
@@ -65,7 +71,7 @@ def _root(cov: Array, allow_singular: bool) -> tuple[Array, Array, int]:
         return known.U, known.log_pdet, known.rank
     traced: Array = cov
     try:
-        lower = np.linalg.cholesky(0.5 * (traced + traced.T))
+        lower = np.linalg.cholesky(symmetric(traced))
     except np.linalg.LinAlgError:
         if allow_singular and np.linalg.eigvalsh(value_of(cov)).min() > -1e-10:
             raise NotDifferentiable(
@@ -81,13 +87,18 @@ def normal_logpdf(dist: Any, x: Array, mean: Array = None, cov: Array = 1, allow
     sizes = [np.shape(cov)[0] if np.ndim(cov) else 1, np.size(mean) if mean is not None else 1]
     dim = max(*sizes, 1)
     x = np.reshape(x, (-1, 1)) if np.ndim(x) == 1 and dim == 1 else x
+    if hasattr(cov, "log_pdet"):
+        raise NotDifferentiable("multivariate_normal of a Covariance, and a traced array: give the matrix")
     root, log_det, rank = _root(_square(cov, dim), allow_singular)
+    known: Any = psd(np.asarray(_square(cov, dim)), allow_singular=True) if rank < dim else None
     off = (
         np.matmul(x if mean is None else x - mean, root)
         if np.ndim(x)
         else (x if mean is None else x - mean) * root[0, 0]
     )
     found = -0.5 * (rank * log(2.0 * pi) + log_det + (np.sum(off * off, -1) if np.ndim(off) else off * off))
+    if rank < dim:  # SciPy looks whether a row is where there is any probability
+        found = np.where(known._support_mask(value_of(x) - (0.0 if mean is None else value_of(mean))), found, -np.inf)
     return np.squeeze(found) if np.ndim(found) else found
 
 

@@ -70,7 +70,7 @@ def _correlated_in_two(a: Array, b: Array, mode: str) -> Array:
 
 def _correlated(a: Array, b: Array, mode: str) -> Array:
     b = b if type(b) is Traced else np.asarray(b)
-    if mode == "valid" and any(n < k for n, k in zip(np.shape(a), b.shape, strict=False)):
+    if mode == "valid" and all(n <= k for n, k in zip(np.shape(a), b.shape, strict=False)) and np.shape(a) != b.shape:
         turned = _correlated(b, a, mode)
         return turned[(slice(None, None, -1),) * turned.ndim]
     return _convolved(a, b[(slice(None, None, -1),) * b.ndim], mode)

@@ -7,6 +7,7 @@ import numpy as np
 
 from distbp.autodiff import reductions
 from distbp.autodiff.scipy import front
+from distbp.autodiff.shapes import array
 from distbp.autodiff.tables import CONSTANT, RULES, Array, Rule
 from distbp.autodiff.tracing import value_of
 
@@ -26,7 +27,8 @@ def _beta_density(a: Any, b: Any, x: Any) -> Any:
 
 
 def double(x: Any) -> Any:
-    """Return it in double precision, in which SciPy computes what is no ufunc."""
+    """Return it in double precision, in which SciPy computes what is no ufunc; of a list an array."""
+    x = array(x) if isinstance(x, (list, tuple)) else x
     return x.astype(float) if hasattr(x, "dtype") and x.dtype != float else x
 
 
@@ -59,7 +61,7 @@ SPECIAL_RULES: dict[str, list[Rule | None]] = {
     "erfcinv": [lambda g, ans, x: -g * np.exp(ans * ans) / _EXP],
     "dawsn": [lambda g, ans, x: g * (1.0 - 2.0 * x * ans)],
     "ndtr": [lambda g, ans, x: g * _NORMAL * np.exp(-0.5 * x * x)],
-    "log_ndtr": [lambda g, ans, x: g * _NORMAL * np.exp(-0.5 * x * x - ans)],
+    "log_ndtr": [lambda g, ans, x: g * sqrt(2.0 / pi) / s.erfcx(x * -sqrt(0.5))],
     "ndtri": [lambda g, ans, x: g * np.exp(0.5 * ans * ans) / _NORMAL],
     "exp1": [lambda g, ans, x: -g * np.exp(-x) / x],
     "expi": [lambda g, ans, x: g * np.exp(x) / x],
@@ -90,6 +92,7 @@ SPECIAL_RULES: dict[str, list[Rule | None]] = {
     "gammaincinv": [None, lambda g, ans, a, y: g / _gamma_density(a, ans)],
     "gammainccinv": [None, lambda g, ans, a, y: -g / _gamma_density(a, ans)],
     "betaincc": [None, None, lambda g, ans, a, b, x: -g * _beta_density(a, b, x)],
+    "betainccinv": [None, None, lambda g, ans, a, b, y: -g / _beta_density(a, b, ans)],
     "betaincinv": [None, None, lambda g, ans, a, b, y: g / _beta_density(a, b, ans)],
     "stdtr": [None, lambda g, ans, df, t: g * np.exp(t_log_density(t, df))],
     "stdtrit": [None, lambda g, ans, df, p: g * np.exp(-t_log_density(ans, df))],
@@ -132,8 +135,8 @@ SPECIAL_RULES: dict[str, list[Rule | None]] = {
     "wrightomega": [lambda g, ans, x: g * ans / (1.0 + ans)],
     # entropies and losses
     "xlogy": [
-        lambda g, ans, x, y: g * np.where((x == 0) & (y == 0), 0.0, np.log(np.where(y == 0, 1.0, y))),
-        lambda g, ans, x, y: g * np.where(x == 0, 0.0, x / np.where(y == 0, 1.0, y)),
+        lambda g, ans, x, y: g * np.log(np.where((x == 0) & (y == 0), 1.0, y)),
+        lambda g, ans, x, y: g * (x / np.where(x == 0, 1.0, y)),
     ],
     "xlog1py": [lambda g, ans, x, y: g * np.log1p(y), lambda g, ans, x, y: g * x / (1.0 + y)],
     "entr": [lambda g, ans, x: -g * (1.0 + np.log(x))],
@@ -175,9 +178,11 @@ def logsumexp(
     if b is None and not return_sign:
         return reductions.logsumexp(a, axis, keepdims)
     weight = 1.0 if b is None else b
-    counted = np.where(np.asarray(value_of(weight)) != 0, value_of(a), -np.inf)
-    top = np.max(counted, axis, keepdims=True)
+    a, none = array(a) if isinstance(a, (list, tuple)) else a, np.asarray(value_of(weight)) == 0
+    top = np.max(np.where(none, -np.inf, value_of(a)), axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
+    if none.any():  # what counts for nothing may be great
+        a = np.where(none, np.minimum(value_of(a), top), a)
     total = np.sum(weight * np.exp(a - top), axis, keepdims=True)
     sign = np.sign(value_of(total))
     out = np.log(total * sign if return_sign else total) + top
@@ -195,17 +200,20 @@ def polygamma(n: Any, x: Array) -> Array:
 
 def multigammaln(a: Array, d: int) -> Array:
     """Return the log of the multivariate gamma function."""
+    a = double(a)
     if (np.asarray(value_of(a)) <= 0.5 * (d - 1)).any():
         raise ValueError(f"multigammaln: a must be above {0.5 * (d - 1)}, half of d - 1")
-    a = double(a)
     return 0.25 * d * (d - 1) * log(pi) + sum(s.gammaln(a - 0.5 * j) for j in range(d))
 
 
 def comb(N: Array, k: Array, *, exact: bool = False, repetition: bool = False) -> Array:
     """Return the number of combinations, as a smooth function of both."""
-    return s.binom(N + k - 1 if repetition else N, k)
+    N = N + k - 1 if repetition else N
+    n, j = value_of(N), value_of(k)
+    return np.where((n < 0) | (j < 0) | (j > n), 0.0, s.binom(N, k))
 
 
 def factorial(n: Array, exact: bool = False, extend: str = "zero") -> Array:
     """Return ``gamma(n + 1)``."""
-    return s.gamma(double(n) + 1.0)
+    n = double(n)
+    return np.where(value_of(n) < 0, 0.0, s.gamma(n + 1.0))

@@ -23,6 +23,8 @@ s: Any = None
 """The module scipy.special."""
 Form = Callable[..., Any]
 _HALF_LOG_2_PI = 0.5 * log(2.0 * pi)
+TINY = 5e-324
+"""The least place of a support that has not 0 itself."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Distribution:
     logcdf: Form | None = None
     logsf: Form | None = None
     ppf: Form | None = None
+    isf: Form | None = None
+    """By default `ppf` of 1 - q, which loses small ones."""
     low: float = -inf
     high: float | Form = inf
     inside: float = 0.5
@@ -53,6 +57,10 @@ def _half_exponential(y: Array) -> Array:
     return 0.5 * np.exp(np.where(y > 0, -y, y))
 
 
+def _laplace_ppf(q: Array) -> Array:
+    return np.where(q > 0.5, -np.log(2.0 - 2.0 * q), np.log(2.0 * q))
+
+
 def _lognorm_log(y: Array, shape: Array) -> Array:
     z = np.log(y) / shape
     return -0.5 * z * z - _HALF_LOG_2_PI - np.log(shape * y)
@@ -61,63 +69,66 @@ def _lognorm_log(y: Array, shape: Array) -> Array:
 CONTINUOUS: dict[str, Distribution] = {
     "norm": Distribution(
         lambda y: -0.5 * y * y - _HALF_LOG_2_PI, lambda y: s.ndtr(y), lambda y: s.ndtr(-y),
-        lambda y: s.log_ndtr(y), lambda y: s.log_ndtr(-y), lambda q: s.ndtri(q),
+        lambda y: s.log_ndtr(y), lambda y: s.log_ndtr(-y), lambda q: s.ndtri(q), lambda q: -s.ndtri(q),
     ),
     "t": Distribution(
         lambda y, df: t_log_density(y, df), lambda y, df: s.stdtr(df, y), lambda y, df: s.stdtr(df, -y),
-        ppf=lambda q, df: s.stdtrit(df, q),
+        ppf=lambda q, df: s.stdtrit(df, q), isf=lambda q, df: -s.stdtrit(df, q),
     ),
     "beta": Distribution(
         lambda y, a, b: s.xlogy(a - 1.0, y) + s.xlog1py(b - 1.0, -y) - s.betaln(a, b),
         lambda y, a, b: s.betainc(a, b, y), lambda y, a, b: s.betaincc(a, b, y),
-        ppf=lambda q, a, b: s.betaincinv(a, b, q), low=0.0, high=1.0,
+        ppf=lambda q, a, b: s.betaincinv(a, b, q), isf=lambda q, a, b: s.betainccinv(a, b, q), low=0.0, high=1.0,
     ),
     "gamma": Distribution(
         lambda y, a: s.xlogy(a - 1.0, y) - y - s.gammaln(a), lambda y, a: s.gammainc(a, y),
-        lambda y, a: s.gammaincc(a, y), ppf=lambda q, a: s.gammaincinv(a, q), low=0.0,
+        lambda y, a: s.gammaincc(a, y), ppf=lambda q, a: s.gammaincinv(a, q),
+        isf=lambda q, a: s.gammainccinv(a, q), low=0.0,
     ),
     "chi2": Distribution(
         lambda y, df: s.xlogy(0.5 * df - 1.0, y) - 0.5 * y - s.gammaln(0.5 * df) - 0.5 * log(2.0) * df,
         lambda y, df: s.gammainc(0.5 * df, 0.5 * y), lambda y, df: s.gammaincc(0.5 * df, 0.5 * y),
-        ppf=lambda q, df: 2.0 * s.gammaincinv(0.5 * df, q), low=0.0,
+        ppf=lambda q, df: 2.0 * s.gammaincinv(0.5 * df, q),
+        isf=lambda q, df: 2.0 * s.gammainccinv(0.5 * df, q), low=0.0,
     ),
     "expon": Distribution(
         lambda y: -y, lambda y: -np.expm1(-y), lambda y: np.exp(-y), lambda y: np.log(-np.expm1(-y)), lambda y: -y,
-        lambda q: -np.log1p(-q), low=0.0,
+        lambda q: -np.log1p(-q), lambda q: -np.log(q), low=0.0,
     ),
     "laplace": Distribution(
         lambda y: log(0.5) - np.abs(y), lambda y: np.where(y > 0, 1.0 - _half_exponential(y), _half_exponential(y)),
         lambda y: np.where(y > 0, _half_exponential(y), 1.0 - _half_exponential(y)),
-        ppf=lambda q: np.where(q > 0.5, -np.log(2.0 - 2.0 * q), np.log(2.0 * q)),
+        ppf=lambda q: _laplace_ppf(q), isf=lambda q: -_laplace_ppf(q),
     ),
     "logistic": Distribution(
         lambda y: s.log_expit(y) + s.log_expit(-y), lambda y: s.expit(y), lambda y: s.expit(-y),
-        lambda y: s.log_expit(y), lambda y: s.log_expit(-y), lambda q: s.logit(q),
+        lambda y: s.log_expit(y), lambda y: s.log_expit(-y), lambda q: s.logit(q), lambda q: -s.logit(q),
     ),
     "lognorm": Distribution(
         _lognorm_log, lambda y, shape: s.ndtr(np.log(y) / shape), lambda y, shape: s.ndtr(-np.log(y) / shape),
         lambda y, shape: s.log_ndtr(np.log(y) / shape), lambda y, shape: s.log_ndtr(-np.log(y) / shape),
-        lambda q, shape: np.exp(shape * s.ndtri(q)), low=0.0,
+        lambda q, shape: np.exp(shape * s.ndtri(q)), lambda q, shape: np.exp(-shape * s.ndtri(q)), low=TINY,
     ),
     "uniform": Distribution(
-        lambda y: 0.0 * y, lambda y: y, lambda y: 1.0 - y, ppf=lambda q: q, low=0.0, high=1.0,
+        lambda y: 0.0 * y, lambda y: y, lambda y: 1.0 - y, ppf=lambda q: q, isf=lambda q: 1.0 - q, low=0.0, high=1.0,
     ),
     "cauchy": Distribution(
-        lambda y: -log(pi) - np.log1p(y * y), lambda y: 0.5 + np.arctan(y) / pi, lambda y: 0.5 - np.arctan(y) / pi,
-        ppf=lambda q: np.tan(pi * (q - 0.5)),
+        lambda y: -log(pi) - np.log1p(y * y), lambda y: np.arctan2(1.0, -y) / pi, lambda y: np.arctan2(1.0, y) / pi,
+        ppf=lambda q: -1.0 / np.tan(pi * q), isf=lambda q: 1.0 / np.tan(pi * q),
     ),
     "halfnorm": Distribution(
         lambda y: 0.5 * log(2.0 / pi) - 0.5 * y * y, lambda y: s.erf(y / sqrt(2.0)), lambda y: s.erfc(y / sqrt(2.0)),
-        ppf=lambda q: s.ndtri(0.5 * (1.0 + q)), low=0.0,
+        ppf=lambda q: s.ndtri(0.5 * (1.0 + q)), isf=lambda q: -s.ndtri(0.5 * q), low=0.0,
     ),
     "weibull_min": Distribution(
         lambda y, c: np.log(c) + s.xlogy(c - 1.0, y) - y**c, lambda y, c: -np.expm1(-(y**c)),
         lambda y, c: np.exp(-(y**c)), logsf=lambda y, c: -(y**c),
-        ppf=lambda q, c: (-np.log1p(-q)) ** (1.0 / c), low=0.0,
+        ppf=lambda q, c: (-np.log1p(-q)) ** (1.0 / c), isf=lambda q, c: (-np.log(q)) ** (1.0 / c), low=0.0,
     ),
     "invgamma": Distribution(
         lambda y, a: -(a + 1.0) * np.log(y) - s.gammaln(a) - 1.0 / y, lambda y, a: s.gammaincc(a, 1.0 / y),
-        lambda y, a: s.gammainc(a, 1.0 / y), ppf=lambda q, a: 1.0 / s.gammainccinv(a, q), low=0.0,
+        lambda y, a: s.gammainc(a, 1.0 / y), ppf=lambda q, a: 1.0 / s.gammainccinv(a, q),
+        isf=lambda q, a: 1.0 / s.gammaincinv(a, q), low=TINY,
     ),
 }  # fmt: skip
 DISCRETE: dict[str, Distribution] = {
@@ -148,7 +159,7 @@ def load(module: Any) -> None:
     """Give fronts to the methods of all distributions, which look up theirs, and to those of several variables."""
     global s
     s = sys.modules["scipy.special"]  # which it has imported
-    of = {id(type(getattr(module, name))): d for name, d in (CONTINUOUS | DISCRETE).items()}
+    of = {type(getattr(module, name)): (getattr(module, name), d) for name, d in (CONTINUOUS | DISCRETE).items()}
     for base in (module.rv_continuous, module.rv_discrete):
         for name in _METHODS:
             if (method := vars(base).get(name)) is not None:
@@ -156,15 +167,19 @@ def load(module: Any) -> None:
     multivariate.load(module)
 
 
-def _method(name: str, of: dict[int, Distribution]) -> Form:
-    def traced(dist: Any, x: Array, *args: Any, **kwargs: Any) -> Any:
-        if (form := of.get(id(type(dist)))) is None:
+def _method(name: str, of: dict[type, tuple[Any, Distribution]]) -> Form:
+    def traced(dist: Any, *args: Any, **kwargs: Any) -> Any:
+        standard, form = of.get(type(dist), (dist, None))
+        if form is None or (dist.a, dist.b) != (standard.a, standard.b):
             known = ", ".join(sorted(CONTINUOUS | DISCRETE))
             raise NotDifferentiable(
                 f"scipy.stats.{dist.name}.{name} of a traced array: no rule is known, but of {known}; write it with"
                 " functions of NumPy and scipy.special"
             )
-        shapes, loc, scale = dist._parse_args(*args, **kwargs)
+        if not args:  # x, k, q: what SciPy calls it
+            args = (kwargs.pop(next(iter(kwargs.keys() & {"x", "k", "q"}))),)
+        shapes, loc, scale = dist._parse_args(*args[1:], **kwargs)
+        x = args[0]
         x, loc, scale, *shapes = map(double, (x, loc, scale, *shapes))
         is_valid = dist._argcheck(*map(value_of, shapes)) & (value_of(scale) > 0)
         if np.all(is_valid):
@@ -192,7 +207,7 @@ def _placed(form: Distribution, x: Array, loc: Array, scale: Array, shapes: Any)
 def _log(form: Distribution, x: Array, loc: Array, scale: Array, shapes: Any) -> Array:
     y, inside, _, _ = _placed(form, x, loc, scale, shapes)
     if form.counts:
-        inside = inside & (value_of(y) == np.floor(value_of(y)))
+        inside = inside & (value_of(y) == np.floor(value_of(y))) | np.isnan(value_of(y))
     out = form.log(y, *shapes) - (0.0 if form.counts else np.log(scale))
     return out if inside is True or np.all(inside) else np.where(inside, out, -inf)
 
@@ -222,8 +237,8 @@ def _log_probability(of: str) -> Form:
     def method(form: Distribution, x: Array, loc: Array, scale: Array, shapes: Any) -> Array:
         better = getattr(form, f"log{of}")
         y, inside, _, _ = _placed(form, x, loc, scale, shapes)
-        if better is not None and not form.counts and np.all(inside):
-            found: Array = better(y, *shapes)
+        if better is not None and np.all(inside):
+            found: Array = better(np.floor(value_of(y)) if form.counts else y, *shapes)
             return found
         return np.log(plain(form, x, loc, scale, shapes))
 
@@ -234,7 +249,11 @@ def _quantile(upper: bool) -> Form:
     def method(form: Distribution, q: Array, loc: Array, scale: Array, shapes: Any) -> Array:
         if form.ppf is None:
             raise NotDifferentiable("ppf and isf of a traced array: this distribution has steps, or no rule is known")
-        return form.ppf(1.0 - q if upper else q, *shapes) * scale + loc
+        is_one = (value_of(q) >= 0) & (value_of(q) <= 1)
+        q = q if np.all(is_one) else np.where(is_one, q, 0.5)
+        found = form.isf(q, *shapes) if upper and form.isf else form.ppf(1.0 - q if upper else q, *shapes)
+        found = found * scale + loc
+        return found if np.all(is_one) else np.where(is_one, found, np.nan)
 
     return method
 
