@@ -63,9 +63,16 @@ def layer(tmp_path):
     return lambda at, **more: {"LD_PRELOAD": str(library), "LAYER_AT": str(at), **more}
 
 
-def suite(place, **env):
+WANT_LOCKS = (
+    "not (runs_are_listed or trial_whose_lock_is_held or groups_take_each_trial_once"
+    " or results_do_not_depend_on_ranks_and_groups)"
+)
+"""What holds a lock to see that others mind it, and groups of a study, which share trials out by locks."""
+
+
+def suite(place, chosen="", **env):
     """Run the tests of run directories, those of every day, with their folders in a place."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-k", chosen]
     command += ["--basetemp", place / "tests", *TESTS]
     every_day = {name: value for name, value in os.environ.items() if name != "DISTBP_TESTS"}
     done = subprocess.run(
@@ -88,7 +95,7 @@ def test_the_tests_of_run_directories_pass_on(kind, mounted):
 
 
 def test_the_tests_of_run_directories_pass_without_locks_and_syncs_of_folders(layer, tmp_path):
-    suite(tmp_path, **layer(tmp_path, LAYER_REFUSES="1"))
+    suite(tmp_path, WANT_LOCKS, **layer(tmp_path, LAYER_REFUSES="1"))
 
 
 def fill(place, left):

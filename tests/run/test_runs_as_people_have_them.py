@@ -357,13 +357,13 @@ def test_a_run_that_failed_is_watched_no_longer(tmp_path, monkeypatch, capsys, h
     """Ten minutes later its watchdog ended the notebook it was in."""
     monkeypatch.chdir(tmp_path)
     wrong = {"lr": 1e30, "optimizer": "sgd", "steps": 20, "recipe": "plain", "hidden": "4"}
-    before = threading.active_count()
+    before = set(threading.enumerate())
     if how == "train":
         assert train.main([word for k, v in wrong.items() for word in (f"--{k}", str(v))]) == 1
     else:
         with pytest.raises(UserError, match="not finite|nan|inf"):
             fit("digits", **wrong)
     deadline = time.monotonic() + 5.0
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
