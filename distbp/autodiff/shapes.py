@@ -202,6 +202,9 @@ class _Joined:
     def __init__(self, columns: bool) -> None:
         self._columns = columns
 
+    __iter__ = None
+    """By places it would go on for ever."""
+
     def __getitem__(self, parts: Any) -> Array:
         arrays = []
         for part in parts if isinstance(parts, tuple) else (parts,):

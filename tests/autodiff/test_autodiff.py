@@ -501,6 +501,13 @@ def test_what_is_computed_again_uses_its_arguments_alone():
         grad(lambda w: checkpoint(lambda x: w * x**2)(w))(3.0)
 
 
+def test_what_joins_is_no_sequence():
+    """Who iterated over it filled the memory."""
+    for joined in (autodiff.r_, autodiff.c_):
+        with pytest.raises(TypeError, match="not iterable"):
+            iter(joined)
+
+
 def test_directional_derivatives_of_constants():
     assert jvp(lambda x: 3.0, (1.0,), (1.0,)) == (3.0, 0.0)
     assert jvp(lambda x: np.floor(x), (1.5,), (1.0,))[1] == 0.0
