@@ -53,7 +53,10 @@ def _entry(home: str, name: str) -> str:
     if "dict[" in str(thing):  # an alias of a type
         return f".. data:: {home}.{name}\n\n   A dict: what a run remembers, JSON and arrays.\n"
     if not callable(thing):
-        return f".. data:: {home}.{name}\n\n   {', '.join(thing)}.\n"
+        about = (
+            ", ".join(thing) + "." if isinstance(thing, (tuple, list, dict, set, frozenset)) else type(thing).__doc__
+        )
+        return f".. data:: {home}.{name}\n\n   {about}\n"
     if not isinstance(thing, type):
         return f".. autofunction:: {home}.{name}\n"
     return f".. autoclass:: {home}.{name}\n   :members:\n   :exclude-members: {_OTHERS}\n"
