@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_read(kind, mounted, launch, undisturbed, tmp_
 def test_two_seconds_a_call_are_waited_for(layer, launch, undisturbed, tmp_path):
     run = tmp_path / "slow" / "run"
     env = layer(tmp_path / "slow", LAYER_SECONDS="2")
-    more = [*TRAIN, *RUN, "--run-dir", str(run), "--resume", "auto", "--hang-timeout", "20"]
+    more = [*TRAIN, *RUN, "--checkpoint-every", "120", "--run-dir", str(run), "--resume", "auto"]
     process = subprocess.Popen(
         [sys.executable, *more], cwd=tmp_path, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
