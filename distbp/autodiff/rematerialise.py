@@ -1,12 +1,12 @@
 """Less memory for more time: what a function computed on the way is computed again on the way back."""
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from distbp.autodiff.reverse import vjp
+from distbp.autodiff.shapes import taken_apart
 from distbp.autodiff.tables import Array, NotDifferentiable, defvjp, keep
 from distbp.autodiff.tracing import Traced, record
 from distbp.trees import Tree, leaves_of, like
@@ -38,15 +38,14 @@ def checkpoint(f: Callable[..., Tree]) -> Callable[..., Tree]:
         leaves = [a for _, a in leaves_of(args)]
         traced = [leaves[k] for k in places]
         shapes = [np.shape(a) for a in traced]
-        ends = np.cumsum([0, *map(prod, shapes)])
         form: list[Tree] = []
         """A value of `f`: a tree of arrays."""
 
         def of_flat(flat: Array) -> Array:
             """Return the values of `f`, one after the other, from those of its traced arguments."""
             parts = list(leaves)
-            for j, k in enumerate(places):
-                parts[k] = np.reshape(flat[ends[j] : ends[j + 1]], shapes[j])
+            for k, part in zip(places, taken_apart(flat, shapes), strict=True):
+                parts[k] = part
             value = f(*like(args, iter(parts)), **kwargs)
             if type(flat) is not Traced and any(type(x) is Traced for _, x in leaves_of(value)):
                 raise NotDifferentiable(
@@ -56,9 +55,7 @@ def checkpoint(f: Callable[..., Tree]) -> Callable[..., Tree]:
             return np.concatenate([np.reshape(x, -1) for _, x in leaves_of(value)])
 
         flat = record(evaluated, (of_flat, np.concatenate([np.reshape(a, -1) for a in traced])))
-        shapes_of = [np.shape(x) for _, x in leaves_of(form[0])]
-        stops = np.cumsum([0, *map(prod, shapes_of)])
-        return like(form[0], (np.reshape(flat[stops[j] : stops[j + 1]], shape) for j, shape in enumerate(shapes_of)))
+        return like(form[0], iter(taken_apart(flat, [np.shape(x) for _, x in leaves_of(form[0])])))
 
     return piece
 

@@ -2,6 +2,7 @@
 
 import inspect
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,12 @@ def array(parts: Any, dtype: Any = None) -> Array:
     else:
         made = parts if type(parts) is Traced else np.array(parts)
     return made if dtype is None else made.astype(dtype)
+
+
+def taken_apart(flat: Array, shapes: Any) -> list[Array]:
+    """Return arrays of these shapes, whose numbers lie one after the other in `flat`."""
+    ends = np.cumsum([0, *map(prod, shapes)])
+    return [np.reshape(flat[lo:hi], shape) for lo, hi, shape in zip(ends, ends[1:], shapes, strict=False)]
 
 
 class _Joined:

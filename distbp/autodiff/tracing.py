@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from functools import wraps
 from math import prod
 from operator import attrgetter
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import numpy as np
 
@@ -161,14 +162,14 @@ _UNKNOWN = "no rule is known; write it with other functions, or give one: autodi
 
 def _library() -> str:
     """Return the function of SciPy that is at work on what the program gave it, "" where none is."""
-    found, frame = "", sys._getframe(2)
+    found, frame = "", cast("FrameType | None", sys._getframe(2))
     while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(("scipy.", "numpy")):
         wrapped = frame.f_locals.get("f") if module.startswith("scipy._lib") else None
         if wrapped is not None:  # what looks at arguments in place of a function
             found = f"{'.'.join(wrapped.__module__.split('.')[:2])}.{wrapped.__name__}"
         elif module.startswith("scipy.") and not module.startswith("scipy._lib"):
             found = f"{'.'.join(module.split('.')[:2])}.{frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return found
 
 

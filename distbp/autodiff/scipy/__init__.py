@@ -64,10 +64,8 @@ def front(function: Any, traced: Callable[..., Any]) -> None:
 
     code = function.__code__
     function.__signature__ = signature
-    function.__kwdefaults__ = {
-        **(function.__kwdefaults__ or {}),
-        "__look": look,
-    }  # of both codes: one at a time changes
+    # defaults for both codes: another thread may be between the two lines
+    function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), "__look": look}
     function.__code__ = shown.__code__.replace(
         co_freevars=code.co_freevars, co_name=code.co_name, co_qualname=code.co_qualname
     )

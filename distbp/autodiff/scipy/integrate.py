@@ -14,6 +14,7 @@ import numpy as np
 
 from distbp.autodiff.reverse import vjp
 from distbp.autodiff.scipy import front
+from distbp.autodiff.shapes import taken_apart
 from distbp.autodiff.tables import RULES, Array, NotDifferentiable
 from distbp.autodiff.tracing import Traced, record, value_of
 
@@ -87,7 +88,7 @@ def _solution_vjp(
 
 def _adjoint(g: Array, ans: Array, f: Any, t: Array, args: Any, how: Any) -> tuple[Array, list[Array]]:
     """Return the gradient by the value at the first time, of all later ones, and by each argument."""
-    n, ends = np.shape(ans)[1], np.cumsum([0, *(int(np.size(a)) for a in args)])
+    n = np.shape(ans)[1]
 
     def slope_of(state: Array, minus_t: Array, *args: Array) -> Array:
         y, back = state[:n], state[n : 2 * n]
@@ -95,13 +96,13 @@ def _adjoint(g: Array, ans: Array, f: Any, t: Array, args: Any, how: Any) -> tup
         by_y, *by_args = pull(back)
         return np.concatenate([-slope, by_y, *(np.reshape(b, -1) for b in by_args)])
 
-    back, of_args = np.zeros(n), np.zeros(ends[-1])
+    back, of_args = np.zeros(n), np.zeros(sum(int(np.size(a)) for a in args))
     for i in range(np.shape(t)[0] - 1, 0, -1):
         start = np.concatenate([ans[i], back + g[i], of_args])
         times = np.stack([-t[i], -t[i - 1]])
         state = m.odeint(slope_of, start, times, args=tuple(args), **how)[1]
         back, of_args = state[n : 2 * n], state[2 * n :]
-    return back, [np.reshape(of_args[ends[j] : ends[j + 1]], np.shape(a)) for j, a in enumerate(args)]
+    return back, taken_apart(of_args, [np.shape(a) for a in args])
 
 
 def _as_array(slope: Any) -> Array:

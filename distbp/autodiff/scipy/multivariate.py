@@ -29,10 +29,11 @@ def load(module: Any) -> None:
     front(normal.entropy, normal_entropy)
     front(dirichlet.logpdf, dirichlet_logpdf)
     front(dirichlet.pdf, lambda *args, **kwargs: np.exp(dirichlet_logpdf(*args, **kwargs)))
-    front(type(module.multivariate_normal()).logpdf, _of_frozen_normal)
-    front(type(module.multivariate_normal()).pdf, lambda frozen, x: np.exp(_of_frozen_normal(frozen, x)))
-    front(type(module.dirichlet([1.0])).logpdf, lambda frozen, x: dirichlet_logpdf(None, x, frozen.alpha))
-    front(type(module.dirichlet([1.0])).pdf, lambda frozen, x: np.exp(dirichlet_logpdf(None, x, frozen.alpha)))
+    of_normal, of_dirichlet = type(module.multivariate_normal()), type(module.dirichlet([1.0]))
+    front(of_normal.logpdf, _of_frozen_normal)
+    front(of_normal.pdf, lambda frozen, x: np.exp(_of_frozen_normal(frozen, x)))
+    front(of_dirichlet.logpdf, lambda frozen, x: dirichlet_logpdf(None, x, frozen.alpha))
+    front(of_dirichlet.pdf, lambda frozen, x: np.exp(dirichlet_logpdf(None, x, frozen.alpha)))
     front(normal.__call__, lambda dist, *args, **kwargs: Frozen(dist, kwargs, "mean cov allow_singular".split(), args))
     front(dirichlet.__call__, lambda dist, *args, **kwargs: Frozen(dist, kwargs, ["alpha"], args))
 
@@ -64,11 +65,11 @@ def _square(cov: Array, dim: int) -> Array:
     return np.eye(dim) * cov
 
 
-def _root(cov: Array, allow_singular: bool) -> tuple[Array, Array, int]:
-    """Return U with ``U U^T`` the inverse of the covariance, the log of its determinant, and its rank."""
+def _root(cov: Array, allow_singular: bool) -> tuple[Array, Array, int, Any]:
+    """Return U with ``U U^T`` the inverse of the covariance, the log of its determinant, its rank, and SciPy's own."""
     if type(cov) is not Traced:
         known = psd(np.asarray(cov), allow_singular=allow_singular)
-        return known.U, known.log_pdet, known.rank
+        return known.U, known.log_pdet, known.rank, known
     traced: Array = cov
     try:
         lower = np.linalg.cholesky(symmetric(traced))
@@ -78,7 +79,7 @@ def _root(cov: Array, allow_singular: bool) -> tuple[Array, Array, int]:
                 "multivariate_normal: by a covariance that is singular there is no derivative"
             ) from None
         raise np.linalg.LinAlgError("the covariance is not positive definite") from None
-    return np.linalg.inv(lower).T, 2.0 * np.sum(np.log(np.diagonal(lower))), len(lower)
+    return np.linalg.inv(lower).T, 2.0 * np.sum(np.log(np.diagonal(lower))), len(lower), None
 
 
 def normal_logpdf(dist: Any, x: Array, mean: Array = None, cov: Array = 1, allow_singular: bool = False) -> Array:
@@ -89,16 +90,12 @@ def normal_logpdf(dist: Any, x: Array, mean: Array = None, cov: Array = 1, allow
     x = np.reshape(x, (-1, 1)) if np.ndim(x) == 1 and dim == 1 else x
     if hasattr(cov, "log_pdet"):
         raise NotDifferentiable("multivariate_normal of a Covariance, and a traced array: give the matrix")
-    root, log_det, rank = _root(_square(cov, dim), allow_singular)
-    known: Any = psd(np.asarray(_square(cov, dim)), allow_singular=True) if rank < dim else None
-    off = (
-        np.matmul(x if mean is None else x - mean, root)
-        if np.ndim(x)
-        else (x if mean is None else x - mean) * root[0, 0]
-    )
+    root, log_det, rank, known = _root(_square(cov, dim), allow_singular)
+    away = x if mean is None else x - mean
+    off = np.matmul(away, root) if np.ndim(x) else away * root[0, 0]
     found = -0.5 * (rank * log(2.0 * pi) + log_det + (np.sum(off * off, -1) if np.ndim(off) else off * off))
     if rank < dim:  # SciPy looks whether a row is where there is any probability
-        found = np.where(known._support_mask(value_of(x) - (0.0 if mean is None else value_of(mean))), found, -np.inf)
+        found = np.where(known._support_mask(value_of(away)), found, -np.inf)
     return np.squeeze(found) if np.ndim(found) else found
 
 
@@ -106,7 +103,7 @@ def normal_entropy(dist: Any, mean: Array = None, cov: Array = 1) -> Array:
     """Return the differential entropy."""
     cov = double(cov)
     dim = max(np.shape(cov)[0] if np.ndim(cov) else 1, np.size(mean) if mean is not None else 1)
-    _, log_det, rank = _root(_square(cov, dim), True)
+    _, log_det, rank, _ = _root(_square(cov, dim), True)
     return 0.5 * (rank * (log(2.0 * pi) + 1.0) + log_det)
 
 

@@ -1,4 +1,4 @@
-"""scipy.signal: convolutions, in any number of dimensions; a linear filter goes by them only where it is short."""
+"""scipy.signal: convolutions and correlations, in any number of dimensions."""
 
 from functools import partial
 from typing import Any

@@ -190,11 +190,14 @@ def _method(name: str, of: dict[type, tuple[Any, Distribution]]) -> Form:
     return traced
 
 
+def _high(form: Distribution, shapes: Any) -> Any:
+    return form.high(*map(value_of, shapes)) if callable(form.high) else form.high
+
+
 def _placed(form: Distribution, x: Array, loc: Array, scale: Array, shapes: Any) -> tuple[Array, Any, Any, Any]:
     """Return the standard place, within the support; and where it was in it, below it, and above it."""
     y = (x - loc) / scale
-    at, high = value_of(y), form.high
-    high = high(*map(value_of, shapes)) if callable(high) else high
+    at, high = value_of(y), _high(form, shapes)
     if form.counts:
         at = np.floor(at)
     below, above = at < form.low, at > high
@@ -219,7 +222,7 @@ def _probability(of: str) -> Form:
         y, _, below, above = _placed(form, x, loc, scale, shapes)
         if form.counts:
             y = np.floor(value_of(y))
-            high = form.high(*map(value_of, shapes)) if callable(form.high) else form.high
+            high = _high(form, shapes)
             above = above | (y >= high)
             y = np.where(above, form.inside, y) if np.isfinite(high).any() else y
         out = getattr(form, of)(y, *shapes)
