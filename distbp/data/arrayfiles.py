@@ -29,7 +29,10 @@ Array = NDArray[Any]
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _INPUT_KEYS = ("X", "x", "data", "images", "inputs")
 _TARGET_KEYS = ("y", "target", "targets", "labels")
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, SyntaxError, RuntimeError, zlib.error, BadZipFile, TokenError)
+_DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, OverflowError, SyntaxError, RuntimeError, zlib.error, BadZipFile,
+    TokenError,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -71,6 +74,8 @@ def read_idx(path: Path) -> Array:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: damaged or truncated: {error}") from error
     expected = math.prod(shape) * dtype.itemsize
+    if not expected:
+        raise UserError(f"{path}: empty or damaged: its header tells of {shape} elements")
     if len(data) != expected:
         raise UserError(f"{path}: truncated or damaged: {len(data)} bytes of data, {expected} expected for {shape}")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
@@ -181,6 +186,7 @@ def of_matrix(
     """Return the rows of a matrix with the target in columns of it: those of `target`, or the last one."""
     if X.ndim != 2:
         raise UserError(f"{source}: shape {X.shape}: a matrix is needed, or the target beside it")
+    _refuse_nothing(X, source)
     if target is None and like is not None:
         places = [int(name) for name in like.names if name.isdigit()]
         target = ",".join(map(str, places)) if places and max(places) < X.shape[1] else ""
@@ -193,6 +199,11 @@ def of_matrix(
     y = X[:, places[0]] if len(places) == 1 else X[:, places]
     meaning = infer_target(y, tuple(map(str, places)), source, task=task, like=like)
     return ArrayDataset(X, y, *meaning, inputs=inputs, weights=weights, source=source)
+
+
+def _refuse_nothing(X: Array, source: str) -> None:
+    if not X.size:
+        raise UserError(f"{source}: an array of shape {X.shape} has no {'columns' if len(X) else 'rows'}")
 
 
 def _map(path: Path) -> Array:
@@ -210,6 +221,7 @@ def of_arrays(
     """Return the rows of `X` (n_rows, ...) with a target (n_rows,) or (n_rows, k), whose columns have `names`."""
     if X.dtype.kind not in "biuf" or X.ndim < 2:
         raise UserError(f"{source}: inputs of {X.dtype} and shape {X.shape}: numbers (rows, ...) are needed")
+    _refuse_nothing(X, source)
     if y is None:
         return ArrayDataset(X, source=source)
     if y.dtype.kind == "S":

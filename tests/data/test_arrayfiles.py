@@ -46,7 +46,7 @@ def test_digits_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("shape", [(5,), (4, 3, 2), (0, 3)])
+@pytest.mark.parametrize("shape", [(5,), (4, 3, 2), (1, 1)])
 @pytest.mark.parametrize("dtype", IDX_TYPES)
 def test_idx_is_read_back(tmp_path, dtype, shape, suffix):
     array = random_array(dtype, shape)
@@ -67,6 +67,8 @@ def test_idx_is_read_back(tmp_path, dtype, shape, suffix):
         (lambda c: b"\0\0\x07" + c[3:], "begins with 00000703"),
         (lambda c: b"\0\0\x08\0" + c[4:], "not an idx file"),
         (lambda c: b"\x89PNG" + c[4:], "not an idx file"),
+        (lambda c: c[:4] + bytes(4) + c[8:16], "tells of \\(0, 3, 2\\) elements"),
+        (lambda c: c[:3] + b"\x0b" + bytes(12) + b"\xff" * 32, "empty or damaged"),  # more than an array can count
     ],
 )
 def test_an_idx_file_that_is_none(tmp_path, damage, message, suffix):
@@ -325,6 +327,23 @@ def test_a_target_that_is_no_number_names_its_row(tmp_path, kind, y):
     arguments = [a and tmp_path / a for a in arguments]
     with pytest.raises(UserError, match=r"row 1 \(from 0\)"):
         everything((read_arrays if kind == "npz" else read_npy)(*arguments))
+
+
+@pytest.mark.parametrize(("shape", "what"), [((0, 5), "rows"), ((5, 0), "columns")])
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_arrays_of_nothing(tmp_path, kind, shape, what):
+    X, path = np.zeros(shape), tmp_path / f"a.{kind}"
+    np.save(path, X) if kind == "npy" else np.savez(path, X=X, y=np.arange(len(X)) % 2)
+    with pytest.raises(UserError, match=f"{kind}: an array of shape .* has no {what}"):
+        load(str(path))
+
+
+def test_an_npy_whose_header_tells_of_a_negative_length(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((40, 5)))
+    path.write_bytes(path.read_bytes().replace(b"(40, 5), ", b"(-40, 5),"))
+    with pytest.raises(UserError, match=r"a\.npy: not a whole \.npy file"):
+        load(str(path))
 
 
 def test_no_rows_can_be_taken(tmp_path, matrix):
