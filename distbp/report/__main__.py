@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
-from distbp.errors import DONE, UserError
+from distbp.errors import DONE
 from distbp.markup import plain
 from distbp.report import LANGUAGES
 from distbp.report.of_run import report_on
@@ -22,28 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m distbp.report", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="directories of finished runs")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        default=Path("comparison"),
-        help="where the page about several goes [comparison]",
-    )
+    where = "where the page about several goes [comparison]"
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("comparison"), help=where)
     options = parser.parse_args(arguments)
     return run(lambda comm: report(options, comm), SerialCommunicator)
 
 
 def report(options: argparse.Namespace, comm: Communicator) -> int:
     """Write the report that `options` ask for."""
-    try:
-        one = len(options.runs) == 1
-        path = (
-            report_on(options.runs[0], options.language)
-            if one
-            else compare(options.runs, options.out, options.language)
-        )
-    except (KeyError, ValueError, StopIteration) as error:
-        raise UserError(f"a file of the run cannot be understood: {type(error).__name__}: {error}") from error
+    first, *others = options.runs
+    path = compare(options.runs, options.out, options.language) if others else report_on(first, options.language)
     print(f"report: {path}")
     return DONE
 

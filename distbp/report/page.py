@@ -16,7 +16,7 @@ in which texts may have ``**bold**`` and ```` `code` ````; all else stands for i
 import base64
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -94,6 +94,20 @@ def compose(name: str, language: str, figures: Mapping[str, Any]) -> Report:
     return Report("\n\n".join(map(_block, re.split(r"\n\s*\n", text.strip()))) + "\n", drawn)
 
 
+def publish(
+    name: str, language: str, figures: Callable[[], Mapping[str, Any]], folder: Path, *, kinds: Sequence[str] = ("svg",)
+) -> Path:  # fmt: skip
+    """Write a report on what `figures` reads from files, which may be damaged; return the page, in `folder`."""
+    try:
+        report = compose(name, language, figures())
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a figure that is missing, of another type, or no figure
+        raise UserError(f"a file of {folder} cannot be understood: {type(error).__name__}: {error}") from error
+    write(report, folder, language, kinds=kinds)
+    return folder / "report.html"
+
+
 def _block(text: str) -> str:
     """Return a block in Markdown: a paragraph in one line, a table below its caption and with a line below its head."""
     if text.startswith("- "):
@@ -107,7 +121,7 @@ def _block(text: str) -> str:
     return "\n".join([f"*{paragraph}*", "", *rows])
 
 
-def write(report: Report, folder: Path, language: str = "en", *, kinds: tuple[str, ...] = ("svg", "png")) -> None:
+def write(report: Report, folder: Path, language: str = "en", *, kinds: Sequence[str] = ("svg",)) -> None:
     """Write ``report.html`` (one file, charts inside), ``report.md``, and each chart in ``figures/``.
 
     Charts are SVG, which the page and the text show, and of such other `kinds` as are asked for.

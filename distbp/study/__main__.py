@@ -19,7 +19,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
 from distbp.markup import plain
 from distbp.report import LANGUAGES
-from distbp.report.page import compose, write
+from distbp.report.page import publish
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data
 from distbp.run.config import parse_train_config
@@ -134,10 +134,8 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 
 def _report(name: str, folder: Path, language: str) -> None:
-    write(
-        compose(f"study/{name.replace('-', '_')}/report", language, EXPERIMENTS[name].figures(folder)), folder, language
-    )
-    say(f"report: {folder / 'report.html'}")
+    template, figures = f"study/{name.replace('-', '_')}/report", EXPERIMENTS[name].figures
+    say(f"report: {publish(template, language, lambda: figures(folder), folder, kinds=('svg', 'png'))}")
 
 
 if __name__ == "__main__":

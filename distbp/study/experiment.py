@@ -5,7 +5,6 @@ and the report, which is made from these two alone.
 """
 
 import dataclasses
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Data
 from distbp.errors import UsageError, UserError
+from distbp.report.run_files import figures_in
 from distbp.run.directory import data_name
 from distbp.run.options import TrainConfig, flag
 from distbp.study.trials import Trial
@@ -96,4 +96,6 @@ def read_study(folder: Path) -> dict[str, Any]:
     path = folder / "study.json"
     if not path.exists():
         raise UserError(f"no study in {folder}: --run-dir names the folder of one")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    if not (found := figures_in(path)):
+        raise UserError(f"{path} is damaged: remove it, and begin the study again with the same options")
+    return found

@@ -19,7 +19,7 @@ import numpy as np
 
 from distbp.comm.communicator import Communicator
 from distbp.comm.serial import SerialCommunicator
-from distbp.errors import Diverged
+from distbp.errors import Diverged, UserError
 from distbp.files import atomic_write, take_lock
 
 _PAUSE = 0.1
@@ -95,7 +95,13 @@ class _Results:
             new = stream.read()
         new = new[: new.rfind(b"\n") + 1]  # what is behind it may still be taken away
         self._end += len(new)
-        self._known |= {result["trial"]: result for result in map(json.loads, new.splitlines())}
+        for line in new.splitlines():
+            try:
+                result = json.loads(line)
+                self._known[result["trial"]] = result
+            except (ValueError, LookupError, TypeError, RecursionError):
+                where = f"{self._path}: a line is damaged, {line[:30].decode(errors='replace')!r}"
+                raise UserError(f"{where}: remove it, and its trial is done again") from None
         return self._known
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -56,6 +57,47 @@ def test_what_changes_is_converted_again(table, tmp_path, conversions):
     assert n() == 200 and len(conversions) == 2
     load(table, cache=tmp_path / "cache", dtype=np.float64, **WHOLE)
     assert len(conversions) == 3
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit of a row": lambda entry: flip(entry / "rows.npy", -3),
+    "rows that are missing": lambda entry: os.truncate(entry / "rows.npy", 500),
+    "a letter of a category": lambda entry: flip(entry / "table.json", (entry / "table.json").read_bytes().index(b"q")),
+    "no digest": lambda entry: (entry / "digest").unlink(),
+    "no rows": lambda entry: (entry / "rows.npy").unlink(),
+    "nothing": lambda entry: shutil.rmtree(entry) or entry.mkdir(),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_converted_again(table, tmp_path, conversions, damage, ranks):
+    first = load(table, cache=tmp_path / "cache", **WHOLE)
+    (entry,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    DAMAGES[damage](entry)
+    for data in run_threads(ranks, lambda comm: load(table, cache=tmp_path / "cache", comm=comm, **WHOLE)):
+        assert same(first, data) and any("was damaged: converted again" in remark for remark in data.remarks)
+    assert not any("damaged" in remark for remark in load(table, cache=tmp_path / "cache", **WHOLE).remarks)
+    assert len(conversions) == 2
+
+
+def test_what_was_fitted_and_is_damaged_is_computed_again(table, tmp_path):
+    first = load(table, cache=tmp_path / "cache", **WHOLE)
+    computed = list((tmp_path / "cache").glob("*/computed-*.json"))
+    assert computed
+    whole = [path.read_bytes() for path in computed]
+    for path in computed:
+        text = path.read_text()
+        digit = max(text.rfind(digit) for digit in "12345678")
+        path.write_text(text[:digit] + "9" + text[digit + 1 :])
+    assert same(first, load(table, cache=tmp_path / "cache", **WHOLE))
+    assert [path.read_bytes() for path in computed] == whole
 
 
 @pytest.mark.parametrize(("ranks", "per_host"), [(4, 4), (4, 2), (3, 1)])

@@ -218,6 +218,18 @@ def test_figures_are_the_same_bytes_each_time():
     assert draw() == draw()
 
 
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("trials.jsonl", "{}\n", "a line is damaged, '{}': remove it"), ("trials.jsonl", "[\n", "a line is damaged"),
+    ("trials.jsonl", '{"trial": "a"}\n', "cannot be understood: KeyError"), ("study.json", "{", "is damaged"),
+    ("study.json", '{"study": "batch-size"}', "cannot be understood: KeyError"),
+])  # fmt: skip
+def test_a_damaged_file_of_a_study_is_one_line(tmp_path, name, content, says):
+    run_study(tmp_path / "study", *TINY)
+    (tmp_path / "study" / name).write_text(content)
+    with pytest.raises(UserError, match=re.escape(says)):
+        run_study(tmp_path / "study", *TINY, "--report-only")
+
+
 @pytest.mark.parametrize("library, action", [
     ("matplotlib", lambda: drawing.draw(drawing.Plot([]), "t", "x", "y", {})),
     ("jinja2", lambda: compose("study/plan/report", "en", {})), ("jinja2", lambda: write(Report("", {}), None)),

@@ -3,6 +3,7 @@
 A converted table lies in a folder that is called by a digest of the content of its files, the options, and the code
 that converts. It is written under another name, flushed to the disk, and renamed: who finds it finds all of it. Those
 who want the same one at the same moment wait for each other at a lock; where a file system has none, each converts.
+What does not agree with its digest any more is made again.
 Without a cache the result lies in memory, or in a temporary folder, while the ranks map it. What was computed from the
 rows of a table (`remembered`) lies beside them.
 """
@@ -88,22 +89,25 @@ def remembered(
         digest.update(np.__version__.encode() + key())
         path = folder / f"computed-{digest.hexdigest()[:32]}.json"
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
+            seal, _, text = path.read_text(encoding="utf-8").partition(" ")
+            found = json.loads(text) if seal == hashlib.sha256(text.encode()).hexdigest() else None
     found = comm.bcast_obj(found)
     if found is None:
         found = compute()
         if folder is not None and comm.is_root:
             with contextlib.suppress(OSError):  # a cache that may not be written
-                atomic_write(path, json.dumps(found).encode())
+                text = json.dumps(found)
+                atomic_write(path, f"{hashlib.sha256(text.encode()).hexdigest()} {text}".encode())
     return dict(found)
 
 
 def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path | None) -> tuple[Path, bool, list[str]]:
     """Return the folder of the converted table, whether it is a temporary one, and remarks."""
-    remarks = []
+    remarks = list[str]()
     if cache is not None:
         try:
-            return _cached(paths, options, cache), False, []
+            folder, remarks = _cached(paths, options, cache)
+            return folder, False, remarks
         except (CannotWrite, PermissionError, NotADirectoryError, FileExistsError) as error:
             where = f"no cache in {cache}: {error.strerror}"
             remarks.append(f"{paths[0].name}: converted for this run alone: {where}")
@@ -130,36 +134,50 @@ def _convert(paths: Sequence[Path], options: TableOptions, folder: Path) -> None
     conversion.convert(list(paths), options, lambda *converted: records.write(folder, *converted))
 
 
-def _cached(paths: Sequence[Path], options: TableOptions, cache: Path) -> Path:
-    """Return the folder of a table in the cache, converted now where it is not there."""
-    entry = cache / f"{paths[0].stem[:40]}-{_digest(paths, options)}"
-    if _is_there(entry):
-        return entry
+def _cached(paths: Sequence[Path], options: TableOptions, cache: Path) -> tuple[Path, list[str]]:
+    """Return the folder of a table in the cache, converted now where it is not there or damaged; and a remark, then."""
+    entry, remarks = cache / f"{paths[0].stem[:40]}-{_digest(paths, options)}", list[str]()
+    if _is_whole(entry):
+        return entry, remarks
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f".{entry.name}.lock"):
-        if _is_there(entry):
-            return entry
+        if _is_whole(entry):
+            return entry, remarks
+        if entry.exists():
+            shutil.rmtree(entry)
+            remarks.append(f"{paths[0].name}: what {cache} had of it was damaged: converted again")
         try:
             folder = Path(tempfile.mkdtemp(prefix=".new-", dir=cache))
         except OSError as error:
             raise CannotWrite(*error.args) from error
         try:
             _convert(paths, options, folder)
+            with records.writing():
+                atomic_write(folder / "digest", _digest_of(folder).encode())
             folder.chmod(0o755)
             with contextlib.suppress(OSError):  # another host was faster, where locks do not reach
                 folder.rename(entry)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         _tidy(cache)
-    return entry
+    return entry, remarks
 
 
-def _is_there(entry: Path) -> bool:
-    if not (entry / "table.json").exists():
-        return False
+def _is_whole(entry: Path) -> bool:
+    """Return whether a converted table is there, as it was written."""
     with contextlib.suppress(OSError):
         os.utime(entry)
-    return True
+    try:
+        return (entry / "digest").read_bytes() == _digest_of(entry).encode()
+    except OSError:
+        return False
+
+
+def _digest_of(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("rows.npy", "table.json"):
+        _add(digest, folder / name)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -196,13 +214,19 @@ def _digest(paths: Sequence[Path], options: TableOptions) -> str:
     digest = _digest_of_code(Path(__file__).parent)
     digest.update(json.dumps(asdict(options), sort_keys=True).encode())
     for path in paths:
-        there = path.stat()
-        digest.update(f"{path.name} {there.st_size} {there.st_mtime_ns}".encode())
-        with open(path, "rb") as stream:
-            if there.st_size <= _WHOLE_BYTES:
-                digest.update(stream.read())
-                continue
-            for k in range(_BLOCKS):
-                stream.seek(k * (there.st_size - _BLOCK_BYTES) // (_BLOCKS - 1))
-                digest.update(stream.read(_BLOCK_BYTES))
+        digest.update(f"{path.stat().st_mtime_ns} ".encode())
+        _add(digest, path)
     return digest.hexdigest()[:32]
+
+
+def _add(digest: "hashlib._Hash", path: Path) -> None:
+    """Add a file to a digest: its length, and all of it or blocks of it."""
+    size = path.stat().st_size
+    digest.update(f"{path.name} {size} ".encode())
+    with open(path, "rb") as stream:
+        if size <= _WHOLE_BYTES:
+            digest.update(stream.read())
+            return
+        for k in range(_BLOCKS):
+            stream.seek(k * (size - _BLOCK_BYTES) // (_BLOCKS - 1))
+            digest.update(stream.read(_BLOCK_BYTES))

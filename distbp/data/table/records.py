@@ -121,20 +121,21 @@ def _write(path: Path, parts: Iterable[memoryview]) -> None:
         os.fsync(stream.fileno())
         return n
 
-    with _writing():
+    with writing():
         stream = open(path, "wb")  # noqa: SIM115
     with stream, ThreadPoolExecutor(1) as pool:
         pending = pool.submit(int)
         for part in parts:
-            with _writing():
+            with writing():
                 pending.result()
             pending = pool.submit(put, part)
-        with _writing():
+        with writing():
             pending.result()
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
+    """Turn what goes wrong in writing into `CannotWrite`."""
     try:
         yield
     except OSError as error:
