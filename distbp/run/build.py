@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from distbp.optim.rules import make_optimizer
 from distbp.optim.schedules import Schedule, scale_rate
 from distbp.run.going_on import adopt, options_like, start_of, suited_to_start
 from distbp.run.options import TrainConfig, parse_every, parse_interval
-from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of
+from distbp.run.recipes import ADAPTED, BATCH, RECIPES, batch_of, bins_of, decay_of, epochs_of
 from distbp.run.refusals import SUITABLE_LOSS, refuse_loss, refuse_members, refuse_mixtures, refuse_threshold
 from distbp.run.row_by_row import mixture_of_rows
 from distbp.trainer.calibration import calibrated, threshold
@@ -60,9 +61,8 @@ def load_data(config: TrainConfig, comm: Communicator, given: Mapping[str, Any] 
 
 
 def _bins(config: TrainConfig) -> int | Callable[[int], int]:
-    """Return the number of bins, by the number of columns of numbers where nobody asked for another."""
-    usual = config.bins == RECIPES[config.recipe].get("bins")
-    return (lambda n_numbers: bins_of(config.recipe, n_numbers)) if usual else config.bins
+    """Return the number of bins, by the number of columns of numbers where nobody asked for one."""
+    return partial(bins_of, config.recipe) if config.bins is None else config.bins
 
 
 def table_options(config: TrainConfig) -> TableOptions:
@@ -76,30 +76,34 @@ def table_options(config: TrainConfig) -> TableOptions:
 
 
 def suited_to(data: Data, config: TrainConfig, before: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Return the configuration with a batch and a length that suit the training rows, where nobody asked for others.
+    """Return the configuration with bins, a batch, a length and a decay that suit the data, where nobody asked for any.
 
     What the length decides stays as it was `before`, in the run that is resumed.
     """
     if data.start is not None:
         config = suited_to_start(config, data.start)
-    if not isinstance(_bins(config), int):
+    n, recipe, asked = data.train.n_rows, config.recipe, config.batch_size
+    if config.bins is None:
         numbers = [texts for _, texts in data.preprocessor.columns if texts is None]
-        config = dataclasses.replace(config, bins=bins_of(config.recipe, len(numbers)))
-    n, usual = data.train.n_rows, RECIPES[config.recipe].get("batch_size", TrainConfig.batch_size)
-    if config.batch_size == usual:
-        batch = batch_of(config.recipe, n) or usual
-        if batch > n:
-            data.remarks.append(f"the batch is all {n} training rows, not {batch}")
-        config = dataclasses.replace(config, batch_size=min(batch, n))
+        config = dataclasses.replace(config, bins=bins_of(recipe, len(numbers)))
+    batch = batch_of(recipe, n) if asked is None else asked
+    if asked is None and batch > n:
+        data.remarks.append(f"the batch is all {n} training rows, not {batch}")
+        batch = n
+    config = dataclasses.replace(config, batch_size=batch)
+    sampler = BatchSampler(n, min(batch, n), drop_last=config.drop_last)
     if config.epochs is None and config.steps is None:
-        sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
-        config = dataclasses.replace(config, epochs=epochs_of(config.recipe, sampler.steps_per_epoch))
-    if config.weight_decay and config.weight_decay == RECIPES[config.recipe].get("weight_decay"):
-        sampler = BatchSampler(n, min(config.batch_size, n), drop_last=config.drop_last)
-        decay = decay_of(config.recipe, sampler.total_steps(*run_length(config)))
-        decay = (before or {}).get("weight_decay", decay)
-        config = dataclasses.replace(config, weight_decay=decay)
+        config = dataclasses.replace(config, epochs=epochs_of(recipe, sampler.steps_per_epoch))
+    if config.weight_decay is None:
+        decay = decay_of(recipe, sampler.total_steps(*run_length(config)))
+        config = dataclasses.replace(config, weight_decay=decay and (before or {}).get("weight_decay", decay))
     return config
+
+
+def with_usual(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with what its recipe says at most, where nobody asked: a study varies the rest."""
+    usual = {"batch_size": BATCH, "bins": 0, "weight_decay": 0.0} | RECIPES[config.recipe]
+    return dataclasses.replace(config, **{name: usual[name] for name in ADAPTED if getattr(config, name) is None})
 
 
 def build_network(config: TrainConfig, data: Data) -> tuple[Network | FunctionModel, Loss]:
@@ -127,18 +131,21 @@ def build_trainer(
     fingerprint: dict[str, Any] | None = None,
 ) -> Trainer:
     """Network, loss, optimiser, schedule and trainer from a configuration."""
+    config = with_usual(config)
+    batch, decay = config.batch_size, config.weight_decay
+    assert batch is not None and decay is not None
     network, loss = build_network(config, data)
     if mixed := mixture_of_rows(network, loss, data.train):
         data.remarks.append(mixed)
     optimizer = make_optimizer(
-        config.optimizer, config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+        config.optimizer, config.lr, momentum=config.momentum, weight_decay=decay,
         layers=network.weight_slices, clip_norm=config.clip_norm,
     )  # fmt: skip
     n = data.train.n_rows
-    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, config.batch_size, config.lr_scaling_base)
+    optimizer.lr = scale_rate(optimizer.lr, config.lr_scaling, batch, config.lr_scaling_base)
     refuse_mixtures(config, n)
     refuse_threshold(config, data.target)
-    sampler = BatchSampler(n, config.batch_size, drop_last=config.drop_last)
+    sampler = BatchSampler(n, batch, drop_last=config.drop_last)
     per_epoch, total = sampler.steps_per_epoch, sampler.total_steps(*run_length(config))
     schedule = Schedule(
         config.schedule, warmup=parse_interval(config.warmup, per_epoch), total=total,
@@ -151,7 +158,7 @@ def build_trainer(
     )  # fmt: skip
     return Trainer(
         network, loss, optimizer, data.train, validation=data.validation, comm=comm,
-        batches=Batches(config.batch_size, config.seed, config.drop_last), gradient=gradient,
+        batches=Batches(batch, config.seed, config.drop_last), gradient=gradient,
         schedule=schedule, components=_components(config, comm, checkpoints, fingerprint),
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ def _parser(everything: bool = True) -> argparse.ArgumentParser:
         meta, kind = field.metadata, _type(field)
         group = groups.setdefault(meta["group"], parser.add_argument_group(meta["group"]))
         shown = ("on" if field.default else "off") if kind is bool else meta["shown"]
-        default = "" if field.default is None else f" [{shown}]"
+        default = "" if shown is None else f" [{shown}]"
         text = (meta["help"] + default).replace("%", "%%")
         how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if kind is not bool:

@@ -123,14 +123,12 @@ class TrainConfig:
     cache: str = _data(
         "auto", "where converted tables are kept: a folder, none, or auto: the user's (~/.cache/distbp)", metavar="DIR"
     )
-    sample_weight: str | None = _data(
-        None, "column of a table, or array of an .npz, with the weight of each row", metavar="COLUMN"
-    )
+    sample_weight: str | None = _data(None, "column, or array of an .npz, with each row's weight", metavar="COLUMN")
     class_weight: str = _data("none", "balanced: each class counts the same", ("none", "balanced"))
     preprocessing: str = _data(
         "auto", "scaling of numeric columns; auto: minmax for images, else standardize", fitting.SCALINGS
     )
-    bins: int = _data(0, "quantile bins that each number is encoded in, piecewise linearly, beside it; 0: none")
+    bins: int | None = _data(None, "quantile bins that each number is encoded in, piecewise linearly; 0: none", shown=0)
     impute: str = _data("mean", "what a missing number becomes", ("mean", "zero"))
     scale_target: bool = _data(True, "standardise a regression target")
 
@@ -164,7 +162,7 @@ class TrainConfig:
     optimizer: str = _optimisation("adam", "how the gradient changes the parameters", OPTIMIZERS)
     lr: float | None = _optimisation(None, "peak learning rate; each optimizer has its own default")
     momentum: float = _optimisation(0.9, "of momentum, nesterov, lars")
-    weight_decay: float = _optimisation(0.0, "L2 coefficient (adamw, lamb: decoupled), weights only")
+    weight_decay: float | None = _optimisation(None, "L2 coefficient, weights only (adamw, lamb: decoupled)", shown=0.0)
     clip_norm: float | None = _optimisation(None, "largest norm of the gradient")
     schedule: str = _optimisation("constant", "of the learning rate", SCHEDULES)
     warmup: str = _optimisation("0", "linear warm-up before it: steps, or e.g. '2 epochs'", metavar="N")
@@ -175,7 +173,9 @@ class TrainConfig:
     lr_scaling: str = _optimisation("none", "scale the rate with batch size / base", SCALINGS)
     lr_scaling_base: int = _optimisation(64, "the batch size that --lr is meant for")
 
-    batch_size: int = _run(32, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size)
+    batch_size: int | None = _run(
+        None, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size, shown=32
+    )
     micro_batch: int | None = _run(None, "most rows that a rank passes at once: same gradient, less memory")
     drop_last: bool = _run(False, "leave out the short last batch of an epoch")
     epochs: int | None = _run(None, "passes over the training rows; without it and --steps 30, or what the recipe says")

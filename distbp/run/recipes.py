@@ -3,7 +3,6 @@
 What each value is worth, on which tables, and how it was chosen: docs/recipes.md.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from distbp.data.loading import paths_of
@@ -21,7 +20,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
 }
 """``plain`` is the lecture's: the defaults of the options themselves."""
-
+BATCH = 32
+"""Rows of a batch where a recipe says nothing of it."""
+ADAPTED = ("batch_size", "bins", "weight_decay")
+"""Options whose value in a recipe is the largest: rows, columns and steps decide, unless a user does."""
 
 _EPOCHS, _MANY_STEPS = {"table": 60, "image": 40}, 40_000
 
@@ -35,16 +37,13 @@ def epochs_of(recipe: str, steps_per_epoch: int) -> int | None:
     return many and max(1, min(many, _MANY_STEPS // steps_per_epoch))
 
 
-_SMALL_BATCH, _FEW_STEPS = 32, 10
+_FEW_STEPS = 10
 
 
-def batch_of(recipe: str, n_rows: int) -> int | None:
-    """Return the batch size that a recipe takes for so many training rows, None where it has none of its own.
-
-    It is halved until an epoch has some steps.
-    """
-    batch: int | None = RECIPES[recipe].get("batch_size")
-    while batch and batch > _SMALL_BATCH and n_rows < _FEW_STEPS * batch:
+def batch_of(recipe: str, n_rows: int) -> int:
+    """Return the batch size of a recipe for so many training rows: it is halved until an epoch has some steps."""
+    batch: int = RECIPES[recipe].get("batch_size", BATCH)
+    while batch > BATCH and n_rows < _FEW_STEPS * batch:
         batch //= 2
     return batch
 
@@ -90,17 +89,11 @@ def recipe_of_rows(rows: Any) -> str:
 
 
 def with_recipe(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return options by name: those that are given, and what their recipe says of the others."""
+    """Return options by name: those that are given, and what their recipe says of the others but `ADAPTED`."""
     recipe = given.get("recipe", "auto")
     if recipe == "auto":
         recipe = recipe_of(given.get("data", defaults["data"]), given.get("model"))
-    return _without(RECIPES[recipe], given) | given | {"recipe": recipe}
-
-
-def _without(recipe: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a recipe says of options that are not given.
-
-    With another update rule its rate is another, and the inputs of bins ask for one that adapts to each weight.
-    """
-    of_the_rule = {"lr", "weight_decay", "bins"} if given.get("optimizer", "adamw") != "adamw" else set()
-    return {name: value for name, value in recipe.items() if name not in {*given, *of_the_rule}}
+    values = {name: value for name, value in RECIPES[recipe].items() if name not in ADAPTED}
+    if values and given.get("optimizer", "adamw") != "adamw":  # with another rate; bins ask for one of each weight
+        values = {name: value for name, value in values.items() if name != "lr"} | {"weight_decay": 0.0, "bins": 0}
+    return values | given | {"recipe": recipe}

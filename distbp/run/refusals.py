@@ -32,7 +32,7 @@ def refuse_mixtures(config: TrainConfig, n: int) -> None:
         raise UsageError(f"--compress {config.compress} needs --dtype float32")
     if config.exact and config.compress != "none":
         raise UsageError(f"--compress {config.compress}: what it rounds depends on the ranks; leave it out, or --exact")
-    if config.batch_size > n:
+    if config.batch_size is not None and config.batch_size > n:
         cure = f"give --batch-size {n} (the full batch) or less"
         raise UserError(f"a batch size of {config.batch_size} is above the {n} training rows: {cure}")
 

@@ -21,7 +21,7 @@ from distbp.markup import plain
 from distbp.report import LANGUAGES
 from distbp.report.page import publish
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
-from distbp.run.build import build_trainer, load_data
+from distbp.run.build import build_trainer, load_data, with_usual
 from distbp.run.config import parse_train_config
 from distbp.run.entry_point import Parser, run
 from distbp.run.findings import without_report
@@ -99,6 +99,8 @@ def _work(options: argparse.Namespace, config: TrainConfig, comm: Communicator, 
     """Say in ``study.json`` what is asked, and do it."""
     experiment, data, bits = EXPERIMENTS[options.experiment], load_data(config, comm), bits_depend_on()
     asked = experiment.ask(options, config, data) | {"ranks_per_trial": options.ranks_per_trial}
+    config = with_usual(config)
+    assert config.batch_size is not None
     rows = min(config.batch_size, data.train.n_rows)
     with closing(build_trainer(dataclasses.replace(config, batch_size=rows), data, comm)) as trainer:
         network, n_parameters = trainer.network.describe(), trainer.network.n_parameters

@@ -2,15 +2,18 @@
 
 import json
 import tomllib
+from functools import partial
 
 import numpy as np
 import pytest
 from front_doors import PREDICT, TRAIN
 
+from distbp import load
 from distbp.errors import UsageError
-from distbp.run.config import parse_train_config
+from distbp.run.build import suited_to
+from distbp.run.config import config_of, parse_train_config
 from distbp.run.options import TrainConfig
-from distbp.run.recipes import RECIPES, batch_of, bins_of, decay_of, epochs_of, recipe_of
+from distbp.run.recipes import ADAPTED, RECIPES, batch_of, bins_of, decay_of, epochs_of, recipe_of
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,8 @@ def test_auto_goes_by_the_data(data, recipe):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_sets_what_is_not_given(recipe):
     config = parse_train_config(["--recipe", recipe, "--dropout", "0.5"])
-    assert config == TrainConfig(**RECIPES[recipe] | {"recipe": recipe, "dropout": 0.5})
+    fixed = {name: value for name, value in RECIPES[recipe].items() if name not in ADAPTED}
+    assert config == TrainConfig(**fixed | {"recipe": recipe, "dropout": 0.5})
     assert parse_train_config(["--recipe", "plain"]) == TrainConfig()
 
 
@@ -45,7 +49,7 @@ def test_there_is_no_other():
 
 def test_few_rows_get_small_batches_and_many_few_epochs():
     assert [batch_of("table", n) for n in (100_000, 2560, 2559, 700, 10)] == [256, 256, 128, 64, 32]
-    assert batch_of("plain", 10) is None
+    assert batch_of("plain", 10) == batch_of("plain", 10**6) == 32
     assert [epochs_of("table", steps) for steps in (10, 666, 4000, 10**6)] == [60, 60, 10, 1]
     assert epochs_of("plain", 10) is None
 
@@ -63,6 +67,18 @@ def test_many_steps_get_a_small_decay_and_many_columns_few_bins(here, tmp_path):
         done = here(*TRAIN, "--data", "wide.csv", "--steps", "6500", "--dry-run", *more)
         assert f"bins = {bins}\n" in done.stdout and f"weight-decay = {decay}\n" in done.stdout, done.stdout
         assert f"network {20 * (bins + 1)}-256" in done.stdout
+
+
+@pytest.mark.parametrize(("option", "of_the_recipe", "here_it_is"), [
+    ("batch-size", 256, 32), ("weight-decay", 0.2, 0.12), ("bins", 48, 20),
+])  # fmt: skip
+def test_what_is_asked_for_is_done_also_where_it_is_what_the_recipe_says(option, of_the_recipe, here_it_is):
+    X, y = np.random.default_rng(0).random((400, 20)), np.arange(400) % 2
+    for asked, found in ((None, here_it_is), (of_the_recipe, of_the_recipe), (7, 7)):
+        options = {"recipe": "table", "epochs": 600, "weight_decay": 0.0, option.replace("-", "_"): asked}
+        data = load(X, y, bins=partial(bins_of, "table") if options.get("bins") is None else asked)
+        config = suited_to(data, config_of(options, "a test"))
+        assert getattr(config, option.replace("-", "_")) == found
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def race(trial: Race, config: TrainConfig, data: Data, rows: Rows, comm: Communi
     if trial.method in ("lbfgs", "exact"):
         with closing(build_trainer(config, dataclasses.replace(data, train=rows.train), SerialCommunicator())) as alone:
             network, loss = alone.network, alone.loss
-        J = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay)
+        J = objective(network, loss, rows.train, comm, weight_decay=config.weight_decay or 0.0)
         do = _lbfgs if trial.method == "lbfgs" else _one_exact_step
         return about | do(J, network, trial, partial(measured, network, loss, rows, comm))
     at = [trial.steps] if trial.tuning else marks(trial.steps)

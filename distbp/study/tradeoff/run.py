@@ -23,6 +23,7 @@ from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Data, Prepared
 from distbp.data.synthetic import SyntheticDataset, read_synthetic
 from distbp.errors import UsageError, UserError
+from distbp.run.build import with_usual
 from distbp.run.options import TrainConfig
 from distbp.study.experiment import Experiment, at_least_1, listed, numbers, refuse
 from distbp.study.tradeoff.figures import figures
@@ -72,7 +73,7 @@ def _ask(options: Namespace, config: TrainConfig, data: Data) -> dict[str, Any]:
     return {
         "rows": rows, "batch_sizes": batch_sizes, "epochs": 10 if config.epochs is None else config.epochs,
         "passes": options.passes, "lbfgs": options.lbfgs, "sizes": sizes, "widths": _widths(options.widths),
-        "batch": config.batch_size,
+        "batch": with_usual(config).batch_size,
         "budget": options.budget, "rates": listed(options, "rates", float), "seeds": options.seeds,
         "kind": data.target.kind, "test_rows": min(test.n_rows, MEASURED), "best": _best_possible(config, data, test),
     }  # fmt: skip
