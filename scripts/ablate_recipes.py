@@ -32,6 +32,7 @@ PLAIN = ("--recipe", "plain")
 def ingredients():
     """Return what leaves each ingredient out of the recipe, and what adds it to the plain values."""
     sys.path.insert(0, str(ROOT))
+    from distbp.run.build import with_usual
     from distbp.run.options import TrainConfig
     from distbp.run.recipes import RECIPES
 
@@ -41,7 +42,7 @@ def ingredients():
     def flag(name, value):
         return [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
 
-    plain = {name: getattr(TrainConfig(), name) for name in RECIPES["table"]}
+    plain = {name: getattr(with_usual(TrainConfig()), name) for name in RECIPES["table"]}
     groups = {
         "quantile bins": ("bins",), "gelu": ("activation",), "a wide second layer": ("hidden",),
         "dropout": ("dropout",), "decoupled weight decay": ("optimizer", "weight_decay"), "cosine": ("schedule",),

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distbp import Model, UserError, load, train
+from distbp import Model, Run, UserError, load, train
 from distbp.data.table import cache as tables
 from distbp.errors import UsageError
 from distbp.files import read_file
@@ -126,6 +126,8 @@ def files(folder):
         "metrics": (run / "metrics.jsonl", cut, ""),
         "manifest": (run / "manifest.json", lambda path: (run_of(path.parent), bits_of(path)), ""),
         "results": (run / "results.json", lambda path: describe(listed(path.parent)), ""),
+        "finished run": (run / "results.json", lambda path: Run.load(path.parent), ""),
+        "records": (run / "metrics.jsonl", lambda path: Run.load(path.parent).history.columns, ""),
         "npz": (folder / "rows.npz", data(folder / "rows.npz"), ""),
         "packed npz": (folder / "packed.npz", data(folder / "packed.npz"), ""),
         "npy": (folder / "rows.npy", data(folder / "rows.npy"), ""),

@@ -22,6 +22,7 @@ from distbp.data.prepared import Data
 from distbp.errors import STOPPED, UserError
 from distbp.markup import card
 from distbp.model import Model
+from distbp.report.run_files import figures_in
 from distbp.run.blas import limited_blas
 from distbp.run.build import load_data
 from distbp.run.config import config_of
@@ -88,9 +89,8 @@ class Run:
     def load(cls, path: str | Path) -> "Run":
         """Return the finished run of a directory."""
         path = Path(path).expanduser()
-        if not (path / "results.json").exists():
-            raise UserError(f"no finished run {path}: there is no results.json in it")
-        results = json.loads((path / "results.json").read_text(encoding="utf-8"))
+        if not (results := figures_in(path / "results.json")):
+            raise UserError(f"no finished run {path}: there is no results.json in it, or a damaged one")
         return cls(path, results, records_of(path))
 
     @cached_property
