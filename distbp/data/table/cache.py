@@ -144,7 +144,8 @@ def _cached(paths: Sequence[Path], options: TableOptions, cache: Path) -> tuple[
         if _is_whole(entry):
             return entry, remarks
         if entry.exists():
-            shutil.rmtree(entry)
+            with contextlib.suppress(FileNotFoundError):  # others are at it, where locks do not reach
+                shutil.rmtree(entry)
             remarks.append(f"{paths[0].name}: what {cache} had of it was damaged: converted again")
         try:
             folder = Path(tempfile.mkdtemp(prefix=".new-", dir=cache))
