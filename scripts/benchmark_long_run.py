@@ -26,7 +26,7 @@ from benchmark import ROOT, environment, machine
 TURN, APART = 1_000, 20_000
 OPTIONS = (
     "--recipe plain --hidden 32 --batch-size 32 --optimizer adam --log-every 500 --eval-every 1000"
-    " --checkpoint-every 10000 --keep 2 --quiet"
+    " --checkpoint-every 10000 --keep 2 --hang-timeout 0 --quiet"
 )
 
 

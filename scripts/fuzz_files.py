@@ -104,10 +104,11 @@ def files(folder):
         """All but the drawing and the writing."""
 
         def read(_):
-            with unittest.mock.patch.multiple(
-                page, draw=unittest.mock.DEFAULT, write=lambda *_, **__: None, _template=template
+            with (
+                unittest.mock.patch.multiple(page, draw=unittest.mock.DEFAULT, _template=template),
+                page.understood(of),
             ):
-                page.publish(name, "en", lambda: figures(of), folder / "reports")
+                page.compose(name, "en", figures(of))
 
         return read
 

@@ -14,6 +14,7 @@ from distbp.markup import plain
 from distbp.report import LANGUAGES
 from distbp.report.of_run import report_on
 from distbp.report.of_runs import compare
+from distbp.report.page import understood
 from distbp.run.entry_point import run
 
 
@@ -22,16 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m distbp.report", description=plain(__doc__), allow_abbrev=False)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="directories of finished runs")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
-    where = "where the page about several goes [comparison]"
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("comparison"), help=where)
+    parser.add_argument("--out", metavar="DIR", type=Path, default="comparison", help="of several: where [comparison]")
     options = parser.parse_args(arguments)
     return run(lambda comm: report(options, comm), SerialCommunicator)
 
 
 def report(options: argparse.Namespace, comm: Communicator) -> int:
     """Write the report that `options` ask for."""
-    first, *others = options.runs
-    path = compare(options.runs, options.out, options.language) if others else report_on(first, options.language)
+    runs, language = options.runs, options.language
+    with understood(*runs):
+        path = compare(runs, options.out, language) if len(runs) > 1 else report_on(runs[0], language)
     print(f"report: {path}")
     return DONE
 

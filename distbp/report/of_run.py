@@ -9,7 +9,7 @@ import numpy as np
 
 from distbp.errors import UserError
 from distbp.report.drawing import COLOURS, Bars, Curve, Level, Matrix, Plot, style
-from distbp.report.page import number, publish
+from distbp.report.page import compose, number, write
 from distbp.report.run_files import figures_in, logs_in, options_in, records_in
 
 _PARTS = ("test", "val")
@@ -31,7 +31,8 @@ OPTIONS = (
 
 def report_on(path: Path, language: str = "en") -> Path:
     """Write ``report.html`` and ``report.md`` into the directory of a finished run; return the path of the page."""
-    return publish("report/run", language, lambda: figures(path), path)
+    write(compose("report/run", language, figures(path)), path, language, kinds=("svg",))
+    return path / "report.html"
 
 
 def read_run(path: Path) -> dict[str, Any]:

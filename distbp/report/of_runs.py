@@ -6,7 +6,7 @@ from typing import Any
 from distbp.errors import UserError
 from distbp.report.drawing import Curve, Plot, style
 from distbp.report.of_run import OPTIONS, curve, main_figure, read_run
-from distbp.report.page import publish
+from distbp.report.page import compose, write
 
 _MOST = 40
 
@@ -16,7 +16,8 @@ def compare(paths: list[Path], folder: Path, language: str = "en") -> Path:
     if len(paths) > _MOST:
         raise UserError(f"{len(paths)} runs: at most {_MOST} are compared in one page")
     folder.mkdir(parents=True, exist_ok=True)
-    return publish("report/runs", language, lambda: figures(paths), folder)
+    write(compose("report/runs", language, figures(paths)), folder, language, kinds=("svg",))
+    return folder / "report.html"
 
 
 def figures(paths: list[Path]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ in which texts may have ``**bold**`` and ```` `code` ````; all else stands for i
 import base64
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -94,18 +95,16 @@ def compose(name: str, language: str, figures: Mapping[str, Any]) -> Report:
     return Report("\n\n".join(map(_block, re.split(r"\n\s*\n", text.strip()))) + "\n", drawn)
 
 
-def publish(
-    name: str, language: str, figures: Callable[[], Mapping[str, Any]], folder: Path, *, kinds: Sequence[str] = ("svg",)
-) -> Path:  # fmt: skip
-    """Write a report on what `figures` reads from files, which may be damaged; return the page, in `folder`."""
+@contextmanager
+def understood(*folders: Path) -> Iterator[None]:
+    """Name the folders a report is about, where a file of theirs has not what it looks for: for doors that get any."""
     try:
-        report = compose(name, language, figures())
+        yield
     except (UserError, OSError):
         raise
     except Exception as error:  # a figure that is missing, of another type, or no figure
-        raise UserError(f"a file of {folder} cannot be understood: {type(error).__name__}: {error}") from error
-    write(report, folder, language, kinds=kinds)
-    return folder / "report.html"
+        which = f"a file of {' or '.join(map(str, folders))}"
+        raise UserError(f"{which} cannot be understood: {type(error).__name__}: {error}") from error
 
 
 def _block(text: str) -> str:
@@ -121,7 +120,7 @@ def _block(text: str) -> str:
     return "\n".join([f"*{paragraph}*", "", *rows])
 
 
-def write(report: Report, folder: Path, language: str = "en", *, kinds: Sequence[str] = ("svg",)) -> None:
+def write(report: Report, folder: Path, language: str = "en", *, kinds: tuple[str, ...] = ("svg", "png")) -> None:
     """Write ``report.html`` (one file, charts inside), ``report.md``, and each chart in ``figures/``.
 
     Charts are SVG, which the page and the text show, and of such other `kinds` as are asked for.

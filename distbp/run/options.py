@@ -24,7 +24,7 @@ from distbp.network.user_functions import is_function_name
 from distbp.optim.rules import OPTIMIZERS
 from distbp.optim.schedules import SCALINGS, SCHEDULES
 from distbp.report import LANGUAGES
-from distbp.run.recipes import RECIPES
+from distbp.run.recipes import BATCH, RECIPES
 from distbp.run.trackers import TRACKERS
 from distbp.trainer.calibration import THRESHOLDS
 from distbp.trainer.saver import ON_ERROR
@@ -174,7 +174,7 @@ class TrainConfig:
     lr_scaling_base: int = _optimisation(64, "the batch size that --lr is meant for")
 
     batch_size: int | None = _run(
-        None, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size, shown=32
+        None, "global batch size: rows of a step over all ranks", metavar="ROWS", read=_batch_size, shown=BATCH
     )
     micro_batch: int | None = _run(None, "most rows that a rank passes at once: same gradient, less memory")
     drop_last: bool = _run(False, "leave out the short last batch of an epoch")

@@ -19,7 +19,7 @@ from distbp.errors import DONE, UsageError, UserError
 from distbp.files import atomic_write
 from distbp.markup import plain
 from distbp.report import LANGUAGES
-from distbp.report.page import publish
+from distbp.report.page import compose, understood, write
 from distbp.run.blas import bits_depend_on, kernel_warning, limited_blas
 from distbp.run.build import build_trainer, load_data, with_usual
 from distbp.run.config import parse_train_config
@@ -136,8 +136,10 @@ def _open(folder: Path, study: dict[str, Any], experiment: Experiment) -> None:
 
 
 def _report(name: str, folder: Path, language: str) -> None:
-    template, figures = f"study/{name.replace('-', '_')}/report", EXPERIMENTS[name].figures
-    say(f"report: {publish(template, language, lambda: figures(folder), folder, kinds=('svg', 'png'))}")
+    template = f"study/{name.replace('-', '_')}/report"
+    with understood(folder):
+        write(compose(template, language, EXPERIMENTS[name].figures(folder)), folder, language)
+    say(f"report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

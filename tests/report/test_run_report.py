@@ -143,7 +143,7 @@ def test_a_look_into_the_model_that_fails_costs_that_alone(here, tmp_path, monke
 def test_a_report_that_fails_costs_the_report_alone(here, tmp_path, monkeypatch):
     monkeypatch.setattr(of_run, "figures", lambda path: 1 / 0)
     done = here(*TRAIN, *SHORT, *BLOBS, "--run-dir", "run")
-    assert done.returncode == 0 and "warning: no report: " in done.stdout and "ZeroDivisionError" in done.stdout
+    assert done.returncode == 0 and "warning: no report: ZeroDivisionError" in done.stdout
 
 
 def test_without_its_libraries_it_is_said_at_the_start(here, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def whole(tmp_path_factory):
     """A study that is done; tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("stability") / "study"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front, "publish", lambda *_, **__: "")
+        patch.setattr(front, "write", lambda *_: None)
         assert start(folder, *QUICK) == 0
     return folder
 
@@ -74,7 +74,7 @@ def changed(whole, tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """For tests of what is trained: a report that is made, and not drawn."""
-    monkeypatch.setattr(front, "publish", lambda *_, **__: "")
+    monkeypatch.setattr(front, "write", lambda *_: None)
 
 
 def said(folder, language="en"):
