@@ -126,7 +126,7 @@ class Network(Flat):
         self.bind_gradient(np.zeros(start, self.dtype))
         self.embeddings = [np.zeros((values, WIDTH), self.dtype) for values in embeddings]
         self.dembeddings: list[tuple[Array, Array]] = []
-        self.own_pass = OwnPasses(self.tapes, len(self.layers))
+        self.own_pass: OwnPasses
         self.part: Pass
         self.release()
         self._mask = DropoutMasks(dropout, seed, self.sizes[1:], self.dtype)
@@ -277,5 +277,6 @@ class Network(Flat):
             self.dembeddings = gradients(part.tape.X[:, self.plain :], part.tape.delta_0)
 
     def release(self) -> None:
-        """Let go of what the last pass has kept."""
+        """Let go of what passes have kept."""
+        self.own_pass = OwnPasses(self.tapes, len(self.layers))
         self.part = self.own_pass(np.zeros((0, self.sizes[0]), self.dtype))

@@ -53,6 +53,20 @@ class Flat:
             layer.dW = grad[layer.weights].reshape(layer.fan_out, layer.fan_in).T
             layer.db = grad[layer.bias]
 
+    def release(self) -> None:
+        """Let go of what the last pass has kept."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes over: all but the memory of passes."""
+        return {name: value for name, value in vars(self).items() if name not in ("own_pass", "part")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "theta" in state:  # the arrays of layers are views of its own vectors
+            self.bind_parameters(self.theta)
+            self.bind_gradient(self.grad)
+        self.release()
+
     def describe(self) -> str:
         """Return sizes and activation, for people."""
         raise NotImplementedError

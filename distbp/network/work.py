@@ -9,6 +9,7 @@ ranks exchange what they have computed (Shoeybi et al. 2019, section 3, split pr
 loss wants all units of a row, goes by leaves.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -139,8 +140,11 @@ class OwnPass:
     masked: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-class OwnPasses:
-    """Memory for passes of a network of some `layers` on its own; ``tapes(n)`` gives that of up to n rows."""
+class OwnPasses(threading.local):
+    """Memory for passes of a network of some `layers` on its own; ``tapes(n)`` gives that of up to n rows.
+
+    Each thread has its own: a server predicts in many at once.
+    """
 
     def __init__(self, tapes: Callable[[int], Tapes], layers: int) -> None:
         self._make, self._layers, self._tapes = tapes, layers, tapes(0)

@@ -7,8 +7,9 @@ import contextlib
 import os
 import platform
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,65 @@ def blas_threads(comm: Host) -> int:
 
 @contextlib.contextmanager
 def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
-    """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number."""
-    from threadpoolctl import threadpool_limits
+    """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number.
 
+    Runs in threads of one process share its BLAS: each gets the least that one of them wants. `UserError`, where other
+    code of the process keeps it at more than `most`.
+    """
     threads = min(blas_threads(comm), most or sys.maxsize, _asked())
     if threads > 1:
         threads = max(1, min(threads, (os.cpu_count() or 1) - _busy_cores(comm)))
-    with threadpool_limits(limits=threads, user_api="blas"):
-        yield threads
+    with _LIMITS.kept(threads):
+        found = max((pool["num_threads"] or 1 for pool in loaded_blas()[:1]), default=threads)
+        if most and found > most:
+            held = f"the BLAS of this process has {found} threads, held by another thread (threadpoolctl)"
+            raise UserError(f"{held}, where {most} {'is' if most == 1 else 'are'} wanted: train outside of its limits")
+        yield found
+
+
+class _Limits:
+    """The numbers of BLAS threads that runs of this process want; the least of them is set."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted = threading.Lock(), list[int]()
+        self._restore: Callable[[], None]
+
+    @contextlib.contextmanager
+    def kept(self, threads: int) -> Iterator[None]:
+        """Have no more than so many, until the end."""
+        with self._lock:
+            restore = self._set(min([threads, *self._wanted]))
+            if not self._wanted:
+                self._restore = restore
+            self._wanted.append(threads)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted.remove(threads)
+                if self._wanted:
+                    self._set(min(self._wanted))
+                else:
+                    self._restore()
+                    self._let_go()
+
+    def _set(self, threads: int) -> Callable[[], None]:
+        from threadpoolctl import threadpool_limits
+
+        restore: Callable[[], None] = threadpool_limits(limits=threads, user_api="blas").restore_original_limits
+        self._let_go()
+        return restore
+
+    @staticmethod
+    def _let_go() -> None:
+        """Let other threads set limits: threadpoolctl 3.7 silently ignores them else, until a ``with`` has ended."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=None, user_api="blas"):
+            pass
+
+
+_LIMITS = _Limits()
 
 
 def _asked() -> int:
