@@ -140,7 +140,7 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1770,
     "optim": 735,
-    "data": 5200,
+    "data": 5310,
     "comm": 1555,
     "gradient": 2240,
     "trainer": 2715,

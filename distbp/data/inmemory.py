@@ -1,8 +1,9 @@
 """Rows in memory: arrays, data frames, lists of dicts; their target is a column, or stands beside them."""
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def is_in_memory(data: Any) -> bool:
 def is_row(data: Any) -> bool:
     """Return whether data is one row: a dict of names and values."""
     return (
-        isinstance(data, Mapping) and bool(data) and all(value is None or np.isscalar(value) for value in data.values())
+        isinstance(data, Mapping)
+        and bool(data)
+        and all(isinstance(value, str | bytes) or not hasattr(value, "__len__") for value in data.values())
     )
 
 
@@ -78,7 +81,7 @@ def open_in_memory(X: Any, y: Any, weights: Any, options: TableOptions) -> tuple
         What is asked for.
     """
     X = rows_of(X)
-    w = None if weights is None else np.asarray(weights)
+    w = None if weights is None else np.asarray(_whole(weights, "weight"))
     meaning: dict[str, Any] = {"task": options.task, "like": options.like}
     if isinstance(X, np.ndarray):
         if y is not None:
@@ -108,16 +111,19 @@ def rows_of(X: Any) -> Any:
     A list of dicts and an array of texts or objects become columns.
     """
     if isinstance(X, Mapping):
-        return {str(name): _column(values) for name, values in X.items()}
+        return _columns(X)
     if isinstance(X, Sequence) and X and all(isinstance(row, Mapping) for row in X):
         names = dict.fromkeys(name for row in X for name in row)
-        return {str(name): _column([row.get(name) for row in X]) for name in names}
+        return _columns({name: [row.get(name) for row in X] for name in names})
     if hasattr(X, "toarray"):
         raise UserError("a sparse matrix: rows must be dense, X.toarray()")
+    if hasattr(X, "iloc") and not hasattr(X, "columns"):
+        raise UserError("a Series is no table: X.to_frame() is one with this column, X.to_frame().T one with this row")
     if hasattr(X, "columns") or hasattr(X, "__arrow_c_stream__"):
+        _distinct(_names_of(X) or ())
         return _plain(X) if hasattr(X, "iloc") else X
     try:
-        array = np.asarray(X)
+        array = np.asarray(_unmasked(X))
     except (TypeError, ValueError) as error:
         raise UserError(f"rows must be a table or an array (rows, columns): {error}") from None
     if array.dtype.kind == "c":
@@ -133,64 +139,138 @@ def rows_of(X: Any) -> Any:
     if array.dtype.kind in "biuf":
         return array
     flat = array.reshape(len(array), -1)
-    return {str(i): _column(flat[:, i]) for i in range(flat.shape[1])}
+    return {str(i): _column(flat[:, i], str(i)) for i in range(flat.shape[1])}
+
+
+def _columns(given: Mapping[Any, Any]) -> dict[str, Array]:
+    """Return columns by their names, of one length, as numbers or texts."""
+    _distinct(given)
+    found = {str(name): _column(values, str(name)) for name, values in given.items()}
+    if len(lengths := {name: len(values) for name, values in found.items()}) < 1:
+        raise UserError("a dict without columns is no table")
+    name, n = next(iter(lengths.items()))
+    if other := next((other for other, m in lengths.items() if m != n), ""):
+        raise UserError(f"column {name!r} has {n} values, column {other!r} has {lengths[other]}")
+    return found
+
+
+def _distinct(names: Iterable[Any]) -> None:
+    """Refuse names that are the same: the library that reads tables does not tell apart capital and small letters."""
+    seen: dict[str, str] = {}
+    for name in map(str, names):
+        if (other := seen.get(name.lower())) is not None:
+            both = repr(name) if other == name else f"{other!r} and {name!r}"
+            raise UserError(f"two columns are called {both}: give one another name")
+        seen[name.lower()] = name
+
+
+def _names_of(table: Any) -> list[str] | None:
+    """Return the names of the columns of a frame of any library; None where there are none."""
+    names = getattr(table, "column_names", None)
+    names = getattr(table, "columns", None) if names is None else names
+    return None if names is None else [str(name) for name in names]
+
+
+def _unmasked(values: Any) -> Any:
+    """Return values in which those that a masked array hides are missing."""
+    if not np.ma.is_masked(values):
+        return values
+    if values.dtype.kind in "biuf":
+        return values.astype(np.promote_types(values.dtype, np.float32)).filled(np.nan)
+    return values.astype(object).filled(None)
+
+
+def _whole(values: Any, what: str) -> Any:
+    """Return values of which none may be missing."""
+    if np.ma.is_masked(values):
+        row = int(np.argwhere(np.ma.getmaskarray(values))[0, 0])
+        raise UserError(f"the {what} of row {row} (from 0) is missing: it is masked")
+    return values
 
 
 def _plain(frame: Any) -> Any:
     """Return a frame of pandas whose columns of objects are numbers or texts, which the library would guess."""
-    objects = [i for i, dtype in enumerate(frame.dtypes) if str(dtype) == "object"]
+
+    def is_object(dtype: Any) -> bool:
+        inner = getattr(getattr(dtype, "categories", None), "dtype", "str")
+        return any(
+            str(each).startswith(("object", "period", "interval", "Sparse", "complex")) for each in (dtype, inner)
+        )
+
+    objects = [i for i, dtype in enumerate(frame.dtypes) if is_object(dtype)]
     if not objects:
         return frame
-    found = {}
-    for i, name in enumerate(frame.columns):
-        column = frame.iloc[:, i]
-        found[str(name)] = _column(column.tolist() if i in objects else np.asarray(column))
-    return found
+    columns = ((i, name, frame.iloc[:, i]) for i, name in enumerate(frame.columns))
+    return _columns({name: column.tolist() if i in objects else np.asarray(column) for i, name, column in columns})
 
 
-def digest(data: Any, y: Any) -> int:
-    """Return a number that tells whether ranks have the same arrays, as far as they are arrays of numbers."""
-    found = 0
-    for one in (data, y):
-        array = one if isinstance(one, np.ndarray) else np.zeros(0)
-        if array.dtype.kind in "biuf":
-            found = zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"", found)
-    return found
+def _is_missing(value: Any) -> bool:
+    """Return whether an object stands for no value: None, NaN, NaT, and pandas' NA."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.generic) and bool(value != value)
 
 
-def _column(values: Any) -> Array:
-    """Return a column as numbers or texts, where None is missing."""
-    array = np.asarray(values)
+def _column(values: Any, name: str) -> Array:
+    """Return a column as numbers or texts, where None is missing; truth values beside holes are texts."""
+    try:
+        array = np.asarray(values := _unmasked(values))
+    except ValueError:
+        array = np.empty(0, object)  # lists of several lengths
     if not array.ndim:
         raise UserError("a dict is no table unless it holds columns, with a value for each row")
     if array.dtype.kind in "US" and array.ndim == 1:  # of which the library would make categories, whatever they say
         return array.astype(str).astype(object)
-    if array.dtype.kind != "O" and array.ndim == 1:
-        return array.astype("M8[us]") if array.dtype.kind == "M" else array
-    holes = [value is None or (isinstance(value, float) and np.isnan(value)) for value in values]
+    if array.dtype.kind not in "OTcV" and array.ndim == 1:
+        if array.dtype.kind == "M":
+            return array.astype("M8[us]")
+        return array.astype(np.float64 if array.dtype == np.longdouble else array.dtype.newbyteorder("="))
+    values = list(values)
+    holes = [_is_missing(value) for value in values]
     there = [value for value, hole in zip(values, holes, strict=True) if not hole]
     if any(isinstance(value, list | tuple | dict | np.ndarray) for value in there):
-        raise UserError("a column of lists or arrays is no column: give each number a column of its own")
-    if all(isinstance(value, int | float | np.number) for value in there):
-        return np.array([np.nan if hole else float(value) for value, hole in zip(values, holes, strict=True)])
-    found = np.empty(len(holes), object)
-    found[:] = [None if hole else str(value) for value, hole in zip(values, holes, strict=True)]
+        raise UserError(f"column {name!r} has lists or arrays, which are no column: give each number one of its own")
+    if any(isinstance(value, complex | np.complexfloating) for value in there):
+        raise UserError(f"column {name!r} has complex numbers: give real and imaginary parts as columns")
+    if there and all(isinstance(value, bool | np.bool) for value in there):
+        there = [str(value).lower() for value in there]  # as the library has columns of truth values
+    elif all(isinstance(value, Real | Decimal | np.bool) for value in there):
+        there = _as_floats(there, f"column {name!r}")
+    else:
+        there = [str(value) for value in there]
+    found = np.full(len(holes), np.nan) if there and isinstance(there[0], float) else np.full(len(holes), None, object)
+    found[~np.array(holes, bool)] = there
     return found
+
+
+def _as_floats(values: Iterable[Any], what: str) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except OverflowError:
+        raise UserError(f"{what} has a number beyond 1e308") from None
 
 
 def _target(y: Any) -> tuple[Array, tuple[str, ...] | None]:
     """Return a target as an array, and the names of its columns where it has some."""
-    names = getattr(y, "columns", None)
-    one = getattr(y, "name", None)
-    found = tuple(map(str, names)) if names is not None else (str(one),) if one is not None else None
-    array = np.asarray(y)
+    names, one = _names_of(y), getattr(y, "name", None)
+    found = tuple(names) if names is not None else (str(one),) if one is not None else None
+    array = np.asarray(_whole(y, "target"))
+    if array.dtype.kind in "cmM":
+        what = {"c": "complex numbers", "m": "durations", "M": "dates"}[array.dtype.kind]
+        raise UserError(f"a target of {what}: give numbers or classes")
     if array.dtype.kind != "O":
         return array, found
     values = array.reshape(-1).tolist()
-    missing = [i for i, value in enumerate(values) if value is None or value != value]
+    missing = [i for i, value in enumerate(values) if _is_missing(value)]
     if missing:
         raise UserError(f"the target of row {missing[0] // (array.size // len(array))} (from 0) is missing")
-    same = {type(value) for value in values}
-    if same <= {bool} or (same <= {int, float} and bool not in same):
-        return np.array(array.tolist()), found
+    truths = [isinstance(value, bool | np.bool) for value in values]
+    if all(truths):
+        return array.astype(bool), found
+    if not any(truths) and all(isinstance(value, Real | Decimal) for value in values):
+        whole = all(isinstance(value, Integral) and abs(int(value)) < 1 << 63 for value in values)
+        numbers = np.array(values, np.int64) if whole else np.array(_as_floats(values, "the target"))
+        return numbers.reshape(array.shape), found
+    if any(isinstance(value, complex | np.complexfloating) for value in values):
+        raise UserError("a target of complex numbers: give numbers or classes")
     return array.astype(str), found

@@ -27,7 +27,7 @@ from distbp.data.arrayfiles import find_idx, read_arrays, read_digits, read_idx_
 from distbp.data.dataset import Dataset
 from distbp.data.fitting import fit_preprocessor
 from distbp.data.identity import identity
-from distbp.data.inmemory import digest, is_in_memory, open_in_memory
+from distbp.data.inmemory import is_in_memory, open_in_memory
 from distbp.data.prepared import Data, Prepared
 from distbp.data.preprocessing import Preprocessor
 from distbp.data.splitting import STRATIFY_LIMIT, Subset, split
@@ -202,7 +202,7 @@ def load(
         raise UserError(f"{_label(data)}: it has no target to learn")
     notations = getattr(dataset, "notations", {})
     like = replace(options, like=dataset.target, columns_like=dataset.columns, notations=notations)
-    parts: dict[str, Subset] = {}
+    parts, in_memory = dict[str, Subset](), [dataset] * is_in_memory(data)
     for part, given in (("validation", validation_data), ("test", test_data)):
         rows, known_y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         there = rows is not None
@@ -213,14 +213,12 @@ def load(
         label = _label(rows if there else data)
         if other.target is None:
             raise UserError(f"{label}: the {part} data has no target {', '.join(dataset.target.names)!r}")
+        in_memory += [other] * (there and is_in_memory(rows))
         known = other.judged() if isinstance(other, TableDataset) else None
         parts[part] = Subset(other, None if known is None or len(known) == other.n_rows else known)
         if not parts[part].n_rows:
             raise UserError(f"{label}: the {part} data has no rows")
-    # data that ranks read differently: they would train on other batches, or wait for each other for ever
-    looks = [[d.n_rows, repr(d.columns), repr(d.target)] for d in (dataset, *(part.dataset for part in parts.values()))]
-    looks += [[digest(data, y)]] if comm.size > 1 and is_in_memory(data) else []
-    require_equal(comm, looks, "the data")
+    _agree(comm, [dataset, *(part.dataset for part in parts.values())], in_memory)
     fractions = {"validation": validation_fraction, "test": test_fraction} | dict.fromkeys(parts, 0.0)
     train, validation, test = split(dataset, **fractions, seed=seed)
     if sum(fractions.values()) and dataset.target.kind == "classes" and dataset.n_rows > STRATIFY_LIMIT:
@@ -241,6 +239,16 @@ def load(
     )
     prepared = (Prepared(train, preprocessor, dtype, comm), prepare(validation), prepare(test))
     return Data(*prepared, preprocessor, dataset.target, remarks, *about, identity=_identity(dataset, parts, comm))
+
+
+def _agree(comm: Communicator, every: list[Dataset], in_memory: list[Dataset]) -> None:
+    """Refuse data that ranks read, or were given, differently.
+
+    They would train on other batches, or a mixture, or wait for each other for ever.
+    """
+    looks: list[Any] = [[data.n_rows, repr(data.columns), repr(data.target)] for data in every]
+    looks += [identity(Subset(data), SerialCommunicator()) for data in in_memory if comm.size > 1]
+    require_equal(comm, looks, "the data")
 
 
 def _identity(dataset: Dataset, parts: dict[str, Subset], comm: Communicator) -> dict[str, Any]:

@@ -110,7 +110,9 @@ class Preprocessor:
         place = {name: i for i, name in enumerate(there)}
         if set(wanted) <= set(there):
             return [place[name] for name in wanted]
-        unnamed = any(all(name.isdigit() for name in names) for names in (there, wanted))
+        # columns without names are called by their places; beside a target some are left out
+        places = all(name.isdigit() and int(name) < 2 * len(wanted) for name in wanted)
+        unnamed = there == [*map(str, range(len(there)))] or (places and not any(name.isdigit() for name in there))
         if unnamed and len(there) == len(wanted):
             return list(range(len(wanted)))
         missing = [name for name in wanted if name not in place]
@@ -177,23 +179,25 @@ class Preprocessor:
 
         Where it is given as a code itself, that is another code; 0 is that of a category that is not named.
         """
-        if self._bound is None or self._bound[0] is not columns:
-            found, blank, others = dict[int, Array](), set(self.blank), set(self.others)
-            k = self._n_numeric + len(self._indicated) + self._bins.n
-            for i, (name, texts) in enumerate(self.columns):
-                if texts is None:
-                    continue
-                start, rest = k, k + len(texts)
-                unseen = rest if name in others else -1
-                hole = rest + (name in others) if name in blank else unseen
-                k = rest + (name in others) + (name in blank)
-                if name in self.coded:
-                    start, unseen, k = 1, 0, start
-                    hole = 1 + len(texts) if name in blank else unseen
-                places = {text: start + j for j, text in enumerate(texts)}
-                found[i] = np.array([*(places.get(text, unseen) for text in columns[i].categories or ()), hole])
-            self._bound = columns, found
-        return self._bound[1]
+        bound = self._bound  # another thread may bind others meanwhile
+        if bound is not None and bound[0] is columns:
+            return bound[1]
+        found, blank, others = dict[int, Array](), set(self.blank), set(self.others)
+        k = self._n_numeric + len(self._indicated) + self._bins.n
+        for i, (name, texts) in enumerate(self.columns):
+            if texts is None:
+                continue
+            start, rest = k, k + len(texts)
+            unseen = rest if name in others else -1
+            hole = rest + (name in others) if name in blank else unseen
+            k = rest + (name in others) + (name in blank)
+            if name in self.coded:
+                start, unseen, k = 1, 0, start
+                hole = 1 + len(texts) if name in blank else unseen
+            places = {text: start + j for j, text in enumerate(texts)}
+            found[i] = np.array([*(places.get(text, unseen) for text in columns[i].categories or ()), hole])
+        self._bound = columns, found
+        return found
 
     def affine(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Return shift and scale of each column, all of which are numeric."""

@@ -162,8 +162,11 @@ class Roles:
         """Change what columns are taken for to what was asked for, and to what they were before."""
         for i in self.inputs:
             column = self.known.get(self.names[i])
+            guessed = isinstance(kinds.get(i), Dress) and not (self.options.decimal or self.options.thousands)
             if notation := self.options.notations.get(self.names[i]):
                 kinds[i] = kind_in(notation)
+            elif column is not None and guessed:  # what "1,500" means does not depend on the other rows
+                kinds[i] = "number"
             if column is not None and column.categories is None and kinds.get(i) == "text":
                 kinds[i] = "number"
             if i in self.categorical or (column is not None and column.categories is not None):

@@ -122,9 +122,9 @@ class Inputs:
         """Return the categories of a column, and the place of each text among them."""
         table, name = self.table, self.table.names[i]
         counts = {text: n for text, n in table.texts(i).items() if not is_missing(text, table.missing)}
-        values = same(text.strip() for text in counts)
+        categories = list(self.known[name].categories or ()) if name in self.known else []
+        values = same((text.strip() for text in counts), categories if name in self.known else None)
         if name in self.known:
-            categories = list(self.known[name].categories or ())
             place = {value: k for k, value in enumerate(same(categories).values())}
         else:
             categories = sorted(commonest(counts, {text: values[text.strip()] for text in counts}).values())

@@ -89,12 +89,18 @@ LOGICAL = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off
 """Words of yes and no, in any case of letters."""
 
 
-def same(texts: Iterable[str]) -> dict[str, str]:
-    """Return for each text the one that stands for its value: ``1`` and ``1.0``, ``TRUE`` and ``True`` are one."""
+def same(texts: Iterable[str], like: Iterable[str] | None = None) -> dict[str, str]:
+    """Return for each text the one that stands for its value: ``1`` and ``1.0``, ``TRUE`` and ``True`` are one.
+
+    Where `like` are the categories that are known, they say whether texts are words of yes and no; of true and false
+    ``1`` and ``0`` are, too.
+    """
     texts = list(texts)
-    lower = {text.lower() for text in texts}
-    logical = any(lower <= words for words in LOGICAL)
-    return {text: text.lower() if logical else value_of(text) for text in texts}
+    lower = {text.lower() for text in (texts if like is None else like)}
+    if not any(lower <= words for words in LOGICAL):
+        return {text: value_of(text) for text in texts}
+    numbers = {"1": "true", "0": "false"} if like is not None and lower <= LOGICAL[0] else {}
+    return {text: numbers.get(value_of(text), text.lower()) for text in texts}
 
 
 def commonest(counts: Mapping[str, int], values: Mapping[str, V]) -> dict[V, str]:
