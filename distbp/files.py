@@ -5,14 +5,16 @@ written under another name, flushed to the disk, and renamed; its own SHA-256 (t
 the digest as zeros) stands in the header, so any changed or missing byte is noticed.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +33,45 @@ class DamagedFile(UserError):
     """A file that is not what was written."""
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a whole file or none: the reader sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to write a file by, which takes its place as a whole at the end, or not at all.
+
+    What is no file, as ``/dev/stdout`` or a pipe, is written as it comes. Writers of one path do not meet: the last
+    one wins.
+    """
+    path = path.resolve()  # a link stays one
+    temporary = path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.tmp")
+    if path.exists() and not path.is_file():
+        with _naming(path), open(path, "wb") as stream:
+            yield stream
+        return
     try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
+        with _naming(path):
+            with open(temporary, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which file an error is: the system does not for what is written, and no user knows the other name."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a whole file or none: the reader sees the old one or the new one."""
+    with written(path) as stream:
+        stream.write(content)
 
 
 def _sync_folder(path: Path) -> None:

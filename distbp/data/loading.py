@@ -60,6 +60,8 @@ def open_dataset(
     if word == "synthetic":
         return (read_synthetic(rest) if part == "train" else None), []
     path, *others = paths = paths_of(name)
+    if odd := [each for each in paths if each.exists() and not (each.is_file() or each.is_dir())]:
+        raise UserError(f"{odd[0]} is no file: what comes from a pipe or a device is read several times, save it first")
     if missing := [each for each in paths if not each.exists()]:
         raise UserError(f"no such data: {missing[0]} (a file, a directory of idx files, digits, or synthetic:...)")
     _refuse_unused(name, o)

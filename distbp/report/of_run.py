@@ -133,7 +133,7 @@ def _kept(results: dict[str, Any], records: list[list[dict[str, Any]]]) -> dict[
     if step is None:
         return None
     metric = next(key.removeprefix("best ") for key in results if key.startswith("best ") and key != "best step")
-    epoch = next((record["epoch"] for record in records[0] if record["step"] == step), None)
+    epoch = next((record["epoch"] for of_one in records[:1] for record in of_one if record["step"] == step), None)
     return {
         "step": step, "epoch": epoch, "metric": metric, "best": results[f"best {metric}"],
         "last": results.get(f"last {metric}"), "is_last": step == results.get("step"),

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -105,8 +105,11 @@ class RunDirectory:
     def __init__(self, path: Path, comm: Communicator, *, resume: bool) -> None:
         self.path, self._comm = path, comm
         self._lock: TextIO | None = None
+        self._written: dict[str, str] = {}
         self.remark = ""
         """What the user is to know of it, on rank 0."""
+        self.on_anew: Callable[[], None] = lambda: None
+        """Called on rank 0 when it had gone, and was made anew."""
         try:
             on_root(comm, lambda: self._open(resume), f"cannot use the run directory {path}")
         except BaseException:  # also a lost rank: whoever begins again wants the lock
@@ -121,6 +124,36 @@ class RunDirectory:
         if (self.path / "config.toml").exists() and not resume:
             cure = "continue it with --resume auto, or give another --run-dir"
             raise UserError(f"the run directory {self.path} holds a run already: {cure}")
+        going_on = ("checkpoints", "step-*"), ("members", "*")
+        if (self.path / "results.json").exists() and not any(any((self.path / f).glob(g)) for f, g in going_on):
+            cure = f"--init-from {self.path} goes on from its model; or give another --run-dir"
+            raise UserError(f"the run directory {self.path} holds a finished run whose checkpoints have gone: {cure}")
+
+    def check(self) -> None:
+        """See to it, on rank 0, that the directory is this run's: it may have been removed, and used by another.
+
+        One that has gone is made anew, with what is known of it: a training is not lost for that.
+        """
+        other = f"the run directory {self.path} is another run's now: this one's was removed or moved"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if (self.path / "lock").read_text(encoding="utf-8") != self._mark():
+                raise UserError(other)
+            return
+        if there := self.path.exists():
+            config = self.path / "config.toml"
+            if not config.exists() or config.read_text(encoding="utf-8") != self._written.get("config.toml"):
+                raise UserError(other)
+        self.close()
+        self._open(resume=True)
+        if not there:
+            for name, content in self._written.items():
+                atomic_write(self.path / name, content.encode())
+            self.on_anew()
+            complain(f"warning: the run directory {self.path} has gone, with all that was in it: made anew")
+
+    def _mark(self) -> str:
+        pid, since = process_identity(os.getpid())
+        return f"process {pid} on {self._comm.host}\n{since}"
 
     def _take_lock(self, patience: float = 0.0) -> None:
         if self._lock is not None:
@@ -136,8 +169,7 @@ class RunDirectory:
                 raise UserError(f"the run directory {self.path} is in use by {by}: {wait}")
             time.sleep(0.01)
         lock.truncate(0)
-        pid, since = process_identity(os.getpid())
-        lock.write(f"process {pid} on {self._comm.host}\n{since}")
+        lock.write(self._mark())
         lock.flush()
         self._lock = lock
 
@@ -169,10 +201,20 @@ class RunDirectory:
             except OSError as error:  # a full disk is no reason to end a training
                 complain(f"warning: cannot write {self.path / 'events.jsonl'}: {error}")
 
-    def write(self, name: str, content: str) -> None:
-        """Write a whole file; an error of rank 0 is raised on all ranks."""
+    def save(self, name: str, write: Callable[[Path], None]) -> None:
+        """Have rank 0 `write` a file, given its path; an error there is raised on all ranks."""
         path = self.path / name
-        on_root(self._comm, lambda: atomic_write(path, content.encode()), f"cannot write {path}")
+
+        def put() -> None:
+            self.check()
+            write(path)
+
+        on_root(self._comm, put, f"cannot write {path}")
+
+    def write(self, name: str, content: str) -> None:
+        """Write a whole file of text; an error of rank 0 is raised on all ranks."""
+        self.save(name, lambda path: atomic_write(path, content.encode()))
+        self._written[name] = content
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file."""

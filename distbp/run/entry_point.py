@@ -59,6 +59,7 @@ def run(
     What the user can mend `main` raises as a `UserError`; a `problem` of the command line takes its place. It may have
     something to be watched, too: by `watcher`.
     """
+    open_streams()
     try:
         comm = make()
     except UserError as error:
@@ -94,6 +95,20 @@ def run(
     return code
 
 
+def open_streams() -> None:
+    """Open what was closed of standard input, output and error: the next files would take their places."""
+    for number, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):
+        try:
+            os.fstat(number)
+        except OSError:
+            found = os.open(os.devnull, os.O_RDWR)
+            if found != number:
+                os.dup2(found, number)
+                os.close(found)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))
+
+
 def hold(comm: Communicator, watcher: Watcher) -> Callable[[], None]:
     """Hold on to the other ranks, until the result is called; elastic ranks go on when others end."""
     if comm.elastic:
@@ -114,7 +129,7 @@ def _problem(error: BaseException, comm: Members) -> str:
         case SystemExit():  # by other code: the other ranks would wait
             return f"sys.exit({error.code!r}) was called"
         case KeyboardInterrupt():
-            return "interrupted before a checkpoint could be written"
+            return "interrupted"
         case UserError():
             return str(error)
         case OSError():
@@ -134,6 +149,11 @@ def _problem(error: BaseException, comm: Members) -> str:
     except OSError:
         return line
     return f"{line}; traceback in {path}"
+
+
+def stops() -> list[signal.Signals]:
+    """Return the signals at which this process is to stop: `STOPS`, but SIGHUP where it is ignored (nohup)."""
+    return [name for name in STOPS if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN]
 
 
 def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lambda: True) -> Callable[[], None]:
@@ -157,7 +177,6 @@ def on_stop_signals(stop: Callable[[], None], *, speak: Callable[[], bool] = lam
 
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    names = [name for name in STOPS if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN]
-    before = {name: signal.signal(name, handler) for name in names}
+    before = {name: signal.signal(name, handler) for name in stops()}
     before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     return undo

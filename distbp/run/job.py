@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from distbp.comm.agreement import on_root, require_equal
 from distbp.comm.communicator import Communicator
@@ -31,8 +31,11 @@ from distbp.run.summary import closing, opening, plan_of
 from distbp.run.trackers import tracker
 from distbp.trainer.checkpoints import Checkpoints
 from distbp.trainer.profile import Profile
+from distbp.trainer.state import FINISHED
 from distbp.trainer.trainer import Trainer
 from distbp.watch.watcher import Watchdog, Watcher
+
+T = TypeVar("T")
 
 _LOOK_EVERY = 64
 """Steps between looks whether another member of an ensemble was told to stop."""
@@ -73,36 +76,20 @@ class Job:
 
     def run(self) -> int:
         """Do all of it, on the ranks that are left, however often some are lost; return the exit code."""
+        while not self.ready:
+            try:
+                if (code := self._watched(self._begin)) is not None:
+                    return self.comm.leave(code)
+            except RankLost:
+                self._start_anew()
         while True:
-            if self.ready:
-                with self.trainer.survival:
-                    return self.comm.leave(self._work())
-            else:
-                try:
-                    return self.comm.leave(self._work())
-                except RankLost:
-                    self._start_anew()
+            with self.trainer.survival:
+                return self.comm.leave(self._watched(self._train))
 
-    def _work(self) -> int:
-        """Do what is left of it."""
-        config, comm = self.config, self.comm
+    def _watched(self, work: Callable[[], T]) -> T:
+        """Do a part of it; close what is open where it fails."""
         try:
-            if not self.ready:
-                if comm.size < config.least_ranks:
-                    return self._too_few()
-                require_equal(comm, dataclasses.asdict(config), "the options")
-                began = time.perf_counter()
-                self.data = self._given or load_data(config, comm)
-                self.seconds = {"reading": time.perf_counter() - began}
-                self.config = config = suited_to(self.data, config, begun(config, comm))
-                if config.dry_run:
-                    trainer = build_trainer(config, self.data, comm)
-                    Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
-                    return DONE
-                self._prepare()
-                comm.agree()
-                self.ready, self.seconds["setting up"] = True, time.perf_counter() - began - self.seconds["reading"]
-            return self._train()
+            return work()
         except RankLost:
             raise  # the files are still wanted
         except BaseException:
@@ -112,8 +99,27 @@ class Job:
             self.files.close()
             raise
 
+    def _begin(self) -> int | None:
+        """Do what comes before the training; return the exit code where that is all."""
+        config, comm = self.config, self.comm
+        if comm.size < config.least_ranks:
+            return self._too_few()
+        require_equal(comm, dataclasses.asdict(config), "the options")
+        began = time.perf_counter()
+        self.data = self._given or load_data(config, comm)
+        self.seconds = {"reading": time.perf_counter() - began}
+        self.config = config = suited_to(self.data, config, begun(config, comm))
+        if config.dry_run:
+            trainer = build_trainer(config, self.data, comm)
+            Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
+            return DONE
+        self._prepare()
+        comm.agree()
+        self.ready, self.seconds["setting up"] = True, time.perf_counter() - began - self.seconds["reading"]
+        return None
+
     def _too_few(self) -> int:
-        text = f"{self._left()}, fewer than --least-ranks {self.config.least_ranks}"
+        text = f"{_left(self.comm)}, fewer than --least-ranks {self.config.least_ranks}"
         if not self.began:
             raise UserError(f"{text}: start more ranks, or ask for fewer")
         Reporter(self.comm.is_root).say(f"{text}: stopped before the training began")
@@ -127,17 +133,13 @@ class Job:
         self.files.close()
         self._unwatch()
         lost, self.began = self.comm.recover(), True
-        Reporter(self.comm.is_root).say(f"{self._whom(lost)} before the training began: {self._left()} start anew")
+        Reporter(self.comm.is_root).say(
+            f"{_whom(self.comm, lost)} before the training began: {_left(self.comm)} start anew"
+        )
 
     def _unwatch(self) -> None:
         if self.watchdog is not None:
             self.watcher.remove(self.watchdog)
-
-    def _left(self) -> str:
-        return f"{self.comm.size} ranks" if self.comm.size > 1 else "1 rank"
-
-    def _whom(self, lost: list[int]) -> str:
-        return "lost " + ", ".join(self.comm.whois(name) for name in lost)
 
     def on_lost(self, lost: list[int], seconds: float) -> None:
         """Take over what rank 0 did, and report it; all that are left do it together."""
@@ -147,7 +149,8 @@ class Job:
         step, size = self.trainer.position.step, self.comm.size
         self.directory.event("lost", ranks=lost, step=step, size=size, seconds=seconds)
         fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
-        self.reporter.say(f"{self._whom(lost)} in step {step + 1}: {self._left()} go on after {seconds:.3f} s{fewer}")
+        where = "after the training" if self.trainer.position.phase == FINISHED else f"in step {step + 1}"
+        self.reporter.say(f"{_whom(self.comm, lost)} {where}: {_left(self.comm)} go on after {seconds:.3f} s{fewer}")
 
     def on_record(self, record: dict[str, Any]) -> None:
         """Write it, show it, and tell who listens."""
@@ -170,6 +173,7 @@ class Job:
             trainer = self.trainer = build_trainer(config, data, comm, checkpoints=kept, fingerprint=fingerprint)
         self.directory = RunDirectory(path, comm, resume=resume or self.path == path)
         self.files.callback(self.directory.close)
+        kept.before = self.directory.check
         self.path = path
         resumed, warnings = trainer.resume() if resume else ("", [])
         before = bits_of(path / "manifest.json") if resumed and comm.is_root else None
@@ -187,6 +191,7 @@ class Job:
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
         reporter = self.reporter = Reporter(comm.is_root, metrics, log)
         self.files.callback(reporter.close)
+        self.directory.on_anew = reporter.reopen
         if config.track != "none" and not self._stop:
             on_root(comm, lambda: reporter.tell(tracker(config.track, path, dataclasses.asdict(config))), "--track")
         observer = trainer.observer
@@ -266,6 +271,14 @@ class Job:
         if line := write_report(directory.path, self.config.report, trainer.comm):
             reporter.say(line)
         return DONE
+
+
+def _left(comm: Communicator) -> str:
+    return f"{comm.size} ranks" if comm.size > 1 else "1 rank"
+
+
+def _whom(comm: Communicator, lost: list[int]) -> str:
+    return "lost " + ", ".join(comm.whois(name) for name in lost)
 
 
 def fingerprint_of(config: TrainConfig, data: Data) -> dict[str, Any]:

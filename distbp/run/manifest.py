@@ -46,6 +46,7 @@ def describe(comm: Communicator) -> dict[str, Any]:
         "ranks": ranks,
         "command": sys.argv,
         "job": os.environ.get("SLURM_JOB_ID"),
+        "started by": os.environ.get("DISTBP_JOB"),
     }
     return about | {"git": _answer(git)}
 

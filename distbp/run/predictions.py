@@ -1,12 +1,17 @@
 """Predictions as a file: a line for each row."""
 
 import csv
+import io
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.files import written
 from distbp.model import Model
 
 
@@ -23,10 +28,11 @@ def write_predictions(
     `names` and `ids` are columns that stand before them; a row of NaN has no prediction.
     """
     if out and out.endswith(".npy"):
-        np.save(out, predictions)
+        with written(Path(out)) as file:
+            np.save(file, predictions)
         return
     target = model.target
-    with open(out, "w", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
+    with _stream(out) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if target.kind == "classes":
             writer.writerow([*names, *target.names, *(f"p({name})" for name in target.classes)])
@@ -39,3 +45,18 @@ def write_predictions(
             writer.writerow([*names, *values])
             for before, row in zip(ids, predictions, strict=True):
                 writer.writerow([*before, *("" if np.isnan(value) else f"{value:.8g}" for value in row)])
+
+
+@contextmanager
+def _stream(out: str | None) -> Iterator[TextIO]:
+    """Give a stream of text into a file, or standard output."""
+    if out is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with written(Path(out)) as file:
+        stream = io.TextIOWrapper(file, "utf-8", newline="")
+        try:
+            yield stream
+        finally:
+            stream.detach()  # which flushes it

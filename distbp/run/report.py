@@ -101,6 +101,11 @@ class Reporter:
             # the lost one may have been ahead: what it wrote is not written again
             self._latest = deque([*written, *unsaid], maxlen=_KEPT)
 
+    def reopen(self) -> None:
+        """Write the records that come to a new file, where the old one was removed."""
+        if self._file is not None and self._metrics is not None:
+            self._file = open(self._metrics, "a", encoding="utf-8")
+
     def start_bar(self, done: int, total: int) -> None:
         """Show a progress bar, where a person watches."""
         with contextlib.suppress(OSError, ValueError):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from distbp.comm.agreement import on_root
 from distbp.comm.communicator import Communicator
 from distbp.data.prepared import Data
 from distbp.model import Model
@@ -99,9 +98,8 @@ def conclude(
         validated[0].decision = network.decision
     about = about if at is None else about | {"threshold": at}
     results, doubted = judge(network, loss, data, comm, config.seed, validated)
-    path = directory.path / "model.safetensors"
     model = model_of(network, loss, data, config, comm, validated)
-    on_root(comm, lambda: model.save(path), f"cannot write {path}")
+    directory.save("model.safetensors", model.save)
     results = about | {"data digest": data.digest()} | results
     widths = [within(of_one, INTERVAL) for of_one in model.errors]
     if widths and data.test is not None and np.isfinite(widths).all():

@@ -12,6 +12,8 @@ The Python of --python, by default the one that runs it, has distbp and mpirun b
 """
 
 import argparse
+import ctypes
+import itertools
 import math
 import os
 import signal
@@ -24,8 +26,9 @@ from pathlib import Path
 
 from distbp.comm.launchers import for_mpirun
 from distbp.errors import DONE, FAILED, STOPPED, USAGE, UsageError
+from distbp.report.run_files import figures_in
 from distbp.run.config import parse_train_config
-from distbp.run.entry_point import STOPS
+from distbp.run.entry_point import stops
 
 _EVERY = 10
 """Looks at the launcher, a tenth of a second each, between looks at the ranks."""
@@ -42,7 +45,8 @@ class Start:
         self.told, self._ranks, self._alone = False, ranks, Alone()
         self.began, self.start_limit, self.end_limit = time.time(), start_limit, end_limit
         environment = for_mpirun(os.environ) | {"DISTBP_JOB": self.name}
-        self.process = subprocess.Popen(command, env=environment, start_new_session=True)
+        # a launcher outlives who is killed: it is told to stop with a checkpoint then
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_stop_with_parent)
 
     def stamp(self, name: str) -> tuple[int, int] | None:
         """Return what changes when a file of the run is written anew."""
@@ -53,8 +57,9 @@ class Start:
         return found.st_mtime_ns, found.st_ino
 
     def has(self, name: str) -> bool:
-        """Return whether this start wrote a file."""
-        return self.stamp(name) not in (None, self.before[name])
+        """Return whether this start wrote a file; its manifest says that the run is its own, and not another's."""
+        mine = figures_in(self.run_dir / "manifest.json").get("started by") == self.name
+        return mine and self.stamp(name) not in (None, self.before[name])
 
     def wait(self, stopping: list[int]) -> int | None:
         """Return the exit code of the launcher; None where it had to be ended."""
@@ -111,6 +116,12 @@ class Alone:
         return now > self._since + _PATIENCE
 
 
+def _stop_with_parent() -> None:
+    """Have Linux send this process SIGUSR1 when its parent dies: ``prctl(PR_SET_PDEATHSIG, SIGUSR1)``."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGUSR1))
+
+
 def _read(path: str) -> bytes:
     with suppress(OSError):
         return Path(path).read_bytes()
@@ -141,8 +152,12 @@ def _checkpoints(run_dir: Path) -> set[tuple[str, int]]:
 
 
 def _free_run_dir() -> Path:
-    numbers = (k for k in range(1, sys.maxsize) if not Path(f"runs/until-done-{k}").exists())
-    return Path(f"runs/until-done-{next(numbers)}")
+    """Return a new directory, made here: starts at the same moment get different ones."""
+    for k in itertools.count(1):
+        with suppress(FileExistsError):
+            (path := Path(f"runs/until-done-{k}")).mkdir(parents=True)
+            break
+    return path
 
 
 def _say(text: str) -> None:
@@ -157,16 +172,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--attempts", type=int, default=3)
     parser.add_argument("--start-limit", type=float, default=300.0)
     parser.add_argument("--end-limit", type=float, default=30.0)
-    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("--run-dir", type=lambda text: Path(text).expanduser())
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args(arguments)
     if "--config" in rest and options.run_dir is None:
         parser.error("with --config give --run-dir, too")
+    command = [*_launcher(options.python, options.ranks, _goes_on(rest)), str(options.python), "-m", "distbp.train"]
     run_dir = options.run_dir or _free_run_dir()
-    command = _launcher(options.python, options.ranks, _goes_on(rest))
-    command += [str(options.python), "-m", "distbp.train", *rest, "--run-dir", str(run_dir), "--resume", "auto"]
+    command += [*rest, "--run-dir", str(run_dir), "--resume", "auto"]
+    try:
+        return _until_done(command, run_dir, options)
+    finally:
+        with suppress(OSError):
+            run_dir.rmdir()  # which fails where a run is in it
+
+
+def _until_done(command: list[str], run_dir: Path, options: argparse.Namespace) -> int:
+    """Start the command again and again; return the exit code."""
     stopping: list[int] = []
-    for number in STOPS:
+    for number in stops():
         signal.signal(number, lambda number, frame: stopping.append(number))
     vain = 0
     while True:

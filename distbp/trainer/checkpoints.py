@@ -1,5 +1,6 @@
 """The checkpoints of a run: which files there are, which stay, which one is the newest valid one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ class Checkpoints:
     """Where they are."""
     keep: int = field(default=2, kw_only=True)
     """How many of the newest stay; the best one stays as well."""
+    before: Callable[[], None] = field(default=lambda: None, kw_only=True)
+    """Called before something is written, and raises where it must not be."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
@@ -31,6 +34,7 @@ class Checkpoints:
 
     def save(self, step: int, arrays: dict[str, Array], state: dict[str, Any], *, best: int | None = None) -> None:
         """Write one, then remove those that need not stay; `best` is the step of the best one."""
+        self.before()
         self.folder.mkdir(parents=True, exist_ok=True)
         for half in self.folder.glob(".step-*.tmp"):  # of a writer that was killed; there is one writer only
             half.unlink(missing_ok=True)

@@ -83,7 +83,8 @@ class Saver:
             try:
                 self.checkpoints.save(step, arrays, state, best=best)
             except Exception as error:  # also what the file's library raises: the run is without a checkpoint
-                self._problem = f"cannot write the checkpoint of step {step}: {error}"
+                before = "the one before it is intact" if self.checkpoints.all() else "there is none before it"
+                self._problem = f"cannot write the checkpoint of step {step}: {error}; {before}"
 
         earlier, now = self._outcome(), ""
         if self.comm.is_root and self.background and not last:
@@ -95,9 +96,9 @@ class Saver:
         earlier, now = (comm or self.comm).bcast_obj([earlier, now])
         for problem, is_last in (earlier, False), (now, last):
             if problem and (is_last or self.on_error == "stop"):
-                raise UserError(f"{problem}; the one before it is intact")
+                raise UserError(problem)
             if problem and self.on_remark is not None:
-                self.on_remark(f"{problem}; the one before it is intact, training goes on")
+                self.on_remark(f"{problem}, training goes on")
 
     def _whole(self, arrays: dict[str, Array], reducer: GradientReducer) -> dict[str, Array]:
         """Return, on rank 0, the whole of each array; nobody changes them any more."""

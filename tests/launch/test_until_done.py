@@ -29,26 +29,28 @@ MPIRUN = """#!/bin/sh
 printf '%s\\n' "$*" >> calls
 n=$(wc -l < calls)
 mkdir -p run/checkpoints
-touch run/manifest.json
+printf '{{"started by": "%s"}}' "$DISTBP_JOB" > run/manifest.json
 {what}
 """
 
 
 DONE = "touch run/results.json; exit 0"
+ANOTHER = """echo '{"started by": "another"}' > run/manifest.json; touch run/results.json; """
 
 
 @pytest.fixture
 def until_done(tmp_path):
     """Run the script with an mpirun that does `what` in its n-th start."""
 
-    def start(what, *options, version="HYDRA", **more):
+    def start(what, *options, version="HYDRA", home=None, **more):
         mpirun = tmp_path / "bin" / "mpirun"
         mpirun.parent.mkdir(exist_ok=True)
         mpirun.write_text(MPIRUN.format(what=what, version=version))
         mpirun.chmod(0o755)
         command = [sys.executable, ROOT / "scripts" / "train-until-done", "--python", mpirun.with_name("python")]
         return subprocess.Popen(
-            list(map(str, [*command, "--run-dir", "run", *options])), cwd=tmp_path, env=clean_environment(),
+            list(map(str, [*command, "--run-dir", "run", *options])), cwd=tmp_path,
+            env=clean_environment() | ({"HOME": str(home)} if home else {}),
             stderr=subprocess.PIPE, text=True, start_new_session=True, **more,
         )  # fmt: skip
 
@@ -71,6 +73,8 @@ def starts(tmp_path):
         ("[ $n -lt 3 ] && exit 1; " + DONE, 0, 3),  # a hang, an abort
         ("touch run/checkpoints/step-00000000$n.safetensors; [ $n = 1 ] && exit 1; " + DONE, 0, 2),
         ("exit 2", 2, 1),
+        (ANOTHER + "exit 1", 1, 1),  # the results are not its own
+        (ANOTHER + "exit 0", 1, 3),
         ("touch run/checkpoints/step-00000000$n.safetensors; [ $n -lt 3 ] && exit 75; " + DONE, 0, 3),
     ],
 )
@@ -120,6 +124,43 @@ def test_a_signal_stops_it_with_a_checkpoint(until_done, tmp_path):
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 75 and len(starts(tmp_path)) == 1
+
+
+def test_a_run_directory_that_the_shell_left_a_tilde_in(until_done, tmp_path):
+    process = until_done(DONE, "--run-dir=~/run", home=tmp_path)
+    process.communicate(timeout=30)
+    assert process.returncode == 0 and starts(tmp_path)[0].endswith(f"--run-dir {tmp_path}/run --resume auto")
+
+
+def test_under_nohup_it_goes_on_when_the_terminal_closes(until_done, tmp_path):
+    process = until_done("sleep 1; " + DONE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    while not (tmp_path / "calls").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=30)
+    assert process.returncode == 0 and len(starts(tmp_path)) == 1
+
+
+def test_what_it_has_started_stops_with_a_checkpoint_when_it_is_killed(until_done, tmp_path):
+    process = until_done("trap 'touch told; exit 75' USR1; touch ready; while :; do sleep 0.1; done")
+    until(lambda: (tmp_path / "ready").exists())
+    process.kill()
+    process.communicate(timeout=30)
+    until(lambda: (tmp_path / "told").exists())
+
+
+def until(what, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_starts_at_the_same_moment_have_directories_of_their_own(tmp_path, monkeypatch):
+    from distbp.runs.until_done import _free_run_dir
+
+    monkeypatch.chdir(tmp_path)
+    assert [_free_run_dir().name for _ in range(3)] == ["until-done-1", "until-done-2", "until-done-3"]
 
 
 EVERY_DAY = [("down", 1), ("hang-collective", 1)]

@@ -1,6 +1,8 @@
 """Files that either are whole or do not exist."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,12 +117,34 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert before is None or path.read_bytes() == before
 
 
-def test_a_write_replaces_the_old_file_and_a_stale_temporary(tmp_path):
-    (tmp_path / ".a.tmp").write_bytes(b"half of an older one, long")
+def test_a_write_replaces_the_old_file_whatever_a_killed_writer_left(tmp_path):
+    (tmp_path / ".a.tmp").mkdir()
+    (tmp_path / ".a.0a1b2c3d.tmp").write_bytes(b"half of an older one, long")
     for content in (b"old", b"new"):
         atomic_write(tmp_path / "a", content)
         assert (tmp_path / "a").read_bytes() == content
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    contents = [bytes([k]) * 100_000 for k in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(atomic_write, tmp_path / "a", content) for content in contents * 10]
+        while not all(job.done() for job in jobs):
+            if (tmp_path / "a").exists():
+                assert (tmp_path / "a").read_bytes() in contents
+        assert [job.result() for job in jobs] == [None] * 80
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_written_as_it_comes(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    atomic_write(tmp_path / "link", b"through it")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "a").read_bytes() == b"through it"
+    atomic_write(Path("/dev/null"), b"gone")
+    assert not Path("/dev/null").is_file()
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        atomic_write(Path("/dev/full"), b"too much")
 
 
 # checkpoints

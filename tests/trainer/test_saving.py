@@ -147,6 +147,9 @@ def test_an_error_ends_the_run_or_does_not(tmp_path, background):
     for step in (1, 2):
         saver.write(step, arrays(step), {}, best=None)
     assert said[0].startswith("cannot write the checkpoint of step 1: ") and "No space left" in said[0]
+    with pytest.raises(UserError, match="of step 3: .* there is none before it"):
+        saver.write(3, arrays(3), {}, best=None, last=True)
+    Checkpoints(tmp_path).save(1, arrays(1), {})
     with pytest.raises(UserError, match="of step 3: .* the one before it is intact"):
         saver.write(3, arrays(3), {}, best=None, last=True)
     Broken.full = False

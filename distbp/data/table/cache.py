@@ -108,7 +108,9 @@ def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path |
         try:
             folder, remarks = _cached(paths, options, cache)
             return folder, False, remarks
-        except (CannotWrite, PermissionError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
+            if not all(path.exists() for path in paths):
+                raise
             where = f"no cache in {cache}: {error.strerror}"
             remarks.append(f"{paths[0].name}: converted for this run alone: {where}")
     why: str | None = None

@@ -58,8 +58,22 @@ def connection() -> Iterator[Any]:
             with contextlib.suppress(duckdb.InvalidInputException):
                 database.execute("SET enable_progress_bar = false")
             yield database
+        except Exception as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
         finally:
             database.close()
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error, which the library says in two ways."""
+    import duckdb
+
+    if error is None:
+        return False
+    said = isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    return said or isinstance(error, duckdb.InterruptException) or _is_interrupt(error.__cause__)
 
 
 def read_text(
