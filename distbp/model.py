@@ -7,7 +7,7 @@ header; functions of the user's by name, never as code. Tensors of an ensemble's
 ``members.k.``. Nothing in the file depends on the ranks, the time or the host.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -70,11 +70,7 @@ class Model:
     @property
     def classes_(self) -> NDArray[Any]:
         """The classes, in the order of the probabilities; numbers or truth values where all of them are."""
-        names = self.target.classes if self.target.kind == "classes" else self.target.names
-        if set(names) == {"False", "True"}:
-            return np.array([name == "True" for name in names])
-        whole = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
-        return np.array([int(name) for name in names]) if whole else np.array(names)
+        return self.target.class_values()
 
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``."""
@@ -87,7 +83,7 @@ class Model:
             **self.network.architecture(),
             "loss": self.loss.name,
             "loss_parameters": {k: v for k, v in vars(self.loss).items() if isinstance(v, (int, float))},
-            "target": asdict(self.target),
+            "target": self.target.as_dict(),
             "preprocessing": self.preprocessor.as_dict(),
             **({"reading": self.reading} if self.reading else {}),
             **({"errors": self.errors} if self.errors else {}),
@@ -134,11 +130,10 @@ class Model:
             raise UserError(f"{path}: its parameters are others than those of {state['model']}, which has changed")
         for name, tensor in own.items():
             tensor[...] = tensors[name]
-        target = state["target"]
         return cls(
             network,
             loss,
-            Target(target["kind"], tuple(target["names"]), tuple(target["classes"])),
+            Target.of_dict(state["target"]),
             Preprocessor(**state["preprocessing"]),
             state.get("reading", {}),
             state.get("errors", []),

@@ -140,11 +140,11 @@ def test_nothing_is_pickled():
 BUDGET = {
     "network": 1770,
     "optim": 735,
-    "data": 5310,
+    "data": 5345,
     "comm": 1555,
     "gradient": 2240,
-    "trainer": 2715,
-    "run": 3490,
+    "trainer": 2720,
+    "run": 3625,
     "report": 725,
     "watch": 575,
     "autodiff": 3750,
@@ -154,7 +154,7 @@ BUDGET = {
     "estimators": 430,
     "export": 510,
     "runs": 540,
-    "": 1225,
+    "": 1240,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

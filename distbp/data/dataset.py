@@ -8,7 +8,7 @@ zeros and ones) or ``values`` (numbers: regression).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -39,6 +39,25 @@ class Target:
     kind: TargetKind
     names: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    texts: bool = field(default=False, repr=False)  # what it prints is in the identity of data
+    """Whether classes that look like numbers or truth values are texts all the same."""
+
+    @classmethod
+    def of_dict(cls, given: dict[str, Any]) -> "Target":
+        """Return what `as_dict` gave."""
+        return cls(given["kind"], tuple(given["names"]), tuple(given["classes"]), given.get("texts", False))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "texts" or value}
+
+    def class_values(self) -> NDArray[Any]:
+        """Return the classes, numbers or truth values where all of them are; or the names of labels."""
+        names = self.classes if self.kind == "classes" else self.names
+        if not self.texts and set(names) == {"False", "True"}:
+            return np.array([name == "True" for name in names])
+        whole = all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names)
+        return np.array([int(name) for name in names]) if whole and not self.texts else np.array(names)
 
     @property
     def n_outputs(self) -> int:

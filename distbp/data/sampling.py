@@ -167,6 +167,8 @@ class BatchSampler:
         given = [limit for limit in limits if limit is not None]
         if not given:
             raise ValueError("say how long to train: epochs, steps or both")
+        if min(given) < 0:
+            raise ValueError(f"a training of {epochs if epochs is not None and epochs < 0 else steps} epochs or steps")
         return min(given)
 
     def place(self, step: int) -> tuple[int, int]:

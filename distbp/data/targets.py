@@ -1,6 +1,7 @@
 """What the target is: classes, labels or values."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def infer_target(
     if len(labels) < 2:
         only = "".join(labels) or "none"
         raise UserError(f"{source}: the target {names[0]!r} has one class only ({only}): two are needed")
-    return Target("classes", names, labels), classes
+    target = Target("classes", names, labels)
+    return replace(target, texts=text and target.class_values().dtype.kind != "U"), classes
 
 
 def is_one_hot(y: Array) -> bool:

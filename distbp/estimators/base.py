@@ -112,8 +112,11 @@ class Estimator(CallbackSupportMixin, MultiOutputMixin, BaseEstimator):  # type:
         X = given["data"]
         if validation_data is not None:
             given["validation_data"] = self._rows(validation_data[0], reset=False), self._coded(validation_data[1])
-        self._keep(fit_with(given, self._options(X, comm), comm, verbose=self.verbose, listen=self._listener(X, y)))
+        self._keep(self._fitted(given, self._options(X, comm), comm, self._listener(X, y)))
         return self
+
+    def _fitted(self, given: dict[str, Any], options: dict[str, Any], comm: Communicator, listen: Any = None) -> Run:
+        return fit_with(given, options, comm, verbose=self.verbose, steady=True, listen=listen)
 
     def _given(self, X: Any, y: Any, sample_weight: Any, start: Model | None, *, known: bool = False) -> dict[str, Any]:
         """Return arguments of `load`: rows and targets, checked; classes may be `known` from before."""
@@ -199,7 +202,7 @@ class Estimator(CallbackSupportMixin, MultiOutputMixin, BaseEstimator):  # type:
         options = self._options(given["data"], comm) | once
         options["seed"] += getattr(self, "n_iter_", 0)  # another order of the rows
         before = getattr(self, "n_iter_", 0), getattr(self, "loss_curve_", [])
-        self._keep(fit_with(given, options, comm, verbose=self.verbose))
+        self._keep(self._fitted(given, options, comm))
         self.n_iter_, self.loss_curve_ = before[0] + 1, before[1] + self.loss_curve_
         return self
 

@@ -24,6 +24,7 @@ in column order), and so do the activations of a unit (see `Tape`): the order in
 fastest (docs/performance.md has the measurement).
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -102,7 +103,7 @@ class Network(Flat):
         seed: int = 0,
         embeddings: Sequence[int] = (),
     ) -> None:
-        self.sizes = tuple(int(size) for size in sizes)
+        self.sizes = tuple(operator.index(size) for size in sizes)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"a network needs inputs and outputs, at least 1 each: {self.sizes}")
         self.plain = self.sizes[0] - len(embeddings)
@@ -219,6 +220,8 @@ class Network(Flat):
         ndarray of shape (n, n_outputs)
             A buffer that the next call overwrites.
         """
+        if X.ndim != 2:
+            raise ValueError(f"an array of shape {X.shape}: rows (n, {self.sizes[0]}) are needed")
         part = self.part = self.own_pass(X) if part is None else part
         tape, work = part.tape, part.work
         a = X

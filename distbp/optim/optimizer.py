@@ -11,6 +11,7 @@ nor on the number of ranks.
 """
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -80,6 +81,8 @@ class Optimizer:
             raise ValueError(f"the weight decay must be at least 0, not {weight_decay}")
         self.weight_decay, self.clip_norm = float(weight_decay), clip_norm
         self.layers = tuple(layers)
+        self._uncut: tuple[slice, ...] = ()
+        self._of: weakref.ref[Any] | None = None
         self.t = 0
         self.state: dict[str, Array] = {}
         self._updated = 0
@@ -89,6 +92,15 @@ class Optimizer:
         self._rows: Array = np.empty((0, 0, 0))
         self._row_arrays: list[list[Array]] = []
         self.table_state: dict[str, Array] = {}
+
+    def begin(self, network: Any) -> None:
+        """Refuse a network other than the one that this optimiser has updated, whose gradients it remembers."""
+        if self._of is not None and self._of() is not network:
+            raise ValueError(
+                "this optimizer has updated another network, and remembers its gradients: give each its own"
+            )
+        self._of = weakref.ref(network)
+        self.layers = self._uncut or self.layers or tuple(network.weight_slices)
 
     def assign_shard(self, shard: slice, total: Callable[[Array], None], norm_blocks: Sequence[slice] = ()) -> None:
         """Restrict this optimiser to the shard of the parameters that this rank updates.
@@ -111,7 +123,7 @@ class Optimizer:
             lo, hi = max(s.start, shard.start), min(s.stop, shard.stop)
             return slice(lo - shard.start, max(lo, hi) - shard.start)
 
-        layers = self.layers or (slice(0, shard.stop),)
+        self._uncut = layers = self._uncut or self.layers or (slice(0, shard.stop),)
         self._norm_blocks = [[cut(b) for b in norm_blocks if s.start <= b.start < s.stop] for s in layers]
         self.layers = tuple(cut(s) for s in layers)
         self._total = total

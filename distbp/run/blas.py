@@ -36,14 +36,15 @@ def blas_threads(comm: Host) -> int:
 
 
 @contextlib.contextmanager
-def limited_blas(comm: Communicator, most: int | None = None) -> Iterator[int]:
+def limited_blas(comm: Communicator, most: int | None = None, *, steady: bool = False) -> Iterator[int]:
     """Limit the BLAS of this process to its share of the cores, and to `most` threads; gives their number.
 
-    Runs in threads of one process share its BLAS: each gets the least that one of them wants. `UserError`, where other
-    code of the process keeps it at more than `most`.
+    Cores that others keep busy are left to them, unless the number, which bits depend on, is to be `steady`. Runs in
+    threads of one process share its BLAS: each gets the least that one of them wants. `UserError`, where other code of
+    the process keeps it at more than `most`.
     """
     threads = min(blas_threads(comm), most or sys.maxsize, _asked())
-    if threads > 1:
+    if threads > 1 and not steady:
         threads = max(1, min(threads, (os.cpu_count() or 1) - _busy_cores(comm)))
     with _LIMITS.kept(threads):
         found = max((pool["num_threads"] or 1 for pool in loaded_blas()[:1]), default=threads)

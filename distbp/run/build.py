@@ -42,10 +42,11 @@ def load_data(config: TrainConfig, comm: Communicator, given: Mapping[str, Any] 
     """
     refuse_members(config)
     mine = dict(given or {})
-    options, start = table_options(config), mine.pop("start", None)
-    if start is not None:
+    options, model = table_options(config), mine.pop("start", None)
+    start = start_of(config) if model is None else model
+    if start is not None and (model is not None or "data" in mine):
         mine |= {"like": start.target, "columns_like": start.columns}
-    elif (start := start_of(config)) is not None:
+    elif start is not None:
         options = options_like(start, config, options, comm)
     arguments: dict[str, Any] = {
         "data": config.data, "validation_data": config.validation_data, "test_data": config.test_data,

@@ -95,6 +95,14 @@ def run(
     return code
 
 
+def end_together(error: BaseException, comm: Communicator) -> None:
+    """Return where all ranks have failed; else end all, since the others wait for this one in a collective."""
+    if comm.size > 1 and not comm.all_failed(_PATIENCE):
+        _say(f"rank {comm.name} on {comm.host}: error: {_problem(error, comm)}", FAILED)
+        time.sleep(_FORWARD)
+        comm.abort(FAILED)
+
+
 def open_streams() -> None:
     """Open what was closed of standard input, output and error: the next files would take their places."""
     for number, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):

@@ -1,7 +1,6 @@
 """What a report shows of a run beside its results: ``report.json``, from which it can be made anew without the data."""
 
 import importlib.util
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def findings(
     counts = {"train": data.train, "val": validated[1], "test": data.test}
     network_of = getattr(network, "members", [network])[0]
     found |= {
-        "target": asdict(data.target),
+        "target": data.target.as_dict(),
         "rows": {name: rows.n_rows for name, rows in counts.items() if rows is not None},
         "network": network_of.describe(),
         "parameters": network.n_parameters + sum(table.size for table in network_of.embeddings),

@@ -27,7 +27,7 @@ from distbp.run.blas import limited_blas
 from distbp.run.build import load_data
 from distbp.run.config import config_of
 from distbp.run.ensemble import EnsembleJob
-from distbp.run.entry_point import hold
+from distbp.run.entry_point import end_together, hold
 from distbp.run.findings import findings
 from distbp.run.going_on import model_at
 from distbp.run.job import Job
@@ -226,20 +226,24 @@ def fit(
 
 def fit_with(
     given: Mapping[str, Any], options: dict[str, Any], comm: Communicator, *, verbose: bool = False,
-    listen: Callable[[Job, dict[str, Any]], object] | None = None,
+    steady: bool = False, listen: Callable[[Job, dict[str, Any]], object] | None = None,
 ) -> Run:  # fmt: skip
-    """Train with `given` arguments of `load` and options; see `fit`. Rank 0 hears of each record by `listen`."""
-    temporary = (
-        comm.bcast_obj(comm.is_root and tempfile.mkdtemp(prefix="distbp-")) if options.get("run_dir") is None else None
-    )
-    if temporary is not None:
-        options = options | {"run_dir": temporary, "report": options.get("report", "none")}
-        options = {"checkpoint_every": "0", "checkpoint_async": False} | options
-    config = config_of(options, "fit()")
-    watcher = Watcher()
+    """Train with `given` arguments of `load` and options; see `fit`. Rank 0 hears of each record by `listen`.
+
+    Where it is `steady`, bits do not depend on what else this machine does.
+    """
+    temporary, watcher = None, Watcher()
     goodbye = hold(comm, watcher)
     try:
-        with open(os.devnull, "w") as nowhere, limited_blas(comm, 1 if config.exact else config.threads) as threads:
+        if options.get("run_dir") is None:
+            temporary = comm.bcast_obj(comm.is_root and tempfile.mkdtemp(prefix="distbp-"))
+            options = options | {"run_dir": temporary, "report": options.get("report", "none")}
+            options = {"checkpoint_every": "0", "checkpoint_async": False} | options
+        else:  # where it is now, wherever the process goes meanwhile
+            options = options | {"run_dir": os.path.abspath(os.path.expanduser(options["run_dir"]))}
+        config = config_of(options, "fit()")
+        limited = limited_blas(comm, 1 if config.exact else config.threads, steady=steady)
+        with open(os.devnull, "w") as nowhere, limited as threads:
             data = load_data(config, comm, given)
             stream = sys.stdout if verbose else nowhere
             make = EnsembleJob if config.has_members else Job
@@ -247,9 +251,10 @@ def fit_with(
             job.listen = listen if comm.is_root else None
             if job.run() == STOPPED:
                 raise SystemExit(STOPPED)
-    except BaseException:
+    except BaseException as error:
         if temporary is not None and comm.is_root:
             shutil.rmtree(temporary, ignore_errors=True)
+        end_together(error, comm)
         raise
     goodbye()
     path = Path(str(config.run_dir))
@@ -258,7 +263,7 @@ def fit_with(
     run.model, run.data, run._comm, run._validated = job.model, data, comm, job.validated
     run._seed = config.seed
     if temporary is not None:
-        weakref.finalize(run, shutil.rmtree, temporary, ignore_errors=True)
+        weakref.finalize(run, _remove, temporary, os.getpid())
     return run
 
 
@@ -266,6 +271,12 @@ def fit_with(
 def world() -> Communicator:
     """Return the ranks of the launcher, the same each time."""
     return communicator(elastic=False)
+
+
+def _remove(folder: str, pid: int) -> None:
+    """Remove a temporary folder of this process; a child that was forked has it from its parent."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _paths(data: Any) -> list[Any]:

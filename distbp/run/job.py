@@ -110,8 +110,8 @@ class Job:
         self.seconds = {"reading": time.perf_counter() - began}
         self.config = config = suited_to(self.data, config, begun(config, comm))
         if config.dry_run:
-            trainer = build_trainer(config, self.data, comm)
-            Reporter(comm.is_root).say(plan_of(config, self.data, trainer, self.threads))
+            plan = plan_of(config, self.data, build_trainer(config, self.data, comm), self.threads)
+            Reporter(comm.is_root).say(plan)
             return DONE
         self._prepare()
         comm.agree()
@@ -133,9 +133,8 @@ class Job:
         self.files.close()
         self._unwatch()
         lost, self.began = self.comm.recover(), True
-        Reporter(self.comm.is_root).say(
-            f"{_whom(self.comm, lost)} before the training began: {_left(self.comm)} start anew"
-        )
+        whom, left = _whom(self.comm, lost), _left(self.comm)
+        Reporter(self.comm.is_root).say(f"{whom} before the training began: {left} start anew")
 
     def _unwatch(self) -> None:
         if self.watchdog is not None:
@@ -148,7 +147,7 @@ class Job:
             self.reporter.take_over()
         step, size = self.trainer.position.step, self.comm.size
         self.directory.event("lost", ranks=lost, step=step, size=size, seconds=seconds)
-        fewer = ", fewer than --least-ranks: stopping" if size < self.config.least_ranks else ""
+        fewer = ", fewer than --least-ranks: stopping" * (size < self.config.least_ranks)
         where = "after the training" if self.trainer.position.phase == FINISHED else f"in step {step + 1}"
         self.reporter.say(f"{_whom(self.comm, lost)} {where}: {_left(self.comm)} go on after {seconds:.3f} s{fewer}")
 
@@ -186,10 +185,9 @@ class Job:
         limit = config.hang_timeout or math.inf
         self.watchdog = Watchdog(comm, path / "hang", limit, lambda: trainer.position.step + 1)
         self.watcher.add(self.watchdog)
-        metrics = path / "metrics.jsonl"
         on_root(comm, lambda: begin_again(path, trainer.position.step), f"cannot use {path}")
         log = self.files.enter_context(open(path / "log.txt", "a")) if self._stop and comm.is_root else self._stream
-        reporter = self.reporter = Reporter(comm.is_root, metrics, log)
+        reporter = self.reporter = Reporter(comm.is_root, path / "metrics.jsonl", log)
         self.files.callback(reporter.close)
         self.directory.on_anew = reporter.reopen
         if config.track != "none" and not self._stop:

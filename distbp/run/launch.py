@@ -1,20 +1,26 @@
 """From a notebook to ranks: a function is called by each of them under mpirun, and its result comes back."""
 
+import codecs
 import contextlib
+import math
 import os
+import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distbp.comm.launchers import for_mpirun
 from distbp.errors import UserError
-from distbp.run.entry_point import on_stop_signals
+from distbp.run.entry_point import end_together, on_stop_signals
 from distbp.trainer.bar import BAR
 
 _CALL, _RESULT, _ERROR = "call", "result", "error.txt"
+_LOOK, _LAST = 1.0, 5.0
+"""Seconds between looks at the clock, and for the launcher to end the ranks."""
 
 
 def launch(n: int = 4, *, timeout: float | None = None) -> Callable[..., Any]:
@@ -40,6 +46,8 @@ def launch(n: int = 4, *, timeout: float | None = None) -> Callable[..., Any]:
     UserError
         Where there is no mpirun beside this Python, the function fails, or the time is over.
     """
+    if n < 1:
+        raise UserError(f"launch({n}): at least one rank is needed")
 
     def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         pickle = _pickle()
@@ -63,15 +71,25 @@ def _run(command: list[str], timeout: float | None) -> None:
     """Run mpirun, and show what it prints as it comes."""
     asked = {BAR: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     environment = for_mpirun(os.environ) | asked
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         undo = on_stop_signals(process.terminate)
         try:
             assert process.stdout is not None
-            while part := os.read(process.stdout.fileno(), 4096):
-                sys.stdout.write(part.decode(errors="replace"))
+            while (left := deadline - time.monotonic()) > 0.0:
+                if not select.select([process.stdout], [], [], min(left, _LOOK))[0]:
+                    continue
+                if not (part := os.read(process.stdout.fileno(), 4096)):
+                    process.wait(None if timeout is None else left)
+                    return
+                sys.stdout.write(decode(part))
                 sys.stdout.flush()
-            process.wait(timeout)
+            raise subprocess.TimeoutExpired(command, timeout or 0.0)
         except subprocess.TimeoutExpired:
+            process.terminate()  # the launcher ends the ranks
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST)
             process.kill()
             raise UserError(f"not done after {timeout:g} s: given up") from None
         finally:
@@ -92,18 +110,17 @@ def main(folder: Path) -> None:
 
     pickle, comm = _pickle(), world()
     function, arguments, named = pickle.loads((folder / _CALL).read_bytes())
-    problem = ""
     try:
         result = function(*arguments, **named)
     except Exception as error:  # of the user's function: it goes back as a line
-        problem = f"{type(error).__name__}: {error}"
-    problems = [text for text in comm.allgather_obj(problem) if text]
+        with contextlib.suppress(OSError):
+            (folder / _ERROR).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        end_together(error, comm)
+        return
+    comm.barrier()  # which a rank that has failed alone does not come to
     if comm.is_root:
         with contextlib.suppress(OSError):
-            if problems:
-                (folder / _ERROR).write_text(problems[0], encoding="utf-8")
-            else:
-                (folder / _RESULT).write_bytes(pickle.dumps(result))
+            (folder / _RESULT).write_bytes(pickle.dumps(result))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Trainer:
         }  # fmt: skip
         self.memory = RunMemory(network, optimizer, remembered, lambda: self.reducer)
         self.memory.share_parameters(self.comm)
-        optimizer.layers = optimizer.layers or tuple(network.weight_slices)
+        optimizer.begin(network)
         self.reducer = self.gradient.reducer(self.crew.comm, network, loss, batches.size)
         self.reducer.assign(optimizer)
         self.survival = Survival(

@@ -1,5 +1,6 @@
 """What stands for a number, a truth value or nothing in rows in memory, and what is refused in one line."""
 
+import pickle
 from decimal import Decimal
 from fractions import Fraction
 
@@ -67,6 +68,14 @@ def test_a_target_of_whole_number_objects_has_classes():
     y = np.array([np.int64(k % 3) for k in range(120)], object)
     assert load(X, y).target.classes == ("0", "1", "2")
     assert load(X, np.array([np.bool(k % 2) for k in range(120)], object)).target.classes == ("False", "True")
+
+
+@pytest.mark.parametrize("names", [("1", "10"), ("True", "False"), (1, 10), (True, False), ("no", "yes")])
+def test_classes_come_back_as_they_were_given(names):
+    y = np.where(TRUTH, *names)
+    model = distbp.fit(X, y, epochs=2, hidden=[4], verbose=False).model
+    for one in (model, pickle.loads(pickle.dumps(model))):
+        assert one.classes_.dtype.kind == y.dtype.kind and set(one.predict(X)) <= set(y)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A function on ranks, from a notebook: it goes there as it stands, and its result comes back."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,41 @@ def test_an_error_is_one_line():
 
     with pytest.raises(UserError, match="on 2 ranks: ValueError: no such thing"):
         launch(2, timeout=60)(fails)
+
+
+def test_the_time_is_limited():
+    def sleeps():
+        import time
+
+        time.sleep(60)
+
+    began = time.monotonic()
+    with pytest.raises(UserError, match="not done after 3 s: given up"):
+        launch(2, timeout=3)(sleeps)
+    assert time.monotonic() - began < 30
+    with pytest.raises(UserError, match="at least one rank"):
+        launch(0)
+
+
+@pytest.mark.parametrize("where", ["record", "options", "before"])
+def test_an_error_of_one_rank_ends_all(where):
+    def work(where):
+        from distbp import communicator, fit
+
+        def refuse(record):
+            raise ValueError("no such thing")
+
+        options = {"epochs": 4, "hidden": [8], "verbose": False}
+        comm = communicator()
+        if where == "record":
+            fit("digits", on_record=refuse, **options)
+        if where == "options" and comm.rank == 1:
+            options["hidden"] = [0]
+        if where == "before" and comm.rank == 1:
+            raise ValueError("no such thing")
+        fit("digits", **options)
+
+    began = time.monotonic()
+    with pytest.raises(UserError, match="on 2 ranks: .*(no such thing|hidden)"):
+        launch(2, timeout=60)(work, where)
+    assert time.monotonic() - began < 40

@@ -21,7 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from distbp import Classifier, Regressor
+from distbp import Classifier, Regressor, fit
+from distbp.run import blas
 
 MINI_BATCHES = "a row that counts twice is no two rows: they are in different batches"
 QUICK = {"epochs": 4, "hidden": [16]}
@@ -147,3 +148,15 @@ def test_what_cannot_be_is_one_line():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Classifier(**QUICK).fit(X, Y)
+
+
+def test_a_training_does_not_depend_on_what_else_the_machine_does(monkeypatch):
+    X, y = load_iris(return_X_y=True)
+    asked = []
+    monkeypatch.setattr(blas, "_busy_cores", lambda comm: asked.append(1) or 1)
+    monkeypatch.setattr(blas, "blas_threads", lambda comm: 2)
+    monkeypatch.setattr(blas, "_asked", lambda: 2)
+    Classifier(epochs=1, hidden=[4]).fit(X, y)
+    assert not asked
+    fit(X, y, epochs=1, hidden=[4], verbose=False)
+    assert asked

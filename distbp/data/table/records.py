@@ -73,7 +73,7 @@ class Meaning:
         """Return what `as_json` gave."""
         d = json.loads(text)
         columns = tuple(Column(one["name"], one["categories"] and tuple(one["categories"])) for one in d["columns"])
-        target = d["target"] and Target(d["target"]["kind"], *(tuple(d["target"][k]) for k in ("names", "classes")))
+        target = d["target"] and Target.of_dict(d["target"])
         places = tuple((name, place) for name, place in d["places"])
         return cls(**(d | {"columns": columns, "places": places, "target": target}))
 
