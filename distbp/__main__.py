@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from distbp import __version__
-from distbp.errors import DONE, USAGE
+from distbp.errors import DONE, FAILED, USAGE
 
 COMMANDS = {
     "train": ("train", "train a network; put 'mpirun -n P' in front of it for P ranks"),
@@ -48,7 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     if rest == ["--version"]:
         return main(rest)
-    code: int = import_module(f"distbp.{COMMANDS[command][0]}").main(rest)
+    try:
+        door = import_module(f"distbp.{COMMANDS[command][0]}")
+    except KeyboardInterrupt:
+        print("distbp: error: interrupted before the start", file=sys.stderr)
+        return FAILED
+    code: int = door.main(rest)
     return code
 
 

@@ -143,7 +143,7 @@ BUDGET = {
     "data": 5345,
     "comm": 1555,
     "gradient": 2240,
-    "trainer": 2720,
+    "trainer": 2730,
     "run": 3625,
     "report": 725,
     "watch": 575,
@@ -154,7 +154,7 @@ BUDGET = {
     "estimators": 430,
     "export": 510,
     "runs": 540,
-    "": 1240,
+    "": 1245,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""
 

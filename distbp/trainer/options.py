@@ -14,7 +14,7 @@ from distbp.gradient.reducer import GradientReducer
 from distbp.network.activations import ACTIVATIONS
 from distbp.network.dense import Network
 from distbp.network.function_model import FunctionModel
-from distbp.network.losses import LOSSES, Loss
+from distbp.network.losses import LOSSES, FunctionLoss, Loss, SoftmaxCrossEntropy
 from distbp.optim.optimizer import Optimizer
 from distbp.optim.rules import make_optimizer
 from distbp.trainer.early_stopping import Judge
@@ -169,10 +169,20 @@ def as_rows(given: Any, network: Network | FunctionModel) -> Prepared:
     return parts.train
 
 
-def refuse_other_inputs(network: Network | FunctionModel, train: Prepared) -> None:
-    """Refuse a network that does not fit the data."""
+def refuse_misfit(network: Network | FunctionModel, loss: Loss, train: Prepared) -> None:
+    """Refuse a network that does not fit the data: their inputs, or their outputs where the loss compares these."""
     wanted, values = train.preprocessor.code_values, tuple(map(len, network.embeddings))
     if network.sizes[0] != train.preprocessor.n_inputs:
         raise ValueError(f"the network has {network.sizes[0]} inputs, the data {train.preprocessor.n_inputs}")
     if values != wanted:
         raise ValueError(f"the data has codes of {wanted} values: Network(..., embeddings={wanted}), not {values}")
+    target, k = train.target, network.output_shape[-1]
+    if target is None or isinstance(loss, FunctionLoss) or len(network.output_shape) > 1:
+        return
+    n = target.n_outputs
+    fits = (
+        k == n or target.kind == "classes" and (k > n if isinstance(loss, SoftmaxCrossEntropy) else k == 1 and n == 2)
+    )
+    if not fits:
+        what = {"classes": "classes", "labels": "labels", "values": "target values"}[target.kind]
+        raise ValueError(f"the network has {k} outputs, the data {n} {what}: with {loss.name} they do not fit")

@@ -26,7 +26,7 @@ from distbp.trainer.bar import shown
 from distbp.trainer.crew import Crew
 from distbp.trainer.evaluation import evaluate, kind_of_metrics, watched_metrics
 from distbp.trainer.memory import RunMemory
-from distbp.trainer.options import Batches, Components, Gradient, Observer, as_optimizer, as_rows, refuse_other_inputs
+from distbp.trainer.options import Batches, Components, Gradient, Observer, as_optimizer, as_rows, refuse_misfit
 from distbp.trainer.replicas import audit
 from distbp.trainer.state import FINISHED, SETTLED, UNSETTLED, Latest, Position
 from distbp.trainer.step import Counts, step
@@ -83,7 +83,7 @@ class Trainer:
     ) -> None:
         loss, optimizer = (make_loss(loss) if isinstance(loss, str) else loss), as_optimizer(optimizer)
         train, validation = as_rows(train, network), validation and as_rows(validation, network)
-        refuse_other_inputs(network, train)
+        refuse_misfit(network, loss, train)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train, self.validation = train, validation
         self.comm: Communicator = comm or SerialCommunicator()

@@ -73,3 +73,18 @@ def test_what_is_no_network_no_rows_and_no_length():
         Network([3, 2]).forward(X[0].astype(np.float32))
     with pytest.raises(ValueError, match="a training of -1"):
         Trainer(Network([3, 1]), "binary-cross-entropy", "adam", (X, Y)).fit(epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "y", "text"),
+    [
+        (2, "softmax-cross-entropy", np.arange(300) % 3, "2 outputs, the data 3 classes"),
+        (1, "binary-cross-entropy", np.arange(300) % 3, "1 outputs, the data 3 classes"),
+        (2, "squared-error", X[:, 2], "2 outputs, the data 1 target values"),
+        (1, "squared-error", X[:, :2], "1 outputs, the data 2 target values"),
+    ],
+)
+def test_outputs_that_do_not_fit_the_target_are_refused(outputs, loss, y, text):
+    with pytest.raises(ValueError, match=text):
+        Trainer(Network([3, 4, outputs]), loss, "adam", (X, y))
+    Trainer(Network([3, 4, 5]), "softmax-cross-entropy", "adam", (X, np.arange(300) % 3)).fit(steps=1)
