@@ -85,7 +85,8 @@ def predict(options: argparse.Namespace, comm: Communicator) -> int:
     if figures and len(judged) < rows.n_rows:
         remarks.append(f"the figures are of the {len(judged)} of {rows.n_rows} rows whose target is known")
     predictions, names = _with_intervals(predictions, model.target.names, widths)
-    on_root(comm, lambda: _show(predictions, names, model, options, asked, remarks), f"cannot write {options.out}")
+    where = options.out or "the standard output"
+    on_root(comm, lambda: _show(predictions, names, model, options, asked, remarks), f"cannot write {where}")
     figures.pop("confusion", None)
     if figures and comm.is_root:
         print(", ".join(f"{k} {digits(v)}" for k, v in figures.items()), file=sys.stderr)

@@ -130,6 +130,8 @@ def config_of(given: dict[str, Any], where: str) -> TrainConfig:
         if name not in _FIELDS:
             near = difflib.get_close_matches(name, _FIELDS, n=1)
             raise TypeError(f"{where} has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if name == "dtype":
+            value = getattr(value, "name", getattr(value, "__name__", value))
         if value is not None:
             plain = list(value) if isinstance(value, tuple | set) else getattr(value, "tolist", lambda v=value: v)()
             values[name] = _checked(where, name, os.fspath(plain) if hasattr(plain, "__fspath__") else plain)

@@ -220,7 +220,7 @@ def fit(
     else:
         options["init_from"] = init_from
     given = {name: value for name, value in given.items() if value is not None}
-    listen = None if on_record is None else lambda job, record: on_record(record)
+    listen = None if on_record is None else lambda job, record: on_record(dict(record))
     return fit_with(given, options, comm or world(), verbose=verbose, listen=listen)
 
 

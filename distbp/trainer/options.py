@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from distbp.comm.communicator import Communicator
+from distbp.data.dataset import Target
 from distbp.data.loading import load
 from distbp.data.prepared import Data, Prepared
 from distbp.data.sampling import Epochs
@@ -156,16 +157,17 @@ def as_optimizer(given: Optimizer | str) -> Optimizer:
     return make_optimizer(given) if isinstance(given, str) else given
 
 
-def as_rows(given: Any, network: Network | FunctionModel) -> Prepared:
-    """Return prepared rows; of a pair of arrays (X, y), or `Data`, which holds several parts, what is meant by it."""
+def as_rows(given: Any, network: Network | FunctionModel, like: Target | None = None) -> Prepared:
+    """Return prepared rows, also of a pair of arrays (X, y), whose target is `like` that of other rows."""
     if isinstance(given, Data):
         raise UserError("Trainer takes the rows of a part, data.train, not all of what load gives")
     if not isinstance(given, tuple):
         return cast(Prepared, given)
     X, y = given
     parts = load(
-        X, y, validation_fraction=0.0, test_fraction=0.0, scaling="none", scale_target=False, dtype=network.dtype
-    )
+        X, y, validation_fraction=0.0, test_fraction=0.0, scaling="none", scale_target=False, dtype=network.dtype,
+        like=like,
+    )  # fmt: skip
     return parts.train
 
 

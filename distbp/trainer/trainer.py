@@ -82,7 +82,8 @@ class Trainer:
         observer: Observer | None = None,
     ) -> None:
         loss, optimizer = (make_loss(loss) if isinstance(loss, str) else loss), as_optimizer(optimizer)
-        train, validation = as_rows(train, network), validation and as_rows(validation, network)
+        train = as_rows(train, network)
+        validation = validation and as_rows(validation, network, train.target)
         refuse_misfit(network, loss, train)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train, self.validation = train, validation
@@ -247,9 +248,9 @@ class Trainer:
         """Ask all ranks to stop after the step under way; callable from a signal handler."""
         self._stop_here = True
 
-    def evaluate(self, data: Prepared) -> dict[str, Any]:
+    def evaluate(self, data: Prepared | tuple[Any, Any]) -> dict[str, Any]:
         """Return loss and metrics on all rows of `data`, by all ranks; see `distbp.trainer.evaluation.evaluate`."""
-        return evaluate(self.network, self.loss, data, self.comm)
+        return evaluate(self.network, self.loss, as_rows(data, self.network, self.train.target), self.comm)
 
     def close(self) -> None:
         """Give back what ranks share; the network keeps its parameters. All ranks call it, or none."""

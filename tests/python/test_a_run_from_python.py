@@ -88,3 +88,19 @@ def test_outputs_that_do_not_fit_the_target_are_refused(outputs, loss, y, text):
     with pytest.raises(ValueError, match=text):
         Trainer(Network([3, 4, outputs]), loss, "adam", (X, y))
     Trainer(Network([3, 4, 5]), "softmax-cross-entropy", "adam", (X, np.arange(300) % 3)).fit(steps=1)
+
+
+def test_pairs_that_are_judged_have_the_classes_of_the_training():
+    """A part of the rows has not all classes: their numbers are those of all."""
+    y = np.array(["a", "b", "c"])[np.digitize(X[:, 0], (-0.4, 0.4))]
+    network, some = Network([3, 16, 3], seed=1), y != "a"
+    t = Trainer(network, "softmax-cross-entropy", "adam", (X, y), validation=(X[some], y[some]))
+    t.fit(epochs=30)
+    z = network.predict(X).argmax(axis=1)
+    right = float(np.mean(np.array(["a", "b", "c"])[z[some]] == y[some]))
+    assert t.evaluate(t.validation)["accuracy"] == t.evaluate((X[some], y[some]))["accuracy"] == right > 0.7
+
+
+def test_what_a_listener_does_to_a_record_is_its_own():
+    run = distbp.fit(X, Y, on_record=lambda record: record.clear(), dtype=np.float64, **HOW)
+    assert len(run.history["loss/train"]) and run.model.network.dtype == np.float64

@@ -34,7 +34,7 @@ _WHOLE_BYTES = 64 << 20
 """Of a file of more the digest takes blocks of `_BLOCK_BYTES` all over it, beside its size and time."""
 _BLOCK_BYTES, _BLOCKS = 1 << 16, 256
 _DAYS_UNUSED = 30
-_MEMORY = Path("/dev/shm")
+_MEMORY, _TEMPORARY = Path("/dev/shm"), "distbp-table-"
 
 
 def folder_of(cache: str | Path | None) -> Path | None:
@@ -117,7 +117,8 @@ def _find_or_convert(paths: Sequence[Path], options: TableOptions, cache: Path |
     for place in (_MEMORY, Path(tempfile.gettempdir())):
         if not os.access(place, os.W_OK):
             continue
-        folder = Path(tempfile.mkdtemp(prefix="distbp-table-", dir=place))
+        _tidy(place, f"{_TEMPORARY}*")
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place))
         try:
             _convert(paths, options, folder)
             return folder, True, remarks
@@ -198,12 +199,12 @@ def _locked(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _tidy(cache: Path) -> None:
+def _tidy(folder: Path, pattern: str = "*") -> None:
     """Remove what nobody has used for long, and what a start that was killed has left."""
-    for entry in cache.iterdir():
+    for entry in folder.glob(pattern):
         with contextlib.suppress(OSError):
             days = (time.time() - entry.stat().st_mtime) / 86400
-            if days > (1 if entry.name.startswith(".") else _DAYS_UNUSED):
+            if days > (1 if entry.name.startswith((".", _TEMPORARY)) else _DAYS_UNUSED):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
