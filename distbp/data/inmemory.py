@@ -146,11 +146,13 @@ def _columns(given: Mapping[Any, Any]) -> dict[str, Array]:
     """Return columns by their names, of one length, as numbers or texts."""
     _distinct(given)
     found = {str(name): _column(values, str(name)) for name, values in given.items()}
-    if len(lengths := {name: len(values) for name, values in found.items()}) < 1:
+    if not found:
         raise UserError("a dict without columns is no table")
-    name, n = next(iter(lengths.items()))
-    if other := next((other for other, m in lengths.items() if m != n), ""):
-        raise UserError(f"column {name!r} has {n} values, column {other!r} has {lengths[other]}")
+    first, *others = found
+    for other in others:
+        if len(found[other]) != len(found[first]):
+            lengths = len(found[first]), len(found[other])
+            raise UserError(f"column {first!r} has {lengths[0]} values, column {other!r} has {lengths[1]}")
     return found
 
 

@@ -89,7 +89,7 @@ class _Limits:
 
     @staticmethod
     def _let_go() -> None:
-        """Let other threads set limits: threadpoolctl 3.7 silently ignores them else, until a ``with`` has ended."""
+        """Let other threads set limits: threadpoolctl 3.8 silently ignores them else, until a ``with`` has ended."""
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=None, user_api="blas"):

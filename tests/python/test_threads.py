@@ -89,7 +89,7 @@ assert now() == 2
 with threadpool_limits(2, user_api="blas"):  # held by this thread
     try:
         of_other(one_more.__enter__)
-        assert now() == 1  # before threadpoolctl 3.7 whoever sets it has it
+        assert now() == 1  # before threadpoolctl 3.8 whoever sets it has it
         of_other(lambda: one_more.__exit__(None, None, None))
     except UserError as error:
         assert "has 2 threads" in str(error)
