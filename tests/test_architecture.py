@@ -144,7 +144,7 @@ BUDGET = {
     "comm": 1555,
     "gradient": 2240,
     "trainer": 2730,
-    "run": 3625,
+    "run": 3630,
     "report": 725,
     "watch": 575,
     "autodiff": 3750,
