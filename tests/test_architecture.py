@@ -144,7 +144,7 @@ BUDGET = {
     "comm": 1555,
     "gradient": 2240,
     "trainer": 2730,
-    "run": 3630,
+    "run": 3640,
     "report": 725,
     "watch": 575,
     "autodiff": 3750,
@@ -153,7 +153,7 @@ BUDGET = {
     "study": 3160,
     "estimators": 430,
     "export": 510,
-    "runs": 540,
+    "runs": 535,
     "": 1245,
 }
 """Lines of each package, and of the modules beside them; a commit that raises one says why."""

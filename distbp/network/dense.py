@@ -220,8 +220,6 @@ class Network(Flat):
         ndarray of shape (n, n_outputs)
             A buffer that the next call overwrites.
         """
-        if X.ndim != 2:
-            raise ValueError(f"an array of shape {X.shape}: rows (n, {self.sizes[0]}) are needed")
         part = self.part = self.own_pass(X) if part is None else part
         tape, work = part.tape, part.work
         a = X

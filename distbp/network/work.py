@@ -156,6 +156,8 @@ class OwnPasses(threading.local):
         `step` and `masked` (n,), the numbers of the step and of each row, are given in training: they fix the dropout
         masks. Memory is allocated anew where there are more rows than ever before.
         """
+        if X.ndim != 2:
+            raise ValueError(f"an array of shape {X.shape}: rows (n, n_inputs) are needed")
         n = len(X)
         if n > self._tapes.capacity:
             self._tapes, self._passes = self._make(n), {}

@@ -47,7 +47,8 @@ def limited_blas(comm: Communicator, most: int | None = None, *, steady: bool = 
     if threads > 1 and not steady:
         threads = max(1, min(threads, (os.cpu_count() or 1) - _busy_cores(comm)))
     with _LIMITS.kept(threads):
-        found = max((pool["num_threads"] or 1 for pool in loaded_blas()[:1]), default=threads)
+        pools = loaded_blas()
+        found: int = pools[0]["num_threads"] or 1 if pools else threads
         if most and found > most:
             held = f"the BLAS of this process has {found} threads, held by another thread (threadpoolctl)"
             raise UserError(f"{held}, where {most} {'is' if most == 1 else 'are'} wanted: train outside of its limits")

@@ -66,7 +66,12 @@ def _default(data: str, going_on: dict[str, Any] | None) -> Path:
         path = Path("runs", f"{stem}-{k}")
         if (path / "config.toml").exists() and run_of(path) in (None, json.loads(json.dumps(going_on))):
             return path
-    for k in itertools.count(max(numbers, default=0) + 1):
+    return first_free(stem, max(numbers, default=0) + 1)
+
+
+def first_free(stem: str, first: int = 1) -> Path:
+    """Make ``runs/STEM-K`` with the first K that is free: starts at the same moment get different ones."""
+    for k in itertools.count(first):
         path = Path("runs", f"{stem}-{k}")
         with suppress(FileExistsError):
             path.mkdir(parents=True)

@@ -89,18 +89,21 @@ def run(
             return comm.leave(code)
         except RankLost:
             os._exit(code)
-    _say(f"rank {comm.name} on {comm.host}: {message}", code)
-    time.sleep(_FORWARD)
-    comm.abort(code)
+    _end_all(message, code, comm)
     return code
 
 
 def end_together(error: BaseException, comm: Communicator) -> None:
     """Return where all ranks have failed; else end all, since the others wait for this one in a collective."""
     if comm.size > 1 and not comm.all_failed(_PATIENCE):
-        _say(f"rank {comm.name} on {comm.host}: error: {_problem(error, comm)}", FAILED)
-        time.sleep(_FORWARD)
-        comm.abort(FAILED)
+        _end_all(f"error: {_problem(error, comm)}", FAILED, comm)
+
+
+def _end_all(message: str, code: int, comm: Communicator) -> None:
+    """Say what is wrong on this rank alone, and end the others, who would wait for it for ever."""
+    _say(f"rank {comm.name} on {comm.host}: {message}", code)
+    time.sleep(_FORWARD)
+    comm.abort(code)
 
 
 def open_streams() -> None:

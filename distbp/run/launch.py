@@ -58,11 +58,11 @@ def launch(n: int = 4, *, timeout: float | None = None) -> Callable[..., Any]:
         with tempfile.TemporaryDirectory(prefix="distbp-launch-") as folder:  # which nobody else can read
             Path(folder, _CALL).write_bytes(pickle.dumps((function, arguments, named)))
             front = [str(mpirun), "-n", str(n)] if n > 1 else []
-            said = _run([*front, sys.executable, "-m", "distbp.run.launch", folder], timeout)
+            output = _run([*front, sys.executable, "-m", "distbp.run.launch", folder], timeout)
             if (error := Path(folder, _ERROR)).exists():
                 raise UserError(f"on {n} ranks: {error.read_text(encoding='utf-8').strip()}")
             if not (result := Path(folder, _RESULT)).exists():  # a rank was ended before it could write why
-                why = [line.removeprefix("distbp: ") for line in said.splitlines() if line.startswith("distbp: rank")]
+                why = [line.removeprefix("distbp: ") for line in output.splitlines() if line.startswith("distbp: rank")]
                 raise UserError(f"on {n} ranks: {(why or ['no result: what they print says why'])[0]}")
             return pickle.loads(result.read_bytes())
 
@@ -73,7 +73,7 @@ def _run(command: list[str], timeout: float | None) -> str:
     """Run mpirun, and show what it prints as it comes; return the end of it."""
     asked = {BAR: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     environment = for_mpirun(os.environ) | asked
-    said = ""
+    output = ""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -85,8 +85,8 @@ def _run(command: list[str], timeout: float | None) -> str:
                     continue
                 if not (part := os.read(process.stdout.fileno(), 4096)):
                     process.wait(None if timeout is None else left)
-                    return said
-                said = (said + (text := decode(part)))[-_TAIL:]
+                    return output
+                output = (output + (text := decode(part)))[-_TAIL:]
                 sys.stdout.write(text)
                 sys.stdout.flush()
             raise subprocess.TimeoutExpired(command, timeout or 0.0)

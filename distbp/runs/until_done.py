@@ -13,7 +13,6 @@ The Python of --python, by default the one that runs it, has distbp and mpirun b
 
 import argparse
 import ctypes
-import itertools
 import math
 import os
 import signal
@@ -28,6 +27,7 @@ from distbp.comm.launchers import for_mpirun
 from distbp.errors import DONE, FAILED, STOPPED, USAGE, UsageError
 from distbp.report.run_files import figures_in
 from distbp.run.config import parse_train_config
+from distbp.run.directory import first_free
 from distbp.run.entry_point import stops
 
 _EVERY = 10
@@ -58,8 +58,9 @@ class Start:
 
     def has(self, name: str) -> bool:
         """Return whether this start wrote a file; its manifest says that the run is its own, and not another's."""
-        mine = figures_in(self.run_dir / "manifest.json").get("started by") == self.name
-        return mine and self.stamp(name) not in (None, self.before[name])
+        if self.stamp(name) in (None, self.before[name]):
+            return False
+        return bool(figures_in(self.run_dir / "manifest.json").get("started by") == self.name)
 
     def wait(self, stopping: list[int]) -> int | None:
         """Return the exit code of the launcher; None where it had to be ended."""
@@ -151,15 +152,6 @@ def _checkpoints(run_dir: Path) -> set[tuple[str, int]]:
     return {(path.name, path.stat().st_mtime_ns) for path in (run_dir / "checkpoints").glob("step-*.safetensors")}
 
 
-def _free_run_dir() -> Path:
-    """Return a new directory, made here: starts at the same moment get different ones."""
-    for k in itertools.count(1):
-        with suppress(FileExistsError):
-            (path := Path(f"runs/until-done-{k}")).mkdir(parents=True)
-            break
-    return path
-
-
 def _say(text: str) -> None:
     print(f"distbp until-done: {text}", file=sys.stderr, flush=True)
 
@@ -178,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     if "--config" in rest and options.run_dir is None:
         parser.error("with --config give --run-dir, too")
     command = [*_launcher(options.python, options.ranks, _goes_on(rest)), str(options.python), "-m", "distbp.train"]
-    run_dir = options.run_dir or _free_run_dir()
+    run_dir = options.run_dir or first_free("until-done")
     command += [*rest, "--run-dir", str(run_dir), "--resume", "auto"]
     try:
         return _until_done(command, run_dir, options)

@@ -157,10 +157,10 @@ def until(what, seconds=20.0):
 
 
 def test_starts_at_the_same_moment_have_directories_of_their_own(tmp_path, monkeypatch):
-    from distbp.runs.until_done import _free_run_dir
+    from distbp.run.directory import first_free
 
     monkeypatch.chdir(tmp_path)
-    assert [_free_run_dir().name for _ in range(3)] == ["until-done-1", "until-done-2", "until-done-3"]
+    assert [first_free("until-done").name for _ in range(3)] == ["until-done-1", "until-done-2", "until-done-3"]
 
 
 EVERY_DAY = [("down", 1), ("hang-collective", 1)]

@@ -72,8 +72,8 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
     if error is None:
         return False
-    said = isinstance(error, RuntimeError) and str(error) == "Query interrupted"
-    return said or isinstance(error, duckdb.InterruptException) or _is_interrupt(error.__cause__)
+    by_message = isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+    return by_message or isinstance(error, duckdb.InterruptException) or _is_interrupt(error.__cause__)
 
 
 def read_text(
